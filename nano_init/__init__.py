@@ -1,0 +1,36 @@
+"""Faster, correct TensorFlow Keras training on CPUs, without a change to the script.
+
+Importing this package imports neither TensorFlow nor Keras nor NumPy: the public
+functions are loaded when they are first named.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nano_init.keras_patch import nano_bf16, patch_tensorflow, unpatch_tensorflow
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "nano_bf16", "patch_tensorflow", "unpatch_tensorflow"]
+
+_LAZY = {
+    "nano_bf16": "nano_init.keras_patch",
+    "patch_tensorflow": "nano_init.keras_patch",
+    "unpatch_tensorflow": "nano_init.keras_patch",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,54 @@
+"""The errors that nano-init raises.
+
+NanoError
+├── UsageError (ValueError)       a value the user gave is not one of those allowed
+│   └── PrecisionError            the value is a precision
+├── RecordingError (OSError)      a recorded machine cannot be read or written
+├── StateError (ValueError)       the undo state of the environment is damaged
+├── PatchError (RuntimeError)     Keras cannot be patched as asked
+└── LaunchError (OSError)         a script cannot be started
+
+Each child also inherits the builtin that it refines, so that either can be caught.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LaunchError",
+    "NanoError",
+    "PatchError",
+    "PrecisionError",
+    "RecordingError",
+    "StateError",
+    "UsageError",
+]
+
+
+class NanoError(Exception):
+    """The root of all errors of nano-init; its text is one sentence for the user."""
+
+    exit_code = 2
+
+
+class UsageError(NanoError, ValueError):
+    """A value that the user gave is not one of those allowed."""
+
+
+class PrecisionError(UsageError):
+    """A precision is unknown, or unfit for training."""
+
+
+class RecordingError(NanoError, OSError):
+    """A recorded machine cannot be read or written."""
+
+
+class StateError(NanoError, ValueError):
+    """The undo state found in the environment is damaged."""
+
+
+class PatchError(NanoError, RuntimeError):
+    """Keras cannot be patched as asked."""
+
+
+class LaunchError(NanoError, OSError):
+    """A script cannot be started."""

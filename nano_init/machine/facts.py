@@ -1,0 +1,109 @@
+"""What is known of a computer: frozen values, read once and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    CoreKind = Literal["performance", "efficiency", "low-power"]
+    Bf16Unit = Literal["amx", "avx512", "arm"]
+
+__all__ = ["Core", "Isa", "Limits", "Machine", "Node", "Topology"]
+
+
+@dataclass(frozen=True)
+class Isa:
+    """The instruction set that every allowed hardware thread has.
+
+    Args:
+        arch: machine name as `uname -m` gives it, such as "x86_64" or "aarch64".
+        vendor: the processor's vendor as the kernel names it.
+        model: the processor's marketing name; "" if the kernel gives none.
+        flags: feature flags, in the kernel's spelling, common to all allowed threads.
+        level: oneDNN's ISA level ("AVX512_CORE_BF16", …), or None where oneDNN has none.
+        bf16: the unit that multiplies bfloat16 natively, or None.
+        amx_denied: why the kernel refuses AMX that the processor has, or None.
+    """
+
+    arch: str
+    vendor: str
+    model: str
+    flags: frozenset[str]
+    level: str | None
+    bf16: Bf16Unit | None
+    amx_denied: str | None = None
+
+
+@dataclass(frozen=True)
+class Core:
+    """A physical core: the hardware threads that share it, and where it sits."""
+
+    cpus: tuple[int, ...]
+    socket: int
+    node: int
+    kind: CoreKind = "performance"
+    cache: tuple[int, ...] = ()
+    die: int = -1
+    cluster: int = -1
+
+
+@dataclass(frozen=True)
+class Node:
+    """A NUMA node; `cpus` is empty where the node is memory only."""
+
+    id: int
+    cpus: tuple[int, ...]
+    distances: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The online hardware threads, grouped."""
+
+    cores: tuple[Core, ...]
+    nodes: tuple[Node, ...]
+    sockets: int
+    hybrid: bool = False
+
+    @property
+    def online(self) -> tuple[int, ...]:
+        """Return the ids of all online hardware threads, ascending."""
+        return tuple(sorted(cpu for core in self.cores for cpu in core.cpus))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this process may use of the computer.
+
+    Args:
+        affinity: ids of the hardware threads in the affinity mask, ascending.
+        cpu_quota: processors' worth of CPU time (quota divided by period), or None.
+        cpu_quota_source: the file that binds, as seen from the root; "" without a quota.
+        memory_bytes: the memory limit in bytes, or None.
+        memory_source: the file that binds; "" without a limit.
+        isolated: ids of hardware threads that the kernel keeps from ordinary scheduling.
+        local_workers: processes of this job that share this host (Slurm, MPI, torchrun).
+        local_workers_source: the variable that says so; "" for one.
+    """
+
+    affinity: tuple[int, ...]
+    cpu_quota: float | None = None
+    cpu_quota_source: str = ""
+    memory_bytes: int | None = None
+    memory_source: str = ""
+    isolated: tuple[int, ...] = ()
+    local_workers: int = 1
+    local_workers_source: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A computer as a training process sees it."""
+
+    isa: Isa
+    topology: Topology
+    limits: Limits
+    warnings: tuple[str, ...] = ()
