@@ -1,0 +1,1 @@
+"""Deciding what to set and why: pure functions from facts to a plan."""

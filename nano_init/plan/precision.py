@@ -1,0 +1,111 @@
+"""Which precision to train in. Pure: facts in, a choice with its reason out."""
+
+from __future__ import annotations
+
+from nano_init.errors import PrecisionError
+from nano_init.plan.settings import PrecisionChoice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nano_init.machine.facts import Isa
+    from nano_init.plan.settings import Precision
+
+__all__ = ["PRECISIONS", "check_precision", "recommend_precision", "slow_precision"]
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+
+_UNITS = {
+    "amx": "AMX multiplies bfloat16 in tiles, many times as fast as float32",
+    "avx512": "AVX512_BF16 multiplies bfloat16 natively, up to twice as fast as float32",
+    "arm": "the Arm bf16 instructions multiply bfloat16 natively, faster than float32",
+}
+
+# oneDNN's levels below its first with bfloat16 instructions, as ONEDNN_MAX_CPU_ISA takes
+# them (oneDNN, doc/advanced/cpu_dispatcher_control.md).
+_LEVELS_WITHOUT_BF16 = frozenset(
+    ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"]
+)
+
+_REFUSED = {
+    "bfloat16": "its variables would lose every update smaller than 1/256 of their value",
+    "float16": "its variables and gradients under- and overflow",
+    "mixed_float16": "CPUs have no fast float16 training path",
+    "bf16": "",
+    "fp32": "",
+}
+
+
+def check_precision(value: str, *, auto: bool = True) -> str:
+    """Return the precision if it is one that models can be trained in.
+
+    Args:
+        value: the name to check; hyphens count as underscores.
+        auto: whether "auto" is one of the allowed names.
+
+    Raises:
+        PrecisionError: the name is unknown, or unfit for training.
+    """
+    allowed = PRECISIONS if auto else PRECISIONS[1:]
+    name = value.replace("-", "_") if isinstance(value, str) else value
+    if name in allowed:
+        return name
+    why = _REFUSED.get(name) if isinstance(name, str) else None
+    because = f" is not for training ({why})" if why else " is unknown"
+    raise PrecisionError(f"precision {value!r}{because}; choose {format_choices(allowed)}")
+
+
+def format_choices(names: tuple[str, ...]) -> str:
+    """Return names as they stand in a sentence: "a, b or c"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def recommend_precision(isa: Isa, environ: Mapping[str, str]) -> PrecisionChoice:
+    """Recommend mixed_bfloat16 where a unit multiplies it faster than float32.
+
+    Args:
+        isa: the instruction set of the allowed processors.
+        environ: the user's environment; it can switch oneDNN or its levels off.
+    """
+    obstacle = _obstacle(isa, environ)
+    if obstacle or isa.bf16 is None:
+        return PrecisionChoice("float32", f"mixed_bfloat16 not recommended: {obstacle}")
+    reason = _UNITS[isa.bf16]
+    if isa.amx_denied:
+        reason = f"{reason} (AMX would be faster still, but {isa.amx_denied})"
+    return PrecisionChoice("mixed_bfloat16", reason)
+
+
+def slow_precision(precision: Precision, recommended: PrecisionChoice) -> str | None:
+    """Return a warning if the precision will train slowly on this machine, else None."""
+    if precision == "mixed_bfloat16" and recommended.recommended == "float32":
+        cause = recommended.reason.partition(": ")[2]
+        return f"mixed_bfloat16 will be slow here: {cause}"
+    return None
+
+
+def _obstacle(isa: Isa, environ: Mapping[str, str]) -> str | None:
+    if isa.bf16 is None:
+        return _missing_unit(isa)
+    if isa.bf16 == "arm" and isa.arch != "aarch64":
+        return "TensorFlow's build for this system has no bfloat16 kernels for Arm"
+    if environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false"):
+        return "TF_ENABLE_ONEDNN_OPTS=0 switches off oneDNN, and with it the bfloat16 unit"
+    ceiling = environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if ceiling in _LEVELS_WITHOUT_BF16:
+        return f"ONEDNN_MAX_CPU_ISA={ceiling} keeps oneDNN below its first level with bfloat16"
+    return None
+
+
+def _missing_unit(isa: Isa) -> str:
+    if isa.amx_denied:
+        return f"{isa.amx_denied}, and no other unit here multiplies bfloat16"
+    if "avx512f" in isa.flags:
+        return "AVX-512 without AVX512_BF16 emulates bfloat16 and is slower than float32"
+    if isa.arch in ("x86_64", "AMD64", "i686"):
+        return (
+            "without AVX512_BF16 or AMX, TensorFlow computes bfloat16 in software, "
+            "many times slower than float32"
+        )
+    return "this processor has no bfloat16 unit, and TensorFlow would emulate it"

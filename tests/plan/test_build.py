@@ -1,0 +1,42 @@
+"""Which TensorFlow is installed is read without importing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nano_init.plan.build import Build, read_build
+
+
+def install(folder: Path, distribution: str) -> str:
+    (folder / "tensorflow").mkdir(parents=True)
+    (folder / f"{distribution}.dist-info").mkdir()
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "build"),
+    [
+        ("tensorflow-2.21.0", Build("tensorflow", "2.21.0", "eigen")),
+        ("tensorflow_cpu-2.16.2", Build("tensorflow-cpu", "2.16.2", "eigen")),
+        ("intel_tensorflow-2.10.0", Build("intel-tensorflow", "2.10.0", "openmp")),
+    ],
+)
+def test_a_distribution_tells_its_version_and_thread_pool(
+    tmp_path: Path, distribution: str, build: Build
+) -> None:
+    assert read_build([install(tmp_path, distribution)]) == build
+
+
+def test_the_first_on_the_path_is_the_one_that_python_imports(tmp_path: Path) -> None:
+    first = install(tmp_path / "a", "tensorflow-2.20.0")
+    second = install(tmp_path / "b", "tensorflow-2.16.0")
+    found = read_build([str(tmp_path), first, second])
+    assert found is not None
+    assert found.version == "2.20.0"
+
+
+def test_none_installed_is_none(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow_datasets-4.9.dist-info").mkdir()
+    assert read_build([str(tmp_path), str(tmp_path / "missing")]) is None

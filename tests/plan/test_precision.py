@@ -1,0 +1,120 @@
+"""Which precision is recommended, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from nano_init.errors import NanoError, PrecisionError
+from nano_init.machine.facts import Isa
+from nano_init.plan.precision import check_precision, recommend_precision, slow_precision
+
+
+def isa(
+    bf16: str | None = None,
+    flags: tuple[str, ...] = (),
+    arch: str = "x86_64",
+    amx_denied: str | None = None,
+) -> Isa:
+    return Isa(arch, "Vendor", "Model", frozenset(flags), None, bf16, amx_denied)
+
+
+class TestCheckPrecision:
+    @pytest.mark.parametrize("name", ["auto", "float32", "mixed_bfloat16"])
+    def test_keras_own_names_are_taken(self, name: str) -> None:
+        assert check_precision(name) == name
+
+    def test_a_hyphen_counts_as_an_underscore(self) -> None:
+        assert check_precision("mixed-bfloat16") == "mixed_bfloat16"
+
+    def test_an_unknown_name_is_named_with_the_way_out(self) -> None:
+        with pytest.raises(
+            PrecisionError,
+            match="precision 'int3' is unknown; choose auto, float32 or mixed_bfloat16",
+        ):
+            check_precision("int3")
+
+    def test_auto_is_refused_where_it_has_no_meaning(self) -> None:
+        with pytest.raises(PrecisionError, match="choose float32 or mixed_bfloat16"):
+            check_precision("auto", auto=False)
+
+    @pytest.mark.parametrize("name", ["bfloat16", "float16", "mixed_float16"])
+    def test_a_precision_unfit_for_training_is_refused_with_the_cause(self, name: str) -> None:
+        with pytest.raises(PrecisionError, match=rf"'{name}' is not for training \(.+\); choose"):
+            check_precision(name)
+
+    def test_the_error_is_a_value_error_and_a_nano_error(self) -> None:
+        with pytest.raises(ValueError, match="int3") as caught:
+            check_precision("int3")
+        assert isinstance(caught.value, NanoError)
+
+
+class TestRecommendPrecision:
+    @pytest.mark.parametrize(
+        ("unit", "arch"), [("amx", "x86_64"), ("avx512", "x86_64"), ("arm", "aarch64")]
+    )
+    def test_a_native_unit_recommends_bfloat16(self, unit: str, arch: str) -> None:
+        choice = recommend_precision(isa(unit, arch=arch), {})
+        assert choice.recommended == "mixed_bfloat16"
+        assert "bfloat16" in choice.reason
+
+    def test_avx512_without_bf16_is_told_that_it_emulates(self) -> None:
+        choice = recommend_precision(isa(flags=("avx512f",)), {})
+        assert choice.recommended == "float32"
+        assert choice.reason == (
+            "mixed_bfloat16 not recommended: AVX-512 without AVX512_BF16 emulates bfloat16 "
+            "and is slower than float32"
+        )
+
+    def test_a_processor_without_avx512_recommends_float32(self) -> None:
+        choice = recommend_precision(isa(flags=("avx2",)), {})
+        assert choice.recommended == "float32"
+        assert "without AVX512_BF16 or AMX" in choice.reason
+
+    def test_refused_amx_falls_back_to_avx512_and_says_so(self) -> None:
+        choice = recommend_precision(isa("avx512", amx_denied="the kernel refuses AMX"), {})
+        assert choice.recommended == "mixed_bfloat16"
+        assert "the kernel refuses AMX" in choice.reason
+
+    def test_refused_amx_without_another_unit_recommends_float32(self) -> None:
+        choice = recommend_precision(isa(None, amx_denied="the kernel refuses AMX"), {})
+        assert choice.recommended == "float32"
+        assert "the kernel refuses AMX" in choice.reason
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("TF_ENABLE_ONEDNN_OPTS", "0"),
+            ("TF_ENABLE_ONEDNN_OPTS", "False"),
+            ("ONEDNN_MAX_CPU_ISA", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+        ],
+    )
+    def test_a_users_variable_that_switches_the_unit_off_counts(
+        self, name: str, value: str
+    ) -> None:
+        choice = recommend_precision(isa("avx512"), {name: value})
+        assert choice.recommended == "float32"
+        assert name in choice.reason
+
+    def test_a_ceiling_at_the_units_own_level_changes_nothing(self) -> None:
+        choice = recommend_precision(isa("avx512"), {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"})
+        assert choice.recommended == "mixed_bfloat16"
+
+    def test_apple_silicon_has_a_unit_that_tensorflow_does_not_use(self) -> None:
+        assert recommend_precision(isa("arm", arch="arm64"), {}).recommended == "float32"
+
+
+class TestSlowPrecision:
+    def test_bfloat16_without_a_unit_is_warned_of(self) -> None:
+        choice = recommend_precision(isa(flags=("avx2",)), {})
+        warning = slow_precision("mixed_bfloat16", choice)
+        assert warning is not None
+        assert warning.startswith("mixed_bfloat16 will be slow here: without AVX512_BF16")
+
+    def test_bfloat16_with_a_unit_is_not(self) -> None:
+        choice = recommend_precision(isa("avx512"), {})
+        assert slow_precision("mixed_bfloat16", choice) is None
+
+    def test_float32_never_is(self) -> None:
+        choice = recommend_precision(isa(), {})
+        assert slow_precision("float32", choice) is None
