@@ -1,0 +1,1 @@
+"""The commands: they parse, print and hand over; nothing is decided here."""

@@ -1,0 +1,128 @@
+"""`nano-run`: run a Python program as fast as this machine allows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from nano_init.cli.message import say
+from nano_init.cli.plain import parse_plain
+from nano_init.errors import NanoError
+from nano_init.launch.command import format_command, prepare_command
+from nano_init.launch.execute import execute
+from nano_init.launch.target import Target, check_target
+from nano_init.machine.probe import probe
+from nano_init.plan.build import read_build
+from nano_init.plan.decide import decide
+from nano_init.plan.precision import check_precision, slow_precision
+from nano_init.plan.settings import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nano_init.plan.settings import Plan
+
+__all__ = ["RunRequest", "main", "run"]
+
+PROGRAM = "nano-run"
+
+_FLAGS = ("--dry-run", "--quiet", "-q", "--force", "-m")
+_VALUES = ("--precision", "--threads")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One call of `nano-run`."""
+
+    target: Target
+    options: Options
+    dry_run: bool = False
+    quiet: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line, and become the program that it names.
+
+    Args:
+        argv: the arguments; the process's own by default.
+
+    Returns:
+        The exit code where no program is started.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        request = _parse_plain_request(arguments, os.environ)
+        if request is not None:
+            return run(request)
+    except NanoError as error:
+        say(PROGRAM, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as a shell reports it
+    from nano_init.cli.command import run_command
+    from nano_init.cli.run_options import nano_run
+
+    return run_command(nano_run, arguments, PROGRAM)
+
+
+def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
+    """Become the program of a request, or print how that would be done.
+
+    Raises:
+        NanoError: the program cannot be started as asked.
+    """
+    asked = check_precision(request.options.precision)
+    check_target(request.target)
+    plan = decide(probe(environ=environ), environ, request.options, read_build())
+    precision = plan.precision.recommended if asked == "auto" else asked
+    command = prepare_command(request.target, plan, precision, environ, sys.executable)
+    if request.dry_run:
+        sys.stdout.write(_explain(plan, asked, precision) + format_command(command))
+        return 0
+    if not request.quiet:
+        _announce(plan, asked, precision)
+    return execute(command, environ)
+
+
+def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> RunRequest | None:
+    if any(name.startswith("NANO_RUN_") for name in environ):
+        return None
+    parsed = parse_plain(argv, _FLAGS, _VALUES)
+    if parsed is None or not parsed[1]:
+        return None
+    options, (name, *arguments) = parsed
+    threads = options.get("--threads")
+    if threads is not None and not (threads.isascii() and threads.isdigit()):
+        return None
+    return RunRequest(
+        Target(name, tuple(arguments), is_module="-m" in options),
+        Options(
+            threads=int(threads) if threads is not None else None,
+            precision=options.get("--precision", "auto"),
+            force="--force" in options,
+        ),
+        dry_run="--dry-run" in options,
+        quiet="--quiet" in options or "-q" in options,
+    )
+
+
+def _announce(plan: Plan, asked: str, precision: str) -> None:
+    say(PROGRAM, f"{_choice(plan, asked, precision)}; threads {plan.threads.reason}")
+    for warning in plan.warnings:
+        say(PROGRAM, f"warning: {warning}")
+
+
+def _choice(plan: Plan, asked: str, precision: str) -> str:
+    if asked == "auto":
+        return f"{precision}: {plan.precision.reason}"
+    slow = slow_precision(precision, plan.precision)
+    return f"{precision}, as asked" + (f"; warning: {slow}" if slow else "")
+
+
+def _explain(plan: Plan, asked: str, precision: str) -> str:
+    lines = [_choice(plan, asked, precision), f"threads {plan.threads.reason}"]
+    lines += [f"{s.name}: {s.reason}" for s in plan.settings]
+    lines += [f"warning: {warning}" for warning in plan.warnings]
+    return "".join(f"# {line}\n" for line in lines)

@@ -1,0 +1,85 @@
+"""The options of `nano-run`, as click shows, completes and checks them."""
+
+from __future__ import annotations
+
+import click
+
+import nano_init
+from nano_init.cli.run import RunRequest, run
+from nano_init.launch.target import Target
+from nano_init.plan.precision import PRECISIONS
+from nano_init.plan.settings import Options
+
+__all__ = ["nano_run"]
+
+_EPILOG = """\b
+Examples:
+  nano-run train.py --epochs 3
+  nano-run --precision mixed_bfloat16 train.py
+  nano-run -m mypackage.train --epochs 3
+  nano-run --dry-run train.py
+  NANO_RUN_PRECISION=float32 nano-run train.py
+
+Options stand before the script; all that follows it is the script's own. Every option
+has a twin in the environment, NANO_RUN_ and its name.
+"""
+
+
+@click.command(
+    context_settings={
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": False,
+        "auto_envvar_prefix": "NANO_RUN",
+        "help_option_names": ["-h", "--help"],
+    },
+    epilog=_EPILOG,
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="What Keras layers compute in; auto takes mixed_bfloat16 where a unit of the "
+    "processor multiplies it faster than float32.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=8192),
+    metavar="N",
+    help="Use at most N cores.",
+)
+@click.option("--force", is_flag=True, help="Override variables that you have set yourself.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the environment and the command, each with its reason, and run nothing.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing about what was chosen.")
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for python -m.")
+@click.argument("script", metavar="SCRIPT")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@click.version_option(nano_init.__version__, prog_name="nano-run")
+def nano_run(
+    precision: str,
+    threads: int | None,
+    force: bool,
+    dry_run: bool,
+    quiet: bool,
+    module: bool,
+    script: str,
+    arguments: tuple[str, ...],
+) -> int:
+    """Run a Python program as fast as this machine allows, without a change to it.
+
+    Sets the environment that fits the processor, the container and the installed
+    TensorFlow, patches Keras when (and only when) the program imports it, and then
+    becomes `python SCRIPT ARGS`: same process, same signals, same exit status.
+    """
+    return run(
+        RunRequest(
+            Target(script, arguments, is_module=module),
+            Options(threads=threads, precision=precision, force=force),
+            dry_run=dry_run,
+            quiet=quiet,
+        )
+    )

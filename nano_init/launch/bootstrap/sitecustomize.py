@@ -1,0 +1,98 @@
+"""Patch Keras as soon as the program imports it; leave no other trace.
+
+`nano-run` puts this folder first in PYTHONPATH, so that Python imports this module before
+the program, in the process itself and in every Python that it starts. The module takes
+the folder off `sys.path` again, puts a hook in front of the import of Keras, and hands
+over to the `sitecustomize` that it stands before, if there is one.
+
+It imports nothing that Python has not imported by then: it runs before every program.
+"""
+
+import os
+import sys
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(_FOLDER)))
+_VARIABLE = "NANO_INIT_PATCH"
+
+
+def _patch_keras():
+    """Patch the Keras that has just been imported; never raise into the program."""
+    sys.path.append(_PACKAGE_PARENT)
+    try:
+        import json
+
+        from nano_init.keras_patch import apply_from_launcher
+
+        apply_from_launcher(json.loads(os.environ.get(_VARIABLE) or "{}"))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+        sys.stderr.write(
+            "nano-run: Keras is not patched (%s: %s); the script runs unpatched\n"  # noqa: UP031
+            % (type(error).__name__, error)
+        )
+    finally:
+        sys.path.remove(_PACKAGE_PARENT)
+
+
+class _KerasFinder:
+    """A meta path finder that finds Keras by the finders behind it, and patches it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                self._watch(spec.loader)
+                return spec
+        return None
+
+    def _watch(self, loader):
+        """Let the loader patch Keras once it has run the module.
+
+        The loader's own method is shadowed on the one object rather than the loader
+        wrapped in another, so that the module's `__loader__` and all that reads source
+        or data through it stay as they are.
+        """
+        run = getattr(loader, "exec_module", None)
+        if run is None:
+            return
+
+        def exec_module(module):
+            run(module)
+            del loader.exec_module
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                _patch_keras()
+
+        loader.exec_module = exec_module
+
+
+def _leave_path():
+    for entry in [p for p in sys.path if os.path.abspath(p) == _FOLDER]:
+        sys.path.remove(entry)
+    sys.path_importer_cache.pop(_FOLDER, None)
+
+
+def _run_shadowed():
+    """Import the sitecustomize that this one stands before.
+
+    Where there is none, the ImportError names this module, and Python's `site` goes on
+    just as it does for a sitecustomize that does not exist.
+    """
+    shadow = sys.modules.pop("sitecustomize", None)
+    try:
+        import sitecustomize  # noqa: F401
+    except ImportError as error:
+        if error.name == "sitecustomize":
+            raise
+        sys.modules["sitecustomize"] = shadow
+        raise
+
+
+if os.environ.get(_VARIABLE):
+    sys.meta_path.insert(0, _KerasFinder())
+_leave_path()
+_run_shadowed()

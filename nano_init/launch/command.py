@@ -1,0 +1,83 @@
+"""The exact environment and command that start a program. Pure: values in, values out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from nano_init.errors import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nano_init.launch.target import Target
+    from nano_init.plan.settings import Plan
+
+__all__ = ["BOOTSTRAP", "PATCH_VARIABLE", "Command", "format_command", "prepare_command"]
+
+# The folder of the sitecustomize module that patches Keras in the child.
+BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")
+
+# What the bootstrap is to do, as a JSON object; children of the child inherit it.
+PATCH_VARIABLE = "NANO_INIT_PATCH"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process to become.
+
+    Args:
+        argv: its arguments, the interpreter first.
+        variables: what it adds to the environment.
+    """
+
+    argv: tuple[str, ...]
+    variables: Mapping[str, str]
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the whole environment of the process."""
+        return {**environ, **self.variables}
+
+
+def prepare_command(
+    target: Target,
+    plan: Plan,
+    precision: str,
+    environ: Mapping[str, str],
+    python: str,
+    bootstrap: str = BOOTSTRAP,
+) -> Command:
+    """Return the command that runs a program under a plan.
+
+    Args:
+        target: the program.
+        plan: the settings for its environment.
+        precision: "float32" or "mixed_bfloat16".
+        environ: the user's environment; its PYTHONPATH stays in force behind ours.
+        python: the interpreter's path.
+        bootstrap: the folder to put first in PYTHONPATH.
+
+    Raises:
+        LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
+    """
+    if os.pathsep in bootstrap:
+        raise LaunchError(
+            f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot hold a path "
+            f"with {os.pathsep!r}; install it elsewhere"
+        )
+    inherited = [p for p in environ.get("PYTHONPATH", "").split(os.pathsep) if p != bootstrap]
+    # An empty entry would stand for the working directory, so nothing is joined to nothing.
+    path = os.pathsep.join([bootstrap, *inherited]) if any(inherited) else bootstrap
+    variables = plan.environment()
+    variables["PYTHONPATH"] = path
+    variables[PATCH_VARIABLE] = f'{{"precision": "{precision}"}}'
+    return Command((python, *target.python_arguments), variables)
+
+
+def format_command(command: Command) -> str:
+    """Return a command as lines that a POSIX shell can run."""
+    from shlex import join, quote
+
+    exports = [f"export {name}={quote(value)}" for name, value in command.variables.items()]
+    return "\n".join([*exports, f"exec {join(command.argv)}"]) + "\n"

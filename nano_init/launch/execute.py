@@ -1,0 +1,35 @@
+"""Become another process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nano_init.errors import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+    from nano_init.launch.command import Command
+
+__all__ = ["execute"]
+
+
+def execute(command: Command, environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process by a command: same PID, same signals, same exit status.
+
+    Args:
+        command: what to become.
+        environ: the environment that the command's own variables are added to.
+
+    Raises:
+        LaunchError: the interpreter cannot be started.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(command.argv[0], command.argv, command.environment(environ))
+    except OSError as error:
+        raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error

@@ -1,0 +1,63 @@
+"""What a user asks to run: a script, or a module, with its arguments."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from nano_init.errors import LaunchError
+
+__all__ = ["Target", "check_target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A program for Python to run.
+
+    Args:
+        name: a script's path ("-" for stdin), or a module's dotted name.
+        arguments: what the program finds in `sys.argv[1:]`.
+        is_module: run it as `python -m` does.
+    """
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    is_module: bool = False
+
+    @property
+    def python_arguments(self) -> tuple[str, ...]:
+        """Return the arguments that make Python run this program."""
+        head = ("-m", self.name) if self.is_module else (self.name,)
+        return (*head, *self.arguments)
+
+
+def check_target(target: Target) -> None:
+    """Raise if Python could not even open the program.
+
+    A module is left to Python, whose own message and exit status are the ones expected.
+
+    Raises:
+        LaunchError: the script does not exist, is a folder that cannot be run, or cannot
+            be read.
+    """
+    name = target.name
+    if target.is_module or name == "-":
+        return
+    if not os.path.exists(name):
+        raise LaunchError(f"there is no script {name!r}{_hint(target)}")
+    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "__main__.py")):
+        raise LaunchError(f"{name!r} is a folder without __main__.py; name a script in it")
+    if not os.access(name, os.R_OK):
+        raise LaunchError(f"script {name!r} cannot be read; check its permissions")
+
+
+def _hint(target: Target) -> str:
+    program = os.path.basename(target.name)
+    if program.startswith("python") and target.arguments:
+        return f"; leave the word {target.name} out: nano-run {target.arguments[0]}"
+    if os.path.exists(f"{target.name}.py"):
+        return f"; did you mean {target.name}.py?"
+    module = target.name.replace(".", "/")
+    if "/" not in target.name and os.path.exists(os.path.join(module, "__main__.py")):
+        return f"; for the module write: nano-run -m {target.name}"
+    return "; check the path"

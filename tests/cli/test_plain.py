@@ -1,0 +1,43 @@
+"""Plain command lines are read without click, and only those."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_init.cli.plain import parse_plain
+
+FLAGS = ("--quiet", "-m")
+VALUES = ("--precision",)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], ({}, [])),
+        (["s.py", "--quiet"], ({}, ["s.py", "--quiet"])),
+        (["--quiet", "s.py"], ({"--quiet": ""}, ["s.py"])),
+        (["--precision", "float32", "s.py"], ({"--precision": "float32"}, ["s.py"])),
+        (["--precision=float32", "s.py"], ({"--precision": "float32"}, ["s.py"])),
+        (["--precision=", "s.py"], ({"--precision": ""}, ["s.py"])),
+        (["-m", "mod", "-m"], ({"-m": ""}, ["mod", "-m"])),
+        (["-", "x"], ({}, ["-", "x"])),
+        (["--precision"], None),
+        (["--help"], None),
+        (["--quiet=1", "s.py"], None),
+        (["--prec", "float32", "s.py"], None),
+        (["--", "s.py"], None),
+    ],
+)
+def test_known_options_are_split_from_operands_and_all_else_is_left_to_click(
+    argv: list[str], expected: object
+) -> None:
+    assert parse_plain(argv, FLAGS, VALUES) == expected
+
+
+@given(st.lists(st.text(max_size=8) | st.sampled_from([*FLAGS, *VALUES])))
+def test_no_argument_is_lost_or_changed(argv: list[str]) -> None:
+    parsed = parse_plain(argv, FLAGS, VALUES)
+    if parsed is not None:
+        assert argv[len(argv) - len(parsed[1]) :] == parsed[1]

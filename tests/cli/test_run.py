@@ -1,0 +1,145 @@
+"""`nano-run` says what it chose, and refuses bad input in one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    (tmp_path / "s.py").write_text("print('ran')")
+    return "s.py"
+
+
+class TestWhatItSays:
+    def test_one_line_tells_precision_and_threads_with_their_reasons(
+        self, nano_run: Run, script: str
+    ) -> None:
+        result = nano_run(script)
+        assert result.stdout == "ran\n"
+        (line,) = [x for x in result.stderr.splitlines() if "warning" not in x]
+        assert line.startswith(("nano-run: float32: ", "nano-run: mixed_bfloat16: "))
+        assert "; threads " in line
+
+    def test_quiet_says_nothing(self, nano_run: Run, script: str) -> None:
+        assert nano_run("--quiet", script).stderr == ""
+        assert nano_run("-q", script).stderr == ""
+
+    def test_what_was_asked_for_is_taken(self, nano_run: Run, script: str) -> None:
+        line = nano_run("--precision", "float32", script).stderr
+        assert line.startswith("nano-run: float32, as asked; threads ")
+
+    def test_bfloat16_without_a_unit_is_warned_of(self, nano_run: Run, script: str) -> None:
+        result = nano_run(
+            "--precision", "mixed_bfloat16", script, env={"TF_ENABLE_ONEDNN_OPTS": "0"}
+        )
+        assert "warning: mixed_bfloat16 will be slow here: " in result.stderr
+        assert result.stdout == "ran\n"
+
+    def test_the_environment_stands_for_options(self, nano_run: Run, script: str) -> None:
+        result = nano_run(script, env={"NANO_RUN_PRECISION": "float32"})
+        assert result.stderr.startswith("nano-run: float32, as asked")
+
+    def test_the_program_gets_the_plans_variables(self, nano_run: Run, tmp_path: Path) -> None:
+        (tmp_path / "s.py").write_text(
+            "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['KMP_BLOCKTIME'])"
+        )
+        result = nano_run("-q", "--threads", "1", "s.py", env={"KMP_BLOCKTIME": "77"})
+        assert result.stdout == "1 77\n"
+
+
+class TestDryRun:
+    def test_it_runs_nothing_and_prints_what_a_shell_can_run(
+        self, nano_run: Run, script: str, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        printed = nano_run("--dry-run", "--precision", "float32", script, "a b")
+        assert printed.returncode == 0
+        assert "ran" not in printed.stdout
+        assert f"exec {sys.executable} s.py 'a b'\n" in printed.stdout
+        assert "# OMP_NUM_THREADS: " in printed.stdout
+        rerun = subprocess.run(
+            ["sh"],
+            input=printed.stdout,
+            env=environ,
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert (rerun.stdout, rerun.stderr) == ("ran\n", "")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "nano-run: missing argument 'SCRIPT'; see 'nano-run --help'"),
+            (["no.py"], "nano-run: there is no script 'no.py'; check the path"),
+            (["."], "nano-run: '.' is a folder without __main__.py; name a script in it"),
+            (
+                ["--precision", "int3", "s.py"],
+                "nano-run: precision 'int3' is unknown; choose auto, float32 or mixed_bfloat16",
+            ),
+            (
+                ["--precision", "bfloat16", "s.py"],
+                "nano-run: precision 'bfloat16' is not for training (its variables would lose "
+                "every update smaller than 1/256 of their value); choose auto, float32 or "
+                "mixed_bfloat16",
+            ),
+            (
+                ["--precision"],
+                "nano-run: option '--precision' requires an argument; see 'nano-run --help'",
+            ),
+            (
+                ["--presicion", "float32", "s.py"],
+                "nano-run: no such option '--presicion'. Did you mean --precision?; "
+                "see 'nano-run --help'",
+            ),
+            (
+                ["--threads", "0", "s.py"],
+                "nano-run: --threads is '0'; give a whole number from 1 to 8192",
+            ),
+            (
+                ["--threads", "two", "s.py"],
+                "nano-run: --threads is 'two'; give a whole number from 1 to 8192",
+            ),
+        ],
+    )
+    def test_one_sentence_and_exit_code_2(
+        self, nano_run: Run, script: str, arguments: list[str], message: str
+    ) -> None:
+        result = nano_run(*arguments)
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert result.stderr == message + "\n"
+
+    def test_a_wrong_twin_in_the_environment_is_named(self, nano_run: Run, script: str) -> None:
+        result = nano_run(script, env={"NANO_RUN_PRECISION": "int3"})
+        assert result.returncode == 2
+        assert "int3" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_a_wrong_thread_variable_is_named(self, nano_run: Run, script: str) -> None:
+        result = nano_run(script, env={"NANO_INIT_THREADS": "many"})
+        assert result.returncode == 2
+        assert result.stderr == (
+            "nano-run: NANO_INIT_THREADS is 'many'; give a whole number from 1 to 8192\n"
+        )
+
+
+class TestHelp:
+    def test_help_has_examples(self, nano_run: Run) -> None:
+        result = nano_run("--help")
+        assert result.returncode == 0
+        assert "nano-run --precision mixed_bfloat16 train.py" in result.stdout
+
+    def test_version(self, nano_run: Run) -> None:
+        import nano_init
+
+        assert nano_run("--version").stdout == f"nano-run, version {nano_init.__version__}\n"

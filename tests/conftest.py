@@ -1,0 +1,79 @@
+"""Fixtures shared by the whole suite: the commands, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Variables of the machine that runs the tests which would change what the commands say.
+_STRAY = ("NANO_", "OMP_", "KMP_", "TF_", "ONEDNN_", "SLURM_", "OMPI_", "PMI_", "LOCAL_")
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """The environment of a fresh shell, in which nano-init's package can be imported."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith((*_STRAY, "PYTHON"))}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def _runner(module: str, environ: dict[str, str], cwd: Path) -> Run:
+    start = f"import sys; from nano_init.cli.{module} import main; sys.exit(main())"
+
+    def run(
+        *arguments: str, env: dict[str, str | None] | None = None, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        merged = {**environ, **(env or {})}
+        return subprocess.run(
+            [sys.executable, "-c", start, *arguments],
+            env={name: value for name, value in merged.items() if value is not None},
+            cwd=options.pop("cwd", cwd),
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture
+def nano_run(environ: dict[str, str], tmp_path: Path) -> Run:
+    """Run `nano-run` in an empty folder; returns the finished process."""
+    return _runner("run", environ, tmp_path)
+
+
+@pytest.fixture
+def nano_init_command(environ: dict[str, str], tmp_path: Path) -> Run:
+    """Run `nano-init` in an empty folder; returns the finished process."""
+    return _runner("init", environ, tmp_path)
+
+
+@pytest.fixture
+def python(environ: dict[str, str], tmp_path: Path) -> Run:
+    """Run plain `python` in the same folder and environment, to compare with."""
+
+    def run(
+        *arguments: str, env: dict[str, str] | None = None, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**environ, **(env or {})},
+            cwd=options.pop("cwd", tmp_path),
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
+
+    return run

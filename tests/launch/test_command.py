@@ -1,0 +1,81 @@
+"""The environment and the command are values, computed before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from nano_init.errors import LaunchError
+from nano_init.launch.command import (
+    BOOTSTRAP,
+    PATCH_VARIABLE,
+    Command,
+    format_command,
+    prepare_command,
+)
+from nano_init.launch.target import Target
+from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
+
+PLAN = Plan(
+    ThreadCount(2, "2"),
+    PrecisionChoice("float32", "why"),
+    (
+        Setting("OMP_NUM_THREADS", "2", "why"),
+        Setting("KMP_BLOCKTIME", "9", "your own value", "kept"),
+    ),
+)
+
+
+def prepare(environ: dict[str, str], bootstrap: str = BOOTSTRAP) -> Command:
+    return prepare_command(
+        Target("a.py", ("x y",)), PLAN, "mixed_bfloat16", environ, "/bin/python", bootstrap
+    )
+
+
+def test_the_command_is_the_interpreter_the_script_and_its_arguments() -> None:
+    assert prepare({}).argv == ("/bin/python", "a.py", "x y")
+
+
+def test_only_what_the_plan_sets_is_set() -> None:
+    environment = prepare({}).environment({"KMP_BLOCKTIME": "9", "HOME": "/h"})
+    assert environment["OMP_NUM_THREADS"] == "2"
+    assert environment["KMP_BLOCKTIME"] == "9"
+    assert environment["HOME"] == "/h"
+
+
+def test_what_the_bootstrap_does_is_json() -> None:
+    assert json.loads(prepare({}).variables[PATCH_VARIABLE]) == {"precision": "mixed_bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, [BOOTSTRAP]),
+        ("", [BOOTSTRAP]),
+        ("/a:/b", [BOOTSTRAP, "/a", "/b"]),
+        (f"{BOOTSTRAP}:/a", [BOOTSTRAP, "/a"]),
+        ("/a::/b", [BOOTSTRAP, "/a", "", "/b"]),
+    ],
+)
+def test_the_users_pythonpath_stays_in_force_and_ours_stands_once(
+    own: str | None, expected: list[str]
+) -> None:
+    environ = {} if own is None else {"PYTHONPATH": own.replace(":", os.pathsep)}
+    assert prepare(environ).variables["PYTHONPATH"].split(os.pathsep) == expected
+
+
+def test_an_installation_that_pythonpath_cannot_name_is_refused() -> None:
+    with pytest.raises(LaunchError, match="PYTHONPATH cannot hold a path with ':'"):
+        prepare({}, bootstrap="/a:b/bootstrap")
+
+
+def test_the_printed_command_does_in_a_shell_what_nano_run_does() -> None:
+    command = Command(("/usr/bin/env",), {"A": "it's $HOME\n`x`", "B": ""})
+    output = subprocess.run(
+        ["sh"], input=format_command(command), text=True, capture_output=True, check=True
+    ).stdout
+    assert "A=it's $HOME\n`x`\n" in output
+    assert "\nB=\n" in output
