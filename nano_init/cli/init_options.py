@@ -1,0 +1,94 @@
+"""The options of `nano-init`, as click shows, completes and checks them."""
+
+from __future__ import annotations
+
+import click
+
+import nano_init
+from nano_init.cli.init import InitRequest, init
+from nano_init.plan.precision import PRECISIONS
+from nano_init.plan.settings import Options
+
+__all__ = ["nano_init_command"]
+
+SHELLS = ("bash", "zsh", "sh")
+FORMATS = ("table", "json")
+
+_EPILOG = """\b
+Examples:
+  nano-init --print                      what fits here, and why
+  nano-init --print --format json        the same for a program
+  eval "$(nano-init --shell bash)"       set it in this shell
+  eval "$(nano-init --shell bash --unset)"   and put back what was there
+  nano-init --print --sysroot dump/      answer for a recorded machine
+
+`source bigdl-nano-init` and `source bigdl-nano-unset-env` are the short way to the two
+evals; they take options out of NANO_INIT_ARGS.
+"""
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+@click.option("--print", "show", is_flag=True, help="Show the machine and the plan (default).")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How to show the plan.",
+)
+@click.option("--shell", type=click.Choice(SHELLS), help="Print code for this shell to evaluate.")
+@click.option("--unset", is_flag=True, help="Print the way back to the environment before.")
+@click.option(
+    "--sysroot",
+    type=click.Path(),
+    default="/",
+    metavar="DIR",
+    help="Answer for the machine recorded in DIR, which holds its proc/ and sys/.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1, max=8192), metavar="N", help="Use at most N cores."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="The precision that nano-run is to use in this shell.",
+)
+@click.option("--pin", is_flag=True, help="Bind OpenMP threads to cores.")
+@click.option("--force", is_flag=True, help="Override variables that you have set yourself.")
+@click.option("-v", "--verbose", is_flag=True, help="With --shell: show the plan on stderr too.")
+@click.version_option(nano_init.__version__, prog_name="nano-init")
+def nano_init_command(
+    show: bool,
+    output: str,
+    shell: str | None,
+    unset: bool,
+    sysroot: str,
+    threads: int | None,
+    precision: str,
+    pin: bool,
+    force: bool,
+    verbose: bool,
+) -> int:
+    """Recommend the environment that fits here, each variable with its reason.
+
+    What is recommended depends on the processor, on the limits of the container or the
+    job, and on the TensorFlow that is installed beside nano-init.
+    """
+    if show and (shell or unset):
+        raise click.UsageError("--print shows a table, --shell and --unset print code; give one")
+    return init(
+        InitRequest(
+            shell=shell,
+            unset=unset,
+            output=output,
+            sysroot=sysroot,
+            options=Options(threads=threads, precision=precision, pin=pin, force=force),
+            verbose=verbose,
+        )
+    )

@@ -1,0 +1,137 @@
+"""Show a plan to a person, or as one JSON object to a program."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+
+from nano_init.machine.cpulist import format_cpu_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from nano_init.machine.facts import Core, Machine
+    from nano_init.plan.build import Build
+    from nano_init.plan.settings import Plan
+
+__all__ = ["format_plan", "plan_to_json"]
+
+_NARROWEST_REASON = 24
+
+
+def plan_to_json(machine: Machine, plan: Plan) -> dict[str, Any]:
+    """Return a machine and its plan as plain values, in the documented shape."""
+    isa, topology, limits = machine.isa, machine.topology, machine.limits
+    return {
+        "machine": {
+            "vendor": isa.vendor,
+            "model": isa.model,
+            "arch": isa.arch,
+            "isa_level": isa.level,
+            "bf16": isa.bf16,
+            "sockets": topology.sockets,
+            "numa_nodes": _nodes_with_processors(machine),
+            "cores": len(topology.cores),
+            "threads": len(topology.online),
+            "performance_cpus": _cpus_of(topology.cores, "performance", topology.hybrid),
+            "efficiency_cpus": _cpus_of(topology.cores, "efficiency", topology.hybrid),
+        },
+        "limits": {
+            "affinity": format_cpu_list(limits.affinity),
+            "cpu_quota": limits.cpu_quota,
+            "memory_bytes": limits.memory_bytes,
+            "usable_cores": plan.threads.usable_cores,
+        },
+        "precision": {
+            "recommended": plan.precision.recommended,
+            "reason": plan.precision.reason,
+        },
+        "variables": [
+            {"name": s.name, "value": s.value, "reason": s.reason, "status": s.status}
+            for s in plan.settings
+        ],
+    }
+
+
+def format_plan(machine: Machine, plan: Plan, build: Build | None, width: int | None = None) -> str:
+    """Return the machine, the choices and the table of variables as text.
+
+    Args:
+        machine: the computer.
+        plan: what was decided for it.
+        build: the TensorFlow installed beside nano-init, or None.
+        width: columns to fill; the terminal's by default.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    facts = [
+        ("Processor", _processor(machine)),
+        ("Cores", _cores(machine)),
+        ("Usable cores", plan.threads.reason),
+        ("TensorFlow", str(build) if build else "not installed here"),
+        ("Precision", f"{plan.precision.recommended}: {_cause(plan.precision.reason)}"),
+    ]
+    rows = [(s.name, _shown(s.value, s.status), s.reason) for s in plan.settings]
+    lines = [*_columns(facts, width), "", *_columns([("Variable", "Value", "Why"), *rows], width)]
+    if plan.warnings:
+        lines += ["", *_columns([("Warning", text) for text in plan.warnings], width)]
+    return "\n".join(lines) + "\n"
+
+
+def _nodes_with_processors(machine: Machine) -> int:
+    return max(1, sum(1 for node in machine.topology.nodes if node.cpus))
+
+
+def _cpus_of(cores: Iterable[Core], kind: str, hybrid: bool) -> str | None:
+    if not hybrid:
+        return None
+    kinds = {kind} if kind == "performance" else {"efficiency", "low-power"}
+    return format_cpu_list(cpu for core in cores if core.kind in kinds for cpu in core.cpus)
+
+
+def _processor(machine: Machine) -> str:
+    isa = machine.isa
+    name = isa.model or isa.vendor or "unknown processor"
+    unit = {"amx": "AMX", "avx512": "AVX512_BF16", "arm": "Arm bf16", None: "no bfloat16 unit"}
+    return f"{name} ({isa.arch}, {isa.level or 'no oneDNN level'}, {unit[isa.bf16]})"
+
+
+def _cores(machine: Machine) -> str:
+    topology = machine.topology
+    parts = [
+        _count(len(topology.cores), "core"),
+        _count(len(topology.online), "hardware thread"),
+        _count(topology.sockets, "socket"),
+        _count(_nodes_with_processors(machine), "NUMA node"),
+    ]
+    if topology.hybrid:
+        performance = _cpus_of(topology.cores, "performance", topology.hybrid)
+        parts.append(f"performance threads {performance}")
+    return ", ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _cause(reason: str) -> str:
+    return reason.removeprefix("mixed_bfloat16 not recommended: ")
+
+
+def _shown(value: str | None, status: str) -> str:
+    text = "(unset)" if value is None else value or "(empty)"
+    return f"{text} (kept)" if status == "kept" else text
+
+
+def _columns(rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """Align all columns but the last, and wrap that one under itself."""
+    fixed = [max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1)]
+    room = max(_NARROWEST_REASON, width - sum(fixed))
+    lines: list[str] = []
+    for row in rows:
+        head = "".join(cell.ljust(size) for cell, size in zip(row[:-1], fixed, strict=True))
+        wrapped = textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
+        lines.append((head + wrapped[0]).rstrip())
+        lines += [" " * sum(fixed) + rest for rest in wrapped[1:]]
+    return lines

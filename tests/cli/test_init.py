@@ -1,0 +1,206 @@
+"""`nano-init` shows what is recommended, for people, programs and shells."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A recorded machine: four cores, AVX512_BF16, a quota of two and a half processors."""
+    root = tmp_path / "dump"
+    files = {
+        "proc/cpuinfo": "".join(
+            f"processor\t: {n}\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC 9004\n"
+            "flags\t\t: avx avx2 fma avx512f avx512bw avx512vl avx512dq avx512_vnni "
+            "avx512_bf16\n\n"
+            for n in range(4)
+        ),
+        "proc/self/cgroup": "0::/job\n",
+        "proc/self/mountinfo": "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+        "sys/fs/cgroup/job/cpu.max": "250000 100000\n",
+        "sys/devices/system/cpu/online": "0-3\n",
+    }
+    for n in range(4):
+        files[f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list"] = f"{n}\n"
+        files[f"sys/devices/system/cpu/cpu{n}/topology/physical_package_id"] = "0\n"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+class TestJson:
+    def test_the_shape_is_the_documented_one(self, nano_init_command: Run) -> None:
+        result = nano_init_command("--print", "--format", "json")
+        assert result.returncode == 0
+        shown = json.loads(result.stdout)
+        assert list(shown) == ["machine", "limits", "precision", "variables"]
+        assert set(shown["machine"]) == {
+            "vendor",
+            "model",
+            "arch",
+            "isa_level",
+            "bf16",
+            "sockets",
+            "numa_nodes",
+            "cores",
+            "threads",
+            "performance_cpus",
+            "efficiency_cpus",
+        }
+        assert set(shown["limits"]) == {"affinity", "cpu_quota", "memory_bytes", "usable_cores"}
+        assert set(shown["precision"]) == {"recommended", "reason"}
+        for variable in shown["variables"]:
+            assert set(variable) == {"name", "value", "reason", "status"}
+            assert variable["status"] in {"set", "kept", "unset"}
+
+    def test_a_recorded_machine_is_answered_for(
+        self, nano_init_command: Run, recording: Path
+    ) -> None:
+        result = nano_init_command("--sysroot", str(recording), "--print", "--format", "json")
+        shown = json.loads(result.stdout)
+        assert shown["machine"]["bf16"] == "avx512"
+        assert shown["machine"]["isa_level"] == "AVX512_CORE_BF16"
+        assert (shown["machine"]["cores"], shown["machine"]["threads"]) == (4, 4)
+        assert shown["limits"]["cpu_quota"] == 2.5
+        assert shown["limits"]["usable_cores"] == 2
+        assert shown["precision"]["recommended"] == "mixed_bfloat16"
+
+    def test_the_answer_for_a_recording_does_not_depend_on_this_shell(
+        self, nano_init_command: Run, recording: Path
+    ) -> None:
+        arguments = ("--sysroot", str(recording), "--format", "json")
+        plain = nano_init_command(*arguments).stdout
+        assert plain == nano_init_command(*arguments, env={"OMP_NUM_THREADS": "99"}).stdout
+
+    def test_a_kept_value_is_reported(self, nano_init_command: Run) -> None:
+        result = nano_init_command("--format", "json", env={"OMP_NUM_THREADS": "9"})
+        (variable,) = [
+            v for v in json.loads(result.stdout)["variables"] if v["name"] == "OMP_NUM_THREADS"
+        ]
+        assert (variable["value"], variable["status"]) == ("9", "kept")
+
+
+class TestTable:
+    def test_machine_choices_and_variables_are_shown_with_reasons(
+        self, nano_init_command: Run
+    ) -> None:
+        shown = nano_init_command("--print").stdout
+        for word in ("Processor", "Usable cores", "Precision", "Variable", "Why"):
+            assert word in shown
+        assert "OMP_NUM_THREADS" in shown
+
+    def test_it_is_what_no_option_shows(self, nano_init_command: Run) -> None:
+        assert nano_init_command().stdout == nano_init_command("--print").stdout
+
+    @pytest.mark.parametrize("columns", ["40", "80", "200"])
+    def test_lines_fit_the_terminal_where_words_allow(
+        self, nano_init_command: Run, columns: str
+    ) -> None:
+        shown = nano_init_command("--print", env={"COLUMNS": columns}).stdout
+        widest = max(int(columns), 80)
+        assert all(len(line) <= widest for line in shown.splitlines())
+
+    def test_a_reader_that_leaves_early_is_no_error(
+        self, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        import sys
+
+        start = "import sys; from nano_init.cli.init import main; sys.exit(main())"
+        reading, writing = os.pipe()
+        os.close(reading)
+        result = subprocess.run(
+            [sys.executable, "-c", start, "--print"],
+            env=environ,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(writing)
+        assert result.stderr == b""
+
+
+class TestShell:
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "sh"])
+    def test_code_sets_every_variable_and_the_undo_state(
+        self, nano_init_command: Run, shell: str
+    ) -> None:
+        result = nano_init_command("--shell", shell)
+        assert result.returncode == 0
+        assert result.stderr == ""
+        assert "OMP_NUM_THREADS" in result.stdout
+        assert "NANO_INIT_STATE" in result.stdout
+
+    def test_verbose_shows_the_table_on_stderr(self, nano_init_command: Run) -> None:
+        result = nano_init_command("--shell", "sh", "-v")
+        assert "Usable cores" in result.stderr
+        assert "Usable cores" not in result.stdout
+
+    def test_options_of_a_sourcing_shell_come_from_one_variable(
+        self, nano_init_command: Run
+    ) -> None:
+        result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": "--threads 1 -v"})
+        assert "1: " in result.stderr
+        assert "--threads" in result.stderr
+
+    def test_unset_without_anything_set_changes_nothing(self, nano_init_command: Run) -> None:
+        result = nano_init_command("--shell", "sh", "--unset")
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--sysroot", "/no/such/folder"], "/no/such/folder"),
+            (["--shell", "tclsh"], "tclsh"),
+            (["--format", "yaml"], "yaml"),
+            (["--threads", "0"], "0 is not in the range"),
+            (["--nonsense"], "--nonsense"),
+            (["operand"], "operand"),
+            (["--print", "--shell", "sh"], "--print"),
+        ],
+    )
+    def test_one_sentence_and_exit_code_2(
+        self, nano_init_command: Run, arguments: list[str], message: str
+    ) -> None:
+        result = nano_init_command(*arguments)
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.startswith("nano-init: ")
+
+    def test_unclosed_quotes_in_the_variable_are_named(self, nano_init_command: Run) -> None:
+        result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": "--threads '1"})
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert result.stderr == (
+            'nano-init: NANO_INIT_ARGS is "--threads \'1": no closing quotation; close the quotes\n'
+        )
+
+    def test_an_unreadable_source_is_warned_of_and_the_others_still_answer(
+        self, nano_init_command: Run, recording: Path
+    ) -> None:
+        cpu_max = recording / "sys/fs/cgroup/job/cpu.max"
+        cpu_max.write_text("plenty\n")
+        result = nano_init_command("--sysroot", str(recording), "--format", "json")
+        assert result.returncode == 0
+        assert json.loads(result.stdout)["limits"]["cpu_quota"] is None
+        assert result.stderr.startswith("nano-init: warning: ")
+        assert "cpu.max" in result.stderr
+
+    def test_a_machine_without_sys_still_answers(
+        self, nano_init_command: Run, recording: Path
+    ) -> None:
+        (recording / "sys").rename(recording / "sys-gone")
+        result = nano_init_command("--sysroot", str(recording), "--format", "json")
+        assert result.returncode == 0
+        assert json.loads(result.stdout)["machine"]["threads"] == 4
