@@ -1,0 +1,56 @@
+"""What nano-run adds to the start of a script, and how long nano-init takes to answer.
+
+    python benchmarks/startup.py [--rounds N]
+
+The commands are run in turn, and every figure is also given against `python script.py`
+in the same round, so that a machine whose speed drifts does not change the comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from timing import format_timings, time_commands
+
+
+def main() -> None:
+    """Time the commands and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+
+    commands = {name: _installed(name) for name in ("nano-run", "nano-init")}
+    environ = {n: v for n, v in os.environ.items() if not n.startswith(("NANO_", "PYTHON"))}
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "script.py")
+        script.write_text("pass\n")
+        timings = time_commands(
+            {
+                "python script.py": [sys.executable, str(script)],
+                "nano-run script.py": [commands["nano-run"], str(script)],
+                "nano-init --print": [commands["nano-init"], "--print"],
+                "nano-init --shell sh": [commands["nano-init"], "--shell", "sh"],
+                "nano-run --help": [commands["nano-run"], "--help"],
+            },
+            options.rounds,
+            environ,
+        )
+    print(f"Python {platform.python_version()}, {os.cpu_count()} threads, {options.rounds} rounds")
+    print(format_timings(timings))
+
+
+def _installed(name: str) -> str:
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        sys.exit(f"{name} is not installed beside {sys.executable}: pip install -e .")
+    return found
+
+
+if __name__ == "__main__":
+    main()
