@@ -1,0 +1,113 @@
+"""What to change in an environment to enter a plan, or to leave it. Pure: data in, data out.
+
+Entering first takes back, in thought, what an earlier plan changed, and then applies the
+new plan to that. Entering twice is therefore entering once, and entering with other
+options gives what those options alone give. (direnv's revert-then-apply; unlike direnv, a
+variable that the user has changed since is left as it is.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nano_init.errors import StateError
+from nano_init.shells.change import STATE_NAME, Change, check_change
+from nano_init.shells.state import format_state, parse_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from nano_init.plan.settings import Setting
+
+__all__ = ["Transition", "enter", "leave", "original"]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The way from one environment to another.
+
+    Args:
+        assignments: the variables that differ, NANO_INIT_STATE among them.
+        notes: sentences that the user should read.
+    """
+
+    assignments: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def original(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return an environment without what nano-init changed in it, and notes for the user.
+
+    A variable that no longer has the value that nano-init gave it belongs to the user: it
+    stays, and a note says so. A damaged NANO_INIT_STATE is dropped with a note, and all
+    that stands in the environment counts as the user's.
+
+    Args:
+        environ: the environment, which is not changed.
+    """
+    reverted = dict(environ)
+    text = reverted.pop(STATE_NAME, None)
+    if text is None:
+        return reverted, ()
+    try:
+        changes = parse_state(text)
+    except StateError as error:
+        return reverted, (f"{error}; starting from the environment as it is",)
+    theirs = [change for change in changes if reverted.get(change.name) != change.after]
+    for change in changes:
+        if change not in theirs:
+            _assign(reverted, change.name, change.before)
+    return reverted, tuple(_left_alone(change, reverted.get(change.name)) for change in theirs)
+
+
+def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition:
+    """Return what to change so that an environment holds a plan's settings, and nothing else.
+
+    Args:
+        environ: the environment, with or without an earlier plan in it.
+        settings: the plan's settings, decided for `original(environ)`.
+
+    Raises:
+        UsageError: a setting names a variable that nano-init must not change, or its value
+            cannot stand in an environment.
+    """
+    start, notes = original(environ)
+    changes = tuple(
+        Change(s.name, start.get(s.name), s.value)
+        for s in settings
+        if s.status != "kept" and s.value != start.get(s.name)
+    )
+    for change in changes:
+        check_change(change)
+    goal = dict(start)
+    for change in changes:
+        _assign(goal, change.name, change.after)
+    if changes:
+        goal[STATE_NAME] = format_state(changes)
+    return Transition(_differences(environ, goal), notes)
+
+
+def leave(environ: Mapping[str, str]) -> Transition:
+    """Return what to change so that an environment is as it was before nano-init."""
+    goal, notes = original(environ)
+    return Transition(_differences(environ, goal), notes)
+
+
+def _differences(environ: Mapping[str, str], goal: Mapping[str, str]) -> tuple[Change, ...]:
+    names: Iterable[str] = dict.fromkeys((*goal, *environ))
+    pairs = (Change(name, environ.get(name), goal.get(name)) for name in names)
+    return tuple(pair for pair in pairs if pair.before != pair.after)
+
+
+def _assign(environ: dict[str, str], name: str, value: str | None) -> None:
+    if value is None:
+        environ.pop(name, None)
+    else:
+        environ[name] = value
+
+
+def _left_alone(change: Change, now: str | None) -> str:
+    state = "unset" if now is None else f"{now!r}"
+    was = "unset" if change.after is None else f"{change.after!r}"
+    return f"{change.name} is {state} now, where nano-init had left it {was}: it stays as it is"
