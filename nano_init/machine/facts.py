@@ -39,7 +39,17 @@ class Isa:
 
 @dataclass(frozen=True)
 class Core:
-    """A physical core: the hardware threads that share it, and where it sits."""
+    """A physical core: the hardware threads that share it, and where it sits.
+
+    Args:
+        cpus: ids of its online hardware threads, ascending.
+        socket: the kernel's number of its socket; -1 where the kernel does not know.
+        node: the number of its NUMA node; -1 where its node is offline.
+        kind: what it is made for; "performance" where all cores are alike.
+        cache: the online hardware threads that share its last-level cache; () if unknown.
+        die: the kernel's number of its die within the socket; -1 if unknown.
+        cluster: the kernel's number of its cluster; -1 if unknown.
+    """
 
     cpus: tuple[int, ...]
     socket: int
@@ -52,21 +62,39 @@ class Core:
 
 @dataclass(frozen=True)
 class Node:
-    """A NUMA node; `cpus` is empty where the node is memory only."""
+    """A NUMA node; `cpus` is empty where the node is memory only.
+
+    Args:
+        id: the kernel's number of the node; the numbers may have gaps.
+        cpus: ids of its online hardware threads, ascending.
+        distances: relative cost of memory on each online node, 10 for its own.
+        has_memory: whether it has memory of its own.
+    """
 
     id: int
     cpus: tuple[int, ...]
     distances: tuple[int, ...] = ()
+    has_memory: bool = True
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The online hardware threads, grouped."""
+    """The online hardware threads, grouped.
+
+    Args:
+        cores: the physical cores, in the order of their first hardware threads.
+        nodes: the online NUMA nodes, with and without processors.
+        sockets: how many sockets have online cores, at least 1.
+        hybrid: whether the cores are of more than one kind.
+        kinds_source: the file, as seen from the root, that tells the kinds apart; "" where
+            all cores are alike.
+    """
 
     cores: tuple[Core, ...]
     nodes: tuple[Node, ...]
     sockets: int
     hybrid: bool = False
+    kinds_source: str = ""
 
     @property
     def online(self) -> tuple[int, ...]:
@@ -87,6 +115,8 @@ class Limits:
         isolated: ids of hardware threads that the kernel keeps from ordinary scheduling.
         local_workers: processes of this job that share this host (Slurm, MPI, torchrun).
         local_workers_source: the variable that says so; "" for one.
+        cpuset: ids of the hardware threads in the cgroup's cpuset; () where none is known.
+        memory_nodes: the NUMA nodes that memory may come from; () where none is known.
     """
 
     affinity: tuple[int, ...]
@@ -97,6 +127,8 @@ class Limits:
     isolated: tuple[int, ...] = ()
     local_workers: int = 1
     local_workers_source: str = ""
+    cpuset: tuple[int, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""How many processes of the same job share this host."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["count_local_workers", "parse_tasks_per_node"]
+
+# The innermost launcher first: torchrun may run under mpirun, and mpirun under srun.
+_LOCAL_SIZES = (
+    "LOCAL_WORLD_SIZE",  # torchrun
+    "OMPI_COMM_WORLD_LOCAL_SIZE",  # Open MPI
+    "MPI_LOCALNRANKS",  # MPICH, Intel MPI
+    "MV2_COMM_WORLD_LOCAL_SIZE",  # MVAPICH
+    "PMI_LOCAL_SIZE",  # Cray MPICH
+    "JSM_NAMESPACE_LOCAL_SIZE",  # jsrun
+)
+_MOST_WORKERS = 65536
+
+
+def count_local_workers(environ: Mapping[str, str]) -> tuple[int, str, tuple[str, ...]]:
+    """Return how many processes of this job run on this host.
+
+    Slurm's variables count only in a job step: a batch script is one process, however many
+    tasks its steps will have (sbatch(1), srun(1)).
+
+    Returns:
+        The number of processes, the variable that gives it ("" if none does), and warnings.
+    """
+    warnings = []
+    for name in _LOCAL_SIZES:
+        text = environ.get(name, "")
+        if _is_count(text):
+            return int(text), name, tuple(warnings)
+        if text:
+            warnings.append(f"{name}={text[:40]} is ignored: it is no number of processes")
+    slurm = "SLURM_STEP_TASKS_PER_NODE"
+    if slurm not in environ and "SLURM_STEP_ID" in environ:
+        slurm = "SLURM_TASKS_PER_NODE"
+    text = environ.get(slurm, "")
+    tasks = parse_tasks_per_node(text)
+    node = environ.get("SLURM_NODEID", "0")
+    if node.isascii() and node.isdigit() and int(node[:9]) < len(tasks):
+        return tasks[int(node[:9])], slurm, tuple(warnings)
+    if text:
+        warnings.append(f"{slurm}={text[:40]} is ignored: it has no number for this node")
+    return 1, "", tuple(warnings)
+
+
+def parse_tasks_per_node(text: str) -> tuple[int, ...]:
+    """Return the tasks on each node of Slurm's list "2(x3),1": 2, 2, 2, 1; () if it is none."""
+    tasks: list[int] = []
+    for piece in text.split(","):
+        count, _, rest = piece.partition("(x")
+        times = rest.removesuffix(")") if rest else "1"
+        if not (_is_count(count) and _is_count(times)):
+            return ()
+        tasks.extend([int(count)] * int(times))
+    return tuple(tasks)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_WORKERS
