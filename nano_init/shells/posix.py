@@ -1,8 +1,9 @@
 """Code for the shells of the POSIX family: sh, bash, zsh, dash, ksh, mksh, busybox.
 
 The code is one compound command, so that a shell reads it whole or not at all, and it
-changes everything or nothing: a subshell tries first whether each variable may be changed.
-Three facts decide its form:
+changes everything or nothing: a subshell tries first whether each variable may be changed
+(its loops run over the positional parameters, because zsh may warn of new variables). Three
+facts decide its form:
 
 - A failing special builtin (`export` of a read-only variable) ends dash, ksh and
   `bash --posix`, unless it runs through `command` (POSIX, 2.8.1). In zsh `command` means
@@ -43,26 +44,32 @@ def render_zsh(changes: Sequence[Change]) -> str:
 def _render(changes: Sequence[Change], prefix: str) -> str:
     if not changes:
         return ""
-    probes = " &&\n".join(_probe(change, prefix) for change in changes)
-    actions = "\n".join(_action(change, prefix) for change in changes)
-    return f"if (\n{probes}\n); then\n{actions}\nelse\n  (\\exit 2)\nfi\n"
-
-
-def _probe(change: Change, prefix: str) -> str:
-    """Try a change in a subshell, and say what stands in the way."""
-    name = change.name
-    readonly = _refuse(f"{name} is read-only in this shell")
-    test = f"  {{ {prefix} unset -v {name} 2>/dev/null || {readonly}; }}"
-    if change.before is not None:
-        return test
     # A shell variable that is not exported is the user's too, and out of nano-init's sight.
-    hidden = _refuse(f"{name} is set but not exported in this shell; export it or unset it")
-    return f'  {{ [ -z "${{{name}+x}}" ] || {hidden}; }} &&\n{test}'
+    new = [change.name for change in changes if change.before is None]
+    trials = (
+        *_trial(
+            new, '\\eval "[ -z \\"\\${$1+x}\\" ]"', "set but not exported; export it or unset it"
+        ),
+        *_trial([c.name for c in changes], f'{prefix} unset -v "$1" 2>/dev/null', "read-only"),
+    )
+    actions = (_action(change, prefix) for change in changes)
+    return "\n".join(("if (", *trials, "); then", *actions, "else", "  (\\exit 2)", "fi", ""))
 
 
-def _refuse(why: str) -> str:
-    sentence = quote_posix(f"nano-init: nothing was changed: {why}")
-    return f"{{ \\printf '%s\\n' {sentence} >&2; \\false; }}"
+def _trial(names: Sequence[str], test: str, fault: str) -> tuple[str, ...]:
+    """Return the lines of a subshell that ends where a test fails for one of some names."""
+    if not names:
+        return ()
+    return (
+        f"  \\set -- {' '.join(names)}",
+        '  while [ "$#" -gt 0 ]; do',
+        f"    {test} || {{",
+        f"      \\printf 'nano-init: nothing was changed: %s is {fault}\\n' \"$1\" >&2",
+        "      \\exit 2",
+        "    }",
+        "    \\shift",
+        "  done",
+    )
 
 
 def _action(change: Change, prefix: str) -> str:

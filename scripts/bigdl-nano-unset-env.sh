@@ -1,0 +1,97 @@
+#!/bin/sh
+# Put back the environment as it was before `source bigdl-nano-init`:
+#
+#     source bigdl-nano-unset-env      (`. bigdl-nano-unset-env` in every POSIX shell)
+#
+# A variable that you have changed since stays as it is. fish, csh and PowerShell have
+# their own line in `nano-init --help`.
+#
+# All of this runs in a command substitution, hence in a subshell: no name, option, alias or
+# trap of it stays behind. The one thing that your shell evaluates is its output: what
+# nano-init printed, if that is whole, or else a command that returns 2. There is no
+# apostrophe in a comment and no bare closing parenthesis, where bash 3.2 would end it.
+#
+# shellcheck disable=SC3028  # BASH_SOURCE and BASH_ARGV are unset in other shells
+\eval "$(
+  # zsh has the last word of the command that sources in $_, until the next command runs.
+  \set -- "$_" ${1+"$@"}
+  # In zsh "command" would mean an external program, and warn_create_global would speak.
+  [ -z "${ZSH_VERSION-}" ] || \emulate -R sh
+  \set +eu
+  nano_me=bigdl-nano-unset-env
+  nano_last=$1
+  \shift
+
+  nano_refuse() {
+    \printf '%s: %s\n' "$nano_me" "$1" >&2
+    \printf '(\\exit 2)\n'
+    \exit 0
+  }
+
+  # Which shell is this, which file, sourced or executed, and are the arguments ours?
+  nano_kind=sh nano_file='' nano_sourced=yes nano_ours=''
+  if [ -n "${ZSH_VERSION-}" ]; then
+    nano_kind=zsh
+    \eval "nano_file=\${(%):-%x}"
+    case ${ZSH_EVAL_CONTEXT-} in (*file*) ;; (*) nano_sourced='' ;; esac
+    for nano_ours do :; done
+    [ "$nano_ours" = "$nano_last" ] || nano_ours=''
+    case $nano_ours in (*bigdl-nano-unset-env | *bigdl-nano-unset-env.sh) nano_ours='' ;; esac
+  elif [ -n "${BASH_VERSION-}" ]; then
+    nano_kind=bash
+    nano_file=${BASH_SOURCE-}
+    [ "$nano_file" != "$0" ] || nano_sourced=''
+    # Sourced without arguments, bash puts the name of the file there (evalfile.c).
+    [ "${BASH_ARGV-}" = "$nano_file" ] || nano_ours=yes
+  else
+    case ${KSH_VERSION-} in
+      (*93*) nano_kind=ksh; \eval "nano_file=\${.sh.file}" ;;
+    esac
+    case ${0##*/} in (bigdl-nano-unset-env | bigdl-nano-unset-env.sh) nano_sourced='' ;; esac
+  fi
+  if [ -z "$nano_sourced" ]; then
+    \printf '%s: source this file, do not execute it: source %s\n' "$nano_me" "$nano_me" >&2
+    \printf '\\exit 2\n'
+    \exit 0
+  fi
+  [ -n "${NANO_INIT_STATE+x}" ] || \exit 0
+  # nano-init stands beside this file, or on PATH.
+  \unalias nano-init 2>/dev/null
+  \unset -f nano-init 2>/dev/null
+  case $nano_file in (*/*) ;; (*) nano_file='' ;; esac
+  nano_init=${nano_file%/*}/nano-init
+  [ -n "$nano_file" ] && [ -x "$nano_init" ] || nano_init=$(\command -v nano-init)
+  if [ -z "$nano_init" ] && \read -r _ _ _ nano_parent _ 2>/dev/null </proc/self/stat; then
+    # dash, mksh and busybox do not say which file they read, but Linux does; the subshell
+    # that runs this has closed it, its parent has not.
+    \set +f
+    for nano_file in /proc/"$nano_parent"/fd/*; do
+      nano_file=$(\readlink "$nano_file")
+      case $nano_file in
+        (*/bigdl-nano-unset-env) [ ! -x "${nano_file%/*}/nano-init" ] || nano_init=${nano_file%/*}/nano-init ;;
+      esac
+    done
+  fi
+  [ -n "$nano_init" ] || nano_refuse "nano-init is neither beside this file nor on PATH"
+  IFS='' \read -r nano_line <"$nano_init" || nano_refuse "$nano_init cannot be read"
+  case $nano_line in
+    ("#!"*)
+      nano_line=${nano_line#??}
+      nano_line=${nano_line# }
+      [ -x "${nano_line%% *}" ] ||
+        nano_refuse "the interpreter of $nano_init is gone: ${nano_line%% *}; install nano-init again"
+      ;;
+  esac
+
+  nano_code=$("$nano_init" --shell "$nano_kind" --unset)
+  nano_status=$?
+  case $nano_status in
+    (0) ;;
+    (2) \printf '(\\exit 2)\n'; \exit 0 ;;
+    (*) nano_refuse "$nano_init failed with status $nano_status; nothing was changed" ;;
+  esac
+  case $nano_code in
+    ("" | "if ("*fi) \printf '%s\n' "$nano_code" ;;
+    (*) nano_refuse "$nano_init did not print code for a shell; nothing was changed" ;;
+  esac
+)"
