@@ -1,0 +1,1 @@
+"""What this computer is: read from /proc and /sys, held in frozen values."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nano_init.machine.cpulist import format_cpu_list
 from nano_init.machine.reader import parse_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeVar
 
     from nano_init.machine.reader import Reader
+
+    _N = TypeVar("_N", int, float)
 
 __all__ = ["Mount", "find_folders", "parse_mountinfo", "read_cpuset", "read_memory", "read_quota"]
 
@@ -25,6 +27,7 @@ __all__ = ["Mount", "find_folders", "parse_mountinfo", "read_cpuset", "read_memo
 _DEFAULT_PERIOD = 100_000
 # v1 writes "no limit" as the highest multiple of the page size below 2**63.
 _NO_MEMORY_LIMIT = 1 << 62
+_CONTROLLERS = frozenset(["cpu", "memory", "cpuset"])
 
 # Where cgroups are by custom; for a recording that has no mountinfo.
 _CUSTOMARY = {
@@ -41,12 +44,14 @@ class Mount:
     Args:
         root: the cgroup that the mount point shows.
         point: the mount point.
+        version: 1 or 2.
         controllers: the controllers of a v1 hierarchy; empty for v2.
     """
 
     root: str
     point: str
-    controllers: frozenset[str]
+    version: int = 2
+    controllers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,12 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
         fields, kind = left.split(" "), right.split(" ")
         if not dash or len(fields) < 6 or kind[0] not in ("cgroup", "cgroup2"):
             continue
-        options = kind[2].split(",") if kind[0] == "cgroup" and len(kind) > 2 else ()
         root, point = _unescape(fields[3]), _unescape(fields[4])
-        mounts.append(Mount(root, point, frozenset(options)))
+        if kind[0] == "cgroup2":
+            mounts.append(Mount(root, point))
+        else:
+            controllers = _CONTROLLERS.intersection(kind[-1].split(","))
+            mounts.append(Mount(root, point, 1, controllers))
     return tuple(mounts)
 
 
@@ -104,7 +112,7 @@ def find_folders(reader: Reader, controller: str) -> Folders:
         return _customary_folders(reader, controller, membership)
     mounts = parse_mountinfo(mountinfo)
     for version, name in ((1, controller), (2, "")):
-        here = [m for m in mounts if (name in m.controllers if name else not m.controllers)]
+        here = [m for m in mounts if m.version == version and (not name or name in m.controllers)]
         if here and name in membership:
             folder, top = _place(_choose_mount(here, membership[name]), membership[name])
             return Folders(version, _climb(folder, top))
@@ -118,7 +126,7 @@ def read_quota(reader: Reader) -> tuple[float | None, str]:
     """
     folders = find_folders(reader, "cpu")
     read = _read_quota_v1 if folders.version == 1 else _read_quota_v2
-    return _tightest((read(reader, folder) for folder in folders.paths), None)
+    return _tightest(read(reader, folder) for folder in folders.paths)
 
 
 def read_memory(reader: Reader, total: int | None) -> tuple[int | None, str]:
@@ -132,10 +140,10 @@ def read_memory(reader: Reader, total: int | None) -> tuple[int | None, str]:
     folders = find_folders(reader, "memory")
     names = ("memory.limit_in_bytes",) if folders.version == 1 else ("memory.max", "memory.high")
     limits = (_read_bytes(reader, f"{f}/{name}") for f in folders.paths for name in names)
-    limit, source = _tightest(limits, None)
+    limit, source = _tightest(limits)
     if limit is None or (total is not None and limit >= total):
         return None, ""
-    return int(limit), source
+    return limit, source
 
 
 def read_cpuset(reader: Reader) -> tuple[int, ...]:
@@ -158,10 +166,10 @@ def _customary_folders(reader: Reader, controller: str, membership: dict[str, st
     unified = membership.get("", "/")
     for point in _CUSTOMARY[controller]:
         path = membership.get(controller, "/" if "" not in membership else "")
-        folders = _climb(*_place(Mount("/", "/" + point, frozenset([controller])), path))
+        folders = _climb(*_place(Mount("/", "/" + point), path))
         if path and any(reader.text(f"{f}/{_V1_FILES[controller]}") for f in folders):
             return Folders(1, folders)
-    return Folders(2, _climb(*_place(Mount("/", "/sys/fs/cgroup", frozenset()), unified)))
+    return Folders(2, _climb(*_place(Mount("/", "/sys/fs/cgroup"), unified)))
 
 
 _V1_FILES = {
@@ -202,11 +210,12 @@ def _climb(folder: str, top: str) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def _tightest(
-    limits: Iterable[tuple[float, str] | None], otherwise: None
-) -> tuple[float | None, str]:
+def _tightest(limits: Iterable[tuple[_N, str] | None]) -> tuple[_N | None, str]:
     found = [limit for limit in limits if limit is not None]
-    return min(found, key=lambda limit: limit[0]) if found else (otherwise, "")
+    if not found:
+        return None, ""
+    limit, path = min(found, key=lambda limit: limit[0])
+    return limit, f"/{path}"
 
 
 def _read_quota_v2(reader: Reader, folder: str) -> tuple[float, str] | None:

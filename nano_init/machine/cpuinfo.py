@@ -8,10 +8,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["CpuInfo", "count_physical_ids", "parse_cpuinfo"]
+__all__ = ["RELEVANT_FIELDS", "CpuInfo", "count_physical_ids", "parse_cpuinfo"]
 
 # x86, Arm and LoongArch, RISC-V, s390.
 _FLAG_KEYS = ("flags", "Features", "features", "isa")
+
+# The fields that anything here reads. Others may be private: boards with Arm processors put
+# their serial number into this file.
+RELEVANT_FIELDS = frozenset(
+    [
+        *_FLAG_KEYS,
+        "processor",
+        "vendor_id",
+        "cpu family",
+        "model",
+        "model name",
+        "stepping",
+        "physical id",
+        "siblings",
+        "core id",
+        "cpu cores",
+        "CPU implementer",
+        "CPU architecture",
+        "CPU variant",
+        "CPU part",
+        "CPU revision",
+        "cpu",
+        "mmu",
+        "uarch",
+    ]
+)
 
 
 @dataclass(frozen=True)

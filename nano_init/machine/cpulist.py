@@ -64,9 +64,9 @@ def parse_cpu_mask(text: str) -> tuple[int, ...]:
         return ()
     groups = stripped.split(",")
     # The kernel pads every group but the first to eight digits.
-    if not all(0 < len(group) <= 8 and _is_hexadecimal(group) for group in groups):
-        if len(groups) > 1 or not _is_hexadecimal(stripped):
-            raise UsageError(f"{_show(text)} is no processor mask; expected one like ff,ffffffff")
+    grouped = all(0 < len(group) <= 8 and _is_hexadecimal(group) for group in groups)
+    if not grouped and not _is_hexadecimal(stripped):
+        raise UsageError(f"{_show(text)} is no processor mask; expected one like ff,ffffffff")
     value = int("".join(group.rjust(8, "0") for group in groups), 16)
     if value.bit_length() > _MOST_CPUS:
         raise UsageError(f"{_show(text)} names processors above {_MOST_CPUS - 1}")

@@ -97,9 +97,8 @@ def _is_x86(arch: str) -> bool:
 def _refuse_amx(ask_xfeatures: Callable[[], int]) -> str | None:
     try:
         bits = ask_xfeatures()
-    except (OSError, AttributeError) as error:
-        said = getattr(error, "strerror", None) or error
-        return f"the kernel refuses AMX (arch_prctl ARCH_GET_XCOMP_SUPP: {said})"
+    except OSError as error:
+        return f"the kernel refuses AMX (arch_prctl ARCH_GET_XCOMP_SUPP: {error.strerror})"
     if not bits & TILE_DATA:
         return f"the kernel has no AMX tiles among its extended states (XCOMP_SUPP {bits:#x})"
     return None

@@ -8,6 +8,8 @@ cores are some per cent faster than the rest.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,19 +60,19 @@ def sort_kinds(
     """
     kinds = _read_pmu_lists(reader, cores)
     if kinds is not None:
-        return kinds, _PMU_LISTS[0][0] if len(set(kinds)) > 1 else ""
+        return kinds, f"/{_PMU_LISTS[0][0]}" if len(set(kinds)) > 1 else ""
     # No hybrid has two sockets, and on servers with hundreds of cores these files are many;
     # on Arm highest_perf may even be a slow question to the firmware.
     if sockets == 1 and len(cores) > 1:
         for name, gap in _SPEEDS:
             kinds = _split_by_speed(reader, cores, name, gap)
             if kinds is not None:
-                return kinds, f"{_CPU_FOLDER}/cpu*/{name}"
+                return kinds, f"/{_CPU_FOLDER}/cpu*/{name}"
         if _is_smt_uneven(reader, cores, cpuinfo, online):
             uneven: list[CoreKind] = [
                 "performance" if len(cpus) > 1 else "efficiency" for cpus in cores
             ]
-            return uneven, f"{_CPU_FOLDER}/cpu*/topology"
+            return uneven, f"/{_CPU_FOLDER}/cpu*/topology"
     return ["performance"] * len(cores), ""
 
 
@@ -83,7 +85,7 @@ def split_at_gap(speeds: Sequence[int], factor: float) -> int | None:
             slow group.
     """
     distinct = sorted(set(speeds))
-    steps = [(high / low, high) for low, high in zip(distinct, distinct[1:], strict=False)]
+    steps = [(high / low, high) for low, high in pairwise(distinct)]
     widest, lowest_fast = max(steps, default=(0.0, 0))
     return lowest_fast if widest >= factor else None
 

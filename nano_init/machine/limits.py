@@ -6,7 +6,7 @@ import os
 
 from nano_init.errors import UsageError
 from nano_init.machine.cgroup import read_cpuset, read_memory, read_quota
-from nano_init.machine.cpulist import parse_cpu_list
+from nano_init.machine.cpulist import format_cpu_list, parse_cpu_list
 from nano_init.machine.facts import Limits
 from nano_init.machine.workers import count_local_workers
 
@@ -61,9 +61,11 @@ def read_affinity(reader: Reader, online: tuple[int, ...]) -> tuple[int, ...]:
     """
     here = frozenset(online)
     if reader.live and hasattr(os, "sched_getaffinity"):
-        mask = tuple(sorted(here.intersection(os.sched_getaffinity(0))))
-        # /proc and /sys of another computer may be mounted over ours (lxcfs, gVisor).
-        return mask or tuple(sorted(os.sched_getaffinity(0)))
+        asked = os.sched_getaffinity(0)
+        reader.log["sched_getaffinity(0)"] = format_cpu_list(asked)
+        mask = tuple(sorted(here.intersection(asked)))
+        # lxcfs mounts a /proc and /sys with other processors over the kernel's own.
+        return mask or online
     allowed = _read_status_list(reader, "Cpus_allowed_list")
     mask = tuple(cpu for cpu in allowed if cpu in here)
     if allowed and not mask:

@@ -7,6 +7,8 @@ cores are told apart by their sibling lists alone.
 
 from __future__ import annotations
 
+import os
+
 from nano_init.machine.cpuinfo import count_physical_ids
 from nano_init.machine.cpulist import format_cpu_list
 from nano_init.machine.facts import Core, Node, Topology
@@ -37,7 +39,7 @@ def read_online(reader: Reader, cpuinfo: CpuInfo) -> tuple[int, ...]:
         or _online_one_by_one(reader)
         or _parse_stat(reader.text("proc/stat") or "")
         or cpuinfo.cpus
-        or (0,)
+        or (tuple(sorted(os.sched_getaffinity(0))) if reader.live else (0,))
     )
 
 
@@ -139,6 +141,8 @@ def _warn_of_missing_siblings(reader: Reader, cpuinfo: CpuInfo, missing: Iterabl
 _PACKAGE = (("package_cpus_list", "core_siblings_list", "core_siblings"), "physical_package_id")
 _DIE = (("die_cpus_list",), "die_id")
 _CLUSTER = (("cluster_cpus_list",), "cluster_id")
+# -1 in sixteen bits: BAD_APICID in arch/x86/include/asm/apicdef.h.
+_UNKNOWN_CLUSTER = 0xFFFF
 
 
 def _read_groups(
@@ -151,6 +155,8 @@ def _read_groups(
             continue
         folder = f"{CPU_FOLDER}/cpu{cpu}/topology"
         number = reader.number(f"{folder}/{id_file}")
+        if number == _UNKNOWN_CLUSTER:
+            number = -1
         if number is None:
             if not found:
                 break  # this kernel does not have the file

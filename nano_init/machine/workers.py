@@ -29,7 +29,7 @@ def count_local_workers(environ: Mapping[str, str]) -> tuple[int, str, tuple[str
     Returns:
         The number of processes, the variable that gives it ("" if none does), and warnings.
     """
-    warnings = []
+    warnings: list[str] = []
     for name in _LOCAL_SIZES:
         text = environ.get(name, "")
         if _is_count(text):

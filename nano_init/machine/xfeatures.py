@@ -6,9 +6,18 @@ permission: a process must request it, and an older kernel or a seccomp filter r
 
 from __future__ import annotations
 
-__all__ = ["TILE_DATA", "ask_xfeatures"]
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["RECORDED_ANSWER", "TILE_DATA", "ask_xfeatures", "format_answer", "parse_answer"]
 
 TILE_DATA = 1 << 18
+
+# Where a recording keeps the answer: /proc and /sys have no file for it.
+RECORDED_ANSWER = "nano_init/xcomp_supp"
 
 _SYS_ARCH_PRCTL = 158
 _ARCH_GET_XCOMP_SUPP = 0x1021
@@ -23,9 +32,10 @@ def ask_xfeatures() -> int:
     Raises:
         OSError: the kernel does not know the question, or a filter forbids it.
     """
-    import ctypes
-    import os
-
+    try:
+        import ctypes
+    except ImportError as error:  # a Python that was built without libffi
+        raise OSError(0, "this Python has no ctypes to ask with") from error
     libc = ctypes.CDLL(None, use_errno=True)
     bits = ctypes.c_uint64(0)
     number, question = ctypes.c_long(_SYS_ARCH_PRCTL), ctypes.c_long(_ARCH_GET_XCOMP_SUPP)
@@ -33,3 +43,26 @@ def ask_xfeatures() -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return bits.value
+
+
+def format_answer(ask: Callable[[], int]) -> str:
+    """Ask, and return the answer as text: the bits, or the number of the error."""
+    try:
+        return hex(ask())
+    except OSError as error:
+        return f"errno {error.errno}"
+
+
+def parse_answer(text: str) -> int:
+    """Return the bits of an answer, or raise the error that it was.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    try:
+        if not text.startswith("errno "):
+            return int(text, 16)
+        code = int(text.removeprefix("errno "))
+    except ValueError as error:
+        raise OSError(0, f"{text[:40]!r} is no answer") from error
+    raise OSError(code, os.strerror(code))

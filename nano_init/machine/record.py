@@ -1,0 +1,270 @@
+"""Record what the probe reads of a machine, so that its answers can be had elsewhere.
+
+A recording is a FILE.tar.gz with the files that the probe looked at, under their own paths,
+and of these only what it uses: no serial numbers, no mounts but cgroups, no names of users,
+jobs or containers (cgroup names become g1, g2, …).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+from nano_init.errors import RecordingError
+from nano_init.machine.cgroup import parse_membership, parse_mountinfo
+from nano_init.machine.cpuinfo import RELEVANT_FIELDS
+from nano_init.machine.probe import probe_with_reader
+from nano_init.machine.xfeatures import RECORDED_ANSWER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Callable, Iterator, Mapping
+
+    from nano_init.machine.reader import Reader
+
+__all__ = ["extracted", "record", "select_contents"]
+
+# A recording of the largest machine that Linux runs on takes about 20 MB unpacked.
+_MOST_BYTES = 1 << 28
+_CGROUP_MOUNTS = "sys/fs/cgroup"
+
+
+def record(path: str, root: str = "/", force: bool = False) -> None:
+    """Write a recording of the machine.
+
+    Args:
+        path: the file to write, FILE.tar.gz.
+        root: the folder that stands for "/".
+        force: overwrite a file that exists.
+
+    Raises:
+        RecordingError: the file exists or cannot be written, or the root is no machine.
+    """
+    if not force and os.path.lexists(path):
+        raise RecordingError(f"{path} exists already; --force overwrites it")
+    _, reader = probe_with_reader(root, {})
+    contents = select_contents(reader)
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        _write_archive(partial, contents, _list_folders(reader))
+        _put_in_place(partial, path, force=force)
+    except RecordingError:
+        raise
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if os.path.lexists(partial):
+            os.unlink(partial)
+
+
+def select_contents(reader: Reader) -> dict[str, str]:
+    """Return the files of a recording: path to text, with all that is private taken out.
+
+    Args:
+        reader: a reader with which a machine was probed.
+    """
+    rename = _Renaming(reader.log)
+    contents = {}
+    for path, said in reader.log.items():
+        if said is None or "(" in path:
+            continue
+        select = _SELECTIONS.get(path)
+        contents[rename.file(path)] = select(said) if select else said
+    contents.update(rename.files())
+    if reader.live:
+        contents["proc/sys/kernel/arch"] = os.uname().machine
+        allowed = reader.log.get("sched_getaffinity(0)")
+        status = contents.get("proc/self/status", "")
+        if allowed and "Cpus_allowed_list" not in status:
+            contents["proc/self/status"] = f"Cpus_allowed_list:\t{allowed}\n{status}"
+        answer = reader.log.get("arch_prctl(ARCH_GET_XCOMP_SUPP)")
+        if answer:
+            contents[RECORDED_ANSWER] = answer
+    return contents
+
+
+@contextmanager
+def extracted(path: str) -> Iterator[str]:
+    """Unpack a recording into a temporary folder, and give the folder that stands for "/".
+
+    Raises:
+        RecordingError: the file is no archive, or holds what a recording must not.
+    """
+    import tarfile
+    import tempfile
+    import zlib
+
+    with tempfile.TemporaryDirectory(prefix="nano-init-") as folder:
+        try:
+            with tarfile.open(path) as archive:
+                _extract(archive, folder)
+        except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+            raise RecordingError(f"{path} is no recording: {error}") from error
+        entries = os.listdir(folder)
+        inner = os.path.join(folder, entries[0]) if len(entries) == 1 else folder
+        is_wrapped = len(entries) == 1 and entries[0] not in ("proc", "sys", "cpuinfo")
+        yield inner if is_wrapped and os.path.isdir(inner) else folder
+
+
+def _extract(archive: tarfile.TarFile, folder: str) -> None:
+    """Unpack regular files and folders; links, devices and paths that lead out are refused."""
+    size = 0
+    for member in archive:
+        size += member.size
+        if size > _MOST_BYTES:
+            raise ValueError(f"it holds more than {_MOST_BYTES >> 20} MB")
+        target = os.path.normpath(os.path.join(folder, member.name))
+        if not (target + "/").startswith(folder + "/"):
+            raise ValueError(f"{member.name!r} leads out of it")
+        if member.isdir():
+            os.makedirs(target, exist_ok=True)
+        elif member.isfile():
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            source = archive.extractfile(member)
+            with open(target, "wb") as file:
+                file.write(source.read() if source else b"")
+
+
+def _write_archive(path: str, contents: Mapping[str, str], folders: list[str]) -> None:
+    import io
+    import tarfile
+
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    # The names and numbers of the user stay out: a TarInfo of its own has none.
+    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for folder in folders:
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(info)
+        for name, text in sorted(contents.items()):
+            data = f"{text}\n".encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def _put_in_place(partial: str, path: str, *, force: bool) -> None:
+    if force:
+        os.replace(partial, path)
+        return
+    try:
+        # Unlike a rename, creating fails if the file exists by now.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+    except FileExistsError as error:
+        raise RecordingError(f"{path} exists already; --force overwrites it") from error
+    os.replace(partial, path)
+
+
+def _list_folders(reader: Reader) -> list[str]:
+    """Return the numbered folders that the probe listed: they are answers by being there."""
+    return sorted(f"{folder}/{name}" for folder, names in reader.listed.items() for name in names)
+
+
+class _Renaming:
+    """Cgroup paths with g1, g2, … for each name in them.
+
+    Prefixes stay prefixes, so the way from the leaf to the mount's root is the same.
+    """
+
+    def __init__(self, log: Mapping[str, str | None]) -> None:
+        self._names: dict[str, str] = {}
+        self._membership = parse_membership(log.get("proc/self/cgroup") or "")
+        self._has_membership = log.get("proc/self/cgroup") is not None
+        self._has_mounts = log.get("proc/self/mountinfo") is not None
+        mounts = parse_mountinfo(log.get("proc/self/mountinfo") or "")
+        self._mounts = sorted(mounts, key=lambda mount: -len(mount.point))
+        self._points = {
+            mount.point: (
+                mount.point
+                if f"{mount.point}/".startswith(f"/{_CGROUP_MOUNTS}/")
+                else f"/mnt/cgroup{number}"
+            )
+            for number, mount in enumerate(mounts)
+        }
+
+    def path(self, path: str) -> str:
+        """Return a cgroup path with other names."""
+        return "/".join(
+            name
+            if name in ("", ".", "..")
+            else self._names.setdefault(name, f"g{len(self._names) + 1}")
+            for name in path.split("/")
+        )
+
+    def file(self, path: str) -> str:
+        """Return the path of a file; only cgroups' own change."""
+        for mount in self._mounts:
+            top = mount.point.strip("/")
+            if path.startswith(f"{top}/"):
+                folder, _, name = path[len(top) + 1 :].rpartition("/")
+                new_top = self._points[mount.point].strip("/")
+                return "/".join(part for part in (new_top, self.path(folder), name) if part)
+        if path.startswith(f"{_CGROUP_MOUNTS}/") and not self._has_mounts:
+            return self._customary_file(path)
+        return path
+
+    def _customary_file(self, path: str) -> str:
+        folder, _, name = path[len(_CGROUP_MOUNTS) + 1 :].rpartition("/")
+        first, _, rest = folder.partition("/")
+        if first in ("cpu,cpuacct", "cpu", "memory", "cpuset"):
+            below = f"{first}/{self.path(rest)}".rstrip("/")
+        else:
+            below = self.path(folder)
+        return "/".join(part for part in (_CGROUP_MOUNTS, below, name) if part)
+
+    def files(self) -> dict[str, str]:
+        """Return /proc/self/cgroup and /proc/self/mountinfo with other names."""
+        files = {}
+        if self._has_membership:
+            files["proc/self/cgroup"] = "\n".join(
+                f"{number}:{controller}:{self.path(path)}"
+                for number, (controller, path) in enumerate(self._membership.items())
+                if "=" not in controller
+            )
+        if self._has_mounts:
+            files["proc/self/mountinfo"] = "\n".join(
+                f"{number} 0 0:{number} {self.path(mount.root)} {self._points[mount.point]} rw - "
+                + (
+                    "cgroup2 cgroup2 rw"
+                    if mount.version == 2
+                    else f"cgroup cgroup rw,{','.join(sorted(mount.controllers))}"
+                )
+                for number, mount in enumerate(reversed(self._mounts))
+            )
+        return files
+
+
+def _keep_lines(*keys: str) -> Callable[[str], str]:
+    def select(text: str) -> str:
+        lines = text.split("\n")
+        return "\n".join(line for line in lines if line.partition(":")[0].strip() in keys)
+
+    return select
+
+
+def _select_cpuinfo(text: str) -> str:
+    return "\n".join(
+        line
+        for line in text.split("\n")
+        if not line.strip() or line.partition(":")[0].strip() in RELEVANT_FIELDS
+    )
+
+
+def _select_cmdline(text: str) -> str:
+    return " ".join(word for word in text.split() if word.startswith("isolcpus="))
+
+
+def _select_stat(text: str) -> str:
+    lines = (line for line in text.split("\n") if line.startswith("cpu"))
+    return "\n".join(line.partition(" ")[0] + " 0" for line in lines)
+
+
+_SELECTIONS: dict[str, Callable[[str], str]] = {
+    "cpuinfo": _select_cpuinfo,
+    "proc/cpuinfo": _select_cpuinfo,
+    "proc/self/status": _keep_lines("Cpus_allowed_list", "Mems_allowed_list"),
+    "proc/meminfo": _keep_lines("MemTotal"),
+    "proc/cmdline": _select_cmdline,
+    "proc/stat": _select_stat,
+}
