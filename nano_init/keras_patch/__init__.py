@@ -1,0 +1,51 @@
+"""Keras, patched in place and restored exactly: dtype policy, guards and faster paths.
+
+Importing this package imports neither TensorFlow nor Keras nor NumPy; its functions
+import them when they are called.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nano_init.keras_patch.decorator import nano_bf16
+    from nano_init.keras_patch.launcher import apply_from_launcher
+    from nano_init.keras_patch.patch import (
+        current_precision,
+        is_patched,
+        patch_tensorflow,
+        unpatch_tensorflow,
+    )
+
+__all__ = [
+    "apply_from_launcher",
+    "current_precision",
+    "is_patched",
+    "nano_bf16",
+    "patch_tensorflow",
+    "unpatch_tensorflow",
+]
+
+_LAZY = {
+    "apply_from_launcher": "nano_init.keras_patch.launcher",
+    "current_precision": "nano_init.keras_patch.patch",
+    "is_patched": "nano_init.keras_patch.patch",
+    "nano_bf16": "nano_init.keras_patch.decorator",
+    "patch_tensorflow": "nano_init.keras_patch.patch",
+    "unpatch_tensorflow": "nano_init.keras_patch.patch",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,29 @@
+"""The patch as `nano-run` applies it inside the user's process."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+__all__ = ["apply_from_launcher"]
+
+
+def apply_from_launcher(options: Mapping[str, object]) -> None:
+    """Patch Keras as the launcher was asked to; on failure say so and let the script run.
+
+    Args:
+        options: The keyword arguments of `patch_tensorflow`, such as
+            `{"precision": "mixed_bfloat16"}`.
+    """
+    try:
+        from nano_init.keras_patch.patch import patch_tensorflow
+
+        patch_tensorflow(**options)  # type: ignore[arg-type]
+    # Whatever fails here must not fail the user's `import keras`.
+    except Exception as error:  # noqa: BLE001
+        import sys
+
+        cause = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"nano-run: {cause[0]}; the script runs unpatched", file=sys.stderr)

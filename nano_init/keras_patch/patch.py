@@ -1,0 +1,84 @@
+"""Patch Keras in place and take the patch out again."""
+
+from __future__ import annotations
+
+import threading
+
+from nano_init.keras_patch.ledger import Ledger, Replacement
+from nano_init.keras_patch.precision import parse_precision
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["current_precision", "is_patched", "patch_tensorflow", "unpatch_tensorflow"]
+
+_LOCK = threading.RLock()
+_LEDGER = Ledger()
+_precision: str | None = None
+
+
+def patch_tensorflow(precision: str = "float32") -> None:
+    """Patch Keras: layers created from now on take this precision.
+
+    A layer's own `dtype=` wins, and so does a policy that the script sets afterwards. Models
+    built before keep their policy. Patching twice is patching once; patching with another
+    precision switches to it.
+
+    Args:
+        precision: `"float32"`, which leaves the dtype policy to Keras, or `"mixed_bfloat16"`:
+            computation in bfloat16, variables in float32.
+
+    Raises:
+        PrecisionError: The precision is unknown or unfit for training; nothing was touched.
+        PatchError: TensorFlow is missing, Keras runs on another backend, or this version of
+            Keras lacks what the patch replaces; nothing was touched.
+    """
+    wanted = parse_precision(precision)
+    import os
+
+    from nano_init.keras_patch.requirements import require_keras
+
+    require_keras(os.environ)
+    with _LOCK:
+        if _precision != wanted:
+            _switch(wanted)
+
+
+def unpatch_tensorflow() -> None:
+    """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing."""
+    global _precision
+    with _LOCK:
+        _LEDGER.restore()
+        _precision = None
+
+
+def is_patched() -> bool:
+    """Say whether Keras is patched now."""
+    return _precision is not None
+
+
+def current_precision() -> str | None:
+    """Return the precision of the patch, or None without a patch."""
+    return _precision
+
+
+def _switch(wanted: str) -> None:
+    global _precision
+    previous = _precision
+    # Restored first: a replacement that wraps its original must not wrap an older wrapper.
+    unpatch_tensorflow()
+    try:
+        _LEDGER.apply(_replacements(wanted))
+    except BaseException:
+        if previous is not None:
+            _LEDGER.apply(_replacements(previous))
+            _precision = previous
+        raise
+    _precision = wanted
+
+
+def _replacements(precision: str) -> Iterator[Replacement]:
+    from nano_init.keras_patch.policy import default_policy_replacements
+
+    yield from default_policy_replacements(precision)

@@ -1,0 +1,81 @@
+"""The default dtype policy of new layers, in every thread.
+
+Keras keeps the default policy in a `threading.local` that `clear_session()` replaces, and
+stores there on first use what it resolved (keras/src/backend/common/global_state.py,
+keras/src/dtype_policies/dtype_policy.py). Setting the policy once is therefore not enough:
+a thread started later, or a model built after `clear_session()`, would be float32 again.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["DefaultPolicy", "default_policy_replacements"]
+
+_NAME = "dtype_policy"
+
+
+class DefaultPolicy:
+    """Stands for Keras's global state where the dtype policy is read and written.
+
+    It stores nothing of its own in Keras: a policy that the script sets while it is in place
+    wins in the thread that set it, one that a thread held before is passed over, and all of
+    them are found as they were when it is gone.
+
+    Args:
+        state: The module `keras.src.backend.common.global_state`.
+        policy: The default policy to answer with.
+        floatx: Keras's `floatx`; a script that changed it decides the default itself.
+    """
+
+    def __init__(self, state: Any, policy: Any, floatx: Any) -> None:
+        self._state = state
+        self._policy = policy
+        self._floatx = floatx
+        self._chosen = threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_global_attribute(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Answer the script's own policy, else the default that the patch was asked for."""
+        stored = self._state.get_global_attribute(name, *args, **kwargs)
+        if name != _NAME or self._floatx() != "float32" or self._is_chosen(stored):
+            return stored
+        return self._policy
+
+    def set_global_attribute(self, name: str, value: Any) -> None:
+        """Store the script's own policy; handing back the patch's own clears it."""
+        if name == _NAME:
+            value = None if value is self._policy else value
+            self._chosen.policy = value
+            self._chosen.tracker = self._state.GLOBAL_STATE_TRACKER
+        self._state.set_global_attribute(name, value)
+
+    def _is_chosen(self, stored: Any) -> bool:
+        # `clear_session()` makes a new tracker and thereby forgets the script's choice.
+        return (
+            stored is not None
+            and stored is getattr(self._chosen, "policy", None)
+            and getattr(self._chosen, "tracker", None) is self._state.GLOBAL_STATE_TRACKER
+        )
+
+
+def default_policy_replacements(precision: str) -> Iterator[Replacement]:
+    """Yield what makes new layers take a precision; none for float32, Keras's own default."""
+    if precision == "float32":
+        return
+    from keras import DTypePolicy
+    from keras.src.backend import floatx
+    from keras.src.backend.common import global_state
+    from keras.src.dtype_policies import dtype_policy
+
+    hook = DefaultPolicy(global_state, DTypePolicy(precision), floatx)
+    yield Replacement(dtype_policy, "global_state", hook)

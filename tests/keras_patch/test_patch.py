@@ -1,0 +1,187 @@
+"""The patch: new layers take its precision, and nothing is left of it afterwards."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nano_init import patch_tensorflow, unpatch_tensorflow
+from nano_init.errors import PrecisionError
+from nano_init.keras_patch import current_precision, is_patched
+
+pytestmark = pytest.mark.tensorflow
+
+keras = pytest.importorskip("keras")
+
+
+def policy_of_new_layer():
+    return keras.layers.Dense(1).dtype_policy.name
+
+
+def in_thread(function):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def namespaces():
+    from keras.src.backend.common import global_state
+    from keras.src.dtype_policies import dtype_policy
+
+    owners = [dtype_policy, global_state, keras.Model, keras.layers.Layer, keras.losses.Loss]
+    return [dict(vars(owner)) for owner in owners]
+
+
+def test_new_layers_compute_in_bfloat16_with_float32_variables():
+    patch_tensorflow("mixed_bfloat16")
+    layer = keras.layers.Dense(1)
+    assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
+
+
+def test_a_layers_own_dtype_wins():
+    patch_tensorflow("mixed_bfloat16")
+    assert keras.layers.Dense(1, dtype="float32").compute_dtype == "float32"
+    assert keras.layers.Dense(1, dtype="float64").compute_dtype == "float64"
+
+
+def test_unpatched_layers_are_float32_and_older_ones_keep_their_policy():
+    plain = keras.layers.Dense(1)
+    patch_tensorflow("mixed_bfloat16")
+    mixed = keras.layers.Dense(1)
+    unpatch_tensorflow()
+    assert policy_of_new_layer() == "float32"
+    assert plain.dtype_policy.name == "float32"
+    assert mixed.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_a_default_that_keras_stored_before_does_not_defeat_the_patch():
+    assert keras.config.dtype_policy().name == "float32"
+    patch_tensorflow("mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    unpatch_tensorflow()
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_reading_the_policy_under_the_patch_stores_nothing():
+    keras.backend.clear_session()
+    patch_tensorflow("mixed_bfloat16")
+    keras.config.dtype_policy()
+    unpatch_tensorflow()
+    from keras.src.backend.common import global_state
+
+    assert global_state.get_global_attribute("dtype_policy") is None
+
+
+def test_holds_in_threads_started_before_and_after():
+    patch_event, done, seen = threading.Event(), threading.Event(), []
+
+    def earlier():
+        seen.append(policy_of_new_layer())
+        done.set()
+        patch_event.wait(20)
+        seen.append(policy_of_new_layer())
+
+    thread = threading.Thread(target=earlier)
+    thread.start()
+    done.wait(20)
+    patch_tensorflow("mixed_bfloat16")
+    patch_event.set()
+    thread.join()
+    assert seen == ["float32", "mixed_bfloat16"]
+    assert in_thread(policy_of_new_layer) == "mixed_bfloat16"
+
+
+def test_survives_clear_session():
+    patch_tensorflow("mixed_bfloat16")
+    keras.backend.clear_session()
+    assert policy_of_new_layer() == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("name", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
+def test_the_scripts_own_policy_wins_in_its_thread_until_clear_session(name):
+    patch_tensorflow("mixed_bfloat16")
+    keras.config.set_dtype_policy(name)
+    assert policy_of_new_layer() == name
+    assert in_thread(policy_of_new_layer) == "mixed_bfloat16"
+    keras.mixed_precision.set_global_policy("float32")
+    assert policy_of_new_layer() == "float32"
+    keras.backend.clear_session()
+    assert policy_of_new_layer() == "mixed_bfloat16"
+
+
+def test_the_scripts_own_policy_stays_when_the_patch_goes():
+    patch_tensorflow("mixed_bfloat16")
+    keras.config.set_dtype_policy("mixed_float16")
+    unpatch_tensorflow()
+    assert policy_of_new_layer() == "mixed_float16"
+
+
+def test_handing_back_the_patchs_own_policy_leaves_nothing_behind():
+    patch_tensorflow("mixed_bfloat16")
+    saved = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(saved)
+    assert policy_of_new_layer() == "mixed_bfloat16"
+    unpatch_tensorflow()
+    assert policy_of_new_layer() == "float32"
+
+
+def test_steps_aside_for_another_floatx():
+    patch_tensorflow("mixed_bfloat16")
+    keras.backend.clear_session()
+    keras.backend.set_floatx("float64")
+    assert policy_of_new_layer() == "float64"
+
+
+def test_twice_is_once_and_another_precision_switches():
+    before = namespaces()
+    for _ in range(2):
+        patch_tensorflow("mixed_bfloat16")
+    assert current_precision() == "mixed_bfloat16"
+    patch_tensorflow("float32")
+    assert (current_precision(), policy_of_new_layer()) == ("float32", "float32")
+    patch_tensorflow("mixed_bfloat16")
+    unpatch_tensorflow()
+    assert namespaces() == before
+
+
+def test_everything_touched_is_restored():
+    before = namespaces()
+    patch_tensorflow("mixed_bfloat16")
+    assert is_patched()
+    assert namespaces() != before
+    unpatch_tensorflow()
+    assert namespaces() == before
+    assert (is_patched(), current_precision()) == (False, None)
+
+
+def test_unpatching_without_a_patch_does_nothing():
+    before = namespaces()
+    unpatch_tensorflow()
+    assert namespaces() == before
+
+
+@pytest.mark.parametrize("value", ["bfloat16", "mixed_int8", None])
+def test_a_wrong_precision_is_refused_before_anything_is_touched(value):
+    patch_tensorflow("mixed_bfloat16")
+    before = namespaces()
+    with pytest.raises(PrecisionError):
+        patch_tensorflow(value)
+    assert namespaces() == before
+    assert current_precision() == "mixed_bfloat16"
+
+
+def test_many_threads_patching_at_once_leave_one_patch():
+    before = namespaces()
+    names = ["float32", "mixed_bfloat16"] * 8
+    threads = [threading.Thread(target=patch_tensorflow, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert current_precision() in names
+    unpatch_tensorflow()
+    assert namespaces() == before
