@@ -32,6 +32,10 @@ def run_command(command: click.Command, argv: Sequence[str], program: str) -> in
         return error.exit_code
     except click.exceptions.Abort:
         return _INTERRUPTED
+    except click.NoSuchOption as error:
+        near = f", did you mean {error.possibilities[0]}" if error.possibilities else ""
+        say(program, f"no such option {error.option_name!r}{near}; see '{program} --help'")
+        return error.exit_code
     except click.UsageError as error:
         say(program, f"{_sentence(error)}; see '{program} --help'")
         return error.exit_code

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field, replace
 
 from nano_init.cli.message import say
 from nano_init.cli.plain import parse_plain
 from nano_init.errors import NanoError, UsageError
+from nano_init.frozen import frozen
 from nano_init.machine.probe import probe
 from nano_init.plan.build import read_build
 from nano_init.plan.decide import decide
-from nano_init.plan.settings import Options, Setting
+from nano_init.plan.settings import Options, Plan, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from nano_init.machine.facts import Machine
     from nano_init.plan.build import Build
-    from nano_init.plan.settings import Plan
 
 __all__ = ["InitRequest", "init", "main"]
 
@@ -30,7 +29,7 @@ _FLAGS = ("--print", "--unset", "--force", "--pin", "-v", "--verbose")
 _VALUES = ("--shell", "--sysroot", "--format")
 
 
-@dataclass(frozen=True)
+@frozen
 class InitRequest:
     """One call of `nano-init`.
 
@@ -47,7 +46,7 @@ class InitRequest:
     unset: bool = False
     output: str = "table"
     sysroot: str = "/"
-    options: Options = field(default_factory=Options)
+    options: Options = Options()
     verbose: bool = False
 
 
@@ -112,6 +111,8 @@ def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:
     options = parsed[0]
     if options.get("--format", "table") not in ("table", "json"):
         return None
+    if "--print" in options and ("--shell" in options or "--unset" in options):
+        return None
     return InitRequest(
         shell=options.get("--shell"),
         unset="--unset" in options,
@@ -130,7 +131,7 @@ def _plan(request: InitRequest, environ: Mapping[str, str]) -> tuple[Machine, Pl
         wish = Setting(
             "NANO_RUN_PRECISION", request.options.precision, "the precision that you asked for"
         )
-        plan = replace(plan, settings=(*plan.settings, wish))
+        plan = Plan(plan.threads, plan.precision, (*plan.settings, wish), plan.warnings)
     return machine, plan, build
 
 

@@ -6,12 +6,13 @@ import click
 
 import nano_init
 from nano_init.cli.init import InitRequest, init
+from nano_init.plan.decide import parse_threads
 from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
+from nano_init.shells.render import SHELLS
 
 __all__ = ["nano_init_command"]
 
-SHELLS = ("bash", "zsh", "sh")
 FORMATS = ("table", "json")
 
 _EPILOG = """\b
@@ -50,7 +51,7 @@ evals; they take options out of NANO_INIT_ARGS.
     help="Answer for the machine recorded in DIR, which holds its proc/ and sys/.",
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1, max=8192), metavar="N", help="Use at most N cores."
+    "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
 )
 @click.option(
     "--precision",
@@ -69,7 +70,7 @@ def nano_init_command(
     shell: str | None,
     unset: bool,
     sysroot: str,
-    threads: int | None,
+    threads: str | None,
     precision: str,
     pin: bool,
     force: bool,
@@ -88,7 +89,12 @@ def nano_init_command(
             unset=unset,
             output=output,
             sysroot=sysroot,
-            options=Options(threads=threads, precision=precision, pin=pin, force=force),
+            options=Options(
+                threads=None if threads is None else parse_threads(threads),
+                precision=precision,
+                pin=pin,
+                force=force,
+            ),
             verbose=verbose,
         )
     )

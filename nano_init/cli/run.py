@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 
 from nano_init.cli.message import say
 from nano_init.cli.plain import parse_plain
 from nano_init.errors import NanoError
+from nano_init.frozen import frozen
 from nano_init.launch.command import format_command, prepare_command
 from nano_init.launch.execute import execute
 from nano_init.launch.target import Target, check_target
 from nano_init.machine.probe import probe
 from nano_init.plan.build import read_build
-from nano_init.plan.decide import decide
+from nano_init.plan.decide import decide, parse_threads
 from nano_init.plan.precision import check_precision, slow_precision
 from nano_init.plan.settings import Options
+from nano_init.shells.transition import original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "-m")
 _VALUES = ("--precision", "--threads")
 
 
-@dataclass(frozen=True)
+@frozen
 class RunRequest:
     """One call of `nano-run`."""
 
@@ -75,7 +76,9 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     """
     asked = check_precision(request.options.precision)
     check_target(request.target)
-    plan = decide(probe(environ=environ), environ, request.options, read_build())
+    # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
+    theirs, _ = original(environ)
+    plan = decide(probe(environ=theirs), theirs, request.options, read_build())
     precision = plan.precision.recommended if asked == "auto" else asked
     command = prepare_command(request.target, plan, precision, environ, sys.executable)
     if request.dry_run:
@@ -94,12 +97,10 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
         return None
     options, (name, *arguments) = parsed
     threads = options.get("--threads")
-    if threads is not None and not (threads.isascii() and threads.isdigit()):
-        return None
     return RunRequest(
         Target(name, tuple(arguments), is_module="-m" in options),
         Options(
-            threads=int(threads) if threads is not None else None,
+            threads=None if threads is None else parse_threads(threads),
             precision=options.get("--precision", "auto"),
             force="--force" in options,
         ),

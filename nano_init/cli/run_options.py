@@ -7,6 +7,7 @@ import click
 import nano_init
 from nano_init.cli.run import RunRequest, run
 from nano_init.launch.target import Target
+from nano_init.plan.decide import parse_threads
 from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
 
@@ -43,10 +44,7 @@ has a twin in the environment, NANO_RUN_ and its name.
     "processor multiplies it faster than float32.",
 )
 @click.option(
-    "--threads",
-    type=click.IntRange(min=1, max=8192),
-    metavar="N",
-    help="Use at most N cores.",
+    "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
 )
 @click.option("--force", is_flag=True, help="Override variables that you have set yourself.")
 @click.option(
@@ -61,7 +59,7 @@ has a twin in the environment, NANO_RUN_ and its name.
 @click.version_option(nano_init.__version__, prog_name="nano-run")
 def nano_run(
     precision: str,
-    threads: int | None,
+    threads: str | None,
     force: bool,
     dry_run: bool,
     quiet: bool,
@@ -78,7 +76,11 @@ def nano_run(
     return run(
         RunRequest(
             Target(script, arguments, is_module=module),
-            Options(threads=threads, precision=precision, force=force),
+            Options(
+                threads=None if threads is None else parse_threads(threads),
+                precision=precision,
+                force=force,
+            ),
             dry_run=dry_run,
             quiet=quiet,
         )

@@ -9,7 +9,7 @@ from nano_init.machine.cpulist import format_cpu_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from nano_init.machine.facts import Core, Machine
@@ -124,7 +124,7 @@ def _shown(value: str | None, status: str) -> str:
     return f"{text} (kept)" if status == "kept" else text
 
 
-def _columns(rows: list[tuple[str, ...]], width: int) -> list[str]:
+def _columns(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
     """Align all columns but the last, and wrap that one under itself."""
     fixed = [max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1)]
     room = max(_NARROWEST_REASON, width - sum(fixed))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap"
 PATCH_VARIABLE = "NANO_INIT_PATCH"
 
 
-@dataclass(frozen=True)
+@frozen
 class Command:
     """A process to become.
 

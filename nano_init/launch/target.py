@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
 
 __all__ = ["Target", "check_target"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Target:
     """A program for Python to run.
 

@@ -8,8 +8,7 @@ group was moved or the namespace hides it, stands for the mount's root.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from nano_init.frozen import frozen
 from nano_init.machine.reader import parse_number
 
 TYPE_CHECKING = False
@@ -37,7 +36,7 @@ _CUSTOMARY = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Mount:
     """A mounted cgroup hierarchy.
 
@@ -54,7 +53,7 @@ class Mount:
     controllers: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
+@frozen
 class Folders:
     """The folders of one controller, from this process's own up to the mount's root.
 
@@ -113,8 +112,9 @@ def find_folders(reader: Reader, controller: str) -> Folders:
     mounts = parse_mountinfo(mountinfo)
     for version, name in ((1, controller), (2, "")):
         here = [m for m in mounts if m.version == version and (not name or name in m.controllers)]
-        if here and name in membership:
-            folder, top = _place(_choose_mount(here, membership[name]), membership[name])
+        path = membership.get(name) if membership else "/"
+        if here and path is not None:
+            folder, top = _place(_choose_mount(here, path), path)
             return Folders(version, _climb(folder, top))
     return Folders(2, ())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ RELEVANT_FIELDS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class CpuInfo:
     """What /proc/cpuinfo says.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Isa", "Limits", "Machine", "Node", "Topology"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Isa:
     """The instruction set that every allowed hardware thread has.
 
@@ -37,7 +37,7 @@ class Isa:
     amx_denied: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Core:
     """A physical core: the hardware threads that share it, and where it sits.
 
@@ -60,7 +60,7 @@ class Core:
     cluster: int = -1
 
 
-@dataclass(frozen=True)
+@frozen
 class Node:
     """A NUMA node; `cpus` is empty where the node is memory only.
 
@@ -77,7 +77,7 @@ class Node:
     has_memory: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Topology:
     """The online hardware threads, grouped.
 
@@ -102,7 +102,7 @@ class Topology:
         return tuple(sorted(cpu for core in self.cores for cpu in core.cpus))
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """What this process may use of the computer.
 
@@ -131,7 +131,7 @@ class Limits:
     memory_nodes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Machine:
     """A computer as a training process sees it."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+
+from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Build", "read_build"]
 
-_DISTRIBUTIONS = {
+_DISTRIBUTIONS: dict[str, ThreadPool] = {
     # The distribution's name as it stands in its dist-info folder, and the thread pool
     # that its kernels run on. Stock wheels link no OpenMP runtime; Intel's build does.
     "tensorflow": "eigen",
@@ -29,7 +30,7 @@ _DISTRIBUTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Build:
     """An installed TensorFlow.
 
@@ -68,6 +69,5 @@ def _build_in(folder: str) -> Build | None:
         stem, extension = os.path.splitext(entry)
         name, _, version = stem.partition("-")
         if extension == ".dist-info" and name.lower() in _DISTRIBUTIONS:
-            pool = "openmp" if _DISTRIBUTIONS[name.lower()] == "openmp" else "eigen"
-            return Build(name.lower().replace("_", "-"), version, pool)
+            return Build(name.lower().replace("_", "-"), version, _DISTRIBUTIONS[name.lower()])
     return None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nano_init.plan.build import Build
     from nano_init.plan.settings import Options
 
-__all__ = ["decide", "thread_cap"]
+__all__ = ["decide", "parse_threads", "thread_cap"]
 
 # The most hardware threads that Linux can be built for (NR_CPUS, arch/x86/Kconfig).
 _MOST_THREADS = 8192
@@ -57,17 +57,26 @@ def thread_cap(options: Options, environ: Mapping[str, str]) -> tuple[int | None
         UsageError: the bound is no whole number from 1 to 8192.
     """
     if options.threads is not None:
-        return _check_threads(str(options.threads), "--threads"), "--threads"
+        return parse_threads(str(options.threads), "--threads"), "--threads"
     text = environ.get("NANO_INIT_THREADS", "")
     if not text:
         return None, ""
-    return _check_threads(text, "NANO_INIT_THREADS"), "NANO_INIT_THREADS"
+    return parse_threads(text, "NANO_INIT_THREADS"), "NANO_INIT_THREADS"
 
 
-def _check_threads(text: str, source: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_THREADS:
+def parse_threads(text: str, source: str = "--threads") -> int:
+    """Return a number of threads that the user gave as text.
+
+    Args:
+        text: what the user gave.
+        source: the option or variable that holds it.
+
+    Raises:
+        UsageError: the text is no whole number from 1 to 8192.
+    """
+    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= _MOST_THREADS:
         return int(text)
-    raise UsageError(f"{source} is {text!r}; give a whole number from 1 to {_MOST_THREADS}")
+    raise UsageError(f"{source} is {text[:40]!r}; give a whole number from 1 to {_MOST_THREADS}")
 
 
 def _tensorflow_settings(cores: int) -> tuple[Setting, ...]:

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nano_init.machine.facts import Isa
-    from nano_init.plan.settings import Precision
 
 __all__ = ["PRECISIONS", "check_precision", "recommend_precision", "slow_precision"]
 
@@ -77,7 +76,7 @@ def recommend_precision(isa: Isa, environ: Mapping[str, str]) -> PrecisionChoice
     return PrecisionChoice("mixed_bfloat16", reason)
 
 
-def slow_precision(precision: Precision, recommended: PrecisionChoice) -> str | None:
+def slow_precision(precision: str, recommended: PrecisionChoice) -> str | None:
     """Return a warning if the precision will train slowly on this machine, else None."""
     if precision == "mixed_bfloat16" and recommended.recommended == "float32":
         cause = recommended.reason.partition(": ")[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Plan", "PrecisionChoice", "Setting", "ThreadCount"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Options:
     """What the user asked for.
 
@@ -33,7 +33,7 @@ class Options:
     force: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Setting:
     """One environment variable.
 
@@ -50,7 +50,7 @@ class Setting:
     status: Status = "set"
 
 
-@dataclass(frozen=True)
+@frozen
 class ThreadCount:
     """How many cores training should use, and which bound says so."""
 
@@ -58,7 +58,7 @@ class ThreadCount:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class PrecisionChoice:
     """The recommended precision, and why."""
 
@@ -66,14 +66,14 @@ class PrecisionChoice:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """Everything that was decided for one process."""
 
     threads: ThreadCount
     precision: PrecisionChoice
     settings: tuple[Setting, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """Return the variables that the plan sets, by name."""

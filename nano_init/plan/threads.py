@@ -167,8 +167,8 @@ def _warn_of_isolation(machine: Machine) -> list[str]:
         return []
     return [
         (
-            f"hardware threads {format_cpu_list(isolated)} are isolated: the kernel does not spread "
-            "threads over them, so several may share one; leave them out of the affinity mask"
+            f"hardware threads {format_cpu_list(isolated)} are isolated: the kernel does not "
+            "spread threads over them, so several may share one; leave them out of the affinity mask"
         )
     ]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nano_init.errors import UsageError
+from nano_init.frozen import frozen
 
 __all__ = ["STATE_NAME", "Change", "check_change", "may_change"]
 
@@ -38,7 +37,7 @@ _NAMES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES")
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One environment variable, before and after.
 

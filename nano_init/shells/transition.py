@@ -8,9 +8,8 @@ variable that the user has changed since is left as it is.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nano_init.errors import StateError
+from nano_init.frozen import frozen
 from nano_init.shells.change import STATE_NAME, Change, check_change
 from nano_init.shells.state import format_state, parse_state
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Transition", "enter", "leave", "original"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Transition:
     """The way from one environment to another.
 

@@ -1,0 +1,122 @@
+"""Frozen dataclasses that cost nothing to define.
+
+`dataclasses` imports `inspect`, and compiles the methods of each class when the class is
+made: together more than half of the time that nano-init would take before every script and
+in every shell. `frozen` gives the same classes from methods that are compiled already, and
+leaves the standard ones (`fields`, `replace`, `asdict`, …) to `dataclasses`, which is
+imported when one of them is called. Type checkers see plain frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeVar
+
+    from typing_extensions import dataclass_transform
+
+    T = TypeVar("T")
+else:
+
+    def dataclass_transform(**_):
+        """Stand in for the decorator that only type checkers read (PEP 681)."""
+        return lambda function: function
+
+
+__all__ = ["frozen"]
+
+
+@dataclass_transform(frozen_default=True)
+def frozen(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass of its annotated names.
+
+    Args:
+        cls: a class whose defaults, if any, are immutable values. It inherits no fields.
+
+    Raises:
+        TypeError: a field without a default follows one with a default.
+    """
+    names = tuple(cls.__annotations__)
+    defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
+    if any(name not in defaults for name in names[len(names) - len(defaults) :]):
+        raise TypeError(f"a field of {cls.__name__} without a default follows one with it")
+    members: dict[str, object] = {
+        "_frozen_names": names,
+        "_frozen_defaults": defaults,
+        "__match_args__": names,
+        "__init__": _initialize,
+        "__repr__": _represent,
+        "__eq__": _equal,
+        "__hash__": _hash,
+        "__setattr__": _refuse_assignment,
+        "__delattr__": _refuse_deletion,
+        "__dataclass_fields__": _StandardFields(),
+    }
+    for name, member in members.items():
+        setattr(cls, name, member)
+    return cls
+
+
+def _initialize(self: Any, *arguments: object, **keywords: object) -> None:
+    cls = type(self)
+    names = cls._frozen_names
+    if len(arguments) > len(names):
+        raise TypeError(f"{cls.__name__} takes {len(names)} values, not {len(arguments)}")
+    given = dict(zip(names, arguments))  # noqa: B905 - trailing fields come by name or default
+    doubled = given.keys() & keywords.keys()
+    unknown = keywords.keys() - set(names)
+    if doubled or unknown:
+        fault = "twice" if doubled else "unknown"
+        raise TypeError(f"{cls.__name__}: {fault}: {', '.join(sorted(doubled or unknown))}")
+    values = {**cls._frozen_defaults, **given, **keywords}
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}")
+    self.__dict__.update((name, values[name]) for name in names)
+
+
+def _represent(self: Any) -> str:
+    values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._frozen_names)
+    return f"{type(self).__qualname__}({values})"
+
+
+def _equal(self: Any, other: object) -> object:
+    if type(other) is not type(self):
+        return NotImplemented
+    return self.__dict__ == vars(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(tuple(getattr(self, name) for name in self._frozen_names))
+
+
+def _refuse_assignment(self: Any, name: str, _value: object) -> NoReturn:
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot assign to {name!r} of a {type(self).__name__}")
+
+
+def _refuse_deletion(self: Any, name: str) -> NoReturn:
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot delete {name!r} of a {type(self).__name__}")
+
+
+class _StandardFields:
+    """The fields as `dataclasses` describes them, made when they are first asked for."""
+
+    def __get__(self, _instance: object, owner: Any) -> dict[str, Any]:
+        import dataclasses
+
+        names, defaults = owner._frozen_names, owner._frozen_defaults
+        twin = dataclasses.make_dataclass(
+            owner.__name__,
+            [
+                (name, owner.__annotations__[name], defaults[name])
+                if name in defaults
+                else (name, owner.__annotations__[name])
+                for name in names
+            ],
+            frozen=True,
+        )
+        return {field.name: field for field in dataclasses.fields(twin)}
