@@ -114,7 +114,7 @@ def _describe_mask(machine: Machine, cores: Sequence[Core]) -> str:
     touched = [core for core in machine.topology.cores if not mask.isdisjoint(core.cpus)]
     left_out = len(touched) - len(cores)
     kind = cores[0].kind if cores else "performance"
-    rest = f" and {_count(left_out, 'slower core')} left out" if left_out else ""
+    rest = f" ({_count(left_out, 'slower core')} left out)" if left_out else ""
     return f"{allowed} {_count(len(cores), f'{kind} core')}{rest}"
 
 
@@ -168,7 +168,7 @@ def _warn_of_isolation(machine: Machine) -> list[str]:
     return [
         (
             f"hardware threads {format_cpu_list(isolated)} are isolated: the kernel does not "
-            "spread threads over them, so several may share one; leave them out of the affinity mask"
+            "spread threads over them, so several may share one; leave them out of the mask"
         )
     ]
 
