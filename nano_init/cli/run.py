@@ -15,7 +15,7 @@ from nano_init.launch.target import Target, check_target
 from nano_init.machine.probe import probe
 from nano_init.plan.build import read_build
 from nano_init.plan.decide import decide, parse_threads
-from nano_init.plan.precision import check_precision, slow_precision
+from nano_init.plan.precision import cause_of, check_precision, slow_precision
 from nano_init.plan.settings import Options
 from nano_init.shells.transition import original
 
@@ -117,7 +117,7 @@ def _announce(plan: Plan, asked: str, precision: str) -> None:
 
 def _choice(plan: Plan, asked: str, precision: str) -> str:
     if asked == "auto":
-        return f"{precision}: {plan.precision.reason}"
+        return f"{precision}: {cause_of(plan.precision)}"
     slow = slow_precision(precision, plan.precision)
     return f"{precision}, as asked" + (f"; warning: {slow}" if slow else "")
 

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 
 from nano_init.machine.cpulist import format_cpu_list
+from nano_init.plan.precision import cause_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def format_plan(machine: Machine, plan: Plan, build: Build | None, width: int | 
         ("Cores", _cores(machine)),
         ("Usable cores", plan.threads.reason),
         ("TensorFlow", str(build) if build else "not installed here"),
-        ("Precision", f"{plan.precision.recommended}: {_cause(plan.precision.reason)}"),
+        ("Precision", f"{plan.precision.recommended}: {cause_of(plan.precision)}"),
     ]
     rows = [(s.name, _shown(s.value, s.status), s.reason) for s in plan.settings]
     lines = [*_columns(facts, width), "", *_columns([("Variable", "Value", "Why"), *rows], width)]
@@ -113,10 +114,6 @@ def _cores(machine: Machine) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _cause(reason: str) -> str:
-    return reason.removeprefix("mixed_bfloat16 not recommended: ")
 
 
 def _shown(value: str | None, status: str) -> str:

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
     from nano_init.machine.facts import Isa
 
-__all__ = ["PRECISIONS", "check_precision", "recommend_precision", "slow_precision"]
+__all__ = ["PRECISIONS", "cause_of", "check_precision", "recommend_precision", "slow_precision"]
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+
+_NOT_RECOMMENDED = "mixed_bfloat16 not recommended: "
 
 _UNITS = {
     "amx": "AMX multiplies bfloat16 in tiles, many times as fast as float32",
@@ -69,18 +71,22 @@ def recommend_precision(isa: Isa, environ: Mapping[str, str]) -> PrecisionChoice
     """
     obstacle = _obstacle(isa, environ)
     if obstacle or isa.bf16 is None:
-        return PrecisionChoice("float32", f"mixed_bfloat16 not recommended: {obstacle}")
+        return PrecisionChoice("float32", f"{_NOT_RECOMMENDED}{obstacle}")
     reason = _UNITS[isa.bf16]
     if isa.amx_denied:
         reason = f"{reason} (AMX would be faster still, but {isa.amx_denied})"
     return PrecisionChoice("mixed_bfloat16", reason)
 
 
+def cause_of(choice: PrecisionChoice) -> str:
+    """Return the reason of a choice without the words that the choice itself says."""
+    return choice.reason.removeprefix(_NOT_RECOMMENDED)
+
+
 def slow_precision(precision: str, recommended: PrecisionChoice) -> str | None:
     """Return a warning if the precision will train slowly on this machine, else None."""
     if precision == "mixed_bfloat16" and recommended.recommended == "float32":
-        cause = recommended.reason.partition(": ")[2]
-        return f"mixed_bfloat16 will be slow here: {cause}"
+        return f"mixed_bfloat16 will be slow here: {cause_of(recommended)}"
     return None
 
 
