@@ -17,7 +17,7 @@ from nano_init import patch_tensorflow, unpatch_tensorflow
 def main() -> None:
     """Train under the patch, take it off, and show which model keeps which policy."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
 
     keras.utils.set_random_seed(1)

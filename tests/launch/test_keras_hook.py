@@ -1,0 +1,96 @@
+"""Keras is patched when the program imports it, by whatever name, and in its children."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Importing TensorFlow and Keras by each way in, in a process of its own, from one program.
+WAYS_IN = """
+import multiprocessing, subprocess, sys
+
+def spawned(_):
+    from tensorflow.keras import layers
+    return layers.Dense(1).dtype_policy.name
+
+if __name__ == "__main__":
+    import tensorflow as tf
+    assert not any(type(f).__name__ == "_KerasFinder" for f in sys.meta_path)
+    print("tf.keras", tf.keras.layers.Dense(1).dtype_policy.name, flush=True)
+    print("own dtype", tf.keras.layers.Dense(1, dtype="float32").dtype_policy.name, flush=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print("spawned", *pool.map(spawned, [0]), flush=True)
+    code = "import keras; print('subprocess', keras.layers.Dense(1).dtype_policy.name)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+"""
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_every_way_in_is_patched_and_children_are_too(nano_run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="patches the real Keras")
+    (tmp_path / "s.py").write_text(WAYS_IN)
+    result = nano_run("-q", "--precision", "mixed_bfloat16", "s.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "tf.keras mixed_bfloat16",
+        "own dtype float32",
+        "spawned mixed_bfloat16",
+        "subprocess mixed_bfloat16",
+    ]
+
+
+def test_a_keras_that_cannot_be_patched_is_told_of_and_the_script_runs(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "keras.py").write_text("value = 5")
+    (tmp_path / "s.py").write_text("import keras, sys; print(keras.value); sys.exit(3)")
+    result = nano_run("-q", "--precision", "mixed_bfloat16", "s.py")
+    assert (result.stdout, result.returncode) == ("5\n", 3)
+    assert result.stderr.startswith("nano-run: ")
+    assert result.stderr.endswith("; the script runs unpatched\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_keras_that_fails_to_import_fails_as_under_python(
+    nano_run: Run, python: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "keras.py").write_text("raise ImportError('broken')")
+    (tmp_path / "s.py").write_text(
+        "for attempt in range(2):\n"
+        "    try:\n"
+        "        import keras\n"
+        "    except ImportError as error:\n"
+        "        print(attempt, error)\n"
+        "import keras\n"
+    )
+    ours, theirs = nano_run("-q", "s.py"), python("s.py")
+    assert ours.stdout == theirs.stdout == "0 broken\n1 broken\n"
+    assert ours.returncode == theirs.returncode == 1
+    assert ours.stderr.splitlines()[-1] == theirs.stderr.splitlines()[-1]
+
+
+def test_a_missing_keras_is_missing(nano_run: Run, python: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("import sys; sys.path[:] = []\nimport keras")
+    ours, theirs = nano_run("-q", "s.py"), python("s.py")
+    assert (ours.stderr, ours.returncode) == (theirs.stderr, theirs.returncode)
+
+
+def test_only_the_first_keras_is_hooked_and_the_loader_is_left_as_it_was(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "keras.py").write_text("")
+    (tmp_path / "s.py").write_text(
+        "import importlib, sys, keras\n"
+        "print(type(keras.__loader__).__name__, vars(keras.__loader__).keys() & {'exec_module'})\n"
+        "print([f for f in sys.meta_path if type(f).__name__ == '_KerasFinder'])\n"
+        "importlib.reload(keras)\n"
+    )
+    result = nano_run("-q", "s.py")
+    assert result.stdout == "SourceFileLoader set()\n[]\n"
+    assert result.stderr.count("runs unpatched") == 1
