@@ -53,9 +53,9 @@ def parse_tasks_per_node(text: str) -> tuple[int, ...]:
     """Return the tasks on each node of Slurm's list "2(x3),1": 2, 2, 2, 1; () if it is none."""
     tasks: list[int] = []
     for piece in text.split(","):
-        count, _, rest = piece.partition("(x")
-        times = rest.removesuffix(")") if rest else "1"
-        if not (_is_count(count) and _is_count(times)):
+        count, repeated, rest = piece.partition("(x")
+        times = rest.removesuffix(")") if repeated else "1"
+        if not (_is_count(count) and _is_count(times)) or len(tasks) > _MOST_WORKERS:
             return ()
         tasks.extend([int(count)] * int(times))
     return tuple(tasks)

@@ -1,0 +1,125 @@
+"""Real machines, recorded by others, give the answers that are known of them."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+import pytest
+
+from nano_init.machine.cpulist import parse_cpu_list
+from nano_init.machine.probe import probe
+from nano_init.plan.threads import count_threads
+
+# The names are known here so that each machine is a test of its own; the answers are not.
+SYSFS = [
+    "128arm-2pa2n8cluster4co",
+    "16em64t-4s2c2t-offlines",
+    "20em64t-hybrid-1p6c2t+2ca4co1t",
+    "32intel64-2p8co2t+8ve",
+    "48amd64-4pa2n6c-sparse",
+    "8em64t-2s2ca2c",
+    "nvidia-dgx-gb10",
+    "offline-cpu0-node0",
+]
+
+
+@pytest.fixture(scope="session")
+def expected(machines):
+    return json.loads((machines / "expected.json").read_text())
+
+
+@pytest.fixture
+def recorded(machines, expected, tmp_path):
+    """Return a function that unpacks a machine, and gives its root and expected answers."""
+
+    def unpack(name):
+        if name not in expected["sysfs"]:
+            pytest.skip(f"{name} is not among the recorded machines")
+        answers = expected["sysfs"][name]
+        with tarfile.open(machines / "sysfs" / f"{name}.tar.bz2") as archive:
+            if hasattr(tarfile, "fully_trusted_filter"):
+                archive.extraction_filter = staticmethod(tarfile.fully_trusted_filter)
+            wanted = [m for m in archive if m.isdir() or m.isfile() or m.issym()]
+            archive.extractall(tmp_path, wanted)
+        return str(tmp_path / answers["root"]), answers
+
+    return unpack
+
+
+def cpus_of(machine, *kinds):
+    return tuple(
+        sorted(cpu for core in machine.topology.cores if core.kind in kinds for cpu in core.cpus)
+    )
+
+
+@pytest.mark.parametrize("name", SYSFS)
+def test_sysfs_machine_is_counted_as_expected(recorded, name):
+    root, answers = recorded(name)
+
+    machine = probe(root, {})
+
+    topology = machine.topology
+    assert len(topology.online) == answers["threads"]
+    assert len(topology.cores) == answers["cores"]
+    assert topology.sockets == answers["sockets"]
+    assert sum(1 for node in topology.nodes if node.cpus) == answers["numa_nodes"]
+    assert machine.warnings == ()
+    assert topology.hybrid == ("efficiency_cpus" in answers)
+    if topology.hybrid:
+        fast = parse_cpu_list(answers["performance_cpus"])
+        assert cpus_of(machine, "performance") == fast
+        slow = parse_cpu_list(answers["efficiency_cpus"])
+        assert cpus_of(machine, "efficiency", "low-power") == slow
+
+
+@pytest.mark.parametrize("name", SYSFS)
+def test_sysfs_machine_trains_on_its_performance_cores(recorded, name):
+    machine = probe(recorded(name)[0], {})
+
+    fast = [core for core in machine.topology.cores if core.kind == "performance"]
+    assert count_threads(machine).usable_cores == len(fast)
+
+
+def test_every_recorded_machine_is_tested(expected):
+    assert set(expected["sysfs"]) <= set(SYSFS)
+
+
+def test_cpuinfo_machines_have_the_bf16_unit_that_is_known_of_them(machines, expected, make_root):
+    wrong = {}
+    for name, answers in expected["cpuinfo"].items():
+        text = (machines / "cpuinfo" / f"{name}.txt").read_text()
+        isa = probe(make_root({"proc/cpuinfo": text}), {}).isa
+        got = (isa.bf16, "avx512f" in isa.flags)
+        if got != (answers["bf16"], answers["avx512f"]):
+            wrong[name] = got
+
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "vendor", "model", "level"),
+    [
+        ("amazon-neoverse_v1", "aarch64", "Arm", "Neoverse-V1", None),
+        ("asahi-m2", "aarch64", "Apple", "M2", None),
+        ("rocky8-a64fx", "aarch64", "Fujitsu", "A64FX", None),
+        ("centos7-thunderx2", "aarch64", "Cavium", "ThunderX2", None),
+        ("ubuntu22.04-ampere1", "aarch64", "Ampere", "Ampere-1", None),
+        ("unknown-power10", "ppc64le", "IBM", "POWER10", None),
+        ("sifive-u74mc", "riscv64", "sifive", "u74-mc", None),
+        ("rhel7-haswell", "x86_64", "GenuineIntel", None, "AVX2"),
+        ("ubuntu26.04-arrowlake_s", "x86_64", "GenuineIntel", None, "AVX2_VNNI_2"),
+        ("centos7-cascadelake", "x86_64", "GenuineIntel", None, "AVX512_CORE_VNNI"),
+        ("rocky9-zen5", "x86_64", "AuthenticAMD", None, "AVX512_CORE_BF16"),
+        ("unknown-sapphirerapids", "x86_64", "GenuineIntel", None, "AVX512_CORE_AMX"),
+    ],
+)
+def test_cpuinfo_machine_has_its_names_and_level(
+    machines, make_root, name, arch, vendor, model, level
+):
+    text = (machines / "cpuinfo" / f"{name}.txt").read_text()
+
+    isa = probe(make_root({"proc/cpuinfo": text}), {}).isa
+
+    assert (isa.arch, isa.vendor, isa.level) == (arch, vendor, level)
+    assert model in (None, isa.model)
