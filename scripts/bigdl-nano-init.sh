@@ -11,91 +11,103 @@
 #
 # All of this runs in a command substitution, hence in a subshell: no name, option, alias or
 # trap of it stays behind. The one thing that your shell evaluates is its output: what
-# nano-init printed, if that is whole, or else a command that returns 2. There is no
-# apostrophe in a comment and no bare closing parenthesis, where bash 3.2 would end it.
+# nano-init printed, if that is whole, or else a command that returns 2. No apostrophe
+# stands in a comment there, and no closing parenthesis alone: bash 3.2 would end it early.
 #
 # shellcheck disable=SC3028  # BASH_SOURCE and BASH_ARGV are unset in other shells
 \eval "$(
   # zsh has the last word of the command that sources in $_, until the next command runs.
-  \set -- "$_" ${1+"$@"}
-  # In zsh "command" would mean an external program, and warn_create_global would speak.
-  [ -z "${ZSH_VERSION-}" ] || \emulate -R sh
-  \set +eu
-  nano_me=bigdl-nano-init
-  nano_last=$1
-  \shift
+  \set -- "${_-}" ${1+"$@"}
+  (
+    # In zsh "command" would mean an external program, and warn_create_global would speak.
+    [ -z "${ZSH_VERSION-}" ] || \emulate -R sh
+    \set +eu
+    IFS=' '
+    nano_last=$1
+    \shift
 
-  nano_refuse() {
-    \printf '%s: %s\n' "$nano_me" "$1" >&2
-    \printf '(\\exit 2)\n'
-    \exit 0
-  }
+    nano_refuse() {
+      \printf 'bigdl-nano-init: %s\n' "$1" >&2
+      \exit 2
+    }
 
-  # Which shell is this, which file, sourced or executed, and are the arguments ours?
-  nano_kind=sh nano_file='' nano_sourced=yes nano_ours=''
-  if [ -n "${ZSH_VERSION-}" ]; then
-    nano_kind=zsh
-    \eval "nano_file=\${(%):-%x}"
-    case ${ZSH_EVAL_CONTEXT-} in (*file*) ;; (*) nano_sourced='' ;; esac
-    for nano_ours do :; done
-    [ "$nano_ours" = "$nano_last" ] || nano_ours=''
-    case $nano_ours in (*bigdl-nano-init | *bigdl-nano-init.sh) nano_ours='' ;; esac
-  elif [ -n "${BASH_VERSION-}" ]; then
-    nano_kind=bash
-    nano_file=${BASH_SOURCE-}
-    [ "$nano_file" != "$0" ] || nano_sourced=''
-    # Sourced without arguments, bash puts the name of the file there (evalfile.c).
-    [ "${BASH_ARGV-}" = "$nano_file" ] || nano_ours=yes
-  else
-    case ${KSH_VERSION-} in
-      (*93*) nano_kind=ksh; \eval "nano_file=\${.sh.file}" ;;
-    esac
-    case ${0##*/} in (bigdl-nano-init | bigdl-nano-init.sh) nano_sourced='' ;; esac
-  fi
-  if [ -z "$nano_sourced" ]; then
-    \printf '%s: source this file, do not execute it: source %s\n' "$nano_me" "$nano_me" >&2
-    \printf '\\exit 2\n'
-    \exit 0
-  fi
-  [ -n "$nano_ours" ] || \set --
-  [ -z "${NANO_INIT_ARGS+x}" ] || \export NANO_INIT_ARGS
-  # nano-init stands beside this file, or on PATH.
-  \unalias nano-init 2>/dev/null
-  \unset -f nano-init 2>/dev/null
-  case $nano_file in (*/*) ;; (*) nano_file='' ;; esac
-  nano_init=${nano_file%/*}/nano-init
-  [ -n "$nano_file" ] && [ -x "$nano_init" ] || nano_init=$(\command -v nano-init)
-  if [ -z "$nano_init" ] && \read -r _ _ _ nano_parent _ 2>/dev/null </proc/self/stat; then
-    # dash, mksh and busybox do not say which file they read, but Linux does; the subshell
-    # that runs this has closed it, its parent has not.
-    \set +f
-    for nano_file in /proc/"$nano_parent"/fd/*; do
-      nano_file=$(\readlink "$nano_file")
-      case $nano_file in
-        (*/bigdl-nano-init) [ ! -x "${nano_file%/*}/nano-init" ] || nano_init=${nano_file%/*}/nano-init ;;
+    # Which shell is this, which file, sourced or executed, and are the arguments ours?
+    nano_kind=sh nano_file='' nano_sourced=yes nano_ours=''
+    if [ -n "${ZSH_VERSION-}" ]; then
+      nano_kind=zsh
+      \eval "nano_file=\${(%):-%x}"
+      case ${ZSH_EVAL_CONTEXT-file} in (*file*) ;; (*) nano_sourced='' ;; esac
+      for nano_ours do :; done
+      [ "$nano_ours" = "$nano_last" ] || nano_ours=''
+      case $nano_ours in (*bigdl-nano-init | *bigdl-nano-init.sh) nano_ours='' ;; esac
+    elif [ -n "${BASH_VERSION-}" ]; then
+      nano_kind=bash
+      nano_file=${BASH_SOURCE-}
+      [ "$nano_file" != "$0" ] || nano_sourced=''
+      # Sourced without arguments, bash puts the name of the file there (evalfile.c).
+      [ "${BASH_ARGV-}" = "$nano_file" ] || nano_ours=yes
+    else
+      case ${KSH_VERSION-} in
+        (*93*) nano_kind=ksh; \eval "nano_file=\${.sh.file}" ;;
       esac
-    done
-  fi
-  [ -n "$nano_init" ] || nano_refuse "nano-init is neither beside this file nor on PATH"
-  IFS='' \read -r nano_line <"$nano_init" || nano_refuse "$nano_init cannot be read"
-  case $nano_line in
-    ("#!"*)
-      nano_line=${nano_line#??}
-      nano_line=${nano_line# }
-      [ -x "${nano_line%% *}" ] ||
-        nano_refuse "the interpreter of $nano_init is gone: ${nano_line%% *}; install nano-init again"
-      ;;
-  esac
+      case ${0##*/} in (bigdl-nano-init | bigdl-nano-init.sh) nano_sourced='' ;; esac
+    fi
+    if [ -z "$nano_sourced" ]; then
+      \printf '%s: source this file, do not execute it: source %s\n' bigdl-nano-init bigdl-nano-init >&2
+      \printf '\\exit 2\n'
+      \exit 0
+    fi
+    [ -n "$nano_ours" ] || \set --
+    [ -z "${NANO_INIT_ARGS+x}" ] || \export NANO_INIT_ARGS
+    # nano-init stands beside this file, or on PATH.
+    \unalias nano-init 2>/dev/null || :
+    \unset -f nano-init 2>/dev/null || :
+    case $nano_file in (*/*) ;; (*) nano_file='' ;; esac
+    nano_init=${nano_file%/*}/nano-init
+    [ -n "$nano_file" ] && [ -x "$nano_init" ] || nano_init=$(\command -v nano-init)
+    if [ -z "$nano_init" ] && \read -r _ _ _ nano_parent _ 2>/dev/null </proc/self/stat; then
+      # dash, mksh and busybox do not say which file they read, but Linux does; both
+      # subshells around this have closed it, their parent has not.
+      \read -r _ _ _ nano_parent _ 2>/dev/null </proc/"$nano_parent"/stat || :
+      \set +f
+      for nano_file in /proc/"$nano_parent"/fd/*; do
+        nano_file=$(\readlink "$nano_file" 2>/dev/null)
+        case $nano_file in (*/bigdl-nano-init) nano_init=${nano_file%/*}/nano-init ;; esac
+      done
+    fi
+    if [ -x "$nano_init" ]; then
+      \read -r nano_line <"$nano_init"
+      case $nano_line in
+        ("#!"*)
+          nano_line=${nano_line#??}
+          nano_line=${nano_line# }
+          [ -x "${nano_line%% *}" ] ||
+            nano_refuse "install nano-init again: ${nano_line%% *}, which runs $nano_init, is gone"
+          ;;
+      esac
+      \set -- "$nano_init" --shell "$nano_kind" ${1+"$@"}
+    else
+      \command python3 -c "import nano_init" 2>/dev/null ||
+        nano_refuse "nano-init is neither beside this file nor on PATH"
+      nano_init="python3 -m nano_init"
+      \set -- python3 -m nano_init --shell "$nano_kind" ${1+"$@"}
+    fi
 
-  nano_code=$("$nano_init" --shell "$nano_kind" ${1+"$@"})
-  nano_status=$?
-  case $nano_status in
-    (0) ;;
-    (2) \printf '(\\exit 2)\n'; \exit 0 ;;
-    (*) nano_refuse "$nano_init failed with status $nano_status; nothing was changed" ;;
-  esac
-  case $nano_code in
-    ("" | "if ("*fi) \printf '%s\n' "$nano_code" ;;
-    (*) nano_refuse "$nano_init did not print code for a shell; nothing was changed" ;;
-  esac
-)"
+    nano_code=$("$@")
+    nano_status=$?
+    case $nano_status in
+      (0) ;;
+      (2) \exit 2 ;;
+      (*) nano_refuse "$nano_init failed with status $nano_status; nothing was changed" ;;
+    esac
+    case $nano_code in
+      ("" | "if ("*fi) \printf '%s\n' "$nano_code" ;;
+      (*) nano_refuse "$nano_init did not print code for a shell; nothing was changed" ;;
+    esac
+  ) || \printf '(\\exit 2)\n'
+)" || case ${BASH_VERSION-}${ZSH_VERSION-}${KSH_VERSION-}:$- in
+  # In dash and busybox, errexit sees what fails in a sourced file even before an "or";
+  # nothing but a negated command is beneath its notice, and that cannot return 2.
+  (:*e*) ! \: ;;
+  (*) \return 2 ;;
+esac

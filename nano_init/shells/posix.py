@@ -33,24 +33,25 @@ def quote_posix(value: str) -> str:
 
 def render_posix(changes: Sequence[Change]) -> str:
     """Return code that makes changes in sh, bash, dash, ksh, mksh or busybox."""
-    return _render(changes, "\\command")
+    return _render(changes, "\\command", '\\command unset -v "$1" 2>/dev/null')
 
 
 def render_zsh(changes: Sequence[Change]) -> str:
     """Return code that makes changes in zsh."""
-    return _render(changes, "\\builtin")
+    # Unsetting a read-only variable ends a subshell of zsh: it is asked for its type instead.
+    writable = '\\eval "case \\${(t)$1-} in (*readonly*) \\\\false ;; esac"'
+    return _render(changes, "\\builtin", writable)
 
 
-def _render(changes: Sequence[Change], prefix: str) -> str:
+def _render(changes: Sequence[Change], prefix: str, writable: str) -> str:
     if not changes:
         return ""
     # A shell variable that is not exported is the user's too, and out of nano-init's sight.
     new = [change.name for change in changes if change.before is None]
+    absent = '\\eval "[ -z \\"\\${$1+x}\\" ]"'
     trials = (
-        *_trial(
-            new, '\\eval "[ -z \\"\\${$1+x}\\" ]"', "set but not exported; export it or unset it"
-        ),
-        *_trial([c.name for c in changes], f'{prefix} unset -v "$1" 2>/dev/null', "read-only"),
+        *_trial(new, absent, "set but not exported; export it or unset it"),
+        *_trial([change.name for change in changes], writable, "read-only"),
     )
     actions = (_action(change, prefix) for change in changes)
     return "\n".join(("if (", *trials, "); then", *actions, "else", "  (\\exit 2)", "fi", ""))

@@ -45,19 +45,8 @@ def original(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...
     Args:
         environ: the environment, which is not changed.
     """
-    reverted = dict(environ)
-    text = reverted.pop(STATE_NAME, None)
-    if text is None:
-        return reverted, ()
-    try:
-        changes = parse_state(text)
-    except StateError as error:
-        return reverted, (f"{error}; starting from the environment as it is",)
-    theirs = [change for change in changes if reverted.get(change.name) != change.after]
-    for change in changes:
-        if change not in theirs:
-            _assign(reverted, change.name, change.before)
-    return reverted, tuple(_left_alone(change, reverted.get(change.name)) for change in theirs)
+    reverted, theirs, notes = _revert(environ)
+    return reverted, (*notes, *_left_alone(theirs, reverted))
 
 
 def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition:
@@ -71,7 +60,7 @@ def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition
         UsageError: a setting names a variable that nano-init must not change, or its value
             cannot stand in an environment.
     """
-    start, notes = original(environ)
+    start, theirs, notes = _revert(environ)
     changes = tuple(
         Change(s.name, start.get(s.name), s.value)
         for s in settings
@@ -84,13 +73,36 @@ def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition
         _assign(goal, change.name, change.after)
     if changes:
         goal[STATE_NAME] = format_state(changes)
-    return Transition(_differences(environ, goal), notes)
+    forced = {change.name for change in changes}
+    alone = _left_alone([change for change in theirs if change.name not in forced], start)
+    return Transition(_differences(environ, goal), (*notes, *alone))
 
 
 def leave(environ: Mapping[str, str]) -> Transition:
     """Return what to change so that an environment is as it was before nano-init."""
     goal, notes = original(environ)
     return Transition(_differences(environ, goal), notes)
+
+
+def _revert(
+    environ: Mapping[str, str],
+) -> tuple[dict[str, str], list[Change], tuple[str, ...]]:
+    """Return the original environment, the changes that the user overrode, and notes."""
+    reverted = dict(environ)
+    text = reverted.pop(STATE_NAME, None)
+    if text is None:
+        return reverted, [], ()
+    try:
+        changes = parse_state(text)
+    except StateError as error:
+        return reverted, [], (f"{error}; starting from the environment as it is",)
+    theirs = []
+    for change in changes:
+        if reverted.get(change.name) == change.after:
+            _assign(reverted, change.name, change.before)
+        else:
+            theirs.append(change)
+    return reverted, theirs, ()
 
 
 def _differences(environ: Mapping[str, str], goal: Mapping[str, str]) -> tuple[Change, ...]:
@@ -106,7 +118,13 @@ def _assign(environ: dict[str, str], name: str, value: str | None) -> None:
         environ[name] = value
 
 
-def _left_alone(change: Change, now: str | None) -> str:
-    state = "unset" if now is None else f"{now!r}"
-    was = "unset" if change.after is None else f"{change.after!r}"
-    return f"{change.name} is {state} now, where nano-init had left it {was}: it stays as it is"
+def _left_alone(changes: Iterable[Change], environ: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"{change.name} is {_shown(environ.get(change.name))} now, where nano-init had left it "
+        f"{_shown(change.after)}: it stays as it is"
+        for change in changes
+    )
+
+
+def _shown(value: str | None) -> str:
+    return "unset" if value is None else repr(value)

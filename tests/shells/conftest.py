@@ -104,11 +104,12 @@ def start_shell(clean_environ: dict[str, str], tmp_path: Path) -> Callable[[str]
 
     def start(name: str) -> Shell:
         command = {**POSIX_SHELLS, **OTHER_SHELLS}[name]
-        if shutil.which(command[0]) is None:
+        program = shutil.which(command[0])
+        if program is None:
             pytest.skip(f"{command[0]} is not installed here")
         folder = tmp_path / "cwd"
         folder.mkdir(exist_ok=True)
-        return Shell(name, command, clean_environ, folder)
+        return Shell(name, (program, *command[1:]), clean_environ, folder)
 
     return start
 

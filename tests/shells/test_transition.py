@@ -164,3 +164,13 @@ def test_the_state_is_recorded_from_the_original_value_not_from_an_earlier_plan(
 
     assert Change("OMP_NUM_THREADS", "2", "4") in again.assignments
     assert _apply(entered, again)[STATE_NAME] == "1,OMP_NUM_THREADS=+7:+4"
+
+
+def test_a_plan_that_overrides_what_the_user_changed_does_not_claim_to_leave_it() -> None:
+    entered = _apply({}, enter({}, [_setting("OMP_NUM_THREADS", "2", False)]))
+    edited = {**entered, "OMP_NUM_THREADS": "8"}
+
+    forced = enter(edited, [_setting("OMP_NUM_THREADS", "2", False)])
+
+    assert forced.notes == ()
+    assert _apply(edited, forced)[STATE_NAME] == "1,OMP_NUM_THREADS=+8:+2"
