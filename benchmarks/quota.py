@@ -1,0 +1,133 @@
+"""What the right number of threads is worth under a container's CPU quota.
+
+    sudo python benchmarks/quota.py [--quota 1.0] [--rounds 3]
+
+Makes a cgroup with a CPU quota (as `docker run --cpus` does), trains the same network in it
+under plain `python` and under `nano-run --precision float32`, in turn, and prints the time of
+a training step and how many of the scheduler's periods were throttled. Needs the right to
+make a cgroup (root), and TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PERIOD_US = 100_000
+
+_TRAINING = """
+import json, time
+import keras, numpy as np
+keras.utils.set_random_seed(1)
+x = np.random.default_rng(1).random((256 * 40, 1024), dtype="float32")
+y = np.arange(len(x)) % 10
+model = keras.Sequential([keras.Input((1024,))]
+    + [keras.layers.Dense(1024, activation="relu") for _ in range(4)]
+    + [keras.layers.Dense(10)])
+model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+class Steps(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        times.append(time.perf_counter())
+model.fit(x, y, batch_size=256, epochs=1, verbose=0)
+times = [time.perf_counter()]
+model.fit(x, y, batch_size=256, epochs=2, verbose=0, callbacks=[Steps()])
+print(json.dumps([1000 * (b - a) for a, b in zip(times, times[1:])]))
+"""
+
+
+def main() -> None:
+    """Train under the quota both ways, in turn, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    half = len(os.sched_getaffinity(0)) / 2
+    parser.add_argument("--quota", type=float, default=half, help="processors of CPU time")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+
+    nano_run = str(Path(sys.executable).with_name("nano-run"))
+    commands = {
+        "python": [sys.executable, "-c", _TRAINING],
+        "nano-run": [nano_run, "-q", "--precision", "float32", "-"],
+    }
+    steps: dict[str, list[float]] = {name: [] for name in commands}
+    throttled: dict[str, list[float]] = {name: [] for name in commands}
+    with quota_group(options.quota) as group:
+        for _ in range(options.rounds):
+            for name, command in commands.items():
+                before = _read_statistics(group)
+                steps[name].append(_median_step(command, group))
+                after = _read_statistics(group)
+                periods = after["nr_periods"] - before["nr_periods"]
+                throttled[name].append((after["nr_throttled"] - before["nr_throttled"]) / periods)
+
+    print(
+        f"{platform.processor() or platform.machine()}, "
+        f"{len(os.sched_getaffinity(0))} threads, quota {options.quota:g} processors, "
+        f"{options.rounds} rounds; each median of 80 steps"
+    )
+    print(f"{'':10}{'ms a step':>12}{'min':>9}{'max':>9}{'throttled periods':>20}")
+    for name in commands:
+        print(
+            f"{name:10}{statistics.median(steps[name]):12.1f}{min(steps[name]):9.1f}"
+            f"{max(steps[name]):9.1f}{statistics.median(throttled[name]):19.0%}"
+        )
+    ratios = [a / b for a, b in zip(steps["python"], steps["nano-run"], strict=True)]
+    print(f"nano-run is {statistics.median(ratios):.2f} times as fast (pairwise median)")
+
+
+@contextlib.contextmanager
+def quota_group(processors: float) -> Iterator[Path]:
+    """Make a cgroup (version 1 or 2) with a CPU quota, and remove it at the end."""
+    first = Path("/sys/fs/cgroup/cpu")
+    parent = first if first.is_dir() else Path("/sys/fs/cgroup")
+    group = parent / f"nano-init-benchmark-{os.getpid()}"
+    quota = int(processors * _PERIOD_US)
+    try:
+        group.mkdir()
+        if first.is_dir():
+            (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+            (group / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (group / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+    except OSError as error:
+        sys.exit(f"cannot make a cgroup with a quota: {error}; run as root")
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+def _median_step(command: list[str], group: Path) -> float:
+    def enter() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("NANO_", "OMP_", "TF_"))}
+    done = subprocess.run(
+        command,
+        input=_TRAINING,
+        env={**kept, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        preexec_fn=enter,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return statistics.median(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _read_statistics(group: Path) -> dict[str, int]:
+    lines = (group / "cpu.stat").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines)}
+
+
+if __name__ == "__main__":
+    main()
