@@ -11,7 +11,7 @@ from nano_init.errors import NanoError, UsageError
 from nano_init.frozen import frozen
 from nano_init.machine.probe import probe
 from nano_init.plan.build import read_build
-from nano_init.plan.decide import decide
+from nano_init.plan.decide import decide, thread_cap
 from nano_init.plan.settings import Options, Plan, Setting
 
 TYPE_CHECKING = False
@@ -40,6 +40,8 @@ class InitRequest:
         sysroot: the root of the machine to answer for.
         options: what the user asked for.
         verbose: with a shell, show the table on stderr too.
+        explain: the fact or variable to explain, or None.
+        record: the file to record the machine in, or None.
     """
 
     shell: str | None = None
@@ -48,6 +50,8 @@ class InitRequest:
     sysroot: str = "/"
     options: Options = Options()
     verbose: bool = False
+    explain: str | None = None
+    record: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +87,13 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
     """
     if request.shell or request.unset:
         sys.stdout.write(_shell_code(request, environ))
+    elif request.record is not None:
+        from nano_init.machine.record import record
+
+        record(request.record, request.sysroot, force=request.options.force)
+        say(PROGRAM, f"recorded; to replay: nano-init --print --sysroot {request.record}")
+    elif request.explain is not None:
+        sys.stdout.write(_explained(request, request.explain, environ))
     else:
         sys.stdout.write(_shown(request, environ))
     sys.stdout.flush()
@@ -106,7 +117,7 @@ def _with_sourced_arguments(arguments: list[str], environ: Mapping[str, str]) ->
 
 def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:
     parsed = parse_plain(argv, _FLAGS, _VALUES)
-    if parsed is None or parsed[1]:
+    if parsed is None or parsed[1] or "_NANO_INIT_COMPLETE" in os.environ:
         return None
     options = parsed[0]
     if options.get("--format", "table") not in ("table", "json"):
@@ -124,7 +135,7 @@ def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:
 
 
 def _plan(request: InitRequest, environ: Mapping[str, str]) -> tuple[Machine, Plan, Build | None]:
-    build = read_build() if request.sysroot == "/" else None
+    build = _build(request)
     machine = probe(request.sysroot, environ)
     plan = decide(machine, environ, request.options, build)
     if request.options.precision != "auto":
@@ -137,14 +148,10 @@ def _plan(request: InitRequest, environ: Mapping[str, str]) -> tuple[Machine, Pl
 
 def _shown(request: InitRequest, environ: Mapping[str, str]) -> str:
     from nano_init.cli.table import format_plan, plan_to_json
-    from nano_init.shells.transition import original
 
-    if request.sysroot != "/":
-        # A recorded machine is answered for as its own shell would be, not this one.
-        environ = {}
-    machine, plan, build = _plan(request, original(environ)[0])
+    machine, plan, build = _plan(request, _their_environment(request, environ))
     if request.output == "table":
-        return format_plan(machine, plan, build)
+        return format_plan(machine, plan, _name_tensorflow(request, build))
     for warning in plan.warnings:
         say(PROGRAM, f"warning: {warning}")
     if request.output == "json":
@@ -154,6 +161,42 @@ def _shown(request: InitRequest, environ: Mapping[str, str]) -> str:
     from nano_init.shells.formats import render_data
 
     return render_data(request.output, plan.settings)
+
+
+def _explained(request: InitRequest, name: str, environ: Mapping[str, str]) -> str:
+    from nano_init.cli.explanation import explain_name, explanation_to_json, format_explanation
+    from nano_init.machine.probe import probe_with_log
+
+    theirs = _their_environment(request, environ)
+    machine, log = probe_with_log(request.sysroot, theirs)
+    plan = decide(machine, theirs, request.options, _build(request))
+    cap = thread_cap(request.options, theirs)
+    explanation = explain_name(name, machine, log, theirs, plan, cap)
+    if request.output == "json":
+        import json
+
+        return json.dumps(explanation_to_json(explanation), indent=2, ensure_ascii=False) + "\n"
+    return format_explanation(explanation)
+
+
+def _their_environment(request: InitRequest, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment to decide for, without what nano-init set in it.
+
+    A recorded machine is answered for as its own shell would be, not this one.
+    """
+    from nano_init.shells.transition import original
+
+    return original(environ)[0] if request.sysroot == "/" else {}
+
+
+def _build(request: InitRequest) -> Build | None:
+    return read_build() if request.sysroot == "/" else None
+
+
+def _name_tensorflow(request: InitRequest, build: Build | None) -> str:
+    if request.sysroot != "/":
+        return "not known of a recorded machine"
+    return str(build) if build else "not installed beside nano-init"
 
 
 def _shell_code(request: InitRequest, environ: Mapping[str, str]) -> str:
@@ -169,7 +212,7 @@ def _shell_code(request: InitRequest, environ: Mapping[str, str]) -> str:
         if request.verbose:
             from nano_init.cli.table import format_plan
 
-            sys.stderr.write(format_plan(machine, plan, build))
+            sys.stderr.write(format_plan(machine, plan, _name_tensorflow(request, build)))
     code = render(shell, transition.assignments)
     for note in transition.notes:
         say(PROGRAM, note)

@@ -21,7 +21,9 @@ Examples:
   nano-init --print --format json        the same for a program
   eval "$(nano-init --shell bash)"       set it in this shell
   eval "$(nano-init --shell bash --unset)"   and put back what was there
-  nano-init --print --sysroot dump/      answer for a recorded machine
+  nano-init --explain usable_cores       every source, what it said, how it follows
+  nano-init --record machine.tar.gz      record this machine for a bug report
+  nano-init --print --sysroot machine.tar.gz    and answer for it elsewhere
 
 `source bigdl-nano-init` and `source bigdl-nano-unset-env` are the short way to the two
 evals; they take options out of NANO_INIT_ARGS.
@@ -48,7 +50,20 @@ evals; they take options out of NANO_INIT_ARGS.
     type=click.Path(),
     default="/",
     metavar="DIR",
-    help="Answer for the machine recorded in DIR, which holds its proc/ and sys/.",
+    help="Answer for a recorded machine: the folder with its proc/ and sys/, or FILE.tar.gz.",
+)
+@click.option(
+    "--explain",
+    metavar="NAME",
+    help="Show every source of one fact or variable, what it said, and how the value follows; "
+    "e.g. usable_cores, bf16, OMP_NUM_THREADS.",
+)
+@click.option(
+    "--record",
+    type=click.Path(),
+    metavar="FILE.tar.gz",
+    help="Record what is read of this machine, and nothing private, for a bug report; "
+    "--sysroot replays it.",
 )
 @click.option(
     "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
@@ -70,6 +85,8 @@ def nano_init_command(
     shell: str | None,
     unset: bool,
     sysroot: str,
+    explain: str | None,
+    record: str | None,
     threads: str | None,
     precision: str,
     pin: bool,
@@ -81,14 +98,23 @@ def nano_init_command(
     What is recommended depends on the processor, on the limits of the container or the
     job, and on the TensorFlow that is installed beside nano-init.
     """
-    if show and (shell or unset):
-        raise click.UsageError("--print shows a table, --shell and --unset print code; give one")
+    asked = {
+        "--print": show,
+        "--shell or --unset": bool(shell or unset),
+        "--explain": explain is not None,
+        "--record": record is not None,
+    }
+    together = [name for name, given in asked.items() if given]
+    if len(together) > 1:
+        raise click.UsageError(f"{' and '.join(together)} are different things to do; give one")
     return init(
         InitRequest(
             shell=shell,
             unset=unset,
             output=output,
             sysroot=sysroot,
+            explain=explain,
+            record=record,
             options=Options(
                 threads=None if threads is None else parse_threads(threads),
                 precision=precision,

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from nano_init.machine.facts import Core, Machine
-    from nano_init.plan.build import Build
+    from nano_init.machine.facts import Core, Limits, Machine
     from nano_init.plan.settings import Plan
 
 __all__ = ["format_plan", "plan_to_json"]
@@ -56,13 +55,13 @@ def plan_to_json(machine: Machine, plan: Plan) -> dict[str, Any]:
     }
 
 
-def format_plan(machine: Machine, plan: Plan, build: Build | None, width: int | None = None) -> str:
+def format_plan(machine: Machine, plan: Plan, tensorflow: str, width: int | None = None) -> str:
     """Return the machine, the choices and the table of variables as text.
 
     Args:
         machine: the computer.
         plan: what was decided for it.
-        build: the TensorFlow installed beside nano-init, or None.
+        tensorflow: the TensorFlow that will run, as text.
         width: columns to fill; the terminal's by default.
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
@@ -70,9 +69,11 @@ def format_plan(machine: Machine, plan: Plan, build: Build | None, width: int | 
         ("Processor", _processor(machine)),
         ("Cores", _cores(machine)),
         ("Usable cores", plan.threads.reason),
-        ("TensorFlow", str(build) if build else "not installed here"),
+        ("Memory limit", _memory(machine.limits)),
+        ("TensorFlow", tensorflow),
         ("Precision", f"{plan.precision.recommended}: {cause_of(plan.precision)}"),
     ]
+    facts = [(name, text) for name, text in facts if text]
     rows = [(s.name, _shown(s.value, s.status), s.reason) for s in plan.settings]
     lines = [*_columns(facts, width), "", *_columns([("Variable", "Value", "Why"), *rows], width)]
     if plan.warnings:
@@ -110,6 +111,12 @@ def _cores(machine: Machine) -> str:
         performance = _cpus_of(topology.cores, "performance", topology.hybrid)
         parts.append(f"performance threads {performance}")
     return ", ".join(parts)
+
+
+def _memory(limits: Limits) -> str:
+    if limits.memory_bytes is None:
+        return ""
+    return f"{limits.memory_bytes / 2**30:.1f} GiB ({limits.memory_source})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -129,6 +129,62 @@ class TestTable:
         assert result.stderr == b""
 
 
+class TestExplain:
+    def test_a_fact_shows_its_sources_and_how_it_follows(
+        self, nano_init_command: Run, recording: Path
+    ) -> None:
+        shown = nano_init_command("--sysroot", str(recording), "--explain", "usable_cores").stdout
+        assert shown.startswith("usable_cores = 2\n")
+        assert "/sys/fs/cgroup/job/cpu.max: 250000 100000\n" in shown
+        assert "quota 2.5 binds" in shown
+
+    def test_a_variable_shows_the_users_value_too(self, nano_init_command: Run) -> None:
+        shown = nano_init_command("--explain", "KMP_BLOCKTIME", env={"KMP_BLOCKTIME": "7"}).stdout
+        assert shown.splitlines()[:2] == [
+            "KMP_BLOCKTIME = 7",
+            "  environment KMP_BLOCKTIME: '7'",
+        ]
+
+    def test_json_holds_the_same(self, nano_init_command: Run) -> None:
+        result = nano_init_command("--explain", "OMP_NUM_THREADS", "--format", "json")
+        explanation = json.loads(result.stdout)
+        assert set(explanation) == {"name", "value", "sources", "conclusion"}
+        assert explanation["sources"][0] == {
+            "source": "environment OMP_NUM_THREADS",
+            "said": "unset",
+        }
+
+
+class TestRecord:
+    def test_a_recording_replays_to_the_same_answers(
+        self, nano_init_command: Run, recording: Path, tmp_path: Path
+    ) -> None:
+        recorded = nano_init_command("--sysroot", str(recording), "--record", "m.tar.gz")
+        assert (recorded.returncode, recorded.stdout) == (0, "")
+        replayed, original = (
+            nano_init_command("--sysroot", root, "--format", "json").stdout
+            for root in ("m.tar.gz", str(recording))
+        )
+        assert replayed == original
+
+    def test_a_file_is_never_overwritten_without_force(
+        self, nano_init_command: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "m.tar.gz").write_text("mine")
+        refused = nano_init_command("--record", "m.tar.gz")
+        assert refused.returncode == 2
+        assert refused.stderr == ("nano-init: m.tar.gz exists already; --force overwrites it\n")
+        assert (tmp_path / "m.tar.gz").read_text() == "mine"
+        assert nano_init_command("--record", "m.tar.gz", "--force").returncode == 0
+
+
+class TestCompletion:
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_the_shell_can_complete_options(self, nano_init_command: Run, shell: str) -> None:
+        code = nano_init_command(env={"_NANO_INIT_COMPLETE": f"{shell}_source"}).stdout
+        assert "_NANO_INIT_COMPLETE" in code
+
+
 class TestShell:
     @pytest.mark.parametrize("shell", ["bash", "zsh", "sh"])
     def test_code_sets_every_variable_and_the_undo_state(
@@ -168,6 +224,9 @@ class TestBadInput:
             (["--nonsense"], "--nonsense"),
             (["operand"], "operand"),
             (["--print", "--shell", "sh"], "--print"),
+            (["--explain", "nonsense"], "'nonsense' is nothing to explain; choose one of"),
+            (["--explain", "bf16", "--record", "x"], "different things to do; give one"),
+            (["--record", "no/such/folder/m.tar.gz"], "no/such/folder/m.tar.gz cannot be written"),
         ],
     )
     def test_one_sentence_and_exit_code_2(
