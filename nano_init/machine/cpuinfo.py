@@ -64,7 +64,8 @@ class CpuInfo:
         Args:
             allowed: processor ids; if the file names none of them, all that it names count.
         """
-        chosen = {line for cpu, line in self.flags if cpu in allowed}
+        wanted = frozenset(allowed)
+        chosen = {line for cpu, line in self.flags if cpu in wanted}
         lines = chosen or {line for _, line in self.flags} or {_shared_flags(self.fields)}
         sets = [frozenset(line.split()) for line in lines]
         return frozenset.intersection(*sets)
@@ -79,13 +80,17 @@ def parse_cpuinfo(text: str) -> CpuInfo:
     """
     fields: dict[str, str] = {}
     flags: list[tuple[int, str]] = []
+    last = ""
     for block in text.replace("\r", "").split("\n\n"):
         if not fields.get("processor"):
             fields.update(_parse_block(block))
-        number = _find_field(block, ("processor",))
+        number = _find_field(block, "processor")
         if number is None or not number.isascii() or not number.isdigit() or len(number) > 9:
             continue
-        flags.append((int(number), _find_field(block, _FLAG_KEYS) or ""))
+        # Nearly all blocks repeat the line of the block before: no need to take it apart.
+        if not last or f": {last}\n" not in block:
+            last = next(filter(None, (_find_field(block, key) for key in _FLAG_KEYS)), "")
+        flags.append((int(number), last))
     tail = _parse_block(text[-2048:].rpartition("\n\n")[2])
     for key, value in tail.items():
         fields.setdefault(key, value)
@@ -112,13 +117,10 @@ def _parse_block(block: str) -> dict[str, str]:
     return fields
 
 
-def _find_field(block: str, keys: tuple[str, ...]) -> str | None:
-    for key in keys:
-        start = 0 if block.startswith(key) else block.find("\n" + key) + 1
-        if start == 0 and not block.startswith(key):
-            continue
-        end = block.find("\n", start)
-        name, colon, value = block[start : end if end >= 0 else None].partition(":")
-        if colon and name.strip() == key:
-            return value.strip()
-    return None
+def _find_field(block: str, key: str) -> str | None:
+    start = 0 if block.startswith(key) else block.find("\n" + key) + 1
+    if start == 0 and not block.startswith(key):
+        return None
+    end = block.find("\n", start)
+    name, colon, value = block[start : end if end >= 0 else None].partition(":")
+    return value.strip() if colon and name.strip() == key else None

@@ -34,7 +34,9 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
     cpus: set[int] = set()
     for piece in _strip(text).split(","):
         word = piece.strip()
-        if word not in _NOTHING:
+        if word.isascii() and word.isdigit() and len(word) < 5:
+            cpus.add(int(word))
+        elif word not in _NOTHING:
             cpus.update(_parse_range(word, text))
     return tuple(sorted(cpus))
 

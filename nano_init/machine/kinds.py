@@ -29,6 +29,8 @@ _PMU_LISTS: tuple[tuple[str, CoreKind], ...] = (
     ("sys/devices/cpu_lowpower/cpus", "low-power"),
 )
 
+_MOST_CORES = 64
+
 # The file with a core's speed, and by which factor the slowest performance core must beat the
 # fastest efficiency core. Measured in recordings: 1.36 to 1.64 between kinds (Arm, Intel),
 # up to 1.05 among equals. AMD's preferred cores spread over 1.4, in steps of 1.03.
@@ -61,9 +63,9 @@ def sort_kinds(
     kinds = _read_pmu_lists(reader, cores)
     if kinds is not None:
         return kinds, f"/{_PMU_LISTS[0][0]}" if len(set(kinds)) > 1 else ""
-    # No hybrid has two sockets, and on servers with hundreds of cores these files are many;
-    # on Arm highest_perf may even be a slow question to the firmware.
-    if sockets == 1 and len(cores) > 1:
+    # No hybrid has two sockets or more than 32 cores, and on servers with hundreds of cores
+    # these files are many; on Arm highest_perf may even be a slow question to the firmware.
+    if sockets == 1 and 1 < len(cores) <= _MOST_CORES:
         for name, gap in _SPEEDS:
             kinds = _split_by_speed(reader, cores, name, gap)
             if kinds is not None:

@@ -172,16 +172,12 @@ class _Renaming:
         self._membership = parse_membership(log.get("proc/self/cgroup") or "")
         self._has_membership = log.get("proc/self/cgroup") is not None
         self._has_mounts = log.get("proc/self/mountinfo") is not None
-        mounts = parse_mountinfo(log.get("proc/self/mountinfo") or "")
-        self._mounts = sorted(mounts, key=lambda mount: -len(mount.point))
-        self._points = {
-            mount.point: (
-                mount.point
-                if f"{mount.point}/".startswith(f"/{_CGROUP_MOUNTS}/")
-                else f"/mnt/cgroup{number}"
-            )
-            for number, mount in enumerate(mounts)
-        }
+        self._mounts = parse_mountinfo(log.get("proc/self/mountinfo") or "")
+        self._points: dict[str, str] = {}
+        for mount in self._mounts:
+            is_usual = f"{mount.point}/".startswith(f"/{_CGROUP_MOUNTS}/")
+            unusual = f"/mnt/cgroup{len(self._points) + 1}"
+            self._points.setdefault(mount.point, mount.point if is_usual else unusual)
 
     def path(self, path: str) -> str:
         """Return a cgroup path with other names."""
@@ -194,7 +190,8 @@ class _Renaming:
 
     def file(self, path: str) -> str:
         """Return the path of a file; only cgroups' own change."""
-        for mount in self._mounts:
+        # One mount may lie inside another: the innermost has the file.
+        for mount in sorted(self._mounts, key=lambda mount: -len(mount.point)):
             top = mount.point.strip("/")
             if path.startswith(f"{top}/"):
                 folder, _, name = path[len(top) + 1 :].rpartition("/")
@@ -230,7 +227,7 @@ class _Renaming:
                     if mount.version == 2
                     else f"cgroup cgroup rw,{','.join(sorted(mount.controllers))}"
                 )
-                for number, mount in enumerate(reversed(self._mounts))
+                for number, mount in enumerate(self._mounts)
             )
         return files
 
@@ -248,7 +245,7 @@ def _select_cpuinfo(text: str) -> str:
         line
         for line in text.split("\n")
         if not line.strip() or line.partition(":")[0].strip() in RELEVANT_FIELDS
-    )
+    ).strip("\n")
 
 
 def _select_cmdline(text: str) -> str:

@@ -57,7 +57,7 @@ def read_topology(reader: Reader, cpuinfo: CpuInfo, online: tuple[int, ...]) -> 
     node_of = {cpu: node.id for node in nodes for cpu in node.cpus}
     sockets = _read_groups(reader, firsts, *_PACKAGE)
     dies = _read_groups(reader, firsts, *_DIE)
-    clusters = _read_groups(reader, firsts, *_CLUSTER)
+    clusters = _read_clusters(reader, cores)
     caches = _read_caches(reader, firsts, frozenset(online))
     socket_count = len({s for s in sockets.values() if s >= 0}) or max(
         1, count_physical_ids(reader.text("proc/cpuinfo") or "")
@@ -143,6 +143,7 @@ _DIE = (("die_cpus_list",), "die_id")
 _CLUSTER = (("cluster_cpus_list",), "cluster_id")
 # -1 in sixteen bits: BAD_APICID in arch/x86/include/asm/apicdef.h.
 _UNKNOWN_CLUSTER = 0xFFFF
+_MANY_CORES = 64
 
 
 def _read_groups(
@@ -165,6 +166,18 @@ def _read_groups(
         for member in {cpu, *members}:
             found.setdefault(member, number)
     return found
+
+
+def _read_clusters(reader: Reader, cores: list[tuple[int, ...]]) -> dict[int, int]:
+    """Return each processor's cluster.
+
+    On x86 servers every core is a cluster of its own, and nothing is to be learnt from
+    hundreds of files.
+    """
+    first = reader.cpu_set(f"{CPU_FOLDER}/cpu{cores[0][0]}/topology/cluster_cpus_list")
+    if len(cores) > _MANY_CORES and first == cores[0]:
+        return {}
+    return _read_groups(reader, [cpus[0] for cpus in cores], *_CLUSTER)
 
 
 def _read_caches(

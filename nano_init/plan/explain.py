@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from nano_init.errors import UsageError
+from nano_init.frozen import frozen
 from nano_init.machine.cpulist import format_cpu_list
 from nano_init.plan.threads import choose_cores, count_threads
 
@@ -22,7 +22,7 @@ _LONGEST = 160
 _MOST_LINES = 16
 
 
-@dataclass(frozen=True)
+@frozen
 class Explanation:
     """Where a fact comes from.
 
@@ -40,7 +40,7 @@ class Explanation:
     conclusion: str
 
 
-@dataclass(frozen=True)
+@frozen
 class _Fact:
     sources: tuple[str, ...]
     value: Callable[[Machine], object]

@@ -149,7 +149,7 @@ def test_escapes_and_optional_fields_of_mountinfo_are_read():
 
 
 def test_escaped_group_is_found(make_root):
-    """systemd writes a dash in a unit's name as \\x2d, which mountinfo escapes once more."""
+    r"""systemd writes a dash in a unit's name as \x2d, which mountinfo escapes once more."""
     mount = "31 23 0:27 /a\\134x2d /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 
     quota = quota_of(make_root, "0::/a\\x2d/b\n", mount, {"b/cpu.max": "100000 100000"})

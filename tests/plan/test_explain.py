@@ -1,0 +1,85 @@
+"""An explanation lists every source of a fact, and says how its value follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from nano_init.errors import UsageError
+from nano_init.machine.probe import probe_with_log
+from nano_init.plan.explain import FACTS, explain
+
+CPU = "sys/devices/system/cpu"
+
+
+@pytest.fixture
+def probed(tmp_path):
+    files = {
+        "proc/cpuinfo": "processor: 0\nvendor_id: X\nmodel name: Y\nflags: lm fpu sse4_1 avx\n",
+        "proc/self/status": "Name: python\nCpus_allowed_list: 0-1\n",
+        "proc/self/cgroup": "0::/job",
+        "proc/self/mountinfo": (
+            "1 2 3:4 / /proc rw - proc proc rw\n31 2 0:2 / /sys/fs/cgroup rw - cgroup2 c rw\n"
+        ),
+        "sys/fs/cgroup/job/cpu.max": "150000 100000",
+        f"{CPU}/online": "0-39",
+        **{f"{CPU}/cpu{n}/topology/core_cpus_list": f"{n}" for n in range(40)},
+        **{f"{CPU}/cpu{n}/cpu_capacity": "1024" for n in range(40)},
+    }
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return probe_with_log(str(tmp_path), {})
+
+
+def test_usable_cores_name_every_source_and_the_bound(probed):
+    explanation = explain("usable_cores", *probed, {"LOCAL_WORLD_SIZE": "2"}, cap=4)
+
+    said = dict(explanation.said)
+    assert explanation.value == "1"
+    assert said["/sys/devices/system/cpu/online"] == "0-39"
+    assert said["/proc/self/status"] == "Cpus_allowed_list: 0-1"
+    assert said["/sys/fs/cgroup/job/cpu.max"] == "150000 100000"
+    assert said["/sys/fs/cgroup/cpu.max"] == "absent"
+    assert said["/proc/self/mountinfo"] == "31 2 0:2 / /sys/fs/cgroup rw - cgroup2 c rw"
+    assert said["LOCAL_WORLD_SIZE"] == "2"
+    assert said["--threads"] == "4"
+    assert "quota 1.5 binds" in explanation.conclusion
+
+
+def test_equal_answers_of_many_processors_are_one_line(probed):
+    said = dict(explain("performance_cpus", *probed, {}).said)
+
+    assert said["/sys/devices/system/cpu/cpu{0-39}/cpu_capacity"] == "1024"
+
+
+def test_many_different_answers_are_one_line(probed):
+    said = dict(explain("cores", *probed, {}).said)
+
+    assert said["/sys/devices/system/cpu/cpu{0-39}/topology/core_cpus_list"] == (
+        "40 different answers: 0 to 39"
+    )
+
+
+def test_flags_are_those_that_tell_the_level(probed):
+    said = dict(explain("isa_level", *probed, {}).said)
+
+    assert said["/proc/cpuinfo"] == "sse4_1 avx"
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_every_fact_has_a_value_and_a_conclusion(probed, name):
+    explanation = explain(name, *probed, {})
+
+    assert explanation.name == name
+    assert explanation.value
+    assert explanation.conclusion
+    assert all(source and isinstance(text, str) for source, text in explanation.said)
+
+
+def test_variable_that_stands_for_threads_is_explained_by_them(probed):
+    assert explain("TF_NUM_INTRAOP_THREADS", *probed, {}).value == "1"
+
+
+def test_unknown_fact_is_refused_with_those_there_are(probed):
+    with pytest.raises(UsageError, match="'colour' is nothing to explain; choose one of usable"):
+        explain("colour", *probed, {})
