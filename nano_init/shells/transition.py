@@ -11,6 +11,7 @@ from __future__ import annotations
 from nano_init.errors import StateError
 from nano_init.frozen import frozen
 from nano_init.shells.change import STATE_NAME, Change, check_change
+from nano_init.shells.preload import remove_added
 from nano_init.shells.state import format_state, parse_state
 
 TYPE_CHECKING = False
@@ -98,11 +99,22 @@ def _revert(
         return reverted, [], (f"{error}; starting from the environment as it is",)
     theirs = []
     for change in changes:
-        if reverted.get(change.name) == change.after:
+        now = reverted.get(change.name)
+        if now == change.after:
             _assign(reverted, change.name, change.before)
-        else:
+            continue
+        rest = _without_ours(change, now)
+        if rest == now:
             theirs.append(change)
+        _assign(reverted, change.name, rest)
     return reverted, theirs, ()
+
+
+def _without_ours(change: Change, now: str | None) -> str | None:
+    """Take what nano-init added out of a list that the user has changed since."""
+    if change.name != "LD_PRELOAD" or now is None:
+        return now
+    return remove_added(change.before, change.after, now)
 
 
 def _differences(environ: Mapping[str, str], goal: Mapping[str, str]) -> tuple[Change, ...]:
