@@ -10,9 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["narrow", "original_of", "widen"]
+__all__ = ["autocast_origin", "narrow", "original_of", "remember_autocast", "widen"]
 
 _MEMORY = "_nano_original"
+_ORIGIN = "_nano_autocast_origin"
 
 
 def narrow(value: Any) -> Any:
@@ -74,6 +75,39 @@ def original_of(value: Any) -> Any:
         return tf.stop_gradient(original.tensor), lambda grad: tf.cast(grad, narrowed.dtype)
 
     return restore(value)
+
+
+def remember_autocast(converted: Any, origin: Any) -> Any:
+    """Return a tensor that Keras cast to bfloat16, told what it was made from.
+
+    Args:
+        converted: The tensor after the cast, or of any other dtype.
+        origin: The tensor or array before it; anything else is forgotten.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    if converted.dtype != tf.bfloat16:
+        return converted
+    if isinstance(origin, np.ndarray):
+        origin = tf.convert_to_tensor(origin)
+    if isinstance(origin, tf.Tensor) and _graph_of(origin) in (None, _graph_of(converted)):
+        setattr(converted, _ORIGIN, origin)
+    return converted
+
+
+def autocast_origin(value: Any, dtype: Any) -> Any:
+    """Return the tensor that an autocast one was made from, for a cast that needs its digits.
+
+    Args:
+        value: What is about to be cast.
+        dtype: The dtype it is cast to; bfloat16 and float16 need no more digits.
+    """
+    import tensorflow as tf
+
+    if tf.as_dtype(dtype).base_dtype in (tf.bfloat16, tf.float16):
+        return value
+    return getattr(value, _ORIGIN, value)
 
 
 class _Memory:

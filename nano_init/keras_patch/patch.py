@@ -79,6 +79,17 @@ def _switch(wanted: str) -> None:
 
 
 def _replacements(precision: str) -> Iterator[Replacement]:
+    from nano_init.keras_patch.boundary import boundary_replacements
+    from nano_init.keras_patch.exact_inputs import exact_input_replacements
+    from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.policy import default_policy_replacements
+    from nano_init.keras_patch.preprocessing import preprocessing_replacements
+    from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
 
     yield from default_policy_replacements(precision)
+    yield from repeated_ids_replacements()
+    if precision != "float32":
+        yield from boundary_replacements()
+        yield from exact_input_replacements()
+        yield from preprocessing_replacements()
+        yield from extra_loss_replacements()

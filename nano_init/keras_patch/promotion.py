@@ -70,10 +70,12 @@ def _is_here() -> bool:
 def _replacements() -> Iterator[Replacement]:
     from tensorflow.python import pywrap_tfe
     from tensorflow.python.framework import op_def_library, tensor_conversion_registry
+    from tensorflow.python.ops import math_ops
 
     yield _wrapped(pywrap_tfe, "TFE_Py_FastPathExecute", _agreeing_eager)
     yield _wrapped(op_def_library, "_apply_op_helper", _agreeing_graph)
     yield _wrapped(tensor_conversion_registry, "convert", _converting)
+    yield _wrapped(math_ops, "sparse_matmul", _multiplying)
 
 
 def _wrapped(module: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
@@ -141,10 +143,25 @@ def _converting(convert: Callable[..., Any]) -> Callable[..., Any]:
     return converting
 
 
+def _multiplying(sparse_matmul: Callable[..., Any]) -> Callable[..., Any]:
+    # `tf.matmul` turns to the slow SparseMatMul where bfloat16 meets float32.
+    def multiplying(
+        a: Any, b: Any, *, a_is_sparse: bool = False, b_is_sparse: bool = False, **kwargs: Any
+    ) -> Any:
+        if a_is_sparse or b_is_sparse or not _is_here():
+            flags = {"a_is_sparse": a_is_sparse, "b_is_sparse": b_is_sparse}
+            return sparse_matmul(a, b, **flags, **kwargs)
+        import tensorflow as tf
+
+        return tf.linalg.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16), **kwargs)
+
+    return multiplying
+
+
 def _digits(value: Any, _attribute: Any, dtype: Any) -> Any:
     import tensorflow as tf
 
-    if tf.as_dtype(dtype) not in (tf.float32, tf.float64):
+    if tf.as_dtype(dtype) in (tf.bfloat16, tf.float16):
         return value
     original = original_of(value)
     return value if original is None else original

@@ -1,7 +1,12 @@
-"""Every test here ends with Keras as it began: unpatched, default policy, no names used."""
+"""Every test here ends with Keras as it began: unpatched, default policy, no names used.
+
+`NANO_TEST_BARE_POLICY=1` lets the `mixed` fixture set Keras's own policy instead of the patch:
+the tests of the guards then show what a bare policy does wrong.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -19,3 +24,17 @@ def _restored_keras():
     unpatch_tensorflow()
     keras.backend.set_floatx("float32")
     keras.backend.clear_session()
+
+
+@pytest.fixture
+def mixed():
+    """Make new layers mixed_bfloat16, through the patch."""
+    import keras
+
+    from nano_init import patch_tensorflow
+
+    keras.utils.set_random_seed(7)
+    if os.environ.get("NANO_TEST_BARE_POLICY"):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    else:
+        patch_tensorflow("mixed_bfloat16")

@@ -1,0 +1,80 @@
+"""Optimizers that square or accumulate see each embedding row once.
+
+The gradient of a lookup is a `tf.IndexedSlices` with one slice for each id, repeated ids
+included. Keras 2 summed the slices of one row first; Keras 3 squares each of them and sums
+afterwards (keras/src/backend/tensorflow/sparse.py, keras/src/optimizers/adam.py), which gives
+the second moment g1² + g2² instead of (g1 + g2)² and clips by a wrong norm.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["repeated_ids_replacements", "sum_repeated_ids"]
+
+
+def sum_repeated_ids(gradient: Any) -> Any:
+    """Return a sparse gradient with one slice for each row; any other as it is.
+
+    Args:
+        gradient: A dense tensor, None, or `tf.IndexedSlices` with values of shape
+            [ids, ...] and indices of shape [ids].
+    """
+    import tensorflow as tf
+
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def repeated_ids_replacements() -> Iterator[Replacement]:
+    """Yield what sums repeated ids before clipping, and again after a reduction of replicas."""
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    name = "_backend_apply_gradients"
+    yield Replacement(BaseOptimizer, name, _on_distinct_rows(vars(BaseOptimizer)[name]))
+    name = "_all_reduce_sum_gradients"
+    yield Replacement(TFOptimizer, name, _reduced_to_distinct_rows(vars(TFOptimizer)[name]))
+
+
+def _on_distinct_rows(apply: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(apply)
+    def apply_to_distinct_rows(self: Any, grads: Any, trainable_variables: Any) -> Any:
+        if not _is_linear(self):
+            grads = [sum_repeated_ids(gradient) for gradient in grads]
+        return apply(self, grads, trainable_variables)
+
+    return apply_to_distinct_rows
+
+
+def _reduced_to_distinct_rows(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(reduce)
+    def reduce_to_distinct_rows(self: Any, grads_and_vars: Any) -> Any:
+        reduced = reduce(self, grads_and_vars)
+        if self._distribution_strategy.num_replicas_in_sync == 1:
+            return reduced
+        return [(sum_repeated_ids(gradient), variable) for gradient, variable in reduced]
+
+    return reduce_to_distinct_rows
+
+
+def _is_linear(optimizer: Any) -> bool:
+    from keras.optimizers import SGD
+
+    return (
+        type(optimizer) is SGD
+        and not optimizer.momentum
+        and not optimizer.clipnorm
+        and not optimizer.global_clipnorm
+        and not optimizer.clipvalue
+    )
