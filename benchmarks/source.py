@@ -1,0 +1,72 @@
+"""What `source bigdl-nano-init` costs, against the bare interpreter that answers it.
+
+    python benchmarks/source.py [--rounds N] [--against FILE]
+
+Shells source the files in turn with `python -c pass`, and every figure is also given against
+that in the same round. `--against` adds another file to source in bash, such as the
+`bigdl-nano-init` of BigDL-Nano 2.4. "bash alone" is part of each figure in bash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from timing import format_timings, time_commands
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROGRAM = "import sys\nfrom nano_init.cli.init import main\nsys.exit(main())\n"
+
+
+def main() -> None:
+    """Time the commands and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=40, help="runs of each command")
+    parser.add_argument("--against", metavar="FILE", help="another file to source in bash")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        environ = _install(Path(folder))
+        commands = _commands(arguments.against)
+        timings = time_commands(commands, arguments.rounds, environ, folder)
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {arguments.rounds} rounds")
+    print(format_timings(timings))
+
+
+def _install(folder: Path) -> dict[str, str]:
+    """Lay the files out as an installation has them; return an environment to use them in."""
+    for name in ("bigdl-nano-init", "bigdl-nano-unset-env"):
+        shutil.copy(REPOSITORY / "scripts" / f"{name}.sh", folder / name)
+    command = folder / "nano-init"
+    command.write_text(f"#!{sys.executable}\n{PROGRAM}")
+    command.chmod(0o755)
+    return {
+        "PATH": f"{folder}:{os.environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": str(REPOSITORY),
+        "HOME": str(folder),
+    }
+
+
+def _commands(against: str | None) -> dict[str, list[str]]:
+    enter, leave = ". bigdl-nano-init", ". bigdl-nano-unset-env"
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "bash alone": ["bash", "-c", ":"],
+        "bash: enter": ["bash", "-c", enter],
+        "bash: enter and leave": ["bash", "-c", f"{enter}; {leave}"],
+        "bash: leave, never entered": ["bash", "-c", leave],
+    }
+    for shell in ("dash", "zsh", "ksh93"):
+        if shutil.which(shell):
+            commands[f"{shell}: enter"] = [shell, "-c", enter]
+    if against:
+        commands[f"bash: {against}"] = ["bash", "-c", '. "$1"', "bash", os.path.abspath(against)]
+    return commands
+
+
+if __name__ == "__main__":
+    main()
