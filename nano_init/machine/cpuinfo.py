@@ -48,10 +48,12 @@ class CpuInfo:
         fields: the fields of the first block that has flags, and of the file's tail.
         flags: (processor, its line of flags) in the file's order; processors of the same
             kind share one string.
+        parts: the different "CPU part" numbers of Arm processors, in the file's order.
     """
 
     fields: dict[str, str]
     flags: tuple[tuple[int, str], ...]
+    parts: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -80,6 +82,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
     """
     fields: dict[str, str] = {}
     flags: list[tuple[int, str]] = []
+    parts: dict[str, None] = {}
     last = ""
     for block in text.replace("\r", "").split("\n\n"):
         if not fields.get("processor"):
@@ -91,11 +94,13 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         if not last or f": {last}\n" not in block:
             last = next(filter(None, (_find_field(block, key) for key in _FLAG_KEYS)), "")
         flags.append((int(number), last))
+        if "CPU part" in fields:
+            parts[_find_field(block, "CPU part") or fields["CPU part"]] = None
     tail = _parse_block(text[-2048:].rpartition("\n\n")[2])
     for key, value in tail.items():
         fields.setdefault(key, value)
     shared = _shared_flags(fields)
-    return CpuInfo(fields, tuple((cpu, line or shared) for cpu, line in flags))
+    return CpuInfo(fields, tuple((cpu, line or shared) for cpu, line in flags), tuple(parts))
 
 
 def count_physical_ids(text: str) -> int:

@@ -57,7 +57,7 @@ def identify(
     return Isa(
         arch=arch,
         vendor=_name_vendor(cpuinfo.fields),
-        model=_name_model(cpuinfo.fields),
+        model=_name_model(cpuinfo),
         flags=flags,
         level=level,
         bf16=_find_bf16_unit(level, flags),
@@ -120,11 +120,13 @@ def _name_vendor(fields: dict[str, str]) -> str:
     return fields.get("vendor_id") or fields.get("uarch", "").partition(",")[0]
 
 
-def _name_model(fields: dict[str, str]) -> str:
+def _name_model(cpuinfo: CpuInfo) -> str:
+    fields = cpuinfo.fields
     if fields.get("model name"):
         return fields["model name"]
     if "CPU implementer" in fields:
-        return name_arm_model(fields["CPU implementer"], fields.get("CPU part", ""))
+        parts = cpuinfo.parts or (fields.get("CPU part", ""),)
+        return " + ".join(name_arm_model(fields["CPU implementer"], part) for part in parts)
     if "cpu" in fields:
         return fields["cpu"].partition(",")[0]
     return fields.get("uarch", "").partition(",")[2]

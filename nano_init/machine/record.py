@@ -8,6 +8,7 @@ jobs or containers (cgroup names become g1, g2, …).
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 
 from nano_init.errors import RecordingError
@@ -39,10 +40,13 @@ def record(path: str, root: str = "/", force: bool = False) -> None:
         force: overwrite a file that exists.
 
     Raises:
-        RecordingError: the file exists or cannot be written, or the root is no machine.
+        RecordingError: the file exists or cannot be written, or the root is no machine;
+            or this system is not Linux.
     """
     if not force and os.path.lexists(path):
         raise RecordingError(f"{path} exists already; --force overwrites it")
+    if root == "/" and not sys.platform.startswith("linux"):
+        raise RecordingError(f"{sys.platform} has no /proc and /sys to record")
     _, reader = probe_with_reader(root, {})
     contents = select_contents(reader)
     partial = f"{path}.{os.getpid()}.partial"

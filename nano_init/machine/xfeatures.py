@@ -59,10 +59,10 @@ def parse_answer(text: str) -> int:
     Raises:
         OSError: the kernel refused.
     """
+    word, _, code = text.partition(" ")
+    if word == "errno" and code.isascii() and code.isdigit() and len(code) < 6:
+        raise OSError(int(code), os.strerror(int(code)))
     try:
-        if not text.startswith("errno "):
-            return int(text, 16)
-        code = int(text.removeprefix("errno "))
+        return int(text[:20], 16)
     except ValueError as error:
         raise OSError(0, f"{text[:40]!r} is no answer") from error
-    raise OSError(code, os.strerror(code))

@@ -98,6 +98,7 @@ CONTENTS = st.one_of(
 )
 def test_any_bytes_in_any_file_leave_an_answer_between_one_and_online(files, workers):
     with tempfile.TemporaryDirectory() as root:
+        os.mkdir(f"{root}/proc")
         for path, content in files.items():
             os.makedirs(os.path.dirname(f"{root}/{path}"), exist_ok=True)
             with open(f"{root}/{path}", "wb") as file:

@@ -111,6 +111,15 @@ def test_arm_bf16_flag_is_a_unit_and_names_come_from_numbers():
     assert (isa.level, isa.bf16) == (None, "arm")
 
 
+def test_arm_processor_of_two_kinds_has_both_names():
+    block = "processor : {}\nFeatures : fp\nCPU implementer : 0x41\nCPU part : {}\n"
+    cpuinfo = parse_cpuinfo(
+        "\n".join(block.format(n, part) for n, part in enumerate(["0xd87", "0xd85", "0xd87"]))
+    )
+
+    assert identify(cpuinfo, [0], "aarch64").model == "Cortex-A725 + Cortex-X925"
+
+
 def test_unknown_arm_part_keeps_its_numbers():
     cpuinfo = parse_cpuinfo("processor : 0\nFeatures : fp\nCPU implementer : 0x99\nCPU part : 0x1")
 
