@@ -32,5 +32,19 @@ def __getattr__(name: str) -> object:
     return value
 
 
+def load_ipython_extension(_ipython: object) -> None:
+    """Set the environment and patch Keras in a running notebook: `%load_ext nano_init`."""
+    from nano_init.launch.notebook import apply_to_process
+
+    print(apply_to_process())
+
+
+def unload_ipython_extension(_ipython: object) -> None:
+    """Take both back: `%unload_ext nano_init`."""
+    from nano_init.launch.notebook import restore_process
+
+    restore_process()
+
+
 def __dir__() -> list[str]:
     return sorted(__all__)

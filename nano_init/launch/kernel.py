@@ -1,0 +1,79 @@
+"""A Jupyter kernel that runs under `nano-run`, so that its environment fits where it runs."""
+
+from __future__ import annotations
+
+import os
+
+from nano_init.errors import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["KERNEL_NAME", "install_kernel", "kernel_spec", "remove_kernel"]
+
+KERNEL_NAME = "nano-init"
+
+
+def kernel_spec(nano_run: str) -> dict[str, Any]:
+    """Return the kernel's description for Jupyter (its documentation, "Kernel specs").
+
+    Args:
+        nano_run: the command's full path. It becomes the kernel, same process id, so that
+            Jupyter's interrupts and restarts work as for any other.
+    """
+    return {
+        "argv": [nano_run, "--quiet", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3 (nano-init)",
+        "language": "python",
+        "metadata": {"debugger": True},
+    }
+
+
+def install_kernel(nano_run: str, *, force: bool = False) -> str:
+    """Make the kernel known to the user's Jupyter, and return the folder it is in.
+
+    Args:
+        nano_run: the command's full path.
+        force: replace a kernel of the same name.
+
+    Raises:
+        LaunchError: ipykernel is not installed, or a kernel of that name is there.
+    """
+    import json
+    import tempfile
+
+    manager = _manager()
+    present = manager.find_kernel_specs().get(KERNEL_NAME)
+    if present and not force:
+        raise LaunchError(f"a kernel is in {present} already; --force replaces it")
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "kernel.json"), "w", encoding="utf-8") as file:
+            json.dump(kernel_spec(nano_run), file, indent=2)
+        try:
+            return str(manager.install_kernel_spec(folder, KERNEL_NAME, user=True))
+        except OSError as error:
+            raise LaunchError(f"the kernel cannot be installed: {error}") from error
+
+
+def remove_kernel() -> str:
+    """Take the kernel away from the user's Jupyter, and return the folder it was in.
+
+    Raises:
+        LaunchError: there is none.
+    """
+    manager = _manager()
+    if KERNEL_NAME not in manager.find_kernel_specs():
+        raise LaunchError(f"no kernel {KERNEL_NAME!r} is installed; there is nothing to remove")
+    return str(manager.remove_kernel_spec(KERNEL_NAME))
+
+
+def _manager() -> Any:
+    from importlib.util import find_spec
+
+    # Only the kernel needs it; Jupyter itself may live elsewhere.
+    if find_spec("ipykernel") is None:
+        raise LaunchError("ipykernel is not installed here: pip install ipykernel")
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return KernelSpecManager()
