@@ -220,7 +220,7 @@ def _tightest(limits: Iterable[tuple[_N, str] | None]) -> tuple[_N | None, str]:
 
 def _read_quota_v2(reader: Reader, folder: str) -> tuple[float, str] | None:
     path = f"{folder}/cpu.max"
-    words = (reader.text(path) or "max").split()
+    words = (reader.text(path) or "").split() or ["max"]
     if words[0] == "max":
         return None
     try:

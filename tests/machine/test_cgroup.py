@@ -46,7 +46,7 @@ def test_v2_minimum_counts_at_every_level(make_root, tight):
     assert quota == (2.5, f"/sys/fs/cgroup/{tight}")
 
 
-@pytest.mark.parametrize("text", ["max 100000", "max", ""])
+@pytest.mark.parametrize("text", ["max 100000", "max", "", "\x0b"])
 def test_v2_without_a_quota(make_root, text):
     assert quota_of(make_root, "0::/a\n", V2, {"a/cpu.max": text}) == (None, "")
 
