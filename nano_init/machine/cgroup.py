@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     _N = TypeVar("_N", int, float)
 
-__all__ = ["Mount", "find_folders", "parse_mountinfo", "read_cpuset", "read_memory", "read_quota"]
+__all__ = [
+    "Folders",
+    "Mount",
+    "find_folders",
+    "parse_membership",
+    "parse_mountinfo",
+    "read_cpuset",
+    "read_memory",
+    "read_quota",
+]
 
 # The period where cpu.max gives none (cgroup-v2.rst), in microseconds.
 _DEFAULT_PERIOD = 100_000

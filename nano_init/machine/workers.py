@@ -35,18 +35,29 @@ def count_local_workers(environ: Mapping[str, str]) -> tuple[int, str, tuple[str
         if _is_count(text):
             return int(text), name, tuple(warnings)
         if text:
-            warnings.append(f"{name}={text[:40]} is ignored: it is no number of processes")
-    slurm = "SLURM_STEP_TASKS_PER_NODE"
-    if slurm not in environ and "SLURM_STEP_ID" in environ:
-        slurm = "SLURM_TASKS_PER_NODE"
+            warnings.append(f"{name}={text[:40]!r} is ignored: it is no number of processes")
+    slurm = _find_slurm_variable(environ)
     text = environ.get(slurm, "")
     tasks = parse_tasks_per_node(text)
-    node = environ.get("SLURM_NODEID", "0")
+    # --ntasks-per-node is one number, the same for all nodes.
+    node = "0" if slurm == "SLURM_NTASKS_PER_NODE" else environ.get("SLURM_NODEID", "0")
     if node.isascii() and node.isdigit() and int(node[:9]) < len(tasks):
         return tasks[int(node[:9])], slurm, tuple(warnings)
     if text:
-        warnings.append(f"{slurm}={text[:40]} is ignored: it has no number for this node")
+        warnings.append(f"{slurm}={text[:40]!r} is ignored: it has no number for this node")
     return 1, "", tuple(warnings)
+
+
+def _find_slurm_variable(environ: Mapping[str, str]) -> str:
+    """Return the variable with the tasks of each node; "" outside a job step."""
+    if "SLURM_STEP_TASKS_PER_NODE" in environ:
+        return "SLURM_STEP_TASKS_PER_NODE"
+    # The batch script has a local id too, but it is always 0.
+    in_step = any(name in environ for name in ("SLURM_STEP_ID", "SLURM_STEPID"))
+    if not in_step and environ.get("SLURM_LOCALID", "0") == "0":
+        return ""
+    job = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE")
+    return next((name for name in job if name in environ), "")
 
 
 def parse_tasks_per_node(text: str) -> tuple[int, ...]:

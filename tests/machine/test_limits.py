@@ -98,7 +98,14 @@ def test_isolated_processors_on_an_old_kernels_command_line(make_root, cmdline, 
             "SLURM_STEP_TASKS_PER_NODE",
         ),
         ({"SLURM_TASKS_PER_NODE": "4", "SLURM_STEP_ID": "0"}, 4, "SLURM_TASKS_PER_NODE"),
-        ({"SLURM_TASKS_PER_NODE": "4"}, 1, ""),  # a batch script is one process
+        (
+            {"SLURM_NTASKS_PER_NODE": "4", "SLURM_STEPID": "0", "SLURM_NODEID": "3"},
+            4,
+            "SLURM_NTASKS_PER_NODE",
+        ),
+        ({"SLURM_TASKS_PER_NODE": "4", "SLURM_LOCALID": "2"}, 4, "SLURM_TASKS_PER_NODE"),
+        # A batch script is one process.
+        ({"SLURM_TASKS_PER_NODE": "4", "SLURM_LOCALID": "0"}, 1, ""),
     ],
 )
 def test_workers_on_this_host_are_what_the_innermost_launcher_says(environ, workers, source):
@@ -138,4 +145,4 @@ def test_slurm_tasks_per_node(text, tasks):
 def test_warning_of_workers_reaches_the_machine(make_root):
     _, warnings = limits_of(make_root, {}, {"LOCAL_WORLD_SIZE": "many"})
 
-    assert any("LOCAL_WORLD_SIZE=many" in warning for warning in warnings)
+    assert any("LOCAL_WORLD_SIZE='many'" in warning for warning in warnings)
