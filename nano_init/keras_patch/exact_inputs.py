@@ -28,12 +28,15 @@ def exact_input_replacements() -> Iterator[Replacement]:
     from keras.src.dtype_policies.dtype_policy import DTypePolicy
     from keras.src.models.functional import Functional
     from keras.src.models.sequential import Sequential
+    from keras.src.ops.core import Cast
     from tensorflow.python.ops import gen_math_ops
 
     yield _wrapped(Sequential, "build", _with_wide_input)
     yield _wrapped(Functional, "_convert_inputs_to_tensors", _to_wide_tensors)
     yield _wrapped(DTypePolicy, "convert_input", _remembering)
     yield _wrapped(gen_math_ops, "cast", _from_origin)
+    if _casts_are_nodes():
+        yield _wrapped(Cast, "call", _remembering_node)
 
 
 def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
@@ -101,6 +104,24 @@ def _remembering(convert: Callable[..., Any]) -> Callable[..., Any]:
         return converted
 
     return remembering_convert
+
+
+def _casts_are_nodes() -> bool:
+    # Earlier versions of Keras 3 made the layer's own cast a node of a functional model; later
+    # ones keep the layer's original arguments for the node (keras/src/layers/layer.py).
+    import inspect
+
+    from keras.src.layers.layer import Layer
+
+    return "original_args" not in inspect.unwrap(vars(Layer)["__call__"]).__code__.co_varnames
+
+
+def _remembering_node(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def remembering_call(self: Any, x: Any) -> Any:
+        return remember_autocast(call(self, x), x)
+
+    return remembering_call
 
 
 def _from_origin(cast: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 
-from nano_init.keras_patch.ledger import Ledger, Replacement
+from nano_init.errors import PatchError
+from nano_init.keras_patch.ledger import Ledger
 from nano_init.keras_patch.precision import parse_precision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from nano_init.keras_patch.ledger import Replacement
 
 __all__ = ["current_precision", "is_patched", "patch_tensorflow", "unpatch_tensorflow"]
 
@@ -31,8 +34,12 @@ def patch_tensorflow(precision: str = "float32") -> None:
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training; nothing was touched.
-        PatchError: TensorFlow is missing, Keras runs on another backend, or this version of
-            Keras lacks what the patch replaces; nothing was touched.
+        PatchError: TensorFlow is missing, or Keras runs on another backend; nothing was
+            touched.
+
+    Warns:
+        UserWarning: This version of Keras lacks something that the patch replaces; nothing
+            was touched, so that its layers stay float32.
     """
     wanted = parse_precision(precision)
     import os
@@ -65,20 +72,48 @@ def current_precision() -> str | None:
 
 def _switch(wanted: str) -> None:
     global _precision
-    previous = _precision
     # Restored first: a replacement that wraps its original must not wrap an older wrapper.
+    previous = _precision
     unpatch_tensorflow()
     try:
-        _LEDGER.apply(_replacements(wanted))
+        _precision = _apply(wanted)
     except BaseException:
         if previous is not None:
-            _LEDGER.apply(_replacements(previous))
-            _precision = previous
+            _precision = _apply(previous)
         raise
-    _precision = wanted
 
 
-def _replacements(precision: str) -> Iterator[Replacement]:
+def _apply(wanted: str) -> str:
+    try:
+        _LEDGER.apply(replacements(wanted))
+    except (AttributeError, ImportError, KeyError, PatchError) as error:
+        # bfloat16 without one of its guards would be silently wrong: float32 is not.
+        _warn_of_unknown_keras(error)
+        return "float32"
+    return wanted
+
+
+def _warn_of_unknown_keras(error: Exception) -> None:
+    import warnings
+
+    import keras
+
+    warnings.warn(
+        f"nano-init does not know Keras {keras.__version__} ({error}): "
+        "Keras stays unpatched and layers stay float32",
+        stacklevel=5,
+    )
+
+
+def replacements(precision: str) -> Iterator[Replacement]:
+    """Yield everything that the patch replaces for a precision.
+
+    Args:
+        precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+
+    Raises:
+        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
+    """
     from nano_init.keras_patch.boundary import boundary_replacements
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements

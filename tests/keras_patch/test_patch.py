@@ -28,10 +28,10 @@ def in_thread(function):
 
 
 def namespaces():
-    from keras.src.backend.common import global_state
-    from keras.src.dtype_policies import dtype_policy
+    """Copy the namespace of everything that the patch writes to."""
+    from nano_init.keras_patch.patch import replacements
 
-    owners = [dtype_policy, global_state, keras.Model, keras.layers.Layer, keras.losses.Loss]
+    owners = {id(r.target): r.target for r in replacements("mixed_bfloat16")}.values()
     return [dict(vars(owner)) for owner in owners]
 
 
@@ -185,3 +185,15 @@ def test_many_threads_patching_at_once_leave_one_patch():
     assert current_precision() in names
     unpatch_tensorflow()
     assert namespaces() == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_an_unknown_keras_is_left_in_float32_with_one_warning(monkeypatch, precision):
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    monkeypatch.delattr(BaseOptimizer, "_backend_apply_gradients")
+    with pytest.warns(UserWarning, match=r"does not know Keras .* layers stay float32") as caught:
+        patch_tensorflow(precision)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert (current_precision(), policy_of_new_layer()) == ("float32", "float32")
