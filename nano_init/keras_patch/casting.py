@@ -6,6 +6,8 @@ within reach of that memory (in the same function call), the original comes back
 
 from __future__ import annotations
 
+from nano_init.keras_patch.lineage import repeat_on_origin
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -62,17 +64,18 @@ def original_of(value: Any) -> Any:
     Args:
         value: Any object.
     """
+    return repeat_on_origin(value, _restored)
+
+
+def _restored(value: Any) -> Any:
     original = getattr(value, _MEMORY, None)
     if original is None:
         return None
     import tensorflow as tf
 
-    if original.graph_or_none is not _graph_of(value):
-        return None
-
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def restore(narrowed: Any) -> Any:
-        return tf.stop_gradient(original.tensor), lambda grad: tf.cast(grad, narrowed.dtype)
+        return tf.stop_gradient(original), lambda grad: tf.cast(grad, narrowed.dtype)
 
     return restore(value)
 
@@ -91,9 +94,19 @@ def remember_autocast(converted: Any, origin: Any) -> Any:
         return converted
     if isinstance(origin, np.ndarray):
         origin = tf.convert_to_tensor(origin)
-    if isinstance(origin, tf.Tensor) and _graph_of(origin) in (None, _graph_of(converted)):
-        setattr(converted, _ORIGIN, origin)
+    if isinstance(origin, tf.Tensor):
+        _remember(converted, origin)
+    elif _is_composite(origin):
+        parts = (tf.nest.flatten(nest, expand_composites=True) for nest in (converted, origin))
+        for narrow_part, wide_part in zip(*parts, strict=True):
+            if narrow_part.dtype == tf.bfloat16:
+                _remember(narrow_part, wide_part)
     return converted
+
+
+def _remember(converted: Any, origin: Any) -> None:
+    if _graph_of(origin) in (None, _graph_of(converted)):
+        setattr(converted, _ORIGIN, origin)
 
 
 def autocast_origin(value: Any, dtype: Any) -> Any:
@@ -105,17 +118,12 @@ def autocast_origin(value: Any, dtype: Any) -> Any:
     """
     import tensorflow as tf
 
+    if getattr(value, "dtype", None) != tf.bfloat16:
+        return value
     if tf.as_dtype(dtype).base_dtype in (tf.bfloat16, tf.float16):
         return value
-    return getattr(value, _ORIGIN, value)
-
-
-class _Memory:
-    __slots__ = ("graph_or_none", "tensor")
-
-    def __init__(self, tensor: Any) -> None:
-        self.tensor = tensor
-        self.graph_or_none = _graph_of(tensor)
+    origin = repeat_on_origin(value, lambda tensor: getattr(tensor, _ORIGIN, None))
+    return value if origin is None else origin
 
 
 def _graph_of(tensor: Any) -> Any:
@@ -152,7 +160,7 @@ def _narrow_tensor(tensor: Any) -> Any:
     import tensorflow as tf
 
     narrowed = tf.cast(tensor, tf.bfloat16)
-    setattr(narrowed, _MEMORY, _Memory(tensor))
+    setattr(narrowed, _MEMORY, tensor)
     return narrowed
 
 

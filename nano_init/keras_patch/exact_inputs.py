@@ -99,7 +99,7 @@ def _remembering(convert: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(convert)
     def remembering_convert(self: Any, x: Any, autocast: Any, dtype: Any) -> Any:
         converted = convert(self, x, autocast, dtype)
-        if converted is not x and isinstance(converted, tf.Tensor):
+        if converted is not x and tf.is_tensor(converted):
             return remember_autocast(converted, x)
         return converted
 

@@ -222,6 +222,12 @@ def test_a_raw_loss_compares_with_the_exact_targets(decorate, head_dtype):
     assert float(loss(tf.constant([[1000.0]]), tf.constant([[1001.0]]))) == 1.0
 
 
+@pytest.mark.parametrize("way", ["above", "below", "xla"])
+def test_a_column_of_the_targets_is_exact_in_a_graph_too(way):
+    loss = WAYS[way](lambda x, y: tf.reduce_mean(tf.square(y[:, 0] - tf.cast(x, tf.float32))))
+    assert float(loss(tf.constant([1000.0]), tf.constant([[1001.0, 3.0]]))) == 1.0
+
+
 @pytest.mark.parametrize("loss", ["mse", keras.losses.MeanSquaredError()])
 def test_keras_losses_compare_with_the_exact_targets(decorate, loss):
     patch_tensorflow("mixed_bfloat16")

@@ -158,6 +158,49 @@ def test_values_fall_into_their_own_bin():
     assert answer.ravel().tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: x[:, 0],
+        lambda x: tf.reshape(x, (-1,)),
+        lambda x: tf.unstack(x, axis=1)[1],
+        lambda x: keras.ops.expand_dims(keras.ops.transpose(x)[0], 0),
+        lambda x: tf.squeeze(tf.slice(x, (0, 1), (-1, 1)), 1),
+        lambda x: tf.gather(x, [1], axis=1),
+        lambda x: tf.cast(tf.tile(x, (1, 2)), tf.int64),
+    ],
+)
+def test_ids_that_a_layer_moves_before_it_looks_them_up(dtype, move):
+    """In a graph: eagerly a slice of rounded ids stays rounded."""
+    layer = Wrapped(move)
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Lambda(lambda x: tf.reduce_mean(x), output_shape=())(layer(inputs))
+    model = keras.Model(inputs, outputs)
+    answer = tf.function(lambda x: model(x))(tf.constant([[ID, ID]], dtype))
+    expected = tf.reduce_mean(tf.cast(layer.embedding.embeddings.value[ID], tf.bfloat16))
+    assert float(answer) == pytest.approx(float(expected), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["ragged", "sparse"])
+def test_ragged_and_sparse_ids(kind):
+    class Bag(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.table = self.add_weight(shape=(5000, 2), name="embeddings")
+
+        def call(self, ids):
+            ids = ids.to_tensor() if kind == "ragged" else tf.sparse.to_dense(ids)
+            return tf.gather(self.table.value, tf.cast(ids, tf.int32))
+
+    ids = tf.constant([[ID, 1]], tf.float32)
+    given = tf.RaggedTensor.from_tensor(ids) if kind == "ragged" else tf.sparse.from_dense(ids)
+    layer = Bag()
+    answer = tf.function(lambda: layer(given))()
+    expected = tf.cast(layer.table.value[ID], tf.bfloat16)
+    assert answer[0, 0].numpy().tolist() == expected.numpy().tolist()
+
+
 def test_a_saved_sequential_is_exact_without_the_patch(tmp_path):
     model = keras.Sequential(layers())
     model.build((None, 2))

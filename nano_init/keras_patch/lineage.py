@@ -1,0 +1,86 @@
+"""Find the digits of a rounded tensor behind ops that only move its elements.
+
+`ids[:, 0]` of rounded ids is rounded too. In a graph the slice can be traced back to what was
+rounded and repeated on the original; eagerly there is nothing to trace.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["repeat_on_origin"]
+
+# Ops that neither compute nor compare, and which of their inputs is the data.
+_DATA_INPUT = {
+    "BroadcastTo": 0,
+    "ExpandDims": 0,
+    "GatherV2": 0,
+    "Identity": 0,
+    "RaggedTensorToTensor": 1,
+    "Reshape": 0,
+    "Slice": 0,
+    "SparseToDense": 2,
+    "Squeeze": 0,
+    "StridedSlice": 0,
+    "Tile": 0,
+    "Transpose": 0,
+    "Unpack": 0,
+}
+
+
+def repeat_on_origin(value: Any, origin_of: Callable[[Any], Any]) -> Any:
+    """Return a tensor's original digits, or None where they cannot be found.
+
+    Args:
+        value: The tensor that is about to be widened.
+        origin_of: Says what a tensor was rounded from; None for any other tensor.
+    """
+    import tensorflow as tf
+
+    origin = origin_of(value)
+    if origin is not None or not isinstance(value, tf.Tensor):
+        return origin
+    if isinstance(value, tf.__internal__.EagerTensor) or value.op.type not in _DATA_INPUT:
+        return None
+    # Made beside the op itself, for it may be used in a graph within its own.
+    with value.graph.as_default():
+        data = repeat_on_origin(value.op.inputs[_DATA_INPUT[value.op.type]], origin_of)
+        return None if data is None else _repeat(value, data)
+
+
+def _repeat(value: Any, data: Any) -> Any:
+    from tensorflow.python.framework import op_def_library
+
+    operation = value.op
+    definition = operation.op_def
+    inputs = {}
+    for place, (argument, given) in enumerate(_arguments(operation)):
+        is_data = place == _DATA_INPUT[operation.type]
+        inputs[argument.name] = data if is_data else _matching(given, data.dtype)
+    inferred = {name for arg in definition.input_arg for name in (arg.type_attr, arg.number_attr)}
+    inferred |= {arg.type_list_attr for arg in definition.input_arg}
+    attributes = {a.name: operation.get_attr(a.name) for a in definition.attr}
+    chosen = {name: given for name, given in attributes.items() if name not in inferred}
+    outputs = op_def_library._apply_op_helper(operation.type, **inputs, **chosen)[-1]
+    return outputs[value.value_index] if isinstance(outputs, list) else outputs
+
+
+def _arguments(operation: Any) -> Iterator[tuple[Any, Any]]:
+    given = list(operation.inputs)
+    for argument in operation.op_def.input_arg:
+        if argument.number_attr:
+            count = operation.get_attr(argument.number_attr)
+            yield argument, [given.pop(0) for _ in range(count)]
+        else:
+            yield argument, given.pop(0)
+
+
+def _matching(given: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    if isinstance(given, tf.Tensor) and given.dtype == tf.bfloat16:
+        return tf.cast(given, dtype)
+    return given
