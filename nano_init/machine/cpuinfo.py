@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RELEVANT_FIELDS", "CpuInfo", "count_physical_ids", "parse_cpuinfo"]
 
-# x86, Arm and LoongArch, RISC-V, s390.
+# x86, Arm and LoongArch, s390, RISC-V.
 _FLAG_KEYS = ("flags", "Features", "features", "isa")
+# As many characters of a line of flags as find it quickly in the next block.
+_PREFIX = len("\nflags")
 
 # The fields that anything here reads. Others may be private: boards with Arm processors put
 # their serial number into this file.
@@ -83,16 +85,16 @@ def parse_cpuinfo(text: str) -> CpuInfo:
     fields: dict[str, str] = {}
     flags: list[tuple[int, str]] = []
     parts: dict[str, None] = {}
-    last = ""
-    for block in text.replace("\r", "").split("\n\n"):
+    last = raw = ""
+    for block in text.split("\n\n"):
         if not fields.get("processor"):
             fields.update(_parse_block(block))
         number = _find_field(block, "processor")
         if number is None or not number.isascii() or not number.isdigit() or len(number) > 9:
             continue
         # Nearly all blocks repeat the line of the block before: no need to take it apart.
-        if not last or f": {last}\n" not in block:
-            last = next(filter(None, (_find_field(block, key) for key in _FLAG_KEYS)), "")
+        if not raw or not block.startswith(raw, block.find(raw[:_PREFIX])):
+            last, raw = _find_flags(block)
         flags.append((int(number), last))
         if "CPU part" in fields:
             parts[_find_field(block, "CPU part") or fields["CPU part"]] = None
@@ -120,6 +122,17 @@ def _parse_block(block: str) -> dict[str, str]:
         if colon and not line.startswith("#"):
             fields[key.strip()] = value.strip()
     return fields
+
+
+def _find_flags(block: str) -> tuple[str, str]:
+    """Return a block's flags, and the whole line with its ends."""
+    for key in _FLAG_KEYS:
+        flags = _find_field(block, key)
+        if flags:
+            start = block.find("\n" + key)
+            end = block.find("\n", start + 1)
+            return flags, block[start : end + 1] if 0 <= start < end else ""
+    return "", ""
 
 
 def _find_field(block: str, key: str) -> str | None:

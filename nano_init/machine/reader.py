@@ -18,6 +18,7 @@ __all__ = ["Reader", "parse_number"]
 
 # /proc/cpuinfo takes about 1.6 KB a hardware thread: 13 MB for the most that Linux runs on.
 _MOST_BYTES = 1 << 25
+_PAGE = 1 << 12
 _CHUNK = 1 << 16
 # What a file that this kernel does not have answers; offline processors answer ENODEV.
 _ABSENT = frozenset([ENOENT, ENOTDIR, ENODEV])
@@ -129,15 +130,13 @@ class Reader:
         try:
             if self._inside:
                 self._check_inside(handle, path)
-            chunk = os.read(handle, _CHUNK)
-            if len(chunk) < 4096:
-                return chunk
-            chunks = [chunk]
-            size = len(chunk)
-            while chunk and size < _MOST_BYTES:
-                chunk = os.read(handle, _CHUNK)
-                chunks.append(chunk)
-                size += len(chunk)
+            chunks = [os.read(handle, _PAGE)]
+            size = len(chunks[0])
+            # A short answer is no end: /proc gives whole records, as many as fit into a page
+            # (fs/seq_file.c), so that /proc/cpuinfo comes two or three processors at a time.
+            while chunks[-1] and size < _MOST_BYTES:
+                chunks.append(os.read(handle, _CHUNK))
+                size += len(chunks[-1])
             return b"".join(chunks)
         finally:
             os.close(handle)

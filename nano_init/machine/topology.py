@@ -119,8 +119,7 @@ def _read_sibling_sets(
 def _read_siblings(reader: Reader, cpu: int) -> tuple[int, ...] | None:
     # "core_cpus" is "thread_siblings" under a clearer name, since Linux 5.3.
     folder = f"{CPU_FOLDER}/cpu{cpu}/topology"
-    return reader.cpu_set(
-        f"{folder}/core_cpus_list",
+    return reader.cpus(f"{folder}/core_cpus_list") or reader.cpu_set(
         f"{folder}/thread_siblings_list",
         f"{folder}/core_cpus",
         f"{folder}/thread_siblings",
