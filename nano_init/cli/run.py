@@ -7,6 +7,7 @@ import sys
 
 from nano_init.cli.message import say
 from nano_init.cli.plain import parse_plain
+from nano_init.cli.planning import find_library
 from nano_init.errors import NanoError
 from nano_init.frozen import frozen
 from nano_init.launch.command import format_command, prepare_command
@@ -29,8 +30,8 @@ __all__ = ["RunRequest", "main", "run"]
 
 PROGRAM = "nano-run"
 
-_FLAGS = ("--dry-run", "--quiet", "-q", "--force", "-m")
-_VALUES = ("--precision", "--threads")
+_FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "-m")
+_VALUES = ("--precision", "--threads", "--allocator")
 
 
 @frozen
@@ -78,7 +79,8 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
-    plan = decide(probe(environ=theirs), theirs, request.options, read_build())
+    library = find_library(request.options.allocator, theirs)
+    plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked
     command = prepare_command(request.target, plan, precision, environ, sys.executable)
     if request.dry_run:
@@ -102,6 +104,8 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
         Options(
             threads=None if threads is None else parse_threads(threads),
             precision=options.get("--precision", "auto"),
+            allocator=options.get("--allocator", "none"),
+            pin="--pin" in options,
             force="--force" in options,
         ),
         dry_run="--dry-run" in options,

@@ -7,6 +7,7 @@ import click
 import nano_init
 from nano_init.cli.run import RunRequest, run
 from nano_init.launch.target import Target
+from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
 from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
@@ -23,6 +24,9 @@ Examples:
 
 Options stand before the script; all that follows it is the script's own. Every option
 has a twin in the environment, NANO_RUN_ and its name.
+
+\b
+Completion: eval "$(_NANO_RUN_COMPLETE=bash_source nano-run)", or zsh_source, fish_source.
 """
 
 
@@ -46,6 +50,14 @@ has a twin in the environment, NANO_RUN_ and its name.
 @click.option(
     "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
 )
+@click.option(
+    "--allocator",
+    type=click.Choice(ALLOCATOR_CHOICES),
+    default="none",
+    show_default=True,
+    help="Preload a memory allocator into this one process, if it is found and seen to load.",
+)
+@click.option("--pin", is_flag=True, help="Bind OpenMP threads to cores.")
 @click.option("--force", is_flag=True, help="Override variables that you have set yourself.")
 @click.option(
     "--dry-run",
@@ -60,6 +72,8 @@ has a twin in the environment, NANO_RUN_ and its name.
 def nano_run(
     precision: str,
     threads: str | None,
+    allocator: str,
+    pin: bool,
     force: bool,
     dry_run: bool,
     quiet: bool,
@@ -79,6 +93,8 @@ def nano_run(
             Options(
                 threads=None if threads is None else parse_threads(threads),
                 precision=precision,
+                allocator=allocator,
+                pin=pin,
                 force=force,
             ),
             dry_run=dry_run,

@@ -14,10 +14,21 @@ if TYPE_CHECKING:
     from nano_init.launch.target import Target
     from nano_init.plan.settings import Plan
 
-__all__ = ["BOOTSTRAP", "PATCH_VARIABLE", "Command", "format_command", "prepare_command"]
+__all__ = [
+    "BOOTSTRAP",
+    "PATCH_VARIABLE",
+    "PRELOAD_VARIABLE",
+    "Command",
+    "format_command",
+    "prepare_command",
+]
 
 # The folder of the sitecustomize module that patches Keras in the child.
 BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")
+
+# LD_PRELOAD as it was before the plan's: "-" for unset, else "+" and the value. The bootstrap
+# puts it back, so that a preload stays in the one process that it was asked for.
+PRELOAD_VARIABLE = "NANO_INIT_PRELOAD"
 
 # What the bootstrap is to do, as a JSON object; children of the child inherit it.
 PATCH_VARIABLE = "NANO_INIT_PATCH"
@@ -71,6 +82,9 @@ def prepare_command(
     path = os.pathsep.join([bootstrap, *inherited]) if any(inherited) else bootstrap
     variables = plan.environment()
     variables["PYTHONPATH"] = path
+    if "LD_PRELOAD" in variables:
+        own = environ.get("LD_PRELOAD")
+        variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
     variables[PATCH_VARIABLE] = f'{{"precision": "{precision}"}}'
     return Command((python, *target.python_arguments), variables)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nano_init.errors import UsageError
+from nano_init.plan.allocator import allocator_settings
 from nano_init.plan.precision import check_precision, recommend_precision
 from nano_init.plan.settings import Plan, Setting
 from nano_init.plan.threads import count_threads, thread_warnings
@@ -22,7 +23,11 @@ _MOST_THREADS = 8192
 
 
 def decide(
-    machine: Machine, environ: Mapping[str, str], options: Options, build: Build | None
+    machine: Machine,
+    environ: Mapping[str, str],
+    options: Options,
+    build: Build | None,
+    library: str | None = None,
 ) -> Plan:
     """Plan the environment of a training process.
 
@@ -31,6 +36,7 @@ def decide(
         environ: the user's environment, without anything that an earlier plan set.
         options: what the user asked for.
         build: the TensorFlow that will run, or None if that is not known.
+        library: the allocator's library that was found for `options.allocator`, or None.
 
     Raises:
         UsageError: an option, or a variable that stands for one, has a wrong value.
@@ -38,14 +44,19 @@ def decide(
     check_precision(options.precision)
     cap, source = thread_cap(options, environ)
     threads = count_threads(machine, cap, source)
-    wanted = [
-        *_tensorflow_settings(threads.usable_cores),
-        *_openmp_settings(machine, threads.usable_cores, options.pin, build),
-    ]
+    wanted = _tensorflow_settings(threads.usable_cores)
+    if options.openmp:
+        wanted += _openmp_settings(machine, threads.usable_cores, options.pin, build)
+    preload = allocator_settings(options.allocator, library, environ)
+    wanted += preload[1:]
     return Plan(
         threads=threads,
         precision=recommend_precision(machine.isa, environ),
-        settings=tuple(_respect_user(s, environ, force=options.force) for s in wanted),
+        # The preload adds to the user's own value instead of replacing it.
+        settings=(
+            *(_respect_user(s, environ, force=options.force) for s in wanted),
+            *preload[:1],
+        ),
         warnings=machine.warnings + thread_warnings(machine, environ),
     )
 

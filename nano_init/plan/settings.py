@@ -23,6 +23,7 @@ class Options:
         precision: "auto", "float32" or "mixed_bfloat16".
         allocator: "none", "auto", "jemalloc" or "tcmalloc".
         pin: bind OpenMP threads to cores.
+        openmp: set OpenMP's variables.
         force: override the values that the user has set already.
     """
 
@@ -30,6 +31,7 @@ class Options:
     precision: str = "auto"
     allocator: str = "none"
     pin: bool = False
+    openmp: bool = True
     force: bool = False
 
 

@@ -70,6 +70,17 @@ class _KerasFinder:
         loader.exec_module = exec_module
 
 
+def _restore_preload():
+    """Keep an allocator that was preloaded into this process out of those that it starts."""
+    before = os.environ.pop("NANO_INIT_PRELOAD", None)
+    if before is None:
+        return
+    if before.startswith("+"):
+        os.environ["LD_PRELOAD"] = before[1:]
+    else:
+        os.environ.pop("LD_PRELOAD", None)
+
+
 def _leave_path():
     for entry in [p for p in sys.path if os.path.abspath(p) == _FOLDER]:
         sys.path.remove(entry)
@@ -94,5 +105,6 @@ def _run_shadowed():
 
 if os.environ.get(_VARIABLE):
     sys.meta_path.insert(0, _KerasFinder())
+_restore_preload()
 _leave_path()
 _run_shadowed()
