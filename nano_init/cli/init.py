@@ -9,17 +9,11 @@ from nano_init.cli.message import say
 from nano_init.cli.plain import parse_plain
 from nano_init.errors import NanoError, UsageError
 from nano_init.frozen import frozen
-from nano_init.machine.probe import probe
-from nano_init.plan.build import read_build
-from nano_init.plan.decide import decide, thread_cap
-from nano_init.plan.settings import Options, Plan, Setting
+from nano_init.plan.settings import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from nano_init.machine.facts import Machine
-    from nano_init.plan.build import Build
 
 __all__ = ["InitRequest", "init", "main"]
 
@@ -27,6 +21,7 @@ PROGRAM = "nano-init"
 
 _FLAGS = ("--print", "--unset", "--force", "--pin", "-v", "--verbose")
 _VALUES = ("--shell", "--sysroot", "--format")
+_HELP = frozenset(["-h", "--help", "--version"])
 
 
 @frozen
@@ -42,6 +37,10 @@ class InitRequest:
         verbose: with a shell, show the table on stderr too.
         explain: the fact or variable to explain, or None.
         record: the file to record the machine in, or None.
+        install_hook: "conda" or "venv": hook into that environment.
+        remove_hook: likewise, and out of it.
+        install_kernel: install the Jupyter kernel.
+        remove_kernel: remove it.
     """
 
     shell: str | None = None
@@ -52,6 +51,10 @@ class InitRequest:
     verbose: bool = False
     explain: str | None = None
     record: str | None = None
+    install_hook: str | None = None
+    remove_hook: str | None = None
+    install_kernel: bool = False
+    remove_kernel: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,10 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _close_stdout()
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as a shell reports it
-    from nano_init.cli.command import run_command
-    from nano_init.cli.init_options import nano_init_command
-
-    return run_command(nano_init_command, arguments, PROGRAM)
+    return _run_with_click(arguments)
 
 
 def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
@@ -86,29 +86,47 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
         NanoError: it cannot be done.
     """
     if request.shell or request.unset:
-        sys.stdout.write(_shell_code(request, environ))
-    elif request.record is not None:
+        from nano_init.cli.sourcing import shell_code
+
+        # As bytes: a value that is restored need not be valid in the locale's encoding.
+        _write(os.fsencode(shell_code(request, environ)))
+        return 0
+    from nano_init.cli.showing import explained, shown
+
+    if request.record is not None:
         from nano_init.machine.record import record
 
         record(request.record, request.sysroot, force=request.options.force)
         say(PROGRAM, f"recorded; to replay: nano-init --print --sysroot {request.record}")
+    elif _is_installation(request):
+        from nano_init.cli.installing import install
+
+        _write(_encode(install(request, environ)))
     elif request.explain is not None:
-        sys.stdout.write(_explained(request, request.explain, environ))
+        _write(_encode(explained(request, request.explain, environ)))
     else:
-        sys.stdout.write(_shown(request, environ))
-    sys.stdout.flush()
+        _write(_encode(shown(request, environ)))
     return 0
 
 
+def _is_installation(request: InitRequest) -> bool:
+    return bool(
+        request.install_hook
+        or request.remove_hook
+        or request.install_kernel
+        or request.remove_kernel
+    )
+
+
 def _with_sourced_arguments(arguments: list[str], environ: Mapping[str, str]) -> list[str]:
-    """Add the options that a sourcing shell passes in NANO_INIT_ARGS."""
+    """Add the options that a sourcing shell passes in NANO_INIT_ARGS; given ones win."""
     text = environ.get("NANO_INIT_ARGS", "")
     if not text.strip() or "--shell" not in arguments or "--unset" in arguments:
         return arguments
     import shlex
 
     try:
-        return arguments + shlex.split(text)
+        return shlex.split(text) + arguments
     except ValueError as error:
         raise UsageError(
             f"NANO_INIT_ARGS is {text!r}: {str(error).lower()}; close the quotes"
@@ -120,9 +138,10 @@ def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:
     if parsed is None or parsed[1] or "_NANO_INIT_COMPLETE" in os.environ:
         return None
     options = parsed[0]
+    sourced = "--shell" in options or "--unset" in options
     if options.get("--format", "table") not in ("table", "json"):
         return None
-    if "--print" in options and ("--shell" in options or "--unset" in options):
+    if sourced and ("--print" in options or "--format" in options):
         return None
     return InitRequest(
         shell=options.get("--shell"),
@@ -134,89 +153,26 @@ def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:
     )
 
 
-def _plan(request: InitRequest, environ: Mapping[str, str]) -> tuple[Machine, Plan, Build | None]:
-    build = _build(request)
-    machine = probe(request.sysroot, environ)
-    plan = decide(machine, environ, request.options, build)
-    if request.options.precision != "auto":
-        wish = Setting(
-            "NANO_RUN_PRECISION", request.options.precision, "the precision that you asked for"
-        )
-        plan = Plan(plan.threads, plan.precision, (*plan.settings, wish), plan.warnings)
-    return machine, plan, build
+def _run_with_click(arguments: list[str]) -> int:
+    from contextlib import nullcontext, redirect_stdout
+
+    from nano_init.cli.command import run_command
+    from nano_init.cli.init_options import nano_init_command
+
+    # What a shell is about to evaluate must not be a help text.
+    is_sourced_help = "--shell" in arguments and not _HELP.isdisjoint(arguments)
+    with redirect_stdout(sys.stderr) if is_sourced_help else nullcontext():
+        return run_command(nano_init_command, arguments, PROGRAM)
 
 
-def _shown(request: InitRequest, environ: Mapping[str, str]) -> str:
-    from nano_init.cli.table import format_plan, plan_to_json
-
-    machine, plan, build = _plan(request, _their_environment(request, environ))
-    if request.output == "table":
-        return format_plan(machine, plan, _name_tensorflow(request, build))
-    for warning in plan.warnings:
-        say(PROGRAM, f"warning: {warning}")
-    if request.output == "json":
-        import json
-
-        return json.dumps(plan_to_json(machine, plan), indent=2, ensure_ascii=False) + "\n"
-    from nano_init.shells.formats import render_data
-
-    return render_data(request.output, plan.settings)
+def _encode(text: str) -> bytes:
+    return text.encode(sys.stdout.encoding or "utf-8", "replace")
 
 
-def _explained(request: InitRequest, name: str, environ: Mapping[str, str]) -> str:
-    from nano_init.cli.explanation import explain_name, explanation_to_json, format_explanation
-    from nano_init.machine.probe import probe_with_log
-
-    theirs = _their_environment(request, environ)
-    machine, log = probe_with_log(request.sysroot, theirs)
-    plan = decide(machine, theirs, request.options, _build(request))
-    cap = thread_cap(request.options, theirs)
-    explanation = explain_name(name, machine, log, theirs, plan, cap)
-    if request.output == "json":
-        import json
-
-        return json.dumps(explanation_to_json(explanation), indent=2, ensure_ascii=False) + "\n"
-    return format_explanation(explanation)
-
-
-def _their_environment(request: InitRequest, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the environment to decide for, without what nano-init set in it.
-
-    A recorded machine is answered for as its own shell would be, not this one.
-    """
-    from nano_init.shells.transition import original
-
-    return original(environ)[0] if request.sysroot == "/" else {}
-
-
-def _build(request: InitRequest) -> Build | None:
-    return read_build() if request.sysroot == "/" else None
-
-
-def _name_tensorflow(request: InitRequest, build: Build | None) -> str:
-    if request.sysroot != "/":
-        return "not known of a recorded machine"
-    return str(build) if build else "not installed beside nano-init"
-
-
-def _shell_code(request: InitRequest, environ: Mapping[str, str]) -> str:
-    from nano_init.shells.render import render
-    from nano_init.shells.transition import enter, leave, original
-
-    shell = request.shell or "sh"
-    if request.unset:
-        transition = leave(environ)
-    else:
-        machine, plan, build = _plan(request, original(environ)[0])
-        transition = enter(environ, plan.settings)
-        if request.verbose:
-            from nano_init.cli.table import format_plan
-
-            sys.stderr.write(format_plan(machine, plan, _name_tensorflow(request, build)))
-    code = render(shell, transition.assignments)
-    for note in transition.notes:
-        say(PROGRAM, note)
-    return code
+def _write(text: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
 
 
 def _close_stdout() -> int:

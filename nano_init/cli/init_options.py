@@ -6,27 +6,45 @@ import click
 
 import nano_init
 from nano_init.cli.init import InitRequest, init
+from nano_init.cli.message import say
+from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
 from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
+from nano_init.shells.formats import FORMATS
+from nano_init.shells.hooks import HOOKS
 from nano_init.shells.render import SHELLS
 
-__all__ = ["nano_init_command"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-FORMATS = ("table", "json")
+__all__ = ["nano_init_command"]
 
 _EPILOG = """\b
 Examples:
   nano-init --print                      what fits here, and why
   nano-init --print --format json        the same for a program
-  eval "$(nano-init --shell bash)"       set it in this shell
-  eval "$(nano-init --shell bash --unset)"   and put back what was there
+  nano-init --format docker > nano.env   and docker run --env-file nano.env …
   nano-init --explain usable_cores       every source, what it said, how it follows
   nano-init --record machine.tar.gz      record this machine for a bug report
   nano-init --print --sysroot machine.tar.gz    and answer for it elsewhere
+  eval "$(nano-init --shell bash)"       set it in this shell
+  eval "$(nano-init --shell bash --unset)"   and put back what was there
+
+\b
+In other shells:
+  nano-init --shell fish | source
+  eval "`nano-init --shell csh`"
+  nano-init --shell powershell | Out-String | Invoke-Expression
 
 `source bigdl-nano-init` and `source bigdl-nano-unset-env` are the short way to the two
-evals; they take options out of NANO_INIT_ARGS.
+evals; they take options out of NANO_INIT_ARGS. BigDL-Nano's short options still work there:
+-o (--no-openmp), -j and -t (--allocator jemalloc, tcmalloc), -c (--allocator none),
+-p (--pin), -r N (--threads N).
+
+\b
+Completion: eval "$(_NANO_INIT_COMPLETE=bash_source nano-init)", or zsh_source, fish_source.
 """
 
 
@@ -38,20 +56,11 @@ evals; they take options out of NANO_INIT_ARGS.
 @click.option(
     "--format",
     "output",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How to show the plan.",
+    type=click.Choice(("table", "json", *FORMATS)),
+    help="How to show the plan; table is the default.",
 )
 @click.option("--shell", type=click.Choice(SHELLS), help="Print code for this shell to evaluate.")
 @click.option("--unset", is_flag=True, help="Print the way back to the environment before.")
-@click.option(
-    "--sysroot",
-    type=click.Path(),
-    default="/",
-    metavar="DIR",
-    help="Answer for a recorded machine: the folder with its proc/ and sys/, or FILE.tar.gz.",
-)
 @click.option(
     "--explain",
     metavar="NAME",
@@ -66,7 +75,25 @@ evals; they take options out of NANO_INIT_ARGS.
     "--sysroot replays it.",
 )
 @click.option(
-    "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
+    "--sysroot",
+    type=click.Path(),
+    default="/",
+    metavar="DIR",
+    help="Answer for a recorded machine: the folder with its proc/ and sys/, or FILE.tar.gz.",
+)
+@click.option(
+    "--install-hook",
+    type=click.Choice(HOOKS),
+    help="Let the active conda or virtual environment set the variables when it is activated.",
+)
+@click.option("--remove-hook", type=click.Choice(HOOKS), help="Take that hook out again.")
+@click.option("--install-kernel", is_flag=True, help="Install a Jupyter kernel under nano-run.")
+@click.option("--remove-kernel", is_flag=True, help="Take that kernel away again.")
+@click.option(
+    "-r",
+    "--threads",
+    metavar="N",
+    help="Use at most N cores (NANO_INIT_THREADS does the same).",
 )
 @click.option(
     "--precision",
@@ -75,52 +102,87 @@ evals; they take options out of NANO_INIT_ARGS.
     show_default=True,
     help="The precision that nano-run is to use in this shell.",
 )
-@click.option("--pin", is_flag=True, help="Bind OpenMP threads to cores.")
-@click.option("--force", is_flag=True, help="Override variables that you have set yourself.")
+@click.option(
+    "--allocator",
+    type=click.Choice(ALLOCATOR_CHOICES),
+    help="Preload a memory allocator that is found and seen to load; none is the default.",
+)
+@click.option("-p", "--pin", "--perf", is_flag=True, help="Bind OpenMP threads to cores.")
+@click.option(
+    "-o", "--no-openmp", "--disable-openmp", is_flag=True, help="Leave OpenMP's variables alone."
+)
+@click.option("--force", is_flag=True, help="Override what you have set or recorded yourself.")
 @click.option("-v", "--verbose", is_flag=True, help="With --shell: show the plan on stderr too.")
+@click.option("-j", "--enable-jemalloc", "jemalloc", is_flag=True, hidden=True)
+@click.option("-t", "--enable-tcmalloc", "tcmalloc", is_flag=True, hidden=True)
+@click.option("-c", "--disable-allocator", "no_allocator", is_flag=True, hidden=True)
+@click.option("-d", "obsolete", is_flag=True, hidden=True)
 @click.version_option(nano_init.__version__, prog_name="nano-init")
-def nano_init_command(
-    show: bool,
-    output: str,
-    shell: str | None,
-    unset: bool,
-    sysroot: str,
-    explain: str | None,
-    record: str | None,
-    threads: str | None,
-    precision: str,
-    pin: bool,
-    force: bool,
-    verbose: bool,
-) -> int:
+def nano_init_command(**given: Any) -> int:
     """Recommend the environment that fits here, each variable with its reason.
 
     What is recommended depends on the processor, on the limits of the container or the
     job, and on the TensorFlow that is installed beside nano-init.
     """
-    asked = {
-        "--print": show,
-        "--shell or --unset": bool(shell or unset),
-        "--explain": explain is not None,
-        "--record": record is not None,
-    }
-    together = [name for name, given in asked.items() if given]
-    if len(together) > 1:
-        raise click.UsageError(f"{' and '.join(together)} are different things to do; give one")
+    _check_one_thing(given)
+    if given["obsolete"]:
+        say("nano-init", "-d of BigDL-Nano has no counterpart here, and changes nothing")
+    threads = given["threads"]
     return init(
         InitRequest(
-            shell=shell,
-            unset=unset,
-            output=output,
-            sysroot=sysroot,
-            explain=explain,
-            record=record,
+            shell=given["shell"],
+            unset=given["unset"],
+            output=given["output"] or "table",
+            sysroot=given["sysroot"],
+            explain=given["explain"],
+            record=given["record"],
+            install_hook=given["install_hook"],
+            remove_hook=given["remove_hook"],
+            install_kernel=given["install_kernel"],
+            remove_kernel=given["remove_kernel"],
             options=Options(
                 threads=None if threads is None else parse_threads(threads),
-                precision=precision,
-                pin=pin,
-                force=force,
+                precision=given["precision"],
+                allocator=_allocator(given),
+                pin=given["pin"],
+                openmp=not given["no_openmp"],
+                force=given["force"],
             ),
-            verbose=verbose,
+            verbose=given["verbose"],
         )
     )
+
+
+def _check_one_thing(given: dict[str, Any]) -> None:
+    asked = {
+        "--print": given["show"],
+        "--shell or --unset": given["shell"] or given["unset"],
+        **{
+            f"--{name.replace('_', '-')}": given[name]
+            for name in (
+                "explain",
+                "record",
+                "install_hook",
+                "remove_hook",
+                "install_kernel",
+                "remove_kernel",
+            )
+        },
+    }
+    together = [name for name, wanted in asked.items() if wanted]
+    if len(together) > 1:
+        raise click.UsageError(f"{' and '.join(together)} are different things to do; give one")
+    if given["output"] and together and together[0] not in ("--print", "--explain"):
+        raise click.UsageError(f"--format shows the plan; it does not go with {together[0]}")
+
+
+def _allocator(given: dict[str, Any]) -> str:
+    asked = {
+        given["allocator"],
+        "jemalloc" if given["jemalloc"] else None,
+        "tcmalloc" if given["tcmalloc"] else None,
+        "none" if given["no_allocator"] else None,
+    } - {None}
+    if len(asked) > 1:
+        raise click.UsageError(f"only one allocator can be used, not {' and '.join(sorted(asked))}")
+    return asked.pop() if asked else "none"
