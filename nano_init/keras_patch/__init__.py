@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nano_init.keras_patch.conversion import convert
     from nano_init.keras_patch.decorator import nano_bf16
     from nano_init.keras_patch.launcher import apply_from_launcher
     from nano_init.keras_patch.patch import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "apply_from_launcher",
+    "convert",
     "current_precision",
     "is_patched",
     "nano_bf16",
@@ -28,6 +30,7 @@ __all__ = [
 
 _LAZY = {
     "apply_from_launcher": "nano_init.keras_patch.launcher",
+    "convert": "nano_init.keras_patch.conversion",
     "current_precision": "nano_init.keras_patch.patch",
     "is_patched": "nano_init.keras_patch.patch",
     "nano_bf16": "nano_init.keras_patch.decorator",

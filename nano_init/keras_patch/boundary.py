@@ -45,12 +45,14 @@ def float32_output(output: Any) -> Any:
     """Return a bfloat16 output in float32, its probabilities computed anew from the logits.
 
     Args:
-        output: A tensor, or anything else, which is handed back as it is.
+        output: A tensor, a ragged or sparse one too; anything else is handed back as it is.
     """
     import tensorflow as tf
 
-    if not isinstance(output, tf.Tensor) or output.dtype != tf.bfloat16:
+    if not tf.is_tensor(output) or output.dtype != tf.bfloat16:
         return output
+    if not isinstance(output, tf.Tensor):
+        return tf.cast(output, tf.float32)
     logits = getattr(output, "_keras_logits", None)
     activation = getattr(output, _ACTIVATION, None)
     if logits is None:
