@@ -53,10 +53,9 @@ def float32_output(output: Any) -> Any:
         return output
     if not isinstance(output, tf.Tensor):
         return tf.cast(output, tf.float32)
-    logits = getattr(output, "_keras_logits", None)
-    activation = getattr(output, _ACTIVATION, None)
-    if logits is None:
-        logits, activation = _logits_of_op(output)
+    by_op, activation_by_op = _logits_of_op(output)
+    logits = getattr(output, "_keras_logits", by_op)
+    activation = getattr(output, _ACTIVATION, activation_by_op)
     if logits is None:
         return _with_mask_of(output, tf.cast(output, tf.float32))
     wide = tf.cast(logits, tf.float32)

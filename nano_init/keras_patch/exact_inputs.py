@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["exact_input_replacements"]
+__all__ = ["cast_replacement", "exact_input_replacements"]
 
 
 def exact_input_replacements() -> Iterator[Replacement]:
@@ -29,14 +29,20 @@ def exact_input_replacements() -> Iterator[Replacement]:
     from keras.src.models.functional import Functional
     from keras.src.models.sequential import Sequential
     from keras.src.ops.core import Cast
-    from tensorflow.python.ops import gen_math_ops
 
     yield _wrapped(Sequential, "build", _with_wide_input)
     yield _wrapped(Functional, "_convert_inputs_to_tensors", _to_wide_tensors)
     yield _wrapped(DTypePolicy, "convert_input", _remembering)
-    yield _wrapped(gen_math_ops, "cast", _from_origin)
+    yield cast_replacement()
     if _casts_are_nodes():
         yield _wrapped(Cast, "call", _remembering_node)
+
+
+def cast_replacement() -> Replacement:
+    """Return what makes TensorFlow cast an autocast tensor from its origin."""
+    from tensorflow.python.ops import gen_math_ops
+
+    return _wrapped(gen_math_ops, "cast", _from_origin)
 
 
 def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:

@@ -25,19 +25,21 @@ class Replacement:
         value: What the attribute shall be.
         inherited: The target may have the attribute from a base class, or not at all;
             undoing the replacement then deletes it again.
+        is_yielding: A value that somebody else has written since is left when undoing.
     """
 
     target: object
     attribute: str
     value: object
     inherited: bool = False
+    is_yielding: bool = False
 
 
 class Ledger:
     """The originals of all that was replaced, in the order of replacement."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[object, str, object]] = []
+        self._originals: list[tuple[Replacement, object]] = []
 
     def __len__(self) -> int:
         return len(self._originals)
@@ -65,7 +67,7 @@ class Ledger:
                 raise PatchError(
                     f"{_describe(target, attribute)} cannot be set: {error}"
                 ) from error
-            self._originals.append((target, attribute, original))
+            self._originals.append((replacement, original))
 
     def restore(self) -> None:
         """Put every original back, the last one first; what was absent is absent again."""
@@ -73,7 +75,10 @@ class Ledger:
 
     def _restore_down_to(self, length: int) -> None:
         while len(self._originals) > length:
-            target, attribute, original = self._originals.pop()
+            replacement, original = self._originals.pop()
+            target, attribute = replacement.target, replacement.attribute
+            if replacement.is_yielding and _own(target, attribute) is not replacement.value:
+                continue
             if original is not _ABSENT:
                 setattr(target, attribute, original)
             elif _own(target, attribute) is not _ABSENT:

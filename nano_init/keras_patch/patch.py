@@ -19,6 +19,7 @@ __all__ = ["current_precision", "is_patched", "patch_tensorflow", "unpatch_tenso
 _LOCK = threading.RLock()
 _LEDGER = Ledger()
 _precision: str | None = None
+_kerases: frozenset[str] = frozenset()
 
 
 def patch_tensorflow(precision: str = "float32") -> None:
@@ -44,20 +45,20 @@ def patch_tensorflow(precision: str = "float32") -> None:
     wanted = parse_precision(precision)
     import os
 
-    from nano_init.keras_patch.requirements import require_keras
+    from nano_init.keras_patch.requirements import require_kerases
 
-    require_keras(os.environ)
+    kerases = require_kerases(os.environ)
     with _LOCK:
-        if _precision != wanted:
-            _switch(wanted)
+        if (_precision, _kerases) != (wanted, kerases):
+            _switch(wanted, kerases)
 
 
 def unpatch_tensorflow() -> None:
     """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing."""
-    global _precision
+    global _precision, _kerases
     with _LOCK:
         _LEDGER.restore()
-        _precision = None
+        _precision, _kerases = None, frozenset()
 
 
 def is_patched() -> bool:
@@ -70,22 +71,22 @@ def current_precision() -> str | None:
     return _precision
 
 
-def _switch(wanted: str) -> None:
-    global _precision
+def _switch(wanted: str, kerases: frozenset[str]) -> None:
+    global _precision, _kerases
     # Restored first: a replacement that wraps its original must not wrap an older wrapper.
-    previous = _precision
+    previous, previous_kerases = _precision, _kerases
     unpatch_tensorflow()
     try:
-        _precision = _apply(wanted)
+        _precision, _kerases = _apply(wanted, kerases), kerases
     except BaseException:
         if previous is not None:
-            _precision = _apply(previous)
+            _precision, _kerases = _apply(previous, previous_kerases), previous_kerases
         raise
 
 
-def _apply(wanted: str) -> str:
+def _apply(wanted: str, kerases: frozenset[str]) -> str:
     try:
-        _LEDGER.apply(replacements(wanted))
+        _LEDGER.apply(replacements(wanted, kerases))
     except (AttributeError, ImportError, KeyError, PatchError) as error:
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
         _warn_of_unknown_keras(error)
@@ -94,26 +95,36 @@ def _apply(wanted: str) -> str:
 
 
 def _warn_of_unknown_keras(error: Exception) -> None:
+    import sys
     import warnings
 
-    import keras
-
+    keras = sys.modules.get("keras") or sys.modules.get("tf_keras")
     warnings.warn(
-        f"nano-init does not know Keras {keras.__version__} ({error}): "
+        f"nano-init does not know Keras {getattr(keras, '__version__', '')} ({error}): "
         "Keras stays unpatched and layers stay float32",
         stacklevel=5,
     )
 
 
-def replacements(precision: str) -> Iterator[Replacement]:
+def replacements(precision: str, kerases: frozenset[str]) -> Iterator[Replacement]:
     """Yield everything that the patch replaces for a precision.
 
     Args:
         precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+        kerases: The packages to patch: `"keras"`, `"tf_keras"` or both.
 
     Raises:
         AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
+    if "keras" in kerases:
+        yield from _keras_3_replacements(precision)
+    if "tf_keras" in kerases:
+        from nano_init.keras_patch.legacy import legacy_replacements
+
+        yield from legacy_replacements(precision, is_alone="keras" not in kerases)
+
+
+def _keras_3_replacements(precision: str) -> Iterator[Replacement]:
     from nano_init.keras_patch.boundary import boundary_replacements
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements

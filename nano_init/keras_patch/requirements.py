@@ -8,28 +8,58 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["require_keras"]
+__all__ = ["require_kerases"]
 
 
-def require_keras(environ: Mapping[str, str]) -> None:
-    """Import Keras 3 on TensorFlow, or say in one sentence why not.
+def require_kerases(environ: Mapping[str, str]) -> frozenset[str]:
+    """Import the Keras that the script uses, on TensorFlow, or say in one sentence why not.
 
     Args:
-        environ: The environment; `KERAS_BACKEND` is read before Keras is imported.
+        environ: The environment; `KERAS_BACKEND` and `TF_USE_LEGACY_KERAS` are read.
+
+    Returns:
+        The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
 
     Raises:
-        PatchError: TensorFlow is not installed, or Keras runs on another backend.
+        PatchError: TensorFlow or the chosen Keras is not installed, or Keras runs on another
+            backend.
     """
+    import sys
+
+    # TensorFlow takes exactly these (tensorflow/python/util/lazy_loader.py).
+    is_legacy = environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
+    names = {name for name in ("keras", "tf_keras") if name in sys.modules}
+    names.add("tf_keras" if is_legacy else "keras")
+    if "keras" in names and "keras" not in sys.modules:
+        _check_backend(environ.get("KERAS_BACKEND") or "tensorflow")
+    _check_installed(
+        "tensorflow", "TensorFlow is not installed: pip install 'nano-init[tensorflow]'"
+    )
+    if is_legacy:
+        _check_installed(
+            "tf_keras", "TF_USE_LEGACY_KERAS is set: pip install tf_keras, or unset it"
+        )
+    if "keras" in names and _is_keras_3():
+        from keras.src.backend.config import backend
+
+        _check_backend(str(backend()))
+    return frozenset(names)
+
+
+def _check_installed(name: str, sentence: str) -> None:
     import sys
     from importlib.util import find_spec
 
-    if "keras" not in sys.modules:
-        _check_backend(environ.get("KERAS_BACKEND") or "tensorflow")
-    if "tensorflow" not in sys.modules and find_spec("tensorflow") is None:
-        raise PatchError("TensorFlow is not installed: pip install 'nano-init[tensorflow]'")
-    from keras.src.backend.config import backend
+    if name not in sys.modules and find_spec(name) is None:
+        raise PatchError(sentence)
 
-    _check_backend(str(backend()))
+
+def _is_keras_3() -> bool:
+    import keras
+
+    if int(keras.__version__.partition(".")[0]) < 3:
+        raise PatchError(f"Keras {keras.__version__} is too old: pip install 'keras>=3.6'")
+    return True
 
 
 def _check_backend(name: str) -> None:

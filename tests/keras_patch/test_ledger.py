@@ -76,3 +76,13 @@ def test_the_same_attribute_twice_ends_at_the_first_original():
     ledger.apply([Replacement(target, "a", 3)])
     ledger.restore()
     assert target.a == 1
+
+
+@pytest.mark.parametrize(("written", "left"), [(None, 1), (5, 5)])
+def test_a_yielding_replacement_leaves_what_was_written_since(written, left):
+    target = SimpleNamespace(a=1)
+    ledger = Ledger()
+    ledger.apply([Replacement(target, "a", 2, is_yielding=True)])
+    target.a = target.a if written is None else written
+    ledger.restore()
+    assert target.a == left

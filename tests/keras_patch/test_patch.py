@@ -31,7 +31,9 @@ def namespaces():
     """Copy the namespace of everything that the patch writes to."""
     from nano_init.keras_patch.patch import replacements
 
-    owners = {id(r.target): r.target for r in replacements("mixed_bfloat16")}.values()
+    owners = {
+        id(r.target): r.target for r in replacements("mixed_bfloat16", frozenset({"keras"}))
+    }.values()
     return [dict(vars(owner)) for owner in owners]
 
 

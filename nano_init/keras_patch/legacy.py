@@ -1,0 +1,71 @@
+"""The patch for Keras 2, which TensorFlow uses where TF_USE_LEGACY_KERAS is set (`tf_keras`).
+
+Its default policy is a plain module global, it takes a Sequential's input dtype from the data,
+it sums repeated ids itself and its regularizers see what the layers made. What it shares with
+Keras 3 is the bfloat16 output of a model and the cast of floating inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.boundary import float32_output
+from nano_init.keras_patch.casting import remember_autocast
+from nano_init.keras_patch.exact_inputs import cast_replacement
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["legacy_replacements"]
+
+
+def legacy_replacements(precision: str, *, is_alone: bool) -> Iterator[Replacement]:
+    """Yield everything that the patch replaces in `tf_keras` for a precision.
+
+    Args:
+        precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+        is_alone: Keras 3 is not patched in the same process.
+    """
+    if precision == "float32":
+        return
+    from tf_keras.src.engine.base_layer import Layer
+    from tf_keras.src.engine.training import Model
+    from tf_keras.src.mixed_precision import policy
+
+    chosen = policy.Policy(precision)
+    yield Replacement(policy, "_global_policy", chosen, is_yielding=True)
+    yield Replacement(Model, "__call__", _handing_out_float32(vars(Model)["__call__"]))
+    cast = "_cast_single_input"
+    yield Replacement(Layer, cast, _remembering(vars(Layer)[cast]))
+    if is_alone:
+        yield cast_replacement()
+
+
+def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+    from tf_keras.src.engine.base_layer_utils import call_context
+
+    @functools.wraps(call)
+    def call_with_float32_outputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        is_nested = call_context().in_call
+        outputs = call(self, *args, **kwargs)
+        if is_nested or self.variable_dtype == "bfloat16":
+            return outputs
+        return tf.nest.map_structure(float32_output, outputs)
+
+    return call_with_float32_outputs
+
+
+def _remembering(cast: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(cast)
+    def remembering_cast(self: Any, x: Any) -> Any:
+        converted = cast(self, x)
+        is_cast = converted is not x and tf.is_tensor(converted)
+        return remember_autocast(converted, x) if is_cast else converted
+
+    return remembering_cast
