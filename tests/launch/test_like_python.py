@@ -40,11 +40,12 @@ class TestWhatTheProgramSees:
     def test_arguments_names_paths_and_modules(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
-        """Only the hook before Keras's import is there more than under plain Python."""
+        """Only the hooks for Keras and BigDL-Nano are there more than under plain Python."""
         (tmp_path / "s.py").write_text(STATE)
         theirs = python("s.py", "--epochs", "3", "-m", "a b", "", "--")
         ours = nano_run("--quiet", "s.py", "--epochs", "3", "-m", "a b", "", "--")
-        assert ours.stdout.replace("['_KerasFinder', ", "[") == theirs.stdout
+        shown = ours.stdout.replace("['_KerasFinder', ", "[").replace(", '_BigdlFinder']", "]")
+        assert shown == theirs.stdout
         assert ours.stderr == theirs.stderr == ""
 
     def test_a_script_in_another_folder(self, nano_run: Run, python: Run, tmp_path: Path) -> None:

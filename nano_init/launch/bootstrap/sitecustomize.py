@@ -70,6 +70,23 @@ class _KerasFinder:
         loader.exec_module = exec_module
 
 
+class _BigdlFinder:
+    """A meta path finder that stands last, and brings BigDL-Nano's names if none is installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "bigdl" and not name.startswith("bigdl."):
+            return None
+        sys.meta_path.remove(self)
+        sys.path.append(_PACKAGE_PARENT)
+        try:
+            from nano_init.bigdl import BigdlFinder, provide_bigdl
+
+            provide_bigdl()
+        finally:
+            sys.path.remove(_PACKAGE_PARENT)
+        return BigdlFinder().find_spec(name, path, target)
+
+
 def _restore_preload():
     """Keep an allocator that was preloaded into this process out of those that it starts."""
     before = os.environ.pop("NANO_INIT_PRELOAD", None)
@@ -105,6 +122,7 @@ def _run_shadowed():
 
 if os.environ.get(_VARIABLE):
     sys.meta_path.insert(0, _KerasFinder())
+    sys.meta_path.append(_BigdlFinder())
 _restore_preload()
 _leave_path()
 _run_shadowed()
