@@ -74,6 +74,7 @@ def test_a_dense_gradient_is_adams(amsgrad: bool) -> None:
 def test_it_is_saved_and_loaded_with_a_model(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(LazyAdam(0.25), "mse")
+    model.train_on_batch(np.ones((2, 2)), np.ones((2, 1)))
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert type(loaded.optimizer) is LazyAdam is SparseAdam
