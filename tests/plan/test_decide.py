@@ -99,9 +99,7 @@ class TestThreadCap:
 
     @pytest.mark.parametrize("text", ["0", "-1", "all", "2.5", "9999", "１", "1" * 5000])
     def test_garbage_is_one_sentence_that_names_it(self, text: str) -> None:
-        with pytest.raises(
-            UsageError, match=r"^NANO_INIT_THREADS is .*; give a whole number"
-        ):
+        with pytest.raises(UsageError, match=r"^NANO_INIT_THREADS is .*; give a whole number"):
             thread_cap(Options(), {"NANO_INIT_THREADS": text})
 
     def test_the_cap_binds(self) -> None:
