@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 __all__ = ["apply_from_launcher"]
 
 
-def apply_from_launcher(options: Mapping[str, object]) -> None:
+def apply_from_launcher(options: Mapping[str, object], name: str) -> None:
     """Patch Keras as the launcher was asked to; on failure say so and let the script run.
 
     Args:
         options: The keyword arguments of `patch_tensorflow`, such as
             `{"precision": "mixed_bfloat16"}`.
+        name: The package that has just been imported, `"keras"` or `"tf_keras"`.
     """
     try:
-        from nano_init.keras_patch.patch import patch_tensorflow
+        from nano_init.keras_patch.patch import patch_imported
 
-        patch_tensorflow(**options)  # type: ignore[arg-type]
+        patch_imported(name, **options)  # type: ignore[arg-type]
     # Whatever fails here must not fail the user's `import keras`.
     except Exception as error:  # noqa: BLE001
         import sys

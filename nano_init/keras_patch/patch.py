@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.ledger import Replacement
 
-__all__ = ["current_precision", "is_patched", "patch_tensorflow", "unpatch_tensorflow"]
+__all__ = [
+    "current_precision",
+    "is_patched",
+    "patch_imported",
+    "patch_tensorflow",
+    "unpatch_tensorflow",
+]
 
 _LOCK = threading.RLock()
 _LEDGER = Ledger()
@@ -51,6 +57,29 @@ def patch_tensorflow(precision: str = "float32") -> None:
     with _LOCK:
         if (_precision, _kerases) != (wanted, kerases):
             _switch(wanted, kerases)
+
+
+def patch_imported(name: str, precision: str = "float32") -> None:
+    """Patch a Keras that is being imported, beside one that is patched already.
+
+    Unlike `patch_tensorflow`, this imports no Keras that the script has not asked for:
+    TensorFlow itself may be half imported at this point.
+
+    Args:
+        name: `"keras"` or `"tf_keras"`.
+        precision: As for `patch_tensorflow`.
+
+    Raises:
+        PrecisionError: The precision is unknown or unfit for training.
+        PatchError: Keras runs on another backend.
+    """
+    wanted = parse_precision(precision)
+    from nano_init.keras_patch.requirements import require_keras_3
+
+    if name == "keras":
+        require_keras_3()
+    with _LOCK:
+        _switch(wanted, _kerases | {name})
 
 
 def unpatch_tensorflow() -> None:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["require_kerases"]
+__all__ = ["require_keras_3", "require_kerases"]
 
 
 def require_kerases(environ: Mapping[str, str]) -> frozenset[str]:
@@ -39,11 +39,24 @@ def require_kerases(environ: Mapping[str, str]) -> frozenset[str]:
         _check_installed(
             "tf_keras", "TF_USE_LEGACY_KERAS is set: pip install tf_keras, or unset it"
         )
-    if "keras" in names and _is_keras_3():
-        from keras.src.backend.config import backend
-
-        _check_backend(str(backend()))
+    if "keras" in names:
+        require_keras_3()
     return frozenset(names)
+
+
+def require_keras_3() -> None:
+    """Check that the Keras that is imported is Keras 3 on TensorFlow.
+
+    Raises:
+        PatchError: It is older, or runs on another backend.
+    """
+    import keras
+
+    if int(keras.__version__.partition(".")[0]) < 3:
+        raise PatchError(f"Keras {keras.__version__} is too old: pip install 'keras>=3.6'")
+    from keras.src.backend.config import backend
+
+    _check_backend(str(backend()))
 
 
 def _check_installed(name: str, sentence: str) -> None:
@@ -52,14 +65,6 @@ def _check_installed(name: str, sentence: str) -> None:
 
     if name not in sys.modules and find_spec(name) is None:
         raise PatchError(sentence)
-
-
-def _is_keras_3() -> bool:
-    import keras
-
-    if int(keras.__version__.partition(".")[0]) < 3:
-        raise PatchError(f"Keras {keras.__version__} is too old: pip install 'keras>=3.6'")
-    return True
 
 
 def _check_backend(name: str) -> None:

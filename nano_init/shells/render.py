@@ -8,7 +8,7 @@ from nano_init.errors import UsageError
 from nano_init.shells.change import check_change
 from nano_init.shells.csh import render_csh
 from nano_init.shells.fish import render_fish
-from nano_init.shells.posix import render_posix, render_zsh
+from nano_init.shells.posix import render_bash, render_ksh, render_posix, render_zsh
 from nano_init.shells.powershell import render_powershell
 
 TYPE_CHECKING = False
@@ -21,13 +21,13 @@ __all__ = ["SHELLS", "render"]
 
 _RENDERERS = {
     "ash": render_posix,
-    "bash": render_posix,
+    "bash": render_bash,
     "busybox": render_posix,
     "csh": render_csh,
     "dash": render_posix,
     "fish": render_fish,
-    "ksh": render_posix,
-    "ksh93": render_posix,
+    "ksh": render_ksh,
+    "ksh93": render_ksh,
     "mksh": render_posix,
     "powershell": render_powershell,
     "pwsh": render_powershell,

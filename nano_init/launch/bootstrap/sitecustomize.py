@@ -16,40 +16,54 @@ _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(_FOLDER)))
 _VARIABLE = "NANO_INIT_PATCH"
 
 
-def _patch_keras():
+class _PackageOnPath:
+    """Let this nano-init be imported, in whichever environment the program runs."""
+
+    def __enter__(self):
+        self._is_borrowed = _PACKAGE_PARENT not in sys.path
+        if self._is_borrowed:
+            sys.path.append(_PACKAGE_PARENT)
+
+    def __exit__(self, *_):
+        if self._is_borrowed:
+            sys.path.remove(_PACKAGE_PARENT)
+
+
+def _patch_keras(name):
     """Patch the Keras that has just been imported; never raise into the program."""
-    sys.path.append(_PACKAGE_PARENT)
     try:
-        import json
+        with _PackageOnPath():
+            import json
 
-        from nano_init.keras_patch import apply_from_launcher
+            from nano_init.keras_patch import apply_from_launcher
 
-        apply_from_launcher(json.loads(os.environ.get(_VARIABLE) or "{}"))
+            apply_from_launcher(json.loads(os.environ.get(_VARIABLE) or "{}"), name)
     except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
         sys.stderr.write(
-            "nano-run: Keras is not patched (%s: %s); the script runs unpatched\n"  # noqa: UP031
-            % (type(error).__name__, error)
+            "nano-run: %s is not patched (%s: %s); the script runs unpatched\n"  # noqa: UP031
+            % (name, type(error).__name__, error)
         )
-    finally:
-        sys.path.remove(_PACKAGE_PARENT)
 
 
 class _KerasFinder:
     """A meta path finder that finds Keras by the finders behind it, and patches it."""
 
+    def __init__(self):
+        self._names = ["keras", "tf_keras"]
+
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if name not in self._names:
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
-                self._watch(spec.loader)
+                self._watch(name, spec.loader)
                 return spec
         return None
 
-    def _watch(self, loader):
+    def _watch(self, name, loader):
         """Let the loader patch Keras once it has run the module.
 
         The loader's own method is shadowed on the one object rather than the loader
@@ -63,9 +77,9 @@ class _KerasFinder:
         def exec_module(module):
             run(module)
             del loader.exec_module
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-                _patch_keras()
+            if name in self._names:
+                self._names.remove(name)
+                _patch_keras(name)
 
         loader.exec_module = exec_module
 
@@ -77,13 +91,10 @@ class _BigdlFinder:
         if name != "bigdl" and not name.startswith("bigdl."):
             return None
         sys.meta_path.remove(self)
-        sys.path.append(_PACKAGE_PARENT)
-        try:
+        with _PackageOnPath():
             from nano_init.bigdl import BigdlFinder, provide_bigdl
 
             provide_bigdl()
-        finally:
-            sys.path.remove(_PACKAGE_PARENT)
         return BigdlFinder().find_spec(name, path, target)
 
 
