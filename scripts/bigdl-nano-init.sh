@@ -18,6 +18,15 @@
 \eval "$(
   # zsh has the last word of the command that sources in $_, until the next command runs.
   \set -- "${_-}" ${1+"$@"}
+  # A function of yours may have the name of a command; in ksh93 both would be forgotten.
+  case ${BASH_VERSION-}${ZSH_VERSION-}:${KSH_VERSION-} in
+    (:*93*) ;;
+    (:*) \unset -f command printf python3 read readlink ;;
+    (*)
+      \builtin unset -f command emulate eval exit export printf python3 read readlink \
+        set shift unalias unset
+      ;;
+  esac 2>/dev/null || :
   (
     # In zsh "command" would mean an external program, and warn_create_global would speak.
     [ -z "${ZSH_VERSION-}" ] || \emulate -R sh
@@ -43,7 +52,7 @@
     elif [ -n "${BASH_VERSION-}" ]; then
       nano_kind=bash
       nano_file=${BASH_SOURCE-}
-      [ "$nano_file" != "$0" ] || nano_sourced=''
+      (\return 0) 2>/dev/null || nano_sourced=''
       # Sourced without arguments, bash puts the name of the file there (evalfile.c).
       [ "${BASH_ARGV-}" = "$nano_file" ] || nano_ours=yes
     else
@@ -54,8 +63,9 @@
     fi
     if [ -z "$nano_sourced" ]; then
       \printf '%s: source this file, do not execute it: source %s\n' bigdl-nano-init bigdl-nano-init >&2
-      \printf '\\exit 2\n'
-      \exit 0
+      # The others only guess from $0, and must not end your shell on a guess.
+      case $nano_kind in (bash | zsh) \printf '\\exit 2\n' && \exit 0 ;; esac
+      \exit 2
     fi
     [ -n "$nano_ours" ] || \set --
     [ -z "${NANO_INIT_ARGS+x}" ] || \export NANO_INIT_ARGS

@@ -36,12 +36,12 @@ def quote_posix(value: str) -> str:
 
 def render_posix(changes: Sequence[Change]) -> str:
     """Return code that makes changes in sh, dash, mksh or busybox."""
-    return _render(changes, "", _UNSET, "\\unset -f command printf")
+    return _render(changes, "\\", _UNSET, "\\unset -f command printf")
 
 
 def render_ksh(changes: Sequence[Change]) -> str:
     """Return code that makes changes in ksh."""
-    return _render(changes, "", _UNSET, "")
+    return _render(changes, "\\", _UNSET, "")
 
 
 def render_bash(changes: Sequence[Change]) -> str:
@@ -92,8 +92,6 @@ def _trial(names: Sequence[str], test: str, fault: str) -> tuple[str, ...]:
 
 
 def _action(change: Change, prefix: str) -> str:
-    # A word behind the prefix needs no backslash: aliases are looked up for the first only.
-    special = prefix or "\\"
     if change.after is None:
-        return f"  {special}unset -v {change.name}"
-    return f"  {special}export {change.name}={quote_posix(change.after)}"
+        return f"  {prefix}unset -v {change.name}"
+    return f"  {prefix}export {change.name}={quote_posix(change.after)}"

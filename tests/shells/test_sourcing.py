@@ -136,6 +136,36 @@ def test_aliases_of_the_user_do_not_reach_in(shell) -> None:
     assert shell.environment("after") == shell.environment("before")
 
 
+# What a user may call a function in each shell; ksh93 forgets the command itself with it.
+_FUNCTIONS = {
+    "bash": "command exit export nano-init printf python3 read readlink shift unalias unset",
+    "bash-posix": "command printf python3 read readlink unalias",
+    "busybox": "command printf python3 read readlink",
+    "dash": "command printf python3 read readlink",
+    "mksh": "command exit export nano-init printf python3 read readlink shift unset",
+    "zsh": "command emulate exit export nano-init printf python3 read readlink shift unset",
+    "zsh-as-sh": "command emulate exit export nano-init printf python3 read readlink shift unset",
+}
+
+
+@pytest.mark.parametrize("name", _FUNCTIONS)
+def test_functions_of_the_user_do_not_reach_in(start_shell: Callable, name: str) -> None:
+    shell = start_shell(name)
+    names = _FUNCTIONS[name].split()
+    # shift may not succeed: the loops that rely on it would never end.
+    functions = "".join(f"{word}() {{ /bin/echo hijacked; return 1; }}\n" for word in names)
+    code = (
+        f"{functions}/usr/bin/env -0 >before\n{ENTER}/usr/bin/env -0 >between\n{LEAVE}"
+        "/usr/bin/env -0 >after\nprintf\n"
+    )
+
+    finished = shell.run(code)
+
+    assert (finished.stdout, finished.stderr) == (b"hijacked\n", b"")
+    assert b"OMP_NUM_THREADS" in shell.environment("between")
+    assert shell.environment("after") == shell.environment("before")
+
+
 def test_traps_of_the_user_neither_fire_nor_vanish(shell) -> None:
     finished = shell.run(f"trap 'echo ended' EXIT\ntrap 'echo err' ERR 2>/dev/null\n{ENTER}{LEAVE}")
 

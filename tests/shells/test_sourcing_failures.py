@@ -195,6 +195,23 @@ def test_executed_instead_of_sourced_it_says_how_and_ends_with_2(
     assert finished.stderr == f"{name}: source this file, do not execute it: source {name}\n"
 
 
+@pytest.mark.parametrize("name", ["bigdl-nano-init", "bigdl-nano-unset-env"])
+def test_a_shell_whose_own_name_is_the_file_is_not_ended(
+    shell, name: str, bin_folder: Path
+) -> None:
+    """`bash -c '. "$0"' FILE` is how programs source a file; only bash and zsh can tell."""
+    finished = subprocess.run(
+        [*shell.command, "-c", '. "$0"; echo "alive $?"', str(bin_folder / name)],
+        env=dict(shell.environ),
+        capture_output=True,
+        check=False,
+    )
+
+    knows = shell.name.startswith(("bash", "zsh"))
+    assert (finished.stdout, finished.returncode) == (b"alive 0\n" if knows else b"alive 2\n", 0)
+    assert finished.stderr.count(b"\n") == (0 if knows else 1)
+
+
 def test_executed_by_its_shebang_too(start_shell: Callable, bin_folder: Path) -> None:
     finished = subprocess.run(
         [str(bin_folder / "bigdl-nano-init")],
