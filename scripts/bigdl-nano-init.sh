@@ -52,7 +52,7 @@
     elif [ -n "${BASH_VERSION-}" ]; then
       nano_kind=bash
       nano_file=${BASH_SOURCE-}
-      (\return 0) 2>/dev/null || nano_sourced=''
+      [ "$nano_file" != "$0" ] || (\return 0) 2>/dev/null || nano_sourced=''
       # Sourced without arguments, bash puts the name of the file there (evalfile.c).
       [ "${BASH_ARGV-}" = "$nano_file" ] || nano_ours=yes
     else
