@@ -2,8 +2,8 @@
 
 The order of the sources is hwloc's (`hwloc/topology-linux.c`, `hwloc_linux_cpukinds_*`): what
 the kernel says outright, then its capacities, then what firmware says of the speeds. Speeds
-alone need a clear gap: with Turbo Boost Max 3.0, or AMD's preferred cores, the best of equal
-cores are some per cent faster than the rest.
+alone need a clear gap: with Turbo Boost Max 3.0 the best of equal cores are some per cent
+faster than the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_CORES = 64
 
 # The file with a core's speed, and by which factor the slowest performance core must beat the
 # fastest efficiency core. Measured in recordings: 1.36 to 1.64 between kinds (Arm, Intel),
-# up to 1.05 among equals. AMD's preferred cores spread over 1.4, in steps of 1.03.
+# up to 1.05 among equals.
 _SPEEDS = (
     ("cpu_capacity", 1.2),
     ("acpi_cppc/highest_perf", 1.2),
@@ -65,7 +65,10 @@ def sort_kinds(
         return kinds, f"/{_PMU_LISTS[0][0]}" if len(set(kinds)) > 1 else ""
     # No hybrid has two sockets or more than 32 cores, and on servers with hundreds of cores
     # these files are many; on Arm highest_perf may even be a slow question to the firmware.
-    if sockets == 1 and 1 < len(cores) <= _MOST_CORES:
+    # AMD's dense cores (Zen 4c, Zen 5c) are the same cores at two thirds of the clock rate, and
+    # never fewer than the others: all at their pace do more than the others alone.
+    is_amd = cpuinfo.fields.get("vendor_id") == "AuthenticAMD"
+    if sockets == 1 and 1 < len(cores) <= _MOST_CORES and not is_amd:
         for name, gap in _SPEEDS:
             kinds = _split_by_speed(reader, cores, name, gap)
             if kinds is not None:

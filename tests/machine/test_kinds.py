@@ -77,6 +77,17 @@ def test_best_of_equal_cores_is_no_other_kind(make_root, server, speeds):
     assert not topology.hybrid
 
 
+def test_amds_dense_cores_are_used_too(make_root, server):
+    """Four Zen 5 cores and eight Zen 5c: twelve at the dense clock do more than four at 5.1 GHz."""
+    speeds = [5157895] * 4 + [3289474] * 8
+    files = with_speeds(server(cores=12), "cpufreq/cpuinfo_max_freq", speeds)
+    files["proc/cpuinfo"] = files["proc/cpuinfo"].replace("GenuineIntel", "AuthenticAMD")
+
+    kinds, topology = kinds_of(make_root(files))
+
+    assert (kinds, topology.hybrid, topology.kinds_source) == ("p" * 12, False, "")
+
+
 def test_one_missing_or_zero_speed_makes_the_source_useless(make_root, server):
     files = with_speeds(server(cores=4), "cpu_capacity", [1024, 1024, 0, 500])
 
