@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["count_local_workers", "parse_tasks_per_node"]
+__all__ = ["WORKER_VARIABLES", "count_local_workers", "parse_tasks_per_node"]
 
 # The innermost launcher first: torchrun may run under mpirun, and mpirun under srun.
 _LOCAL_SIZES = (
@@ -16,6 +16,16 @@ _LOCAL_SIZES = (
     "MV2_COMM_WORLD_LOCAL_SIZE",  # MVAPICH
     "PMI_LOCAL_SIZE",  # Cray MPICH
     "JSM_NAMESPACE_LOCAL_SIZE",  # jsrun
+)
+_SLURM_STEPS = ("SLURM_STEP_ID", "SLURM_STEPID")
+_SLURM_TASKS = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE")
+WORKER_VARIABLES = (
+    *_LOCAL_SIZES,
+    "SLURM_STEP_TASKS_PER_NODE",
+    *_SLURM_TASKS,
+    *_SLURM_STEPS,
+    "SLURM_LOCALID",
+    "SLURM_NODEID",
 )
 _MOST_WORKERS = 65536
 
@@ -53,11 +63,10 @@ def _find_slurm_variable(environ: Mapping[str, str]) -> str:
     if "SLURM_STEP_TASKS_PER_NODE" in environ:
         return "SLURM_STEP_TASKS_PER_NODE"
     # The batch script has a local id too, but it is always 0.
-    in_step = any(name in environ for name in ("SLURM_STEP_ID", "SLURM_STEPID"))
+    in_step = any(name in environ for name in _SLURM_STEPS)
     if not in_step and environ.get("SLURM_LOCALID", "0") == "0":
         return ""
-    job = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE")
-    return next((name for name in job if name in environ), "")
+    return next((name for name in _SLURM_TASKS if name in environ), "")
 
 
 def parse_tasks_per_node(text: str) -> tuple[int, ...]:
@@ -73,4 +82,5 @@ def parse_tasks_per_node(text: str) -> tuple[int, ...]:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_WORKERS
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    return is_number and 1 <= int(text) <= _MOST_WORKERS

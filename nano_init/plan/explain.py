@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.machine.cpulist import format_cpu_list
+from nano_init.machine.workers import WORKER_VARIABLES
 from nano_init.plan.threads import choose_cores, count_threads
 
 TYPE_CHECKING = False
@@ -144,43 +145,41 @@ _SIBLINGS = tuple(
     f"{_CPU}/cpu*/topology/{name}"
     for name in ("core_cpus_list", "thread_siblings_list", "core_cpus", "thread_siblings")
 )
+_PACKAGE_FILES = (
+    "physical_package_id",
+    "package_cpus_list",
+    "core_siblings_list",
+    "core_siblings",
+)
 _KINDS = (
     "sys/devices/cpu_*/cpus",
     f"{_CPU}/cpu*/cpu_capacity",
     f"{_CPU}/cpu*/acpi_cppc/highest_perf",
     f"{_CPU}/cpu*/cpufreq/cpuinfo_max_freq",
+    # Without any of these, the cores' SMT speaks; but not with processors offline.
+    *_SIBLINGS,
+    f"{_CPU}/present",
     "hw.perflevel?.physicalcpu",
 )
 _AFFINITY = ("sched_getaffinity(0)", "proc/self/status", "psutil")
+_CPUSET = ("*/cpuset.cpus*", "*/cpuset.effective_cpus")
 _CGROUP = ("proc/self/cgroup", "proc/self/mountinfo")
 _QUOTA = (*_CGROUP, "*/cpu.max", "*/cpu.cfs_quota_us", "*/cpu.cfs_period_us")
-_WORKERS = (
-    "LOCAL_WORLD_SIZE",
-    "OMPI_COMM_WORLD_LOCAL_SIZE",
-    "MPI_LOCALNRANKS",
-    "MV2_COMM_WORLD_LOCAL_SIZE",
-    "PMI_LOCAL_SIZE",
-    "JSM_NAMESPACE_LOCAL_SIZE",
-    "SLURM_STEP_TASKS_PER_NODE",
-    "SLURM_TASKS_PER_NODE",
-    "SLURM_NTASKS_PER_NODE",
-    "SLURM_STEP_ID",
-    "SLURM_NODEID",
-)
+_ARCH = "proc/sys/kernel/arch"
 _CPUINFO = ("proc/cpuinfo", "cpuinfo", "machdep.cpu.*", "hw.optional.*")
-# The flags that oneDNN's levels and the bfloat16 units ask for.
-_TELLING_FLAG = re.compile(r"(avx|amx|sse4_1|sve|sme|bf16|i8mm)")
+# The flags that oneDNN's levels and the bfloat16 units ask for, and Arm's of vectors.
+_TELLING_FLAG = re.compile(r"avx|amx_|sse4_1$|sve|bf16$|i8mm$")
 _ISA_LINES = ("flags", "Features", "features", "isa")
 
 _FACTS = {
     "usable_cores": _Fact(
-        (*_ONLINE, *_AFFINITY, *_SIBLINGS, *_KINDS, *_QUOTA, *_WORKERS),
+        (*_ONLINE, *_AFFINITY, *_CPUSET, *_KINDS, *_QUOTA, *WORKER_VARIABLES),
         lambda machine: len(choose_cores(machine.topology.cores, machine.limits.affinity)),
         "",
         ("Cpus_allowed_list",),
     ),
     "affinity": _Fact(
-        (*_AFFINITY, *_ONLINE, "*/cpuset.*"),
+        (*_AFFINITY, *_ONLINE, *_CPUSET),
         lambda machine: format_cpu_list(machine.limits.affinity),
         "the kernel's answer, which is the affinity mask within the cpuset; for a recorded "
         "machine Cpus_allowed_list, else the cpuset, else all online threads",
@@ -199,7 +198,7 @@ _FACTS = {
         ("MemTotal",),
     ),
     "local_workers": _Fact(
-        _WORKERS,
+        WORKER_VARIABLES,
         lambda machine: machine.limits.local_workers,
         "the innermost launcher's number of processes on this host; 1 without a launcher",
     ),
@@ -220,9 +219,11 @@ _FACTS = {
         "the files of one sibling speak for the others",
     ),
     "sockets": _Fact(
-        (f"{_CPU}/cpu*/topology/physical_package_id", f"{_CPU}/cpu*/topology/package_cpus_list"),
+        (*(f"{_CPU}/cpu*/topology/{name}" for name in _PACKAGE_FILES), "proc/cpuinfo"),
         lambda machine: machine.topology.sockets,
-        "the number of distinct package ids of online hardware threads, at least 1; -1 is none",
+        "the number of distinct package ids of online hardware threads, -1 being none; else of "
+        "the physical ids in cpuinfo, at least 1",
+        ("physical id",),
     ),
     "numa_nodes": _Fact(
         ("sys/devices/system/node/*",),
@@ -242,14 +243,14 @@ _FACTS = {
         "all online hardware threads but the performance cores'",
     ),
     "isa_level": _Fact(
-        (*_CPUINFO, "arch_prctl*", "nano_init/xcomp_supp"),
+        (*_CPUINFO, _ARCH, "arch_prctl*", "nano_init/xcomp_supp"),
         lambda machine: machine.isa.level,
         "oneDNN's highest level whose flags every allowed processor has; AMX only if the kernel "
         "supports its tile state (bit 18)",
         _ISA_LINES,
     ),
     "bf16": _Fact(
-        (*_CPUINFO, "arch_prctl*", "nano_init/xcomp_supp"),
+        (*_CPUINFO, _ARCH, "arch_prctl*", "nano_init/xcomp_supp"),
         lambda machine: machine.isa.bf16,
         "amx or avx512 if oneDNN's level has bfloat16 instructions, arm if the flag bf16 is there",
         _ISA_LINES,

@@ -112,7 +112,7 @@ def test_workers_on_this_host_are_what_the_innermost_launcher_says(environ, work
     assert count_local_workers(environ) == (workers, source, ())
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "2.5", "99999999999", "²"])
+@pytest.mark.parametrize("text", ["0", "-1", "x", "2.5", "99999999999", "00000000199999", "²"])
 def test_number_of_workers_that_is_none_is_told(text):
     workers, source, (warning,) = count_local_workers({"LOCAL_WORLD_SIZE": text})
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from nano_init.errors import UsageError
 from nano_init.machine.probe import probe_with_log
+from nano_init.machine.workers import WORKER_VARIABLES
 from nano_init.plan.explain import FACTS, explain
 
 CPU = "sys/devices/system/cpu"
+# Read for the topology, of which no fact is shown: dies, clusters and caches.
+_NO_FACT = tuple(
+    f"{CPU}/cpu{n}/{name}" for n in range(40) for name in ("topology/die", "topology/clus", "cache")
+)
 
 
 @pytest.fixture
 def probed(tmp_path):
     files = {
-        "proc/cpuinfo": "processor: 0\nvendor_id: X\nmodel name: Y\nflags: lm fpu sse4_1 avx\n",
+        "proc/cpuinfo": (
+            "processor: 0\nvendor_id: X\nmodel name: Y\n"
+            "flags: lm fpu sse4_1 ssse3 smep sme avx avx512_bf16 amx_tile\n"
+        ),
         "proc/self/status": "Name: python\nCpus_allowed_list: 0-1\n",
         "proc/self/cgroup": "0::/job",
         "proc/self/mountinfo": (
@@ -61,9 +71,32 @@ def test_many_different_answers_are_one_line(probed):
 
 
 def test_flags_are_those_that_tell_the_level(probed):
+    """Not smep and sme (x86: supervisor mode and memory encryption), nor ssse3."""
     said = dict(explain("isa_level", *probed, {}).said)
 
-    assert said["/proc/cpuinfo"] == "sse4_1 avx"
+    assert said["/proc/cpuinfo"] == "sse4_1 avx avx512_bf16 amx_tile"
+
+
+def test_every_file_that_a_probe_reads_is_the_source_of_some_fact(probed):
+    _, log = probed
+    explained = {source for name in FACTS for source, _ in explain(name, *probed, {}).said}
+
+    unexplained = [
+        path
+        for path in log
+        if re.sub(r"/cpu\d+/", "/cpu{0-39}/", f"/{path}") not in explained
+        and re.sub(r"/cpu\d+/", "/cpu0/", f"/{path}") not in explained
+        and not path.startswith(_NO_FACT)
+    ]
+    assert unexplained == []
+
+
+def test_every_variable_that_counts_workers_is_named(probed):
+    environ = dict.fromkeys(WORKER_VARIABLES, "1")
+
+    said = explain("local_workers", *probed, environ).said
+
+    assert {source for source, _ in said} == set(WORKER_VARIABLES)
 
 
 @pytest.mark.parametrize("name", FACTS)
