@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nano_init.machine.cpulist import format_cpu_list, parse_cpu_list
+from nano_init.machine.cpulist import format_cpu_list
+from nano_init.plan.binding import binding_warnings
 from nano_init.plan.settings import ThreadCount
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def thread_warnings(machine: Machine, environ: Mapping[str, str]) -> tuple[str, 
         *_warn_of_slow_cores(cores),
         *_warn_of_distant_memory(machine, cores),
         *_warn_of_isolation(machine),
-        *_warn_of_single_core_binding(machine, environ, cores),
+        *binding_warnings(cores, environ),
     )
 
 
@@ -171,42 +172,6 @@ def _warn_of_isolation(machine: Machine) -> list[str]:
             "spread threads over them, so several may share one; leave them out of the mask"
         )
     ]
-
-
-def _warn_of_single_core_binding(
-    machine: Machine, environ: Mapping[str, str], cores: Sequence[Core]
-) -> list[str]:
-    warnings = []
-    core_of = {cpu: core.cpus for core in machine.topology.cores for cpu in core.cpus}
-    for name, parse in (("KMP_AFFINITY", _parse_proclist), ("GOMP_CPU_AFFINITY", _parse_gomp)):
-        bound = {core_of[cpu] for cpu in parse(environ.get(name, "")) if cpu in core_of}
-        if len(bound) == 1 and len(cores) > 1:
-            warnings.append(
-                f"{name}={environ[name]} puts all OpenMP threads on one core of "
-                f"{len(cores)}; unset it"
-            )
-    return warnings
-
-
-def _parse_proclist(text: str) -> tuple[int, ...]:
-    """Return the processors of `proclist=[0,{2,3},4-5]` in KMP_AFFINITY; () without one."""
-    _, found, rest = text.partition("proclist=[")
-    words = rest.partition("]")[0]
-    if not found or "explicit" not in text:
-        return ()
-    return _parse_or_nothing(words.replace("{", "").replace("}", ""))
-
-
-def _parse_gomp(text: str) -> tuple[int, ...]:
-    """Return the processors of GOMP_CPU_AFFINITY, "0 3 4-14:2"."""
-    return _parse_or_nothing(",".join(text.replace(",", " ").split()))
-
-
-def _parse_or_nothing(text: str) -> tuple[int, ...]:
-    try:
-        return parse_cpu_list(text)
-    except ValueError:
-        return ()  # the user's own text; its OpenMP library complains itself
 
 
 def _count(number: int, noun: str) -> str:
