@@ -42,6 +42,7 @@ def frozen(cls: type[T]) -> type[T]:
         raise TypeError(f"a field of {cls.__name__} without a default follows one with it")
     members: dict[str, object] = {
         "_frozen_names": names,
+        "_frozen_set": frozenset(names),
         "_frozen_defaults": defaults,
         "__match_args__": names,
         "__init__": _initialize,
@@ -60,6 +61,10 @@ def frozen(cls: type[T]) -> type[T]:
 def _initialize(self: Any, *arguments: object, **keywords: object) -> None:
     cls = type(self)
     names = cls._frozen_names
+    # A large machine has hundreds of cores, each of which is given by all its names.
+    if not arguments and keywords.keys() == cls._frozen_set:
+        self.__dict__.update(keywords)
+        return
     if len(arguments) > len(names):
         raise TypeError(f"{cls.__name__} takes {len(names)} values, not {len(arguments)}")
     given = dict(zip(names, arguments))  # noqa: B905 - trailing fields come by name or default

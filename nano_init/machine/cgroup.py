@@ -80,9 +80,11 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     mounts = []
     for line in text.split("\n"):
         # Any number of optional fields stands before the dash.
-        left, dash, right = line.partition(" - ")
+        left, _, right = line.partition(" - ")
+        if not right.startswith("cgroup"):
+            continue
         fields, kind = left.split(" "), right.split(" ")
-        if not dash or len(fields) < 6 or kind[0] not in ("cgroup", "cgroup2"):
+        if len(fields) < 6 or kind[0] not in ("cgroup", "cgroup2"):
             continue
         root, point = _unescape(fields[3]), _unescape(fields[4])
         if kind[0] == "cgroup2":
