@@ -1,11 +1,11 @@
-"""Run a click command so that every failure is one sentence and an exit code."""
+"""Run a click command so that every complaint of click's is one sentence and an exit code."""
 
 from __future__ import annotations
 
 import click
 
 from nano_init.cli.message import say
-from nano_init.errors import NanoError
+from nano_init.cli.outcome import INTERRUPTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,25 +13,22 @@ if TYPE_CHECKING:
 
 __all__ = ["run_command"]
 
-# 128 plus SIGINT's number, as a shell reports a command that Ctrl-C ended.
-_INTERRUPTED = 130
-
 
 def run_command(command: click.Command, argv: Sequence[str], program: str) -> int:
-    """Run a click command and return its exit code; never raise, never exit.
+    """Run a click command and return its exit code; never exit.
 
     Args:
         command: the command; its callback may return an exit code.
         argv: the arguments without the program's name.
         program: the name that stands before messages.
+
+    Raises:
+        NanoError: the command's own failure.
     """
     try:
         result = command.main(list(argv), prog_name=program, standalone_mode=False)
-    except NanoError as error:
-        say(program, str(error))
-        return error.exit_code
     except click.exceptions.Abort:
-        return _INTERRUPTED
+        return INTERRUPTED
     except click.NoSuchOption as error:
         near = f", did you mean {error.possibilities[0]}" if error.possibilities else ""
         say(program, f"no such option {error.option_name!r}{near}; see '{program} --help'")

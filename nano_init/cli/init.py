@@ -6,8 +6,9 @@ import os
 import sys
 
 from nano_init.cli.message import say
+from nano_init.cli.outcome import exit_code_of, write_output
 from nano_init.cli.plain import parse_plain
-from nano_init.errors import NanoError, UsageError
+from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.plan.settings import Options
 
@@ -64,19 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; the process's own by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        arguments = _with_sourced_arguments(arguments, os.environ)
-        request = _parse_plain_request(arguments)
-        if request is not None:
-            return init(request)
-    except NanoError as error:
-        say(PROGRAM, str(error))
-        return error.exit_code
-    except BrokenPipeError:
-        return _close_stdout()
-    except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as a shell reports it
-    return _run_with_click(arguments)
+    return exit_code_of(PROGRAM, lambda: _answer(arguments))
 
 
 def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
@@ -88,8 +77,7 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
     if request.shell or request.unset:
         from nano_init.cli.sourcing import shell_code
 
-        # As bytes: a value that is restored need not be valid in the locale's encoding.
-        _write(os.fsencode(shell_code(request, environ)))
+        write_output(os.fsencode(shell_code(request, environ)))
         return 0
     from nano_init.cli.showing import explained, shown
 
@@ -101,12 +89,18 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
     elif _is_installation(request):
         from nano_init.cli.installing import install
 
-        _write(_encode(install(request, environ)))
+        write_output(_encode(install(request, environ)))
     elif request.explain is not None:
-        _write(_encode(explained(request, request.explain, environ)))
+        write_output(_encode(explained(request, request.explain, environ)))
     else:
-        _write(_encode(shown(request, environ)))
+        write_output(_encode(shown(request, environ)))
     return 0
+
+
+def _answer(arguments: list[str]) -> int:
+    arguments = _with_sourced_arguments(arguments, os.environ)
+    request = _parse_plain_request(arguments)
+    return _run_with_click(arguments) if request is None else init(request)
 
 
 def _is_installation(request: InitRequest) -> bool:
@@ -166,16 +160,5 @@ def _run_with_click(arguments: list[str]) -> int:
 
 
 def _encode(text: str) -> bytes:
-    return text.encode(sys.stdout.encoding or "utf-8", "replace")
-
-
-def _write(text: bytes) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
-
-
-def _close_stdout() -> int:
-    """Leave quietly when the reader has gone (https://docs.python.org/3/library/signal.html)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    return text.encode(encoding, "replace")

@@ -6,9 +6,9 @@ import os
 import sys
 
 from nano_init.cli.message import say
+from nano_init.cli.outcome import exit_code_of, write_output
 from nano_init.cli.plain import parse_plain
 from nano_init.cli.planning import find_library
-from nano_init.errors import NanoError
 from nano_init.frozen import frozen
 from nano_init.launch.command import format_command, prepare_command
 from nano_init.launch.execute import execute
@@ -53,20 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code where no program is started.
     """
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        request = _parse_plain_request(arguments, os.environ)
-        if request is not None:
-            return run(request)
-    except NanoError as error:
-        say(PROGRAM, str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as a shell reports it
-    from nano_init.cli.command import run_command
-    from nano_init.cli.run_options import nano_run
-
-    return run_command(nano_run, arguments, PROGRAM)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return exit_code_of(PROGRAM, lambda: _answer(arguments))
 
 
 def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
@@ -84,11 +72,21 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     precision = plan.precision.recommended if asked == "auto" else asked
     command = prepare_command(request.target, plan, precision, environ, sys.executable)
     if request.dry_run:
-        sys.stdout.write(_explain(plan, asked, precision) + format_command(command))
+        write_output(os.fsencode(_explain(plan, asked, precision) + format_command(command)))
         return 0
     if not request.quiet:
         _announce(plan, asked, precision)
     return execute(command, environ)
+
+
+def _answer(arguments: list[str]) -> int:
+    request = _parse_plain_request(arguments, os.environ)
+    if request is not None:
+        return run(request)
+    from nano_init.cli.command import run_command
+    from nano_init.cli.run_options import nano_run
+
+    return run_command(nano_run, arguments, PROGRAM)
 
 
 def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> RunRequest | None:

@@ -27,9 +27,19 @@ def execute(command: Command, environ: Mapping[str, str]) -> NoReturn:
     Raises:
         LaunchError: the interpreter cannot be started.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     try:
         os.execve(command.argv[0], command.argv, command.environment(environ))
     except OSError as error:
         raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
+
+
+def _flush() -> None:
+    """Write out what stands in the buffers; `exec` would drop it."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # closed, as Python leaves it to the program
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            continue  # the program will meet the same stream, and may not need it

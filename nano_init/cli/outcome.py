@@ -1,0 +1,70 @@
+"""How a command ends: its output whole on stdout, or one sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from nano_init.cli.message import say
+from nano_init.errors import NanoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["INTERRUPTED", "exit_code_of", "write_output"]
+
+# 128 plus SIGINT's number, as a shell reports a command that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+def exit_code_of(program: str, act: Callable[[], int]) -> int:
+    """Do something and return its exit code, or say in one sentence why it failed.
+
+    Args:
+        program: the name that stands before the sentence.
+        act: what to do; it returns the exit code.
+    """
+    try:
+        return act()
+    except NanoError as error:
+        say(program, str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        _abandon_stdout()
+        return 1
+    except OSError as error:
+        _abandon_stdout()
+        what = "the output cannot be written" if error.filename is None else error.filename
+        say(program, f"{what}: {error.strerror or error}")
+        return NanoError.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def write_output(text: bytes) -> None:
+    """Write to stdout, all of it.
+
+    Args:
+        text: as bytes, because a path or a variable's value need not be valid in the
+            locale's encoding.
+
+    Raises:
+        OSError: stdout is closed, or cannot take it.
+    """
+    stdout = sys.stdout
+    if stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    stdout.flush()
+    stdout.buffer.write(text)
+    stdout.buffer.flush()
+
+
+def _abandon_stdout() -> None:
+    """Keep Python from flushing once more at its end, and complaining a second time.
+
+    See the note on SIGPIPE in https://docs.python.org/3/library/signal.html.
+    """
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
