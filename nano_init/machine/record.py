@@ -103,6 +103,11 @@ def extracted(path: str) -> Iterator[str]:
         try:
             with tarfile.open(path) as archive:
                 _extract(archive, folder)
+        except tarfile.ReadError as error:
+            raise RecordingError(
+                f"{path} is no recording: it is no archive; "
+                "record one with nano-init --record FILE.tar.gz"
+            ) from error
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
             raise RecordingError(f"{path} is no recording: {error}") from error
         entries = os.listdir(folder)

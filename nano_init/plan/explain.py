@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FACTS", "Explanation", "explain"]
 
-_LONGEST = 160
+_LONGEST = 400
 _MOST_LINES = 16
 
 
@@ -120,8 +120,8 @@ def _shorten(text: str, keys: tuple[str, ...]) -> str:
     chosen = [line for line in lines if line.partition(":")[0].strip() in keys] if keys else []
     if keys == _ISA_LINES:
         chosen = [" ".join(filter(_TELLING_FLAG.match, line.split())) for line in chosen]
-    mounts = [line for line in lines if " - cgroup" in line]
-    kept = dict.fromkeys(chosen or mounts or lines)
+    cgroups = [line for line in lines if _CGROUP_LINE.match(line)]
+    kept = dict.fromkeys(chosen or cgroups or lines)
     flat = "; ".join(" ".join(line.split()) for line in kept if line)
     return flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…"
 
@@ -165,6 +165,11 @@ _AFFINITY = ("sched_getaffinity(0)", "proc/self/status", "psutil")
 _CPUSET = ("*/cpuset.cpus*", "*/cpuset.effective_cpus")
 _CGROUP = ("proc/self/cgroup", "proc/self/mountinfo")
 _QUOTA = (*_CGROUP, "*/cpu.max", "*/cpu.cfs_quota_us", "*/cpu.cfs_period_us")
+# The hierarchies that can limit: v2, and of v1 those with one of these controllers.
+_CGROUP_LINE = re.compile(
+    r"\d+:(|.*\b(cpu|cpuset|memory)\b.*):/"  # /proc/self/cgroup
+    r"|\d+ .* - (cgroup2 |cgroup .*[ ,](cpu|cpuset|memory)\b)"  # /proc/self/mountinfo
+)
 _ARCH = "proc/sys/kernel/arch"
 _CPUINFO = ("proc/cpuinfo", "cpuinfo", "machdep.cpu.*", "hw.optional.*")
 # The flags that oneDNN's levels and the bfloat16 units ask for, and Arm's of vectors.

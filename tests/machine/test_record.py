@@ -165,6 +165,18 @@ def test_half_a_recording_is_refused(make_root, server, tmp_path):
         probe(str(path))
 
 
+def test_file_that_is_no_archive_is_refused_in_one_short_sentence(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("no archive at all\n")
+
+    with pytest.raises(RecordingError) as error:
+        probe(str(path))
+
+    assert str(error.value) == (
+        f"{path} is no recording: it is no archive; record one with nano-init --record FILE.tar.gz"
+    )
+
+
 def test_recording_inside_one_folder_is_found(make_root, server, tmp_path):
     root = make_root(server(cores=3), "my-machine")
     path = tmp_path / "wrapped.tar.gz"

@@ -56,6 +56,26 @@ def test_usable_cores_name_every_source_and_the_bound(probed):
     assert "quota 1.5 binds" in explanation.conclusion
 
 
+def test_cgroups_are_shown_as_far_as_they_limit_anything(tmp_path):
+    cgroup = "9:name=systemd:/s\n8:pids:/p\n2:cpuacct:/a\n3:cpu,cpuacct:/job\n0::/u"
+    mounts = "".join(
+        f"{n} 2 0:{n} / /sys/fs/cgroup/{name} rw,relatime - cgroup cgroup rw,{name}\n"
+        for n, name in enumerate(["pids", "cpuacct", "name=systemd", "cpu,cpuacct"])
+    )
+    mounts += "31 2 0:2 / /sys/fs/cgroup/unified rw - cgroup2 c rw"
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(cgroup)
+    (tmp_path / "proc/self/mountinfo").write_text(mounts)
+
+    said = dict(explain("cpu_quota", *probe_with_log(str(tmp_path), {}), {}).said)
+
+    assert said["/proc/self/cgroup"] == "3:cpu,cpuacct:/job; 0::/u"
+    assert said["/proc/self/mountinfo"] == (
+        "3 2 0:3 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct; "
+        "31 2 0:2 / /sys/fs/cgroup/unified rw - cgroup2 c rw"
+    )
+
+
 def test_equal_answers_of_many_processors_are_one_line(probed):
     said = dict(explain("performance_cpus", *probed, {}).said)
 
