@@ -6,6 +6,7 @@ import os
 import sys
 
 from nano_init.errors import LaunchError
+from nano_init.launch.coercion import without_coercion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ def execute(command: Command, environ: Mapping[str, str]) -> NoReturn:
 
     Args:
         command: what to become.
-        environ: the environment that the command's own variables are added to.
+        environ: this process's environment, which the command's own variables are added to.
 
     Raises:
         LaunchError: the interpreter cannot be started.
     """
     _flush()
     try:
-        os.execve(command.argv[0], command.argv, command.environment(environ))
+        os.execve(command.argv[0], command.argv, command.environment(without_coercion(environ)))
     except OSError as error:
         raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
 
