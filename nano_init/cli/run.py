@@ -80,6 +80,7 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
 
 
 def _answer(arguments: list[str]) -> int:
+    arguments = _split_module(arguments)
     request = _parse_plain_request(arguments, os.environ)
     if request is not None:
         return run(request)
@@ -87,6 +88,17 @@ def _answer(arguments: list[str]) -> int:
     from nano_init.cli.run_options import nano_run
 
     return run_command(nano_run, arguments, PROGRAM)
+
+
+def _split_module(arguments: list[str]) -> list[str]:
+    """Let `-mMODULE` stand for `-m MODULE`, as it does for Python."""
+    for position, argument in enumerate(arguments):
+        if argument[:2] == "-m" != argument:
+            return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
+        is_value = position > 0 and arguments[position - 1] in _VALUES
+        if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
+            break
+    return arguments
 
 
 def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> RunRequest | None:

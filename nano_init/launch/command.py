@@ -77,9 +77,10 @@ def prepare_command(
             f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot hold a path "
             f"with {os.pathsep!r}; install it elsewhere"
         )
-    inherited = [p for p in environ.get("PYTHONPATH", "").split(os.pathsep) if p != bootstrap]
-    # An empty entry would stand for the working directory, so nothing is joined to nothing.
-    path = os.pathsep.join([bootstrap, *inherited]) if any(inherited) else bootstrap
+    own_path = environ.get("PYTHONPATH")
+    # An empty entry stands for the working directory, but an empty PYTHONPATH for nothing.
+    inherited = own_path.split(os.pathsep) if own_path else []
+    path = os.pathsep.join([bootstrap, *(p for p in inherited if p != bootstrap)])
     variables = plan.environment()
     variables["PYTHONPATH"] = path
     if "LD_PRELOAD" in variables:

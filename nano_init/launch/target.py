@@ -27,7 +27,12 @@ class Target:
     @property
     def python_arguments(self) -> tuple[str, ...]:
         """Return the arguments that make Python run this program."""
-        head = ("-m", self.name) if self.is_module else (self.name,)
+        if self.is_module:
+            head: tuple[str, ...] = ("-m", self.name)
+        elif self.name.startswith("-") and self.name != "-":
+            head = ("--", self.name)  # or Python would take it for options
+        else:
+            head = (self.name,)
         return (*head, *self.arguments)
 
 

@@ -58,6 +58,7 @@ def test_what_the_bootstrap_does_is_json() -> None:
         ("/a:/b", [BOOTSTRAP, "/a", "/b"]),
         (f"{BOOTSTRAP}:/a", [BOOTSTRAP, "/a"]),
         ("/a::/b", [BOOTSTRAP, "/a", "", "/b"]),
+        (":", [BOOTSTRAP, "", ""]),
     ],
 )
 def test_the_users_pythonpath_stays_in_force_and_ours_stands_once(

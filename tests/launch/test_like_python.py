@@ -82,6 +82,40 @@ class TestWhatTheProgramSees:
         (tmp_path / "s.py").write_text("import sys; print(sys.stdin.read()[::-1])")
         same(nano_run, python, "s.py", input="one\ntwo")
 
+    def test_a_name_like_an_option_is_a_script_behind_two_hyphens(
+        self, nano_run: Run, python: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "-x.py").write_text("import sys; print(sys.argv)")
+        same(nano_run, python, "--", "-x.py", "--epochs", "3")
+
+    def test_a_module_may_stand_right_behind_m(self, nano_run: Run, python: Run) -> None:
+        same(nano_run, python, "-mjson.tool", "--help")
+
+    @pytest.mark.parametrize(
+        "environ_of_a_locale",
+        [
+            {"LANG": "", "LC_ALL": "", "LC_CTYPE": ""},
+            {"LANG": "C", "LC_ALL": "", "LC_CTYPE": "POSIX"},
+            {"LANG": "C", "LC_ALL": "", "LC_CTYPE": "C.UTF-8"},
+            {"LC_ALL": "C"},
+            {"LC_ALL": "", "LANG": "tr_TR.UTF-8"},
+        ],
+    )
+    def test_the_locale_is_the_callers(
+        self,
+        nano_run: Run,
+        python: Run,
+        tmp_path: Path,
+        environ_of_a_locale: dict[str, str],
+    ) -> None:
+        """Python puts a UTF-8 locale into the environment in place of "C" (PEP 538)."""
+        (tmp_path / "s.py").write_text(
+            "import locale, os, sys\n"
+            "print(sys.flags.utf8_mode, locale.getpreferredencoding(), locale.setlocale(0))\n"
+            "print({n: v for n, v in os.environ.items() if n.startswith(('LC_', 'LANG'))})\n"
+        )
+        same(nano_run, python, "s.py", env=environ_of_a_locale)
+
     def test_an_odd_name_is_passed_as_it_is(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:

@@ -15,6 +15,10 @@ class TestPythonArguments:
     def test_a_script_stands_before_its_arguments(self) -> None:
         assert Target("a.py", ("-m", "x")).python_arguments == ("a.py", "-m", "x")
 
+    def test_a_script_that_begins_with_a_hyphen_is_no_option(self) -> None:
+        assert Target("-x.py", ("a",)).python_arguments == ("--", "-x.py", "a")
+        assert Target("-").python_arguments == ("-",)
+
     def test_a_module_stands_behind_m(self) -> None:
         assert Target("a.b", ("x",), is_module=True).python_arguments == ("-m", "a.b", "x")
 
