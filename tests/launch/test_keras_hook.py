@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,4 +117,25 @@ def test_only_the_first_keras_is_hooked_and_the_loader_is_left_as_it_was(
     )
     result = nano_run("-q", "s.py")
     assert result.stdout == "SourceFileLoader set()\n"
+    assert result.stderr.count("runs unpatched") == 1
+
+
+def test_a_loader_that_other_modules_share_runs_them_too(
+    nano_run: Run, python: Run, tmp_path: Path
+) -> None:
+    """One zipimporter loads every module of its archive, and may be asked more than once."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("keras.py", "value = 5")
+        archive.writestr("other.py", "value = 6")
+    (tmp_path / "s.py").write_text(
+        "import importlib.util, sys\n"
+        "sys.path.insert(0, 'all.zip')\n"
+        "importlib.util.find_spec('keras'), importlib.util.find_spec('keras')\n"
+        "import other\n"
+        "print(other.value, 'keras' in sys.modules)\n"
+        "import keras\n"
+        "print(keras.value, vars(keras.__loader__).keys() & {'exec_module'})\n"
+    )
+    result = nano_run("-q", "s.py")
+    assert result.stdout == python("s.py").stdout == "6 False\n5 set()\n"
     assert result.stderr.count("runs unpatched") == 1

@@ -76,7 +76,9 @@ class _KerasFinder:
 
         def exec_module(module):
             run(module)
-            del loader.exec_module
+            if module.__name__ != name:  # a zipimporter loads all modules of its archive
+                return
+            vars(loader).pop("exec_module", None)
             if name in self._names:
                 self._names.remove(name)
                 _patch_keras(name)
