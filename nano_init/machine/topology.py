@@ -104,16 +104,18 @@ def _read_sibling_sets(
             continue
         siblings = _read_siblings(reader, cpu)
         if siblings is None:
-            missing.append(cpu)
-        elif cpu not in siblings:
+            missing.append(cpu)  # unless the list of one of its siblings names it
+            continue
+        if cpu not in siblings:
             reader.doubt(f"{CPU_FOLDER}/cpu{cpu}/topology", f"cpu{cpu} is no sibling of itself")
         # Kernels list offline siblings too until they are unplugged.
-        mine = tuple(sorted(free.intersection(siblings or ()).union([cpu])))
+        mine = tuple(sorted(free.intersection(siblings).union([cpu])))
         free.difference_update(mine)
         sets.append(mine)
-    if missing:
-        _warn_of_missing_siblings(reader, cpuinfo, missing)
-    return sets
+    alone = [cpu for cpu in missing if cpu in free]
+    if alone:
+        _warn_of_missing_siblings(reader, cpuinfo, alone)
+    return sorted([*sets, *((cpu,) for cpu in alone)])
 
 
 def _read_siblings(reader: Reader, cpu: int) -> tuple[int, ...] | None:

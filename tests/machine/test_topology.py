@@ -193,11 +193,11 @@ def test_lists_that_contradict_each_other_still_place_every_thread_once(make_roo
 
 
 @pytest.mark.parametrize("garbage", ["nonsense", "0-99999999", "-3", b"\xff\xfe\x00"])
-def test_broken_file_is_named_and_the_others_answer(make_root, server, garbage):
+def test_broken_file_is_named_and_the_siblings_own_answers(make_root, server, garbage):
     files = server(cores=2, smt=2)
     files[f"{CPU}/cpu0/topology/core_cpus_list"] = garbage
 
     machine = probe(make_root(files), {})
 
-    assert [core.cpus for core in machine.topology.cores] == [(0,), (1, 3), (2,)]
+    assert [core.cpus for core in machine.topology.cores] == [(0, 2), (1, 3)]
     assert any("cpu0/topology/core_cpus_list" in warning for warning in machine.warnings)
