@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import click
 
 from nano_init.cli.message import say
 from nano_init.cli.outcome import INTERRUPTED
+from nano_init.plan.precision import PRECISIONS, check_precision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["run_command"]
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # generic since click 8.2 only
+
+__all__ = ["PrecisionName", "run_command"]
 
 
-def run_command(command: click.Command, argv: Sequence[str], program: str) -> int:
+class PrecisionName(_Choice):
+    """A precision: completed and listed as a choice, judged by the rule that all share."""
+
+    def __init__(self) -> None:
+        super().__init__(PRECISIONS)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the precision, or raise the PrecisionError that says why not."""
+        del param, ctx
+        return check_precision(value)
+
+
+def run_command(
+    command: click.Command,
+    argv: Sequence[str],
+    program: str,
+    hints: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Run a click command and return its exit code; never exit.
 
     Args:
         command: the command; its callback may return an exit code.
         argv: the arguments without the program's name.
         program: the name that stands before messages.
+        hints: what to say of an option that there is not, by its name.
 
     Raises:
         NanoError: the command's own failure.
@@ -31,7 +56,9 @@ def run_command(command: click.Command, argv: Sequence[str], program: str) -> in
         return INTERRUPTED
     except click.NoSuchOption as error:
         near = f", did you mean {error.possibilities[0]}" if error.possibilities else ""
-        say(program, f"no such option {error.option_name!r}{near}; see '{program} --help'")
+        name = error.option_name
+        hint = f"; {hints[name]}" if name in hints else ""
+        say(program, f"no such option {name!r}{near}{hint}; see '{program} --help'")
         return error.exit_code
     except click.UsageError as error:
         say(program, f"{_sentence(error)}; see '{program} --help'")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 import nano_init
+from nano_init.cli.command import PrecisionName
 from nano_init.cli.init import InitRequest, init
 from nano_init.cli.message import say
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
-from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
 from nano_init.shells.formats import FORMATS
 from nano_init.shells.hooks import HOOKS
@@ -41,11 +41,16 @@ In other shells:
 `source bigdl-nano-init` and `source bigdl-nano-unset-env` are the short way to the two
 evals; they take options out of NANO_INIT_ARGS. BigDL-Nano's short options still work there:
 -o (--no-openmp), -j and -t (--allocator jemalloc, tcmalloc), -c (--allocator none),
--p (--pin), -r N (--threads N).
+-p (--pin), -r N (--threads N), -d (-v).
 
 \b
 Completion: eval "$(_NANO_INIT_COMPLETE=bash_source nano-init)", or zsh_source, fish_source.
 """
+
+_GONE = {
+    "gpu": "nano-init is for processors",
+    "sgx": "no variable is known to help inside an enclave",
+}
 
 
 @click.command(
@@ -97,7 +102,7 @@ Completion: eval "$(_NANO_INIT_COMPLETE=bash_source nano-init)", or zsh_source, 
 )
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=PrecisionName(),
     default="auto",
     show_default=True,
     help="The precision that nano-run is to use in this shell.",
@@ -112,11 +117,19 @@ Completion: eval "$(_NANO_INIT_COMPLETE=bash_source nano-init)", or zsh_source, 
     "-o", "--no-openmp", "--disable-openmp", is_flag=True, help="Leave OpenMP's variables alone."
 )
 @click.option("--force", is_flag=True, help="Override what you have set or recorded yourself.")
-@click.option("-v", "--verbose", is_flag=True, help="With --shell: show the plan on stderr too.")
+@click.option(
+    "-v",
+    "--verbose",
+    "-d",
+    "--debug",
+    is_flag=True,
+    help="With --shell: show the plan on stderr too.",
+)
 @click.option("-j", "--enable-jemalloc", "jemalloc", is_flag=True, hidden=True)
 @click.option("-t", "--enable-tcmalloc", "tcmalloc", is_flag=True, hidden=True)
 @click.option("-c", "--disable-allocator", "no_allocator", is_flag=True, hidden=True)
-@click.option("-d", "obsolete", is_flag=True, hidden=True)
+@click.option("-g", "--gpu", is_flag=True, hidden=True)
+@click.option("-s", "--sgx", is_flag=True, hidden=True)
 @click.version_option(nano_init.__version__, prog_name="nano-init")
 def nano_init_command(**given: Any) -> int:
     """Recommend the environment that fits here, each variable with its reason.
@@ -125,8 +138,9 @@ def nano_init_command(**given: Any) -> int:
     job, and on the TensorFlow that is installed beside nano-init.
     """
     _check_one_thing(given)
-    if given["obsolete"]:
-        say("nano-init", "-d of BigDL-Nano has no counterpart here, and changes nothing")
+    for gone, why in _GONE.items():
+        if given[gone]:
+            say("nano-init", f"--{gone} of BigDL-Nano changes nothing here: {why}")
     threads = given["threads"]
     return init(
         InitRequest(

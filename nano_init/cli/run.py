@@ -32,6 +32,7 @@ PROGRAM = "nano-run"
 
 _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "-m")
 _VALUES = ("--precision", "--threads", "--allocator")
+_PRECISION = "NANO_RUN_PRECISION"
 
 
 @frozen
@@ -85,9 +86,9 @@ def _answer(arguments: list[str]) -> int:
     if request is not None:
         return run(request)
     from nano_init.cli.command import run_command
-    from nano_init.cli.run_options import nano_run
+    from nano_init.cli.run_options import PYTHON_OPTIONS, nano_run
 
-    return run_command(nano_run, arguments, PROGRAM)
+    return run_command(nano_run, arguments, PROGRAM, PYTHON_OPTIONS)
 
 
 def _split_module(arguments: list[str]) -> list[str]:
@@ -102,7 +103,8 @@ def _split_module(arguments: list[str]) -> list[str]:
 
 
 def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> RunRequest | None:
-    if any(name.startswith("NANO_RUN_") for name in environ):
+    # The one twin that `nano-init --precision` leaves in a shell; click reads the others.
+    if any(name.startswith("NANO_RUN_") and name != _PRECISION for name in environ):
         return None
     parsed = parse_plain(argv, _FLAGS, _VALUES)
     if parsed is None or not parsed[1]:
@@ -113,7 +115,7 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
         Target(name, tuple(arguments), is_module="-m" in options),
         Options(
             threads=None if threads is None else parse_threads(threads),
-            precision=options.get("--precision", "auto"),
+            precision=options.get("--precision", environ.get(_PRECISION) or "auto"),
             allocator=options.get("--allocator", "none"),
             pin="--pin" in options,
             force="--force" in options,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import CompletionItem
 
 import nano_init
+from nano_init.cli.command import PrecisionName
 from nano_init.cli.run import RunRequest, run
 from nano_init.launch.target import Target
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
-from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
 
-__all__ = ["nano_run"]
+__all__ = ["PYTHON_OPTIONS", "nano_run"]
 
 _EPILOG = """\b
 Examples:
@@ -23,11 +24,33 @@ Examples:
   NANO_RUN_PRECISION=float32 nano-run train.py
 
 Options stand before the script; all that follows it is the script's own. Every option
-has a twin in the environment, NANO_RUN_ and its name.
+has a twin in the environment, NANO_RUN_ and its name. Python's own options do, too:
+PYTHONUNBUFFERED=1 for -u, PYTHONWARNINGS for -W.
 
 \b
 Completion: eval "$(_NANO_RUN_COMPLETE=bash_source nano-run)", or zsh_source, fish_source.
 """
+
+# Python's own options, which go before the script there; each has a variable.
+PYTHON_OPTIONS = {
+    option: f"for Python's own set {variable}"
+    for option, variable in {
+        "-B": "PYTHONDONTWRITEBYTECODE=1",
+        "-O": "PYTHONOPTIMIZE=1",
+        "-P": "PYTHONSAFEPATH=1",
+        "-W": "PYTHONWARNINGS=…",
+        "-i": "PYTHONINSPECT=1",
+        "-s": "PYTHONNOUSERSITE=1",
+        "-u": "PYTHONUNBUFFERED=1",
+        "-v": "PYTHONVERBOSE=1",
+    }.items()
+} | {"-c": "to run code, pipe it: echo CODE | nano-run -"}
+
+
+def _complete_file(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
 
 
 @click.command(
@@ -41,7 +64,7 @@ Completion: eval "$(_NANO_RUN_COMPLETE=bash_source nano-run)", or zsh_source, fi
 )
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=PrecisionName(),
     default="auto",
     show_default=True,
     help="What Keras layers compute in; auto takes mixed_bfloat16 where a unit of the "
@@ -66,8 +89,14 @@ Completion: eval "$(_NANO_RUN_COMPLETE=bash_source nano-run)", or zsh_source, fi
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing about what was chosen.")
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for python -m.")
-@click.argument("script", metavar="SCRIPT")
-@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@click.argument("script", metavar="SCRIPT", shell_complete=_complete_file)
+@click.argument(
+    "arguments",
+    metavar="[ARGS]...",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=_complete_file,
+)
 @click.version_option(nano_init.__version__, prog_name="nano-run")
 def nano_run(
     precision: str,

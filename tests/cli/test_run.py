@@ -107,6 +107,24 @@ class TestBadInput:
                 ),
             ),
             (
+                ["--precision", "", "s.py"],
+                "nano-run: precision '' is unknown; choose auto, float32 or mixed_bfloat16",
+            ),
+            (
+                ["-u", "s.py"],
+                (
+                    "nano-run: no such option '-u'; for Python's own set PYTHONUNBUFFERED=1; "
+                    "see 'nano-run --help'"
+                ),
+            ),
+            (
+                ["-Wignore", "s.py"],
+                (
+                    "nano-run: no such option '-W'; for Python's own set PYTHONWARNINGS=…; "
+                    "see 'nano-run --help'"
+                ),
+            ),
+            (
                 ["--threads", "0", "s.py"],
                 "nano-run: --threads is '0'; give a whole number from 1 to 8192",
             ),
@@ -123,6 +141,30 @@ class TestBadInput:
         assert (result.stdout, result.returncode) == ("", 2)
         assert result.stderr == message + "\n"
 
+    @pytest.mark.parametrize("name", ["NANO_RUN_PRECISION", "NANO_RUN_QUIET"])
+    def test_options_read_by_click_are_judged_alike(
+        self, nano_run: Run, script: str, name: str
+    ) -> None:
+        """A twin in the environment changes who reads the command line, not what it means."""
+        twin = {name: {"NANO_RUN_PRECISION": "auto", "NANO_RUN_QUIET": "1"}[name]}
+        refused = nano_run("--precision", "bfloat16", script, env=twin)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("nano-run: precision 'bfloat16' is not for training (")
+        taken = nano_run("--quiet", "--precision", "mixed-bfloat16", script, env=twin)
+        assert (taken.stdout, taken.stderr) == ("ran\n", "")
+
+    def test_an_empty_twin_is_none(self, nano_run: Run, script: str) -> None:
+        result = nano_run(script, env={"NANO_RUN_PRECISION": "", "NANO_RUN_THREADS": ""})
+        assert result.stdout == "ran\n"
+
+    def test_the_usual_twin_is_read_without_click(self, nano_run: Run, tmp_path: Path) -> None:
+        """`nano-init --precision` leaves it in a shell, where each nano-run would pay for it."""
+        nano_run_trace = {"NANO_RUN_PRECISION": "float32", "PYTHONPROFILEIMPORTTIME": "1"}
+        (tmp_path / "s.py").write_text("")
+        shown = nano_run("s.py", env=nano_run_trace).stderr
+        assert "nano-run: float32, as asked" in shown
+        assert "| click" not in shown
+
     def test_a_wrong_twin_in_the_environment_is_named(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_RUN_PRECISION": "int3"})
         assert result.returncode == 2
@@ -135,6 +177,17 @@ class TestBadInput:
         assert result.stderr == (
             "nano-run: NANO_INIT_THREADS is 'many'; give a whole number from 1 to 8192\n"
         )
+
+
+class TestCompletion:
+    @pytest.mark.parametrize("words", ["nano-run s", "nano-run s.py data"])
+    def test_scripts_and_arguments_are_completed_as_files(self, nano_run: Run, words: str) -> None:
+        environment = {
+            "_NANO_RUN_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        assert nano_run(env=environment).stdout == f"file,{words.split()[-1]}\n"
 
 
 class TestHelp:
