@@ -59,10 +59,25 @@ def check_target(target: Target) -> None:
 def _hint(target: Target) -> str:
     program = os.path.basename(target.name)
     if program.startswith("python") and target.arguments:
-        return f"; leave the word {target.name} out: nano-run {target.arguments[0]}"
+        from shlex import join
+
+        return f"; leave the word {target.name} out: nano-run {join(target.arguments)}"
     if os.path.exists(f"{target.name}.py"):
         return f"; did you mean {target.name}.py?"
     module = target.name.replace(".", "/")
     if "/" not in target.name and os.path.exists(os.path.join(module, "__main__.py")):
         return f"; for the module write: nano-run -m {target.name}"
-    return "; check the path"
+    command = _find_python_command(target.name)
+    return f"; for the command: nano-run {command}" if command else "; check the path"
+
+
+def _find_python_command(name: str) -> str | None:
+    """Return the path of a command that Python runs, such as pytest, or None."""
+    from shutil import which
+
+    path = which(name)
+    if path is None or not os.access(path, os.R_OK):
+        return None
+    with open(path, "rb") as file:
+        first_line = file.readline(512)
+    return path if first_line.startswith(b"#!") and b"python" in first_line else None

@@ -41,6 +41,22 @@ class TestCheckTarget:
         with pytest.raises(LaunchError, match=r"leave the word python3 out: nano-run train.py$"):
             check_target(Target("python3", ("train.py",)))
 
+    def test_pythons_own_arguments_are_repeated_whole(self) -> None:
+        with pytest.raises(LaunchError, match=r"out: nano-run -m p\.train 'a b'$"):
+            check_target(Target("python", ("-m", "p.train", "a b")))
+
+    def test_a_command_on_path_is_offered_by_its_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        for name, first_line in (("tool", "#!/opt/bin/python3.11"), ("other", "#!/bin/sh")):
+            (tmp_path / name).write_text(f"{first_line}\n")
+            (tmp_path / name).chmod(0o755)
+        with pytest.raises(LaunchError, match=rf"; for the command: nano-run {tmp_path}/tool$"):
+            check_target(Target("tool"))
+        with pytest.raises(LaunchError, match=r"'other'; check the path$"):
+            check_target(Target("other"))
+
     def test_a_forgotten_suffix_is_offered(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
