@@ -75,8 +75,11 @@ def _system_folders(root: str) -> Iterator[str]:
     """Give the folders that ld.so searches: those of its configuration, then the usual ones."""
     configured = os.path.join(root, "etc/ld.so.conf.d")
     for entry in sorted(os.listdir(configured)) if os.path.isdir(configured) else ():
-        with open(os.path.join(configured, entry), encoding="utf-8", errors="replace") as file:
-            yield from (line.strip() for line in file if line.startswith("/"))
+        try:
+            with open(os.path.join(configured, entry), encoding="utf-8", errors="replace") as file:
+                yield from [line.strip() for line in file if line.startswith("/")]
+        except OSError:
+            continue  # a link to nowhere: ld.so leaves it out likewise
     machine = os.uname().machine
     yield from (f"/usr/lib/{machine}-linux-gnu", f"/lib/{machine}-linux-gnu")
     yield from ("/usr/local/lib", "/usr/lib64", "/usr/lib", "/lib64", "/lib")

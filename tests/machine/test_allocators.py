@@ -43,6 +43,12 @@ class TestFindAllocator:
         found = find_allocator("jemalloc", {}, str(tmp_path), maps)
         assert found == str(tmp_path / "opt/memory/libjemalloc.so.2")
 
+    def test_a_configuration_that_cannot_be_read_is_passed_over(self, tmp_path: Path) -> None:
+        put(tmp_path, "usr/lib/libjemalloc.so.2", "etc/ld.so.conf.d/a/folder.conf")
+        (tmp_path / "etc/ld.so.conf.d/b.conf").symlink_to("nowhere")
+        found = find_allocator("jemalloc", {}, str(tmp_path), maps)
+        assert found == str(tmp_path / "usr/lib/libjemalloc.so.2")
+
     def test_one_that_does_not_load_is_passed_over(self, tmp_path: Path) -> None:
         put(tmp_path, "usr/local/lib/libjemalloc.so.2", "usr/lib/libjemalloc.so.2")
 
