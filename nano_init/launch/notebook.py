@@ -6,14 +6,15 @@ import os
 import sys
 
 from nano_init.errors import NanoError
+from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, MutableMapping
+    from collections.abc import Collection, Mapping, MutableMapping
 
     from nano_init.plan.settings import Plan
 
-__all__ = ["apply_to_process", "late_variables", "restore_process"]
+__all__ = ["apply_to_process", "apply_variables", "late_variables", "restore_process"]
 
 # Libraries that read a variable once, when they are loaded.
 _READERS = {
@@ -22,7 +23,14 @@ _READERS = {
     "KMP_": ("sklearn", "torch"),
 }
 
-_before: dict[str, str | None] = {}
+
+@frozen
+class _Change:
+    before: str | None
+    after: str
+
+
+_changes: dict[str, _Change] = {}
 
 
 def late_variables(plan: Plan, loaded: Collection[str]) -> dict[str, str]:
@@ -60,10 +68,7 @@ def apply_to_process(environ: MutableMapping[str, str] = os.environ) -> str:
     plan = decide(probe(environ=environ), environ, Options(), read_build())
     # Judged before the patch below imports TensorFlow, which then reads what is set here.
     late = late_variables(plan, sys.modules)
-    for name, value in plan.environment().items():
-        if name not in late:
-            _before.setdefault(name, environ.get(name))
-            environ[name] = value
+    apply_variables({n: v for n, v in plan.environment().items() if n not in late}, environ)
     lines = [
         f"nano-init: {plan.precision.recommended}: {cause_of(plan.precision)}",
         f"nano-init: threads {plan.threads.reason}",
@@ -81,8 +86,23 @@ def apply_to_process(environ: MutableMapping[str, str] = os.environ) -> str:
     return "\n".join(lines)
 
 
+def apply_variables(variables: Mapping[str, str], environ: MutableMapping[str, str]) -> None:
+    """Set variables, and remember what they were for `restore_process`.
+
+    Args:
+        variables: their values by name.
+        environ: the environment to set them in.
+    """
+    for name, value in variables.items():
+        before = _changes[name].before if name in _changes else environ.get(name)
+        _changes[name] = _Change(before, value)
+        environ[name] = value
+
+
 def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
     """Take the variables and the patch out of this process again.
+
+    A variable that has been changed since stays as it is.
 
     Args:
         environ: the environment that they were set in.
@@ -90,9 +110,11 @@ def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
     from nano_init.keras_patch import unpatch_tensorflow
 
     unpatch_tensorflow()
-    for name, value in _before.items():
-        if value is None:
-            environ.pop(name, None)
+    for name, change in _changes.items():
+        if environ.get(name) != change.after:
+            continue
+        if change.before is None:
+            del environ[name]
         else:
-            environ[name] = value
-    _before.clear()
+            environ[name] = change.before
+    _changes.clear()

@@ -11,7 +11,7 @@ import pytest
 
 from nano_init.errors import LaunchError
 from nano_init.launch import kernel
-from nano_init.launch.notebook import late_variables
+from nano_init.launch.notebook import apply_variables, late_variables, restore_process
 from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -37,6 +37,20 @@ class TestLateVariables:
 
     def test_a_kept_value_is_never_late(self) -> None:
         assert "TF_ENABLE_ONEDNN_OPTS" not in late_variables(PLAN, {"tensorflow"})
+
+
+class TestRestoreProcess:
+    def test_each_variable_comes_back_and_the_users_later_choice_stays(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("nano_init.keras_patch.unpatch_tensorflow", lambda: None)
+        environ = {"A": "3", "B": "3"}
+        apply_variables({"A": "1", "B": "1", "C": "1"}, environ)
+        apply_variables({"A": "2"}, environ)
+        assert environ == {"A": "2", "B": "1", "C": "1"}
+        environ["B"] = "7"
+        restore_process(environ)
+        assert environ == {"A": "3", "B": "7"}
 
 
 EXTENSION = """
