@@ -63,9 +63,14 @@ def read_build(search_path: Sequence[str] | None = None) -> Build | None:
 
 
 def _build_in(folder: str) -> Build | None:
-    if not os.path.isdir(os.path.join(folder or os.curdir, "tensorflow")):
+    folder = folder or os.curdir
+    if not os.path.isdir(os.path.join(folder, "tensorflow")):
         return None
-    for entry in sorted(os.listdir(folder or os.curdir)):
+    try:
+        entries = sorted(os.listdir(folder))
+    except OSError:  # Python can import out of a folder that it may not list
+        return None
+    for entry in entries:
         stem, extension = os.path.splitext(entry)
         name, _, version = stem.partition("-")
         if extension == ".dist-info" and name.lower() in _DISTRIBUTIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,14 @@ def test_the_first_on_the_path_is_the_one_that_python_imports(tmp_path: Path) ->
 def test_none_installed_is_none(tmp_path: Path) -> None:
     (tmp_path / "tensorflow_datasets-4.9.dist-info").mkdir()
     assert read_build([str(tmp_path), str(tmp_path / "missing")]) is None
+
+
+def test_a_folder_that_may_not_be_listed_tells_nothing(tmp_path: Path) -> None:
+    closed = install(tmp_path / "closed", "tensorflow-2.21.0")
+    Path(closed).chmod(0o311)
+    try:
+        if os.access(closed, os.R_OK):
+            pytest.skip("root may list every folder")
+        assert read_build([closed]) is None
+    finally:
+        Path(closed).chmod(0o755)
