@@ -75,14 +75,18 @@ def _system_folders(root: str) -> Iterator[str]:
     """Give the folders that ld.so searches: those of its configuration, then the usual ones."""
     configured = os.path.join(root, "etc/ld.so.conf.d")
     for entry in sorted(os.listdir(configured)) if os.path.isdir(configured) else ():
-        try:
-            with open(os.path.join(configured, entry), encoding="utf-8", errors="replace") as file:
-                yield from [line.strip() for line in file if line.startswith("/")]
-        except OSError:
-            continue  # a link to nowhere: ld.so leaves it out likewise
+        yield from _configured_folders(os.path.join(configured, entry))
     machine = os.uname().machine
     yield from (f"/usr/lib/{machine}-linux-gnu", f"/lib/{machine}-linux-gnu")
     yield from ("/usr/local/lib", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
+
+
+def _configured_folders(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.strip() for line in file if line.startswith("/")]
+    except OSError:
+        return []  # a link to nowhere: ld.so leaves it out likewise
 
 
 def _run(command: list[str], environ: dict[str, str]) -> str:
