@@ -26,6 +26,28 @@ model.compile(SparseAdam(), "mse")
 x = np.array([[300, 301], [300, 399]])
 model.fit(x, np.ones(2), verbose=0)
 assert issubclass(Sequential, Model) and model.layers[0].compute_dtype == "bfloat16"
+
+import tensorflow as tf
+inputs = keras.Input(shape=(784,), name="digits")
+hidden = keras.layers.Dense(64, activation="relu")(inputs)
+logits = keras.layers.Dense(10, name="dense_logits")(hidden)
+digits = Model(inputs, keras.layers.Activation("softmax", dtype="float32")(logits))
+optimizer = keras.optimizers.RMSprop()
+loss_object = tf.keras.losses.SparseCategoricalCrossentropy()
+images = np.random.default_rng(1).random((64, 784), dtype="float32")
+data = tf.data.Dataset.from_tensor_slices((images, np.arange(64) % 10)).batch(32)
+
+@nano_bf16
+@tf.function
+def train_step(x, y):
+    with tf.GradientTape() as tape:
+        loss = loss_object(y, digits(x))
+    gradients = tape.gradient(loss, digits.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, digits.trainable_variables))
+    return loss
+
+losses = [float(train_step(x, y)) for _ in range(8) for x, y in data]
+assert losses[-1] < losses[0] and digits.output.dtype == "float32"
 unpatch_tensorflow()
 print("model's default dtype policy is still:", model.dtype_policy.name)
 """
