@@ -36,7 +36,7 @@ Examples:
 In other shells:
   nano-init --shell fish | source
   eval "`nano-init --shell csh`"
-  nano-init --shell powershell | Out-String | Invoke-Expression
+  nano-init --shell powershell | Out-String | Where-Object { $_ } | Invoke-Expression
 
 `source bigdl-nano-init` and `source bigdl-nano-unset-env` are the short way to the two
 evals; they take options out of NANO_INIT_ARGS. BigDL-Nano's short options still work there:

@@ -1,4 +1,4 @@
-"""Code for PowerShell: nano-init --shell powershell | Out-String | Invoke-Expression."""
+"""Code for PowerShell: nano-init --shell powershell | Out-String | Where-Object { $_ } | Invoke-Expression."""
 
 from __future__ import annotations
 
