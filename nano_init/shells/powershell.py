@@ -1,4 +1,9 @@
-"""Code for PowerShell: nano-init --shell powershell | Out-String | Where-Object { $_ } | Invoke-Expression."""
+"""Code for PowerShell.
+
+    nano-init --shell powershell | Out-String | Where-Object { $_ } | Invoke-Expression
+
+The filter is there because Invoke-Expression refuses an empty string.
+"""
 
 from __future__ import annotations
 
