@@ -33,9 +33,9 @@ _REFUSED = {
     "bfloat16": "its variables would lose every update smaller than 1/256 of their value",
     "float16": "its variables and gradients under- and overflow",
     "mixed_float16": "CPUs have no fast float16 training path",
-    "bf16": "",
-    "fp32": "",
 }
+
+_SHORT_NAMES = {"bf16": "mixed_bfloat16", "fp32": "float32"}
 
 
 def check_precision(value: str, *, auto: bool = True) -> str:
@@ -52,14 +52,17 @@ def check_precision(value: str, *, auto: bool = True) -> str:
     name = value.replace("-", "_") if isinstance(value, str) else value
     if name in allowed:
         return name
-    why = _REFUSED.get(name) if isinstance(name, str) else None
-    because = f" is not for training ({why})" if why else " is unknown"
-    raise PrecisionError(f"precision {value!r}{because}; choose {format_choices(allowed)}")
+    raise PrecisionError(f"precision {value!r} is {_fault(str(name))}; {_choices(allowed)}")
 
 
-def format_choices(names: tuple[str, ...]) -> str:
-    """Return names as they stand in a sentence: "a, b or c"."""
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+def _fault(name: str) -> str:
+    if name in _REFUSED:
+        return f"not for training ({_REFUSED[name]})"
+    return f"unknown, did you mean {_SHORT_NAMES[name]}" if name in _SHORT_NAMES else "unknown"
+
+
+def _choices(names: tuple[str, ...]) -> str:
+    return f"choose {', '.join(names[:-1])} or {names[-1]}"
 
 
 def recommend_precision(isa: Isa, environ: Mapping[str, str]) -> PrecisionChoice:

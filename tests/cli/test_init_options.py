@@ -46,6 +46,7 @@ class TestSourcedOptions:
         result = nano_init_command(
             "--shell", "sh", "--allocator", "none", env={"NANO_INIT_ARGS": "--allocator auto"}
         )
+        assert (result.returncode, result.stderr) == (0, "")
         assert "LD_PRELOAD" not in result.stdout
 
     @pytest.mark.parametrize("option", ["-h", "--help", "--version"])

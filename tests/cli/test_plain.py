@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nano_init.cli import init, init_options, run, run_options
 from nano_init.cli.plain import parse_plain
 
 FLAGS = ("--quiet", "-m")
@@ -41,3 +45,17 @@ def test_no_argument_is_lost_or_changed(argv: list[str]) -> None:
     parsed = parse_plain(argv, FLAGS, VALUES)
     if parsed is not None:
         assert argv[len(argv) - len(parsed[1]) :] == parsed[1]
+
+
+@pytest.mark.parametrize(
+    ("plain", "command"), [(run, run_options.nano_run), (init, init_options.nano_init_command)]
+)
+def test_what_is_read_without_click_is_what_click_defines(
+    plain: ModuleType, command: click.Command
+) -> None:
+    """An option that is renamed, or takes a value now, must change in both."""
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    flags = {name for option in options if option.is_flag for name in option.opts}
+    values = {name for option in options if not option.is_flag for name in option.opts}
+    assert flags >= set(plain._FLAGS)
+    assert values >= set(plain._VALUES)

@@ -120,7 +120,7 @@ class TestBadInput:
             (
                 ["-Wignore", "s.py"],
                 (
-                    "nano-run: no such option '-W'; for Python's own set PYTHONWARNINGS=…; "
+                    "nano-run: no such option '-W'; for Python's own set PYTHONWARNINGS=ignore; "
                     "see 'nano-run --help'"
                 ),
             ),

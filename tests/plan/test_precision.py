@@ -33,6 +33,10 @@ class TestCheckPrecision:
         ):
             check_precision("int3")
 
+    def test_a_short_name_is_answered_with_keras_own(self) -> None:
+        with pytest.raises(PrecisionError, match="'bf16' is unknown, did you mean mixed_bfloat16;"):
+            check_precision("bf16")
+
     def test_auto_is_refused_where_it_has_no_meaning(self) -> None:
         with pytest.raises(PrecisionError, match="choose float32 or mixed_bfloat16"):
             check_precision("auto", auto=False)
