@@ -1,6 +1,6 @@
 """What the right number of threads is worth under a container's CPU quota.
 
-    sudo python benchmarks/quota.py [--quota 1.0] [--rounds 3]
+    sudo "$(which python)" benchmarks/quota.py [--quota 1.0] [--rounds 3]
 
 Makes a cgroup with a CPU quota (as `docker run --cpus` does), trains the same network in it
 under plain `python` and under `nano-run --precision float32`, in turn, and prints the time of
