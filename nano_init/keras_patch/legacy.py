@@ -12,6 +12,7 @@ import functools
 from nano_init.keras_patch.boundary import float32_output
 from nano_init.keras_patch.casting import remember_autocast
 from nano_init.keras_patch.exact_inputs import cast_replacement
+from nano_init.keras_patch.kept_layers import legacy_kept_layer_replacements
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["legacy_replacements"]
 
 
-def legacy_replacements(precision: str, *, is_alone: bool) -> Iterator[Replacement]:
+def legacy_replacements(
+    precision: str, keep_float32: tuple[str, ...] = (), *, is_alone: bool
+) -> Iterator[Replacement]:
     """Yield everything that the patch replaces in `tf_keras` for a precision.
 
     Args:
         precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+        keep_float32: Patterns of the layers that stay in float32.
         is_alone: Keras 3 is not patched in the same process.
     """
     if precision == "float32":
@@ -40,6 +44,7 @@ def legacy_replacements(precision: str, *, is_alone: bool) -> Iterator[Replaceme
     yield Replacement(Model, "__call__", _handing_out_float32(vars(Model)["__call__"]))
     cast = "_cast_single_input"
     yield Replacement(Layer, cast, _remembering(vars(Layer)[cast]))
+    yield from legacy_kept_layer_replacements(keep_float32)
     if is_alone:
         yield cast_replacement()
 

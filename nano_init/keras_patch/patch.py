@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 
 from nano_init.errors import PatchError
+from nano_init.keras_patch.kept_layers import parse_keep_float32
 from nano_init.keras_patch.ledger import Ledger
 from nano_init.keras_patch.precision import parse_precision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from nano_init.keras_patch.ledger import Replacement
 
@@ -24,11 +26,29 @@ __all__ = [
 
 _LOCK = threading.RLock()
 _LEDGER = Ledger()
-_precision: str | None = None
-_kerases: frozenset[str] = frozenset()
 
 
-def patch_tensorflow(precision: str = "float32") -> None:
+@dataclass(frozen=True)
+class Request:
+    """What a patch was asked for.
+
+    Args:
+        precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+        kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
+        keep_float32: Patterns of the layers that stay in float32.
+    """
+
+    precision: str
+    kerases: frozenset[str]
+    keep_float32: tuple[str, ...] = ()
+
+
+_current: Request | None = None
+
+
+def patch_tensorflow(
+    precision: str = "float32", *, keep_float32: str | Collection[str] = ()
+) -> None:
     """Patch Keras: layers created from now on take this precision.
 
     A layer's own `dtype=` wins, and so does a policy that the script sets afterwards. Models
@@ -38,9 +58,13 @@ def patch_tensorflow(precision: str = "float32") -> None:
     Args:
         precision: `"float32"`, which leaves the dtype policy to Keras, or `"mixed_bfloat16"`:
             computation in bfloat16, variables in float32.
+        keep_float32: Layers that stay in float32 under `"mixed_bfloat16"`, with all that they
+            hold: patterns, as in `fnmatch`, of a layer's name or its class's, such as
+            `("head*", "LayerNormalization")`. One that no layer matches does nothing.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training; nothing was touched.
+        UsageError: A pattern is empty or no string; nothing was touched.
         PatchError: TensorFlow is missing, or Keras runs on another backend; nothing was
             touched.
 
@@ -48,18 +72,20 @@ def patch_tensorflow(precision: str = "float32") -> None:
         UserWarning: This version of Keras lacks something that the patch replaces; nothing
             was touched, so that its layers stay float32.
     """
-    wanted = parse_precision(precision)
+    wanted, kept = parse_precision(precision), parse_keep_float32(keep_float32)
     import os
 
     from nano_init.keras_patch.requirements import require_kerases
 
-    kerases = require_kerases(os.environ)
+    request = Request(wanted, require_kerases(os.environ), kept)
     with _LOCK:
-        if (_precision, _kerases) != (wanted, kerases):
-            _switch(wanted, kerases)
+        if _current != request:
+            _switch(request)
 
 
-def patch_imported(name: str, precision: str = "float32") -> None:
+def patch_imported(
+    name: str, precision: str = "float32", *, keep_float32: str | Collection[str] = ()
+) -> None:
     """Patch a Keras that is being imported, beside one that is patched already.
 
     Unlike `patch_tensorflow`, this imports no Keras that the script has not asked for:
@@ -68,59 +94,62 @@ def patch_imported(name: str, precision: str = "float32") -> None:
     Args:
         name: `"keras"` or `"tf_keras"`.
         precision: As for `patch_tensorflow`.
+        keep_float32: As for `patch_tensorflow`.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
+        UsageError: A pattern is empty or no string.
         PatchError: Keras runs on another backend.
     """
-    wanted = parse_precision(precision)
+    wanted, kept = parse_precision(precision), parse_keep_float32(keep_float32)
     from nano_init.keras_patch.requirements import require_keras_3
 
     if name == "keras":
         require_keras_3()
     with _LOCK:
-        _switch(wanted, _kerases | {name})
+        present = _current.kerases if _current else frozenset()
+        _switch(Request(wanted, present | {name}, kept))
 
 
 def unpatch_tensorflow() -> None:
     """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing."""
-    global _precision, _kerases
+    global _current
     with _LOCK:
         _LEDGER.restore()
-        _precision, _kerases = None, frozenset()
+        _current = None
 
 
 def is_patched() -> bool:
     """Say whether Keras is patched now."""
-    return _precision is not None
+    return _current is not None
 
 
 def current_precision() -> str | None:
     """Return the precision of the patch, or None without a patch."""
-    return _precision
+    return _current.precision if _current else None
 
 
-def _switch(wanted: str, kerases: frozenset[str]) -> None:
-    global _precision, _kerases
+def _switch(request: Request) -> None:
+    global _current
     # Restored first: a replacement that wraps its original must not wrap an older wrapper.
-    previous, previous_kerases = _precision, _kerases
+    previous = _current
     unpatch_tensorflow()
     try:
-        _precision, _kerases = _apply(wanted, kerases), kerases
+        _current = _apply(request)
     except BaseException:
         if previous is not None:
-            _precision, _kerases = _apply(previous, previous_kerases), previous_kerases
+            _current = _apply(previous)
         raise
 
 
-def _apply(wanted: str, kerases: frozenset[str]) -> str:
+def _apply(request: Request) -> Request:
     try:
-        _LEDGER.apply(replacements(wanted, kerases))
+        _LEDGER.apply(replacements(request))
     except (AttributeError, ImportError, KeyError, PatchError) as error:
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
         _warn_of_unknown_keras(error)
-        return "float32"
-    return wanted
+        return replace(request, precision="float32")
+    return request
 
 
 def _warn_of_unknown_keras(error: Exception) -> None:
@@ -135,36 +164,38 @@ def _warn_of_unknown_keras(error: Exception) -> None:
     )
 
 
-def replacements(precision: str, kerases: frozenset[str]) -> Iterator[Replacement]:
-    """Yield everything that the patch replaces for a precision.
+def replacements(request: Request) -> Iterator[Replacement]:
+    """Yield everything that the patch replaces for a request.
 
     Args:
-        precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
-        kerases: The packages to patch: `"keras"`, `"tf_keras"` or both.
+        request: What the patch is asked for.
 
     Raises:
         AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
-    if "keras" in kerases:
-        yield from _keras_3_replacements(precision)
-    if "tf_keras" in kerases:
+    if "keras" in request.kerases:
+        yield from _keras_3_replacements(request)
+    if "tf_keras" in request.kerases:
         from nano_init.keras_patch.legacy import legacy_replacements
 
-        yield from legacy_replacements(precision, is_alone="keras" not in kerases)
+        is_alone = "keras" not in request.kerases
+        yield from legacy_replacements(request.precision, request.keep_float32, is_alone=is_alone)
 
 
-def _keras_3_replacements(precision: str) -> Iterator[Replacement]:
+def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.boundary import boundary_replacements
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
+    from nano_init.keras_patch.kept_layers import kept_layer_replacements
     from nano_init.keras_patch.policy import default_policy_replacements
     from nano_init.keras_patch.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
 
-    yield from default_policy_replacements(precision)
+    yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements()
-    if precision != "float32":
+    if request.precision != "float32":
         yield from boundary_replacements()
         yield from exact_input_replacements()
         yield from preprocessing_replacements()
         yield from extra_loss_replacements()
+        yield from kept_layer_replacements(request.keep_float32)

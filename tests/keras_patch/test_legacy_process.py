@@ -92,3 +92,24 @@ def test_keras_2_is_patched_alone_and_beside_keras_3():
         "after: float32 float32",
         "own: float64",
     ], result.stderr
+
+
+KEEPING = """
+import numpy as np
+import tensorflow as tf
+from nano_init import patch_tensorflow, unpatch_tensorflow
+L = tf.keras.layers
+patch_tensorflow('mixed_bfloat16', keep_float32=('head', 'LSTM'))
+model = tf.keras.Sequential([L.Dense(3), L.LSTM(3), L.Dense(1, name='head')])
+model(np.ones((2, 5, 4), 'float32'))
+print([x.compute_dtype for x in model.layers], model.layers[1].cell.compute_dtype)
+unpatch_tensorflow()
+tf.keras.mixed_precision.set_global_policy('mixed_bfloat16')
+print(L.Dense(1, name='head').compute_dtype)
+"""
+
+
+def test_named_layers_stay_in_float32_with_what_they_hold():
+    pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
+    result = run(KEEPING)
+    assert result.stdout.splitlines() == ["['bfloat16', 'float32', 'float32'] float32", "bfloat16"]

@@ -29,11 +29,10 @@ def in_thread(function):
 
 def namespaces():
     """Copy the namespace of everything that the patch writes to."""
-    from nano_init.keras_patch.patch import replacements
+    from nano_init.keras_patch.patch import Request, replacements
 
-    owners = {
-        id(r.target): r.target for r in replacements("mixed_bfloat16", frozenset({"keras"}))
-    }.values()
+    request = Request("mixed_bfloat16", frozenset({"keras"}), ("head",))
+    owners = {id(r.target): r.target for r in replacements(request)}.values()
     return [dict(vars(owner)) for owner in owners]
 
 

@@ -1,0 +1,141 @@
+"""Layers that stay in float32 although the patch makes new layers mixed_bfloat16.
+
+A layer knows its name and class when `Layer.__init__` ends (keras/src/layers/layer.py), before
+a subclass reads the policy to make layers of its own. Layers that it holds but that were made
+without its policy, such as an LSTM's cell or those of a custom layer, follow when it is built.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+
+from nano_init.errors import UsageError
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = [
+    "kept_layer_replacements",
+    "legacy_kept_layer_replacements",
+    "parse_keep_float32",
+]
+
+
+def parse_keep_float32(value: object) -> tuple[str, ...]:
+    """Return the patterns of layers to keep in float32.
+
+    Args:
+        value: One pattern, as in `fnmatch`, of a layer's name or its class's, or several.
+
+    Raises:
+        UsageError: A pattern is empty or no string.
+    """
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, (tuple, list, set, frozenset)):
+        raise UsageError(f"keep_float32 is {value!r}; give patterns of layer names, as ('head*',)")
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise UsageError(f"keep_float32 holds {pattern!r}; give the name of a layer or class")
+        if not pattern.strip():
+            raise UsageError(
+                f"keep_float32 holds the empty pattern {pattern!r}; name layers, as 'head*'"
+            )
+    return tuple(patterns)
+
+
+def kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:
+    """Yield what keeps layers of Keras 3 in float32; nothing without patterns.
+
+    Args:
+        patterns: As `parse_keep_float32` returns them.
+    """
+    if not patterns:
+        return
+    from keras import DTypePolicy
+    from keras.src.layers.layer import Layer
+
+    policy = DTypePolicy("float32")
+
+    def widen(layer: Any) -> None:
+        layer._dtype_policy = policy
+
+    yield from _replacements(Layer, patterns, widen)
+
+
+def legacy_kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:
+    """Yield what keeps layers of Keras 2 (`tf_keras`) in float32; nothing without patterns.
+
+    Args:
+        patterns: As `parse_keep_float32` returns them.
+    """
+    if not patterns:
+        return
+    from tf_keras.src.engine.base_layer import Layer
+
+    yield from _replacements(Layer, patterns, lambda layer: layer._set_dtype_policy("float32"))
+
+
+def _replacements(
+    base: Any, patterns: tuple[str, ...], widen: Callable[[Any], None]
+) -> Iterator[Replacement]:
+    waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def keep(layer: Any) -> None:
+        if _is_mixed(layer) and _is_named(layer, patterns):
+            widen(layer)
+            waiting.add(layer)
+
+    def keep_inner(layer: Any) -> None:
+        for inner in layer._flatten_layers(include_self=False):
+            if _is_mixed(inner):
+                widen(inner)
+
+    yield Replacement(base, "__init__", _then_kept(vars(base)["__init__"], keep))
+    name = "_maybe_build"
+    yield Replacement(base, name, _with_inner_layers(vars(base)[name], waiting, keep_inner))
+
+
+def _is_named(layer: Any, patterns: tuple[str, ...]) -> bool:
+    from fnmatch import fnmatchcase
+
+    names = (layer.name, type(layer).__name__)
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def _is_mixed(layer: Any) -> bool:
+    return getattr(layer._dtype_policy, "name", None) == "mixed_bfloat16"
+
+
+def _then_kept(init: Callable[..., None], keep: Callable[[Any], None]) -> Callable[..., None]:
+    from inspect import signature
+
+    @functools.wraps(init)
+    def init_then_kept(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if kwargs.get("dtype") is None:
+            keep(self)
+
+    # `Operation.__new__` reads it without following `__wrapped__` (keras/src/ops/operation.py).
+    init_then_kept.__signature__ = signature(init)  # type: ignore[attr-defined]
+    return init_then_kept
+
+
+def _with_inner_layers(
+    build: Callable[..., Any], waiting: weakref.WeakSet[Any], keep: Callable[[Any], None]
+) -> Callable[..., Any]:
+    @functools.wraps(build)
+    def build_with_inner_layers(self: Any, *args: Any) -> Any:
+        if self not in waiting:
+            return build(self, *args)
+        keep(self)
+        result = build(self, *args)
+        # Those that its own `build` has made.
+        keep(self)
+        waiting.discard(self)
+        return result
+
+    return build_with_inner_layers
