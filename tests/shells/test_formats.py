@@ -38,7 +38,7 @@ def _without(variables: dict[str, str], characters: str) -> dict[str, str]:
 @given(_variables)
 def test_dotenv_is_read_by_python_dotenv(variables: dict[str, str]) -> None:
     dotenv = pytest.importorskip("dotenv", reason="python-dotenv is not installed")
-    variables = {n: v.replace("${", "{") for n, v in variables.items()}
+    variables = {n: re.sub(r"\$+\{", "{", v) for n, v in variables.items()}
 
     text = _render("dotenv", variables)
 
@@ -48,7 +48,7 @@ def test_dotenv_is_read_by_python_dotenv(variables: dict[str, str]) -> None:
 @given(_variables)
 def test_dotenv_has_no_bare_special_character(variables: dict[str, str]) -> None:
     """In single quotes only the backslash and the quote are special, and both are escaped."""
-    variables = {n: v.replace("${", "{") for n, v in variables.items()}
+    variables = {n: re.sub(r"\$+\{", "{", v) for n, v in variables.items()}
 
     text = _render("dotenv", variables)
     entry = re.compile(r"(\w+)=(?:'((?:[^'\\]|\\.)*)'|([\w./:,=+@%-]*))\n", re.S | re.A)
