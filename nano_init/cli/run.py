@@ -71,13 +71,13 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     library = find_library(request.options.allocator, theirs)
     plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked
-    command = prepare_command(request.target, plan, precision, environ, sys.executable)
+    command = prepare_command(request.target, plan, precision, theirs, sys.executable)
     if request.dry_run:
         write_output(os.fsencode(_explain(plan, asked, precision) + format_command(command)))
         return 0
     if not request.quiet:
         _announce(plan, asked, precision)
-    return execute(command, environ)
+    return execute(command, theirs)
 
 
 def _answer(arguments: list[str]) -> int:

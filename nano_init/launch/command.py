@@ -6,6 +6,8 @@ import os
 
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
+from nano_init.shells.change import STATE_NAME, Change
+from nano_init.shells.state import format_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ def prepare_command(
     environ: Mapping[str, str],
     python: str,
     bootstrap: str = BOOTSTRAP,
+    *,
+    keep_float32: tuple[str, ...] = (),
 ) -> Command:
     """Return the command that runs a program under a plan.
 
@@ -65,9 +69,11 @@ def prepare_command(
         target: the program.
         plan: the settings for its environment.
         precision: "float32" or "mixed_bfloat16".
-        environ: the user's environment; its PYTHONPATH stays in force behind ours.
+        environ: the environment without what nano-init set in it before; its PYTHONPATH
+            stays in force behind ours.
         python: the interpreter's path.
         bootstrap: the folder to put first in PYTHONPATH.
+        keep_float32: patterns of the layers that stay in float32.
 
     Raises:
         LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
@@ -82,12 +88,24 @@ def prepare_command(
     inherited = own_path.split(os.pathsep) if own_path else []
     path = os.pathsep.join([bootstrap, *(p for p in inherited if p != bootstrap)])
     variables = plan.environment()
+    # A nano-run, or a shell, that the program starts can thus tell these from the user's own.
+    changes = [Change(name, environ.get(name), value) for name, value in variables.items()]
+    variables[STATE_NAME] = format_state(changes)
     variables["PYTHONPATH"] = path
     if "LD_PRELOAD" in variables:
         own = environ.get("LD_PRELOAD")
         variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
-    variables[PATCH_VARIABLE] = f'{{"precision": "{precision}"}}'
+    variables[PATCH_VARIABLE] = _format_patch(precision, keep_float32)
     return Command((python, *target.python_arguments), variables)
+
+
+def _format_patch(precision: str, keep_float32: tuple[str, ...]) -> str:
+    # Importing json costs 3 ms before every script; a precision needs no escaping.
+    if not keep_float32:
+        return f'{{"precision": "{precision}"}}'
+    import json
+
+    return json.dumps({"precision": precision, "keep_float32": keep_float32})
 
 
 def format_command(command: Command) -> str:

@@ -55,6 +55,20 @@ class TestWhatItSays:
         assert result.stdout == "1 77\n"
 
 
+class TestNested:
+    def test_the_inner_call_decides_anew(self, nano_run: Run, tmp_path: Path) -> None:
+        (tmp_path / "inner.py").write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
+        (tmp_path / "outer.py").write_text(
+            "import subprocess, sys\n"
+            "start = 'import sys; from nano_init.cli.run import main; sys.exit(main())'\n"
+            "subprocess.run([sys.executable, '-c', start, *sys.argv[1:]], check=True)\n"
+        )
+        inner = ("-q", "--threads", "1", "inner.py")
+        wide = {"OMP_NUM_THREADS": "7"}
+        assert nano_run("-q", "outer.py", *inner).stdout == "1\n"
+        assert nano_run("-q", "outer.py", *inner, env=wide).stdout == "7\n"
+
+
 class TestDryRun:
     def test_it_runs_nothing_and_prints_what_a_shell_can_run(
         self, nano_run: Run, script: str, environ: dict[str, str], tmp_path: Path

@@ -18,6 +18,7 @@ from nano_init.launch.command import (
 )
 from nano_init.launch.target import Target
 from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
+from nano_init.shells.transition import original
 
 PLAN = Plan(
     ThreadCount(2, "2"),
@@ -80,3 +81,10 @@ def test_the_printed_command_does_in_a_shell_what_nano_run_does() -> None:
     ).stdout
     assert "A=it's $HOME\n`x`\n" in output
     assert "\nB=\n" in output
+
+
+def test_what_is_set_is_recorded_so_that_it_can_be_told_from_the_users_own() -> None:
+    reverted, notes = original(prepare({}).environment({"KMP_BLOCKTIME": "9"}))
+    assert "OMP_NUM_THREADS" not in reverted
+    assert reverted["KMP_BLOCKTIME"] == "9"
+    assert notes == ()
