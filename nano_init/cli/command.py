@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     _Choice = click.Choice  # generic since click 8.2 only
 
-__all__ = ["PrecisionName", "run_command"]
+__all__ = ["PrecisionName", "check_options", "run_command"]
 
 
 class PrecisionName(_Choice):
@@ -31,6 +31,24 @@ class PrecisionName(_Choice):
         """Return the precision, or raise the PrecisionError that says why not."""
         del param, ctx
         return check_precision(value)
+
+
+def check_options(command: click.Command, argv: Sequence[str]) -> None:
+    """Check that arguments are whole options of a command, and nothing else.
+
+    Args:
+        command: the command.
+        argv: arguments that others will follow, and must not be swallowed by the last.
+
+    Raises:
+        ValueError: an option is unknown or lacks its value, or something else is there.
+    """
+    try:
+        _, operands, _ = command.make_parser(click.Context(command)).parse_args(list(argv))
+    except click.UsageError as error:
+        raise ValueError(_sentence(error)) from error
+    if operands:
+        raise ValueError(f"{operands[0]!r} is no option")
 
 
 def run_command(

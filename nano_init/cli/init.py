@@ -119,12 +119,18 @@ def _with_sourced_arguments(arguments: list[str], environ: Mapping[str, str]) ->
         return arguments
     import shlex
 
+    from nano_init.cli.command import check_options
+    from nano_init.cli.init_options import nano_init_command
+
     try:
-        return shlex.split(text) + arguments
+        sourced = shlex.split(text)
+        check_options(nano_init_command, sourced)
     except ValueError as error:
+        why = str(error)
         raise UsageError(
-            f"NANO_INIT_ARGS is {text!r}: {str(error).lower()}; close the quotes"
+            f"NANO_INIT_ARGS is {text!r}: {why[:1].lower()}{why[1:].rstrip('.')}; correct it"
         ) from error
+    return sourced + arguments
 
 
 def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:

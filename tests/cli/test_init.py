@@ -223,8 +223,23 @@ class TestBadInput:
         result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": "--threads '1"})
         assert (result.stdout, result.returncode) == ("", 2)
         assert result.stderr == (
-            'nano-init: NANO_INIT_ARGS is "--threads \'1": no closing quotation; close the quotes\n'
+            'nano-init: NANO_INIT_ARGS is "--threads \'1": no closing quotation; correct it\n'
         )
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("--threads", "option '--threads' requires an argument"),
+            ("4", "'4' is no option"),
+            ("--thraeds 4", "no such option '--thraeds'"),
+        ],
+    )
+    def test_wrong_options_in_the_variable_are_named_as_there(
+        self, nano_init_command: Run, text: str, why: str
+    ) -> None:
+        result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": text})
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert result.stderr.startswith(f"nano-init: NANO_INIT_ARGS is {text!r}: {why}")
 
     def test_an_unreadable_source_is_warned_of_and_the_others_still_answer(
         self, nano_init_command: Run, recording: Path
