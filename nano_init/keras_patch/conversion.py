@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nano_init.errors import PatchError, UsageError
-from nano_init.keras_patch.precision import parse_precision
+from nano_init.plan.precision import check_precision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def convert(
         PatchError: The model has no trainable floating variable, or this is called inside a
             `tf.function`.
     """
-    wanted = parse_precision(precision)
+    wanted = check_precision(precision, auto=False)
     _check_model(model)
     current = "float32" if wanted == "mixed_bfloat16" else "mixed_bfloat16"
     kept = _kept(model, keep_float32) if wanted == "mixed_bfloat16" else set()

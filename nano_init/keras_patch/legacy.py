@@ -29,7 +29,7 @@ def legacy_replacements(
     """Yield everything that the patch replaces in `tf_keras` for a precision.
 
     Args:
-        precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+        precision: `"float32"` or `"mixed_bfloat16"`.
         keep_float32: Patterns of the layers that stay in float32.
         is_alone: Keras 3 is not patched in the same process.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nano_init.errors import PatchError
 from nano_init.keras_patch.kept_layers import parse_keep_float32
 from nano_init.keras_patch.ledger import Ledger
-from nano_init.keras_patch.precision import parse_precision
+from nano_init.plan.precision import check_precision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Request:
     """What a patch was asked for.
 
     Args:
-        precision: One of `nano_init.keras_patch.precision.PRECISIONS`.
+        precision: `"float32"` or `"mixed_bfloat16"`.
         kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
         keep_float32: Patterns of the layers that stay in float32.
     """
@@ -72,7 +72,7 @@ def patch_tensorflow(
         UserWarning: This version of Keras lacks something that the patch replaces; nothing
             was touched, so that its layers stay float32.
     """
-    wanted, kept = parse_precision(precision), parse_keep_float32(keep_float32)
+    wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
     import os
 
     from nano_init.keras_patch.requirements import require_kerases
@@ -101,7 +101,7 @@ def patch_imported(
         UsageError: A pattern is empty or no string.
         PatchError: Keras runs on another backend.
     """
-    wanted, kept = parse_precision(precision), parse_keep_float32(keep_float32)
+    wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
     from nano_init.keras_patch.requirements import require_keras_3
 
     if name == "keras":

@@ -38,7 +38,7 @@ _REFUSED = {
 _SHORT_NAMES = {"bf16": "mixed_bfloat16", "fp32": "float32"}
 
 
-def check_precision(value: str, *, auto: bool = True) -> str:
+def check_precision(value: object, *, auto: bool = True) -> str:
     """Return the precision if it is one that models can be trained in.
 
     Args:
@@ -49,10 +49,10 @@ def check_precision(value: str, *, auto: bool = True) -> str:
         PrecisionError: the name is unknown, or unfit for training.
     """
     allowed = PRECISIONS if auto else PRECISIONS[1:]
-    name = value.replace("-", "_") if isinstance(value, str) else value
-    if name in allowed:
+    name = str(value).replace("-", "_")
+    if isinstance(value, str) and name in allowed:
         return name
-    raise PrecisionError(f"precision {value!r} is {_fault(str(name))}; {_choices(allowed)}")
+    raise PrecisionError(f"precision {value!r} is {_fault(name)}; {_choices(allowed)}")
 
 
 def _fault(name: str) -> str:

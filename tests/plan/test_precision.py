@@ -37,6 +37,14 @@ class TestCheckPrecision:
         with pytest.raises(PrecisionError, match="'bf16' is unknown, did you mean mixed_bfloat16;"):
             check_precision("bf16")
 
+    @pytest.mark.parametrize("value", ["mixed", "FLOAT32", "", None, 16, ["float32"]])
+    def test_what_is_no_name_at_all_is_refused_too(self, value: object) -> None:
+        with pytest.raises(PrecisionError) as refusal:
+            check_precision(value, auto=False)
+        assert str(refusal.value) == (
+            f"precision {value!r} is unknown; choose float32 or mixed_bfloat16"
+        )
+
     def test_auto_is_refused_where_it_has_no_meaning(self) -> None:
         with pytest.raises(PrecisionError, match="choose float32 or mixed_bfloat16"):
             check_precision("auto", auto=False)
