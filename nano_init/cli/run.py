@@ -32,6 +32,8 @@ PROGRAM = "nano-run"
 
 _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "-m")
 _VALUES = ("--precision", "--threads", "--allocator")
+# Left to click, as it may be repeated.
+_REPEATED = ("--keep-float32",)
 _PRECISION = "NANO_RUN_PRECISION"
 
 
@@ -43,6 +45,7 @@ class RunRequest:
     options: Options
     dry_run: bool = False
     quiet: bool = False
+    keep_float32: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,13 +68,21 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         NanoError: the program cannot be started as asked.
     """
     asked = check_precision(request.options.precision)
+    _check_patterns(request.keep_float32)
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
     library = find_library(request.options.allocator, theirs)
     plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked
-    command = prepare_command(request.target, plan, precision, theirs, sys.executable)
+    command = prepare_command(
+        request.target,
+        plan,
+        precision,
+        theirs,
+        sys.executable,
+        keep_float32=request.keep_float32,
+    )
     if request.dry_run:
         write_output(os.fsencode(_explain(plan, asked, precision) + format_command(command)))
         return 0
@@ -96,7 +107,7 @@ def _split_module(arguments: list[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         if argument[:2] == "-m" != argument:
             return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
-        is_value = position > 0 and arguments[position - 1] in _VALUES
+        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_REPEATED)
         if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
             break
     return arguments
@@ -123,6 +134,13 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
         dry_run="--dry-run" in options,
         quiet="--quiet" in options or "-q" in options,
     )
+
+
+def _check_patterns(patterns: tuple[str, ...]) -> None:
+    if patterns:
+        from nano_init.keras_patch.kept_layers import parse_keep_float32
+
+        parse_keep_float32(patterns)
 
 
 def _announce(plan: Plan, asked: str, precision: str) -> None:

@@ -71,6 +71,13 @@ def _complete_file(
     "processor multiplies it faster than float32.",
 )
 @click.option(
+    "--keep-float32",
+    metavar="PATTERN",
+    multiple=True,
+    help="Keep the Keras layers of this name or class in float32, such as 'head*' or LSTM; "
+    "may be repeated.",
+)
+@click.option(
     "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
 )
 @click.option(
@@ -100,6 +107,7 @@ def _complete_file(
 @click.version_option(nano_init.__version__, prog_name="nano-run")
 def nano_run(
     precision: str,
+    keep_float32: tuple[str, ...],
     threads: str | None,
     allocator: str,
     pin: bool,
@@ -128,5 +136,6 @@ def nano_run(
             ),
             dry_run=dry_run,
             quiet=quiet,
+            keep_float32=keep_float32,
         )
     )

@@ -42,7 +42,8 @@ def parse_keep_float32(value: object) -> tuple[str, ...]:
             raise UsageError(f"keep_float32 holds {pattern!r}; give the name of a layer or class")
         if not pattern.strip():
             raise UsageError(
-                f"keep_float32 holds the empty pattern {pattern!r}; name layers, as 'head*'"
+                f"the pattern {pattern!r} of layers to keep in float32 is empty; give a name, "
+                "as 'head*'"
             )
     return tuple(patterns)
 

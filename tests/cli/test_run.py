@@ -90,6 +90,41 @@ class TestDryRun:
         assert (rerun.stdout, rerun.stderr) == ("ran\n", "")
 
 
+class TestKeepFloat32:
+    def test_patterns_are_shown_by_a_dry_run(self, nano_run: Run, script: str) -> None:
+        options = ("--keep-float32", "head*", "--keep-float32=LSTM")
+        printed = nano_run("--dry-run", "--precision", "mixed_bfloat16", *options, script).stdout
+        patch = '{"precision": "mixed_bfloat16", "keep_float32": ["head*", "LSTM"]}'
+        assert f"export NANO_INIT_PATCH='{patch}'\n" in printed
+
+    def test_the_twin_holds_patterns_between_blanks(self, nano_run: Run, script: str) -> None:
+        twin = {"NANO_RUN_KEEP_FLOAT32": "head* LSTM"}
+        assert '"keep_float32": ["head*", "LSTM"]' in nano_run("--dry-run", script, env=twin).stdout
+
+    def test_a_module_may_follow_a_pattern(self, nano_run: Run, script: str) -> None:
+        result = nano_run("-q", "--keep-float32", "head", "-ms")
+        assert (result.stdout, result.stderr) == ("ran\n", "")
+
+    def test_an_empty_one_is_refused(self, nano_run: Run, script: str) -> None:
+        result = nano_run("--keep-float32", "", script)
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert result.stderr == (
+            "nano-run: the pattern '' of layers to keep in float32 is empty; give a name, "
+            "as 'head*'\n"
+        )
+
+    @pytest.mark.tensorflow
+    @pytest.mark.slow
+    def test_they_reach_keras(self, nano_run: Run, tmp_path: Path) -> None:
+        pytest.importorskip("tensorflow", reason="patches the real Keras")
+        (tmp_path / "s.py").write_text(
+            "import keras\nfor name in ('head', 'body'):\n"
+            "    print(keras.layers.Dense(1, name=name).compute_dtype)"
+        )
+        options = ("--precision", "mixed_bfloat16", "--keep-float32", "head")
+        assert nano_run("-q", *options, "s.py").stdout == "float32\nbfloat16\n"
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "message"),

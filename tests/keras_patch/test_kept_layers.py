@@ -37,7 +37,7 @@ class Outer(L.Layer):
 class TestPatterns:
     @pytest.mark.parametrize("value", ["", " ", ("head", ""), [""]])
     def test_an_empty_one_is_refused_in_one_sentence(self, value):
-        with pytest.raises(UsageError, match=r"^keep_float32 holds the empty pattern '.*'; name"):
+        with pytest.raises(UsageError, match=r"^the pattern ' ?' of layers to keep .* is empty"):
             parse_keep_float32(value)
 
     @pytest.mark.parametrize("value", [None, 3, (3,), {"head": 1}])

@@ -51,6 +51,17 @@ def test_what_the_bootstrap_does_is_json() -> None:
     assert json.loads(prepare({}).variables[PATCH_VARIABLE]) == {"precision": "mixed_bfloat16"}
 
 
+def test_patterns_of_layers_are_escaped() -> None:
+    patterns = ('he"ad*', "back\\slash", "größe")
+    command = prepare_command(
+        Target("a.py", ()), PLAN, "mixed_bfloat16", {}, "/bin/python", keep_float32=patterns
+    )
+    assert json.loads(command.variables[PATCH_VARIABLE]) == {
+        "precision": "mixed_bfloat16",
+        "keep_float32": list(patterns),
+    }
+
+
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
