@@ -1,0 +1,126 @@
+"""BatchNormalization through TensorFlow's fused kernel, `FusedBatchNormV3`.
+
+Keras 3 normalizes with a chain of elementwise ops in float32 and casts on both sides
+(keras/src/layers/normalization/batch_normalization.py, `call`). The fused kernel reads
+bfloat16 or float32, keeps its statistics in float32 and has a fused gradient. It returns the
+unbiased variance (tensorflow/core/kernels/fused_batch_norm_op.cc, `rest_size_adjust`, which
+is n / max(n - 1, 1)); Keras moves its statistics by the biased one, so that factor is taken
+out again. An empty batch makes the statistics NaN on either path.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.casting import autocast_origin
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["batch_norm_replacements"]
+
+
+def batch_norm_replacements() -> Iterator[Replacement]:
+    """Yield what sends BatchNormalization over the last axis through the fused kernel."""
+    from keras.layers import BatchNormalization
+
+    original = vars(BatchNormalization)["call"]
+    faster = with_faster_path("batch_norm", original, _applies, _normalize)
+    yield Replacement(BatchNormalization, "call", faster)
+
+
+def _applies(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> bool:
+    import tensorflow as tf
+    from keras.layers import BatchNormalization
+
+    return (
+        mask is None
+        and isinstance(inputs, tf.Tensor)
+        and inputs.dtype in (tf.float32, tf.bfloat16)
+        and _is_last_axis(layer.axis, inputs.shape)
+        # A tensor that decides about training cannot choose between two ops here.
+        and (training is None or isinstance(training, (bool, int)))
+        and not layer.synchronized
+        and not getattr(layer, "renorm", False)
+        and layer.compute_dtype in ("float32", "bfloat16")
+        and layer.variable_dtype == "float32"
+        and type(layer)._moments is BatchNormalization._moments
+    )
+
+
+def _is_last_axis(axis: int, shape: Any) -> bool:
+    rank = shape.rank
+    return rank is not None and rank >= 2 and axis in (-1, rank - 1) and shape[-1] is not None
+
+
+def _normalize(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+    del mask
+    import tensorflow as tf
+
+    is_training = bool(training and layer.trainable)
+    wide = tf.cast(_as_rank_4(_fit_for_kernel(layer, inputs)), _kernel_dtype(layer, inputs))
+    mean, variance = (tf.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
+    result = tf.raw_ops.FusedBatchNormV3(
+        x=wide,
+        scale=_or_constant(layer.gamma, tf.ones_like, mean),
+        offset=_or_constant(layer.beta, tf.zeros_like, mean),
+        mean=mean[:0] if is_training else mean,
+        variance=variance[:0] if is_training else variance,
+        epsilon=layer.epsilon,
+        exponential_avg_factor=1.0,
+        data_format="NHWC",
+        is_training=is_training,
+    )
+    outputs = tf.cast(_as_shape_of(inputs, result.y), layer.compute_dtype)
+    if is_training:
+        biased = result.batch_variance * _biased_share(wide)
+        _move(layer.moving_mean, mean, result.batch_mean, layer.momentum)
+        _move(layer.moving_variance, variance, biased, layer.momentum)
+    return outputs
+
+
+def _fit_for_kernel(layer: Any, inputs: Any) -> Any:
+    # A model's float32 input that was cast for this layer still has its digits.
+    return autocast_origin(inputs, layer.variable_dtype)
+
+
+def _kernel_dtype(layer: Any, inputs: Any) -> Any:
+    is_narrow = layer.compute_dtype == "bfloat16" and inputs.dtype.name == "bfloat16"
+    has_digits = _fit_for_kernel(layer, inputs) is not inputs
+    return "bfloat16" if is_narrow and not has_digits else "float32"
+
+
+def _as_rank_4(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    shape = tensor.shape
+    return tensor if shape.rank == 4 else tf.reshape(tensor, [-1, 1, 1, shape[-1]])
+
+
+def _as_shape_of(inputs: Any, tensor: Any) -> Any:
+    import tensorflow as tf
+
+    if inputs.shape.rank == 4:
+        return tensor
+    result = tf.reshape(tensor, tf.shape(inputs))
+    result.set_shape(inputs.shape)
+    return result
+
+
+def _or_constant(weight: Any, constant: Any, like: Any) -> Any:
+    import tensorflow as tf
+
+    return constant(like) if weight is None else tf.convert_to_tensor(weight)
+
+
+def _biased_share(wide: Any) -> Any:
+    import tensorflow as tf
+
+    count = tf.cast(tf.reduce_prod(tf.shape(wide)[:3]), tf.float32)
+    return tf.maximum(count - 1.0, 1.0) / count
+
+
+def _move(variable: Any, moving: Any, batch: Any, momentum: float) -> None:
+    variable.assign(moving * momentum + batch * (1.0 - momentum))
