@@ -1,0 +1,53 @@
+"""Adam and AdamW by one fused kernel a variable, `ResourceApplyAdam`.
+
+Keras 3 updates a variable by about ten elementwise ops, each of which reads and writes whole
+tensors (keras/src/optimizers/adam.py, `update_step`). The kernel has the same formula in one
+pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). Clipping, weight decay,
+moving averages, accumulation and loss scaling happen outside `update_step` and stay Keras's.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.dense_updates import is_dense_float32, resource, scalar
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["adam_replacements"]
+
+
+def adam_replacements() -> Iterator[Replacement]:
+    """Yield what updates dense float32 variables by the fused kernel."""
+    from keras.optimizers import Adam
+
+    faster = with_faster_path("adam", vars(Adam)["update_step"], _applies, _update)
+    yield Replacement(Adam, "update_step", faster)
+
+
+def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
+    del learning_rate
+    return not optimizer.amsgrad and is_dense_float32(gradient, variable)
+
+
+def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    import tensorflow as tf
+
+    index = optimizer._get_variable_index(variable)
+    step = scalar(optimizer.iterations) + 1.0
+    beta_1, beta_2 = scalar(optimizer.beta_1), scalar(optimizer.beta_2)
+    tf.raw_ops.ResourceApplyAdam(
+        var=resource(variable).handle,
+        m=resource(optimizer._momentums[index]).handle,
+        v=resource(optimizer._velocities[index]).handle,
+        beta1_power=tf.pow(beta_1, step),
+        beta2_power=tf.pow(beta_2, step),
+        lr=scalar(learning_rate),
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=scalar(optimizer.epsilon),
+        grad=tf.cast(gradient, tf.float32),
+    )

@@ -1,0 +1,54 @@
+"""RMSprop with momentum by one fused kernel a variable.
+
+The formulas are Keras's own (keras/src/optimizers/rmsprop.py, `update_step`):
+`ResourceApplyRMSProp` and `ResourceApplyCenteredRMSProp` in
+tensorflow/core/kernels/training_ops.cc. Both kernels keep a momentum; without one Keras has no
+such variable, and stays as it is.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.dense_updates import is_dense_float32, resource, scalar
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["rmsprop_replacements"]
+
+
+def rmsprop_replacements() -> Iterator[Replacement]:
+    """Yield what updates dense float32 variables by the fused kernels."""
+    from keras.optimizers import RMSprop
+
+    faster = with_faster_path("rmsprop", vars(RMSprop)["update_step"], _applies, _update)
+    yield Replacement(RMSprop, "update_step", faster)
+
+
+def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
+    del learning_rate
+    return optimizer.momentum > 0 and is_dense_float32(gradient, variable)
+
+
+def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    import tensorflow as tf
+
+    index = optimizer._get_variable_index(variable)
+    arguments = {
+        "var": resource(variable).handle,
+        "ms": resource(optimizer._velocities[index]).handle,
+        "mom": resource(optimizer._momentums[index]).handle,
+        "lr": scalar(learning_rate),
+        "rho": scalar(optimizer.rho),
+        "momentum": scalar(optimizer.momentum),
+        "epsilon": scalar(optimizer.epsilon),
+        "grad": tf.cast(gradient, tf.float32),
+    }
+    if optimizer.centered:
+        mean = resource(optimizer._average_gradients[index]).handle
+        tf.raw_ops.ResourceApplyCenteredRMSProp(mg=mean, **arguments)
+    else:
+        tf.raw_ops.ResourceApplyRMSProp(**arguments)

@@ -1,0 +1,51 @@
+"""SGD, with momentum and Nesterov's too, by one fused kernel a variable.
+
+The formulas are Keras's own (keras/src/optimizers/sgd.py, `update_step`):
+`ResourceApplyGradientDescent` and `ResourceApplyKerasMomentum` in
+tensorflow/core/kernels/training_ops.cc.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.dense_updates import is_dense_float32, resource, scalar
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["sgd_replacements"]
+
+
+def sgd_replacements() -> Iterator[Replacement]:
+    """Yield what updates dense float32 variables by the fused kernels."""
+    from keras.optimizers import SGD
+
+    faster = with_faster_path("sgd", vars(SGD)["update_step"], _applies, _update)
+    yield Replacement(SGD, "update_step", faster)
+
+
+def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
+    del optimizer, learning_rate
+    return is_dense_float32(gradient, variable)
+
+
+def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    import tensorflow as tf
+
+    rate, gradient = scalar(learning_rate), tf.cast(gradient, tf.float32)
+    target = resource(variable).handle
+    if optimizer.momentum == 0:
+        tf.raw_ops.ResourceApplyGradientDescent(var=target, alpha=rate, delta=gradient)
+        return
+    accumulator = optimizer.momentums[optimizer._get_variable_index(variable)]
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=target,
+        accum=resource(accumulator).handle,
+        lr=rate,
+        grad=gradient,
+        momentum=scalar(optimizer.momentum),
+        use_nesterov=bool(optimizer.nesterov),
+    )

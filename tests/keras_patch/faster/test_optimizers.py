@@ -1,0 +1,206 @@
+"""The fused optimizer kernels have the numbers of Keras's own update steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+KERNELS = {
+    "adam": "ResourceApplyAdam",
+    "sgd": "ResourceApplyGradientDescent",
+    "sgd_momentum": "ResourceApplyKerasMomentum",
+    "rmsprop": "ResourceApplyRMSProp",
+}
+
+OPTIMIZERS = {
+    "adam": ("adam", "Adam", {}),
+    "adam epsilon": ("adam", "Adam", {"epsilon": 1e-3, "beta_1": 0.5, "beta_2": 0.9}),
+    "adam clipnorm": ("adam", "Adam", {"clipnorm": 0.1}),
+    "adam clipvalue": ("adam", "Adam", {"clipvalue": 0.01}),
+    "adam global_clipnorm": ("adam", "Adam", {"global_clipnorm": 0.1}),
+    "adam decay": ("adam", "Adam", {"weight_decay": 0.1}),
+    "adam ema": ("adam", "Adam", {"use_ema": True, "ema_overwrite_frequency": 3}),
+    "adam accumulation": ("adam", "Adam", {"gradient_accumulation_steps": 2}),
+    "adam loss scale": ("adam", "Adam", {"loss_scale_factor": 8.0}),
+    "adam amsgrad": ("adam", "Adam", {"amsgrad": True}),
+    "adamw": ("adam", "AdamW", {"weight_decay": 0.1}),
+    "sgd": ("sgd", "SGD", {}),
+    "sgd momentum": ("sgd", "SGD", {"momentum": 0.9}),
+    "sgd nesterov": ("sgd", "SGD", {"momentum": 0.9, "nesterov": True}),
+    "sgd decay": ("sgd", "SGD", {"momentum": 0.9, "weight_decay": 0.1, "clipnorm": 0.5}),
+    "rmsprop": ("rmsprop", "RMSprop", {}),
+    "rmsprop momentum": ("rmsprop", "RMSprop", {"momentum": 0.9}),
+    "rmsprop centered": ("rmsprop", "RMSprop", {"momentum": 0.9, "centered": True}),
+}
+
+
+def _train(name, options, *, way="graph", rate=0.01, steps=10, dtype="float32"):
+    """Return the weights and the optimizer's own after some steps on fixed gradients."""
+    import keras
+    import tensorflow as tf
+
+    rng = np.random.default_rng(4)
+    rate = rate() if callable(rate) else rate
+    optimizer = getattr(keras.optimizers, name)(learning_rate=rate, **options)
+    shapes = [(3, 4), (4,), ()]
+    start = [rng.standard_normal(shape).astype("float32") for shape in shapes]
+    variables = [keras.Variable(value) for value in start]
+    optimizer.build(variables)
+
+    def step(gradients):
+        optimizer.apply([tf.cast(g, dtype) for g in gradients], variables)
+
+    if way != "eager":
+        step = tf.function(step, jit_compile=way == "compiled")
+    for _ in range(steps):
+        step([tf.constant(rng.standard_normal(shape).astype("float32")) for shape in shapes])
+    return [np.array(v) for v in [*variables, *optimizer.variables]]
+
+
+def _assert_same(found, expected, tolerance=1e-5):
+    for mine, keras_own in zip(found, expected, strict=True):
+        scale = max(1.0, np.abs(keras_own).max())
+        np.testing.assert_allclose(mine, keras_own, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS)
+def test_ten_steps_with_every_option(only, case):
+    path, name, options = OPTIMIZERS[case]
+    expected = _train(name, options)
+    with only(path):
+        _assert_same(_train(name, options), expected)
+
+
+@pytest.mark.parametrize("case", ["adamw", "sgd", "sgd nesterov", "rmsprop centered"])
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+def test_ten_steps_in_every_way_of_running(only, case, way):
+    path, name, options = OPTIMIZERS[case]
+    expected = _train(name, options)
+    with only(path):
+        _assert_same(_train(name, options, way=way), expected)
+
+
+@pytest.mark.parametrize("case", ["adam", "sgd momentum", "rmsprop momentum"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_gradients_are_widened_first(only, case, dtype):
+    path, name, options = OPTIMIZERS[case]
+    expected = _train(name, options, dtype=dtype)
+    with only(path):
+        _assert_same(_train(name, options, dtype=dtype), expected)
+
+
+def _schedule():
+    import keras
+
+    return keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+
+
+@pytest.mark.parametrize("case", ["adam", "sgd", "rmsprop momentum"])
+@pytest.mark.parametrize("rate", [_schedule, lambda: lambda: 0.02], ids=["schedule", "callable"])
+def test_learning_rates_that_change(only, case, rate):
+    path, name, options = OPTIMIZERS[case]
+    expected = _train(name, options, rate=rate)
+    with only(path):
+        _assert_same(_train(name, options, rate=rate), expected)
+
+
+def test_a_learning_rate_set_between_steps_is_read(only):
+    import keras
+    import tensorflow as tf
+
+    with only("sgd"):
+        optimizer = keras.optimizers.SGD(0.5)
+        variable = keras.Variable(tf.zeros((1,)))
+        optimizer.build([variable])
+        step = tf.function(lambda: optimizer.apply([tf.ones((1,))], [variable]))
+        step()
+        optimizer.learning_rate = 0.25
+        step()
+    assert np.array(variable) == pytest.approx([-0.75])
+
+
+def _ops(count_ops, optimizer, variable, gradient, kernel):
+    optimizer.build([variable])
+    return count_ops(kernel, lambda: optimizer.apply([gradient], [variable]))
+
+
+@pytest.mark.parametrize(
+    ("path", "kernel", "name", "options", "count"),
+    [
+        ("adam", KERNELS["adam"], "Adam", {}, 1),
+        ("adam", KERNELS["adam"], "AdamW", {}, 1),
+        ("adam", KERNELS["adam"], "Adam", {"amsgrad": True}, 0),
+        ("sgd", KERNELS["sgd"], "SGD", {}, 1),
+        ("sgd", KERNELS["sgd_momentum"], "SGD", {"momentum": 0.5}, 1),
+        ("rmsprop", KERNELS["rmsprop"], "RMSprop", {"momentum": 0.5}, 1),
+        ("rmsprop", KERNELS["rmsprop"], "RMSprop", {}, 0),
+    ],
+)
+def test_takes_the_kernel_where_it_applies(only, count_ops, path, kernel, name, options, count):
+    import keras
+    import tensorflow as tf
+
+    with only(path):
+        optimizer = getattr(keras.optimizers, name)(**options)
+        variable = keras.Variable(tf.zeros((3,)))
+        assert _ops(count_ops, optimizer, variable, tf.ones((3,)), kernel) == count
+
+
+@pytest.mark.parametrize(("path", "name"), [("adam", "Adam"), ("sgd", "SGD")])
+def test_steps_aside_for_sparse_and_wide_updates(only, count_ops, path, name):
+    import keras
+    import tensorflow as tf
+
+    sparse = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([1]), tf.constant([3, 2]))
+    cases = [
+        (keras.Variable(tf.zeros((3, 2))), sparse),
+        (keras.Variable(tf.zeros((3,)), dtype="float64"), tf.ones((3,), "float64")),
+    ]
+    with only(path):
+        for variable, gradient in cases:
+            optimizer = getattr(keras.optimizers, name)()
+            assert _ops(count_ops, optimizer, variable, gradient, KERNELS[path]) == 0
+
+
+def test_a_gradient_that_adam_broadcasts_stays_keras_s(only):
+    expected = _broadcast_step()
+    with only("adam"):
+        assert _broadcast_step() == expected
+
+
+def _broadcast_step():
+    import keras
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.Adam(0.1)
+    variable = keras.Variable(tf.zeros((3,)))
+    optimizer.build([variable])
+    optimizer.apply([tf.ones((1,))], [variable])
+    return np.array(variable).tolist()
+
+
+def test_a_saved_optimizer_goes_on_without_the_path(only, tmp_path):
+    import keras
+
+    def model():
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile(keras.optimizers.Adam(0.1), "mse")
+        return model
+
+    def fit(model):
+        model.fit(np.eye(3, dtype="float32"), np.ones((3, 2)), 1, 2, shuffle=False, verbose=0)
+
+    expected = model()
+    fit(expected)
+    fit(expected)
+    path = str(tmp_path / "model.keras")
+    with only("adam"):
+        first = model()
+        fit(first)
+        first.save(path)
+    loaded = keras.models.load_model(path)
+    fit(loaded)
+    _assert_same(loaded.get_weights(), expected.get_weights())

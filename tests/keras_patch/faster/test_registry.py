@@ -1,0 +1,89 @@
+"""Paths are switched off by name, and one that fails leaves Keras's own code running."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.registry import (
+    FASTER_PATHS,
+    faster_path_replacements,
+    parse_disabled,
+)
+
+
+@given(st.sets(st.sampled_from(FASTER_PATHS)), st.sampled_from([",", " , ", ",,"]))
+def test_names_are_read_with_commas_between(names, comma):
+    assert parse_disabled(comma.join(sorted(names))) == (names, None)
+
+
+def test_all_is_every_path():
+    assert parse_disabled("all") == (frozenset(FASTER_PATHS), None)
+
+
+def test_an_unknown_name_is_one_sentence_and_the_others_count():
+    known, sentence = parse_disabled("adam,adm")
+    assert known == {"adam"}
+    assert sentence.startswith("'adm' is no faster path")
+    assert "'batch_norm'" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("name", FASTER_PATHS)
+def test_every_path_is_a_module_of_its_name(name):
+    assert importlib.util.find_spec(f"nano_init.keras_patch.faster.{name}")
+
+
+@pytest.mark.tensorflow
+def test_a_disabled_path_replaces_nothing():
+    assert list(faster_path_replacements(FASTER_PATHS)) == []
+    everything = list(faster_path_replacements())
+    assert len(list(faster_path_replacements(["adam"]))) == len(everything) - 1
+
+
+class Layer:
+    """Something with a method to replace."""
+
+    calls = 0
+
+    def double(self, number):
+        """Return twice the number."""
+        self.calls += 1
+        return number * 2
+
+
+def test_a_path_that_fails_warns_once_by_name_and_is_left():
+    tried = []
+
+    def broken(self, number):
+        tried.append(number)
+        raise RuntimeError("no such kernel\nat line 3")
+
+    method = with_faster_path("doubling", Layer.double, lambda *_: True, broken)
+    layer = Layer()
+    with pytest.warns(UserWarning, match=r"'doubling' failed \(no such kernel\);.*_DISABLE=doub"):
+        assert method(layer, 3) == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert method(layer, 4) == 8
+    assert (tried, layer.calls) == ([3], 2)
+
+
+def test_a_mistake_of_the_user_stays_his():
+    """Where Keras's own code raises too, its error passes through and the path stays."""
+    method = with_faster_path("doubling", Layer.double, lambda *_: True, lambda _, n: n * 2)
+    with pytest.raises(TypeError):
+        method(Layer(), object())
+    assert method(Layer(), 3) == 6
+
+
+def test_where_a_path_does_not_apply_the_original_answers():
+    layer = Layer()
+    method = with_faster_path("doubling", Layer.double, lambda *_: False, lambda *_: None)
+    assert method(layer, 2) == 4
+    assert layer.calls == 1
