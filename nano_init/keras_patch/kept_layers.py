@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "after_init",
     "kept_layer_replacements",
     "legacy_kept_layer_replacements",
     "parse_keep_float32",
@@ -80,6 +81,26 @@ def legacy_kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replac
     yield from _replacements(Layer, patterns, lambda layer: layer._set_dtype_policy("float32"))
 
 
+def after_init(init: Callable[..., None], act: Callable[[Any], None]) -> Callable[..., None]:
+    """Return a constructor that hands a layer without a `dtype` of its own on once it is made.
+
+    Args:
+        init: The `__init__` of a class of layers.
+        act: Called with the layer.
+    """
+    from inspect import signature
+
+    @functools.wraps(init)
+    def init_then_act(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if kwargs.get("dtype") is None:
+            act(self)
+
+    # `Operation.__new__` reads it without following `__wrapped__` (keras/src/ops/operation.py).
+    init_then_act.__signature__ = signature(init)  # type: ignore[attr-defined]
+    return init_then_act
+
+
 def _replacements(
     base: Any, patterns: tuple[str, ...], widen: Callable[[Any], None]
 ) -> Iterator[Replacement]:
@@ -95,7 +116,7 @@ def _replacements(
             if _is_mixed(inner):
                 widen(inner)
 
-    yield Replacement(base, "__init__", _then_kept(vars(base)["__init__"], keep))
+    yield Replacement(base, "__init__", after_init(vars(base)["__init__"], keep))
     name = "_maybe_build"
     yield Replacement(base, name, _with_inner_layers(vars(base)[name], waiting, keep_inner))
 
@@ -109,20 +130,6 @@ def _is_named(layer: Any, patterns: tuple[str, ...]) -> bool:
 
 def _is_mixed(layer: Any) -> bool:
     return getattr(layer._dtype_policy, "name", None) == "mixed_bfloat16"
-
-
-def _then_kept(init: Callable[..., None], keep: Callable[[Any], None]) -> Callable[..., None]:
-    from inspect import signature
-
-    @functools.wraps(init)
-    def init_then_kept(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if kwargs.get("dtype") is None:
-            keep(self)
-
-    # `Operation.__new__` reads it without following `__wrapped__` (keras/src/ops/operation.py).
-    init_then_kept.__signature__ = signature(init)  # type: ignore[attr-defined]
-    return init_then_kept
 
 
 def _with_inner_layers(

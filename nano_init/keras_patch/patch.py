@@ -190,6 +190,7 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.policy import default_policy_replacements
     from nano_init.keras_patch.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
+    from nano_init.keras_patch.unable_layers import unable_layer_replacements
 
     yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements()
@@ -199,3 +200,4 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
         yield from preprocessing_replacements()
         yield from extra_loss_replacements()
         yield from kept_layer_replacements(request.keep_float32)
+        yield from unable_layer_replacements()
