@@ -4,16 +4,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from nano_init.keras_patch.ledger import Replacement
 
-__all__ = ["FASTER_PATHS", "faster_path_replacements", "parse_disabled"]
+__all__ = ["FASTER_PATHS", "disabled_paths", "faster_path_replacements", "parse_disabled"]
 
 _PACKAGE = "nano_init.keras_patch.faster"
 
 # Each name is its module's too, which has a function `NAME_replacements`.
-FASTER_PATHS = ("batch_norm", "adam", "sgd", "rmsprop")
+FASTER_PATHS = ("batch_norm", "adam", "sgd", "rmsprop", "einsum_dense")
 
 
 def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:
@@ -33,6 +33,25 @@ def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:
     listed = ", ".join(repr(name) for name in unknown)
     verb = "is no faster path" if len(unknown) == 1 else "are no faster paths"
     return known, f"{listed} {verb} and cannot be switched off; there are {_listing()}"
+
+
+def disabled_paths(environ: Mapping[str, str], disable: str | Iterable[str] = ()) -> frozenset[str]:
+    """Return the paths that the user switched off, by the environment or by argument.
+
+    Args:
+        environ: The environment; `NANO_INIT_DISABLE` is read.
+        disable: Names, or one text with commas between them.
+
+    Warns:
+        UserWarning: A name is unknown; the others count.
+    """
+    import warnings
+
+    asked = disable if isinstance(disable, str) else ",".join(disable)
+    known, sentence = parse_disabled(f"{environ.get('NANO_INIT_DISABLE', '')},{asked}")
+    if sentence:
+        warnings.warn(f"nano-init: {sentence}", stacklevel=3)
+    return known
 
 
 def faster_path_replacements(disabled: Iterable[str] = ()) -> Iterator[Replacement]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.registry import (
     FASTER_PATHS,
+    disabled_paths,
     faster_path_replacements,
     parse_disabled,
 )
@@ -32,6 +33,19 @@ def test_an_unknown_name_is_one_sentence_and_the_others_count():
     assert sentence.startswith("'adm' is no faster path")
     assert "'batch_norm'" in sentence
     assert "\n" not in sentence
+
+
+def test_the_environment_and_the_argument_add_up():
+    environ = {"NANO_INIT_DISABLE": "adam"}
+    assert disabled_paths(environ) == {"adam"}
+    assert disabled_paths(environ, "sgd") == {"adam", "sgd"}
+    assert disabled_paths(environ, ["sgd", "rmsprop"]) == {"adam", "sgd", "rmsprop"}
+    assert disabled_paths({}) == frozenset()
+
+
+def test_an_unknown_name_in_the_environment_warns():
+    with pytest.warns(UserWarning, match="nano-init: 'adm' is no faster path"):
+        assert disabled_paths({"NANO_INIT_DISABLE": "adm,sgd"}) == {"sgd"}
 
 
 @pytest.mark.parametrize("name", FASTER_PATHS)
