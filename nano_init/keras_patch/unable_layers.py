@@ -37,6 +37,11 @@ def _interpolates(layer: Any) -> bool:
     return bool(layer.interpolation != "nearest")
 
 
+def _crops(layer: Any) -> bool:
+    # XLA mixes its dtypes where the gradient of a slice with computed bounds is bfloat16.
+    return bool(layer.crop_to_aspect_ratio)
+
+
 @frozen
 class Rule:
     """When a class of layers cannot compute in bfloat16.
@@ -62,6 +67,8 @@ RULES = (
     # Their gradient by the image fails, as it would for a layer with weights before them.
     Rule("Resizing", _scales_and_translates),
     Rule("Resizing", _interpolates, "", (3, 7)),
+    Rule("Resizing", _crops),
+    Rule("RandomCrop", _always),
     Rule("RandomPerspective", _always),
     Rule("RandomRotation", _always),
     Rule("RandomShear", _always),

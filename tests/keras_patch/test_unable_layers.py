@@ -30,7 +30,7 @@ QUIET = [x for x in ("Rotation", "Zoom", "Translation", "Shear") if hasattr(L, f
 
 
 def gradient_by_input(layer, x):
-    x = tf.constant(x)
+    x = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
         loss = tf.reduce_sum(tf.cast(layer(x, training=True), tf.float32) ** 2)
@@ -90,6 +90,14 @@ def test_what_can_compute_in_bfloat16_does():
     assert {layer.compute_dtype for layer in able} == {"bfloat16"}
 
 
+def test_cropping_has_a_gradient_under_xla():
+    patch_tensorflow("mixed_bfloat16")
+    layer = L.Resizing(5, 4, crop_to_aspect_ratio=True)
+    layer(data(IMAGE))
+    compiled = tf.function(gradient_by_input, jit_compile=True)
+    assert compiled(layer, data(IMAGE)).shape == IMAGE
+
+
 def test_nothing_is_left_of_it():
     patch_tensorflow("mixed_bfloat16")
     unpatch_tensorflow()
@@ -114,5 +122,5 @@ def test_a_file_needs_no_patch(tmp_path):
 )
 def test_rules_end_with_the_version_that_mended_them(version, classes):
     assert set(rules_for(version)) & {"RNN"} == classes
-    assert len(rules_for("3.6.0")["Resizing"]) == 2
+    assert len(rules_for("3.6.0")["Resizing"]) == 3
     assert {rule.class_name for rule in RULES if rule.before > (4, 0)} <= set(rules_for(version))
