@@ -36,18 +36,23 @@ class Request:
         precision: `"float32"` or `"mixed_bfloat16"`.
         kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
         keep_float32: Patterns of the layers that stay in float32.
+        disabled: Faster paths that are switched off.
     """
 
     precision: str
     kerases: frozenset[str]
     keep_float32: tuple[str, ...] = ()
+    disabled: frozenset[str] = frozenset()
 
 
 _current: Request | None = None
 
 
 def patch_tensorflow(
-    precision: str = "float32", *, keep_float32: str | Collection[str] = ()
+    precision: str = "float32",
+    *,
+    keep_float32: str | Collection[str] = (),
+    disable: str | Collection[str] = (),
 ) -> None:
     """Patch Keras: layers created from now on take this precision.
 
@@ -61,6 +66,8 @@ def patch_tensorflow(
         keep_float32: Layers that stay in float32 under `"mixed_bfloat16"`, with all that they
             hold: patterns, as in `fnmatch`, of a layer's name or its class's, such as
             `("head*", "LayerNormalization")`. One that no layer matches does nothing.
+        disable: Faster paths to switch off, beside those that NANO_INIT_DISABLE names: see
+            `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training; nothing was touched.
@@ -69,22 +76,29 @@ def patch_tensorflow(
             touched.
 
     Warns:
-        UserWarning: This version of Keras lacks something that the patch replaces; nothing
-            was touched, so that its layers stay float32.
+        UserWarning: A faster path to switch off is unknown; or this version of Keras lacks
+            something that the patch replaces, and nothing was touched, so that its layers
+            stay float32.
     """
     wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
     import os
 
+    from nano_init.keras_patch.faster.registry import disabled_paths
     from nano_init.keras_patch.requirements import require_kerases
 
-    request = Request(wanted, require_kerases(os.environ), kept)
+    disabled = disabled_paths(os.environ, disable)
+    request = Request(wanted, require_kerases(os.environ), kept, disabled)
     with _LOCK:
         if _current != request:
             _switch(request)
 
 
 def patch_imported(
-    name: str, precision: str = "float32", *, keep_float32: str | Collection[str] = ()
+    name: str,
+    precision: str = "float32",
+    *,
+    keep_float32: str | Collection[str] = (),
+    disable: str | Collection[str] = (),
 ) -> None:
     """Patch a Keras that is being imported, beside one that is patched already.
 
@@ -95,6 +109,7 @@ def patch_imported(
         name: `"keras"` or `"tf_keras"`.
         precision: As for `patch_tensorflow`.
         keep_float32: As for `patch_tensorflow`.
+        disable: As for `patch_tensorflow`.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
@@ -102,13 +117,17 @@ def patch_imported(
         PatchError: Keras runs on another backend.
     """
     wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
+    import os
+
+    from nano_init.keras_patch.faster.registry import disabled_paths
     from nano_init.keras_patch.requirements import require_keras_3
 
+    disabled = disabled_paths(os.environ, disable)
     if name == "keras":
         require_keras_3()
     with _LOCK:
         present = _current.kerases if _current else frozenset()
-        _switch(Request(wanted, present | {name}, kept))
+        _switch(Request(wanted, present | {name}, kept, disabled))
 
 
 def unpatch_tensorflow() -> None:
@@ -186,6 +205,7 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.boundary import boundary_replacements
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
+    from nano_init.keras_patch.faster.registry import faster_path_replacements
     from nano_init.keras_patch.kept_layers import kept_layer_replacements
     from nano_init.keras_patch.policy import default_policy_replacements
     from nano_init.keras_patch.preprocessing import preprocessing_replacements
@@ -194,6 +214,7 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
 
     yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements()
+    yield from faster_path_replacements(request.disabled)
     if request.precision != "float32":
         yield from boundary_replacements()
         yield from exact_input_replacements()
