@@ -1,0 +1,186 @@
+"""What the guards of `patch_tensorflow` cost a training step, against a bare policy.
+
+    python benchmarks/guards.py [--rounds 40] [--json FILE]
+
+Both variants of a model are built, compiled and warmed up in one process, then timed in turn,
+a few steps at a time; a ratio is of neighbouring turns, so that what else the machine does
+falls on both. Processor time counts all threads and little of what others do. The guards act
+while a step is traced; a ratio above 1.02 would mean that they leave operations behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Ratios of patched to bare steps, one for each round, and the bare step itself."""
+
+    model: str
+    bare_milliseconds: float
+    ratios: tuple[float, ...]
+    processor_ratios: tuple[float, ...]
+
+
+def _mlp() -> tuple[Any, ...]:
+    from keras import Sequential, layers
+
+    hidden = [layers.Dense(1024, activation="relu") for _ in range(3)]
+    return Sequential([*hidden, layers.Dense(10, activation="softmax")]), (256, 512), 10
+
+
+def _small_mlp() -> tuple[Any, ...]:
+    from keras import Sequential, layers
+
+    hidden = [layers.Dense(64, activation="relu") for _ in range(2)]
+    return Sequential([*hidden, layers.Dense(10, activation="softmax")]), (128, 784), 10
+
+
+def _cnn() -> tuple[Any, ...]:
+    from keras import Sequential, layers
+
+    blocks = []
+    for filters in (32, 64):
+        blocks += [layers.Conv2D(filters, 3), layers.BatchNormalization(), layers.ReLU()]
+        blocks += [layers.MaxPooling2D()]
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax")]
+    return Sequential([*blocks, *head]), (32, 32, 32, 3), 10
+
+
+def _encoder() -> tuple[Any, ...]:
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((32, 128))
+    x = layers.LayerNormalization()(inputs + layers.MultiHeadAttention(4, 32)(inputs, inputs))
+    x = layers.LayerNormalization()(x + layers.Dense(128)(layers.Dense(512, "gelu")(x)))
+    outputs = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling1D()(x))
+    return keras.Model(inputs, outputs), (32, 32, 128), 10
+
+
+def _lstm() -> tuple[Any, ...]:
+    from keras import Sequential, layers
+
+    return Sequential([layers.LSTM(128), layers.Dense(10, activation="softmax")]), (32, 16, 64), 10
+
+
+def _embedding() -> tuple[Any, ...]:
+    from keras import Input, Sequential, layers
+
+    head = [layers.Flatten(), layers.Dense(64, "relu"), layers.Dense(10, activation="softmax")]
+    return Sequential([Input((20,)), layers.Embedding(50000, 32), *head]), (256, 20), 10
+
+
+MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "MLP 3x1024, batch 256": _mlp,
+    "MLP 2x64, batch 128": _small_mlp,
+    "CNN, 32x32, batch 32": _cnn,
+    "encoder 128, sequence 32": _encoder,
+    "LSTM 128, 16 steps": _lstm,
+    "embedding 50,000x32": _embedding,
+}
+
+
+def _trainer(
+    make: Callable[[], tuple[Any, ...]], is_patched: bool
+) -> Callable[[], tuple[float, float]]:
+    """Return what runs some steps and gives the milliseconds of one, by clock and processor."""
+    import keras
+    import tensorflow as tf
+
+    from nano_init import patch_tensorflow, unpatch_tensorflow
+
+    keras.utils.set_random_seed(0)
+    if is_patched:
+        patch_tensorflow("mixed_bfloat16")
+    else:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    model, shape, classes = make()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x, y = tf.random.uniform(shape), tf.random.uniform(shape[:1], 0, classes, tf.int32)
+    data = tf.data.Dataset.from_tensors((x, y)).repeat()
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    iterator = iter(data.with_options(options))
+    model.train_on_batch(x, y)
+    step = model.train_function
+    step(iterator)
+    unpatch_tensorflow()
+    keras.config.set_dtype_policy("float32")
+
+    def run(seconds: float = 0.05) -> tuple[float, float]:
+        start, used, count = time.perf_counter(), time.process_time(), 0
+        while (elapsed := time.perf_counter() - start) < seconds:
+            step(iterator)
+            count += 1
+        return elapsed / count * 1000, (time.process_time() - used) / count * 1000
+
+    return run
+
+
+def measure(name: str, rounds: int) -> Cost:
+    """Time both variants of a model in turn.
+
+    Args:
+        name: a key of `MODELS`.
+        rounds: how many times each is timed, after one round that is not counted.
+    """
+    bare, patched = (_trainer(MODELS[name], is_patched) for is_patched in (False, True))
+    pairs = []
+    for number in range(rounds + 1):
+        # Each goes first every other time.
+        order = (bare, patched) if number % 2 else (patched, bare)
+        times = {run: run() for run in order}
+        pairs.append((times[bare], times[patched]))
+    counted = pairs[1:]
+    wall, processor = (tuple(b[i] / a[i] for a, b in counted) for i in (0, 1))
+    return Cost(name, statistics.median(a[0] for a, _ in counted), wall, processor)
+
+
+def _format_ratios(ratios: tuple[float, ...]) -> str:
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def format_costs(costs: list[Cost]) -> str:
+    """Return a Markdown table; the spread holds the middle half of the rounds."""
+    lines = [
+        "| model | bare, ms a step | clock, patched / bare | processor time, patched / bare |",
+        "|---|---|---|---|",
+    ]
+    for cost in costs:
+        ratios = " | ".join(_format_ratios(r) for r in (cost.ratios, cost.processor_ratios))
+        lines.append(f"| {cost.model} | {cost.bare_milliseconds:.2f} | {ratios} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--only", action="append", help="a model's name or its beginning")
+    parser.add_argument("--json", help="a file to write every ratio to")
+    options = parser.parse_args()
+    chosen = [name for name in MODELS if name.startswith(tuple(options.only or ("",)))]
+    if not chosen or options.rounds < 2:
+        parser.error("--only names no model" if not chosen else "--rounds is at least 2")
+    costs = [measure(name, options.rounds) for name in chosen]
+    print(format_costs(costs))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([asdict(cost) for cost in costs], file, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
