@@ -4,8 +4,9 @@
 
 Both variants of a model are built, compiled and warmed up in one process, then timed in turn,
 a few steps at a time; a ratio is of neighbouring turns, so that what else the machine does
-falls on both. Processor time counts all threads and little of what others do. The guards act
-while a step is traced; a ratio above 1.02 would mean that they leave operations behind.
+falls on both. The faster paths are switched off. Processor time counts all threads and little
+of what others do. The guards act while a step is traced; a ratio above 1.02 would mean that
+they leave operations behind.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _trainer(
 
     keras.utils.set_random_seed(0)
     if is_patched:
-        patch_tensorflow("mixed_bfloat16")
+        patch_tensorflow("mixed_bfloat16", disable="all")
     else:
         keras.config.set_dtype_policy("mixed_bfloat16")
     model, shape, classes = make()
