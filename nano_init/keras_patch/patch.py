@@ -70,15 +70,13 @@ def patch_tensorflow(
             `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
 
     Raises:
-        PrecisionError: The precision is unknown or unfit for training; nothing was touched.
-        UsageError: A pattern is empty or no string; nothing was touched.
-        PatchError: TensorFlow is missing, or Keras runs on another backend; nothing was
-            touched.
+        PrecisionError: The precision is unknown or unfit for training.
+        UsageError: A pattern is empty or no string.
+        PatchError: TensorFlow is missing, or Keras runs on another backend.
 
     Warns:
-        UserWarning: A faster path to switch off is unknown; or this version of Keras lacks
-            something that the patch replaces, and nothing was touched, so that its layers
-            stay float32.
+        UserWarning: A faster path to switch off is unknown; or this Keras lacks something that
+            the patch replaces: nothing was touched then, and layers stay float32.
     """
     wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
     import os

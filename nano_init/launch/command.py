@@ -78,25 +78,27 @@ def prepare_command(
     Raises:
         LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
     """
-    if os.pathsep in bootstrap:
-        raise LaunchError(
-            f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot hold a path "
-            f"with {os.pathsep!r}; install it elsewhere"
-        )
-    own_path = environ.get("PYTHONPATH")
-    # An empty entry stands for the working directory, but an empty PYTHONPATH for nothing.
-    inherited = own_path.split(os.pathsep) if own_path else []
-    path = os.pathsep.join([bootstrap, *(p for p in inherited if p != bootstrap)])
     variables = plan.environment()
     # A nano-run, or a shell, that the program starts can thus tell these from the user's own.
     changes = [Change(name, environ.get(name), value) for name, value in variables.items()]
     variables[STATE_NAME] = format_state(changes)
-    variables["PYTHONPATH"] = path
+    variables["PYTHONPATH"] = _put_first(bootstrap, environ.get("PYTHONPATH"))
     if "LD_PRELOAD" in variables:
         own = environ.get("LD_PRELOAD")
         variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
     variables[PATCH_VARIABLE] = _format_patch(precision, keep_float32)
     return Command((python, *target.python_arguments), variables)
+
+
+def _put_first(bootstrap: str, own: str | None) -> str:
+    if os.pathsep in bootstrap:
+        raise LaunchError(
+            f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot hold a path "
+            f"with {os.pathsep!r}; install it elsewhere"
+        )
+    # An empty entry stands for the working directory, but an empty PYTHONPATH for nothing.
+    inherited = own.split(os.pathsep) if own else []
+    return os.pathsep.join([bootstrap, *(path for path in inherited if path != bootstrap)])
 
 
 def _format_patch(precision: str, keep_float32: tuple[str, ...]) -> str:
