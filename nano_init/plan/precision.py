@@ -18,9 +18,9 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 _NOT_RECOMMENDED = "mixed_bfloat16 not recommended: "
 
 _UNITS = {
-    "amx": "AMX multiplies bfloat16 in tiles, many times as fast as float32",
-    "avx512": "AVX512_BF16 multiplies bfloat16 natively, up to twice as fast as float32",
-    "arm": "the Arm bf16 instructions multiply bfloat16 natively, faster than float32",
+    "amx": "AMX multiplies bfloat16 natively, in tiles",
+    "avx512": "AVX512_BF16 multiplies bfloat16 natively",
+    "arm": "the Arm bf16 instructions multiply bfloat16 natively",
 }
 
 # oneDNN's levels below its first with bfloat16 instructions, as ONEDNN_MAX_CPU_ISA takes
@@ -114,6 +114,6 @@ def _missing_unit(isa: Isa) -> str:
     if isa.arch in ("x86_64", "AMD64", "i686"):
         return (
             "without AVX512_BF16 or AMX, TensorFlow computes bfloat16 in software, "
-            "many times slower than float32"
+            "slower than float32"
         )
     return "this processor has no bfloat16 unit, and TensorFlow would emulate it"
