@@ -4,8 +4,9 @@
 
 Makes a cgroup with a CPU quota (as `docker run --cpus` does), trains the same network in it
 under plain `python` and under `nano-run --precision float32`, in turn, and prints the time of
-a training step and how many of the scheduler's periods were throttled. Needs the right to
-make a cgroup (root), and TensorFlow.
+a training step and how many of the scheduler's periods were throttled. The faster
+paths are switched off, so that the number of threads is the only difference. Needs the right
+to make a cgroup (root), and TensorFlow.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _median_step(command: list[str], group: Path) -> float:
     done = subprocess.run(
         command,
         input=_TRAINING,
-        env={**kept, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env={**kept, "TF_CPP_MIN_LOG_LEVEL": "2", "NANO_INIT_DISABLE": "all"},
         preexec_fn=enter,
         capture_output=True,
         text=True,
