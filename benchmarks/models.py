@@ -1,8 +1,8 @@
-"""The models that `training.py` times: small enough for two slow cores, each of one family.
+"""The models that the benchmarks train: one of each family, in sizes that two cores can step.
 
-A model is a function that builds and compiles under the policy in force, and a batch of
-synthetic data that fits it. What a figure here says about a larger model of the same family is
-for the reader to measure: the shapes are arguments of the functions.
+A model is a function that builds and compiles it under the policy in force, and a batch of
+synthetic data that fits it. Nothing here is newer than TensorFlow 2.10, so that one script
+trains them under every TensorFlow that is compared.
 """
 
 from __future__ import annotations
@@ -22,22 +22,28 @@ class Model:
     """One model of the suite.
 
     Args:
+        title: What the table calls it.
         build: Returns the compiled model.
         batch: Returns one batch, inputs and labels, as NumPy arrays.
         steps: Steps to time in one process, after the warm-up.
-        paths: The faster paths that can apply to it.
         is_loop: Trained by a custom loop in `tf.function` instead of `fit`.
     """
 
+    title: str
     build: Callable[[], Any]
     batch: Callable[[], tuple[Any, Any]]
     steps: int
-    paths: tuple[str, ...]
     is_loop: bool = False
 
 
-def _compiled(model: Any, optimizer: Any = "adam") -> Any:
-    model.compile(optimizer, "sparse_categorical_crossentropy")
+def _keras() -> Any:
+    from tensorflow import keras
+
+    return keras
+
+
+def _compiled(model: Any, optimizer: Any = "adam", loss: str = "") -> Any:
+    model.compile(optimizer, loss or "sparse_categorical_crossentropy")
     return model
 
 
@@ -48,125 +54,183 @@ def _floats(*shape: int, classes: int = 10) -> tuple[Any, Any]:
     return rng.standard_normal(shape, "float32"), rng.integers(0, classes, shape[0])
 
 
-def _ids(*shape: int, ids: int) -> tuple[Any, Any]:
+def _ids(*shape: int, ids: int, labels: tuple[int, ...] = (), classes: int = 10) -> Any:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    return rng.integers(0, ids, shape), rng.integers(0, 10, shape[0])
+    return rng.integers(0, ids, shape), rng.integers(0, classes, labels or shape[:1])
 
 
-def _mlp(units: int = 768, optimizer: Any = "adam") -> Any:
-    from keras import Input, Sequential, layers
-
-    hidden = [layers.Dense(units, "relu") for _ in range(3)]
-    head = layers.Dense(10, "softmax")
-    return _compiled(Sequential([Input((units,)), *hidden, head]), optimizer)
-
-
-def _momentum() -> Any:
-    from keras.optimizers import SGD
-
-    return SGD(0.01, momentum=0.9, nesterov=True)
-
-
-def _rmsprop() -> Any:
-    from keras.optimizers import RMSprop
-
-    return RMSprop(0.001, momentum=0.9)
+def _mlp(units: int = 2048, depth: int = 4, optimizer: Any = "adam") -> Any:
+    keras = _keras()
+    hidden = [keras.layers.Dense(units, "relu") for _ in range(depth)]
+    head = keras.layers.Dense(10, "softmax")
+    return _compiled(keras.Sequential([keras.Input((units,)), *hidden, head]), optimizer)
 
 
 def _tiny_mlp() -> Any:
-    from keras import Input, Sequential, layers
-
-    hidden = [layers.Dense(64, "relu") for _ in range(2)]
-    return _compiled(Sequential([Input((784,)), *hidden, layers.Dense(10, "softmax")]))
+    keras = _keras()
+    hidden = [keras.layers.Dense(64, "relu") for _ in range(2)]
+    head = keras.layers.Dense(10, "softmax")
+    return _compiled(keras.Sequential([keras.Input((784,)), *hidden, head]))
 
 
 def _cnn() -> Any:
-    from keras import Input, Sequential, layers
-
-    stack = [Input((32, 32, 3))]
-    for filters in (32, 64, 128):
-        for stride in (1, 2):
+    keras = _keras()
+    layers = keras.layers
+    stack = [keras.Input((64, 64, 3))]
+    for filters in (64, 128, 256):
+        for strides in (1, 2):
             stack += [
-                layers.Conv2D(filters, 3, stride, "same", use_bias=False),
+                layers.Conv2D(filters, 3, strides, padding="same", use_bias=False),
                 layers.BatchNormalization(),
                 layers.ReLU(),
             ]
-    return _compiled(
-        Sequential([*stack, layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax")])
-    )
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax")]
+    return _compiled(keras.Sequential([*stack, *head]))
 
 
-def _resnet() -> Any:
-    from keras import Input, Model, layers
-
-    inputs = Input((32, 32, 3))
-    x = layers.Conv2D(16, 3, padding="same")(inputs)
-    for filters in (16, 32, 64):
-        for block in range(2):
-            stride = 2 if filters > 16 and block == 0 else 1
-            y = _conv_norm(x, filters, stride)
-            y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(layers.ReLU()(y))
-            y = layers.BatchNormalization()(y)
-            short = x if stride == 1 else layers.Conv2D(filters, 1, 2)(x)
-            x = layers.ReLU()(layers.add([y, short]))
-    head = layers.Dense(10, "softmax")(layers.GlobalAveragePooling2D()(x))
-    return _compiled(Model(inputs, head), _momentum())
+def _application(name: str, side: int, optimizer: Any = "adam") -> Any:
+    build = getattr(_keras().applications, name)
+    return _compiled(build(weights=None, input_shape=(side, side, 3), classes=100), optimizer)
 
 
-def _conv_norm(x: Any, filters: int, stride: int) -> Any:
-    from keras import layers
-
-    x = layers.Conv2D(filters, 3, stride, "same", use_bias=False)(x)
-    return layers.BatchNormalization()(x)
+def _momentum() -> Any:
+    return _keras().optimizers.SGD(0.01, momentum=0.9, nesterov=True)
 
 
-def _transformer(width: int = 192, layers_count: int = 2) -> Any:
-    from keras import Input, Model, layers
+def _unet(filters: int = 32) -> Any:
+    keras = _keras()
+    layers = keras.layers
 
-    inputs = Input((64,), dtype="int32")
-    x = layers.Embedding(5000, width)(inputs)
-    for _ in range(layers_count):
-        y = layers.LayerNormalization()(x)
-        x = x + layers.MultiHeadAttention(4, width // 4)(y, y)
-        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(x))
-        x = x + layers.Dense(width)(y)
-    x = layers.GlobalAveragePooling1D()(x)
-    return _compiled(Model(inputs, layers.Dense(10, "softmax")(x)))
+    def block(x: Any, width: int) -> Any:
+        for _ in range(2):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = layers.ReLU()(layers.BatchNormalization()(x))
+        return x
+
+    inputs = keras.Input((96, 96, 3))
+    top = block(inputs, filters)
+    middle = block(layers.MaxPooling2D()(top), filters * 2)
+    bottom = block(layers.MaxPooling2D()(middle), filters * 4)
+    up = layers.Conv2DTranspose(filters * 2, 2, 2)(bottom)
+    up = block(layers.Concatenate()([up, middle]), filters * 2)
+    up = layers.Conv2DTranspose(filters, 2, 2)(up)
+    up = block(layers.Concatenate()([up, top]), filters)
+    outputs = layers.Conv2D(1, 1, activation="sigmoid")(up)
+    return _compiled(keras.Model(inputs, outputs), loss="binary_crossentropy")
 
 
-def _recurrent(kind: str) -> Any:
-    from keras import Input, Sequential, layers
-
-    layer = getattr(layers, kind)(128)
-    return _compiled(Sequential([Input((32, 64)), layer, layers.Dense(10, "softmax")]))
+def _unet_batch() -> tuple[Any, Any]:
+    inputs, _ = _floats(8, 96, 96, 3)
+    return inputs, (inputs[..., :1] > 0).astype("float32")
 
 
-def _recommender() -> Any:
-    from keras import Input, Sequential, layers
+def _encoder_block(x: Any, width: int, heads: int, causal: bool = False) -> Any:
+    layers = _keras().layers
+    y = layers.LayerNormalization()(x)
+    attention = layers.MultiHeadAttention(heads, width // heads, dropout=0.0 if causal else 0.1)
+    x = layers.Add()([x, attention(y, y, use_causal_mask=causal)])
+    y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(x))
+    y = layers.Dropout(0.1)(layers.Dense(width)(y))
+    return layers.Add()([x, y])
 
-    hidden = [layers.Dense(256, "relu") for _ in range(2)]
-    stack = [Input((8,), dtype="int32"), layers.Embedding(20_000, 32), layers.Flatten()]
-    return _compiled(Sequential([*stack, *hidden, layers.Dense(10, "softmax")]))
+
+def _encoder(width: int = 512, depth: int = 4, length: int = 128) -> Any:
+    keras = _keras()
+    inputs = keras.Input((length,), dtype="int32")
+    x = keras.layers.Embedding(8000, width)(inputs)
+    for _ in range(depth):
+        x = _encoder_block(x, width, 8)
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.LayerNormalization()(x))
+    return _compiled(keras.Model(inputs, keras.layers.Dense(10, "softmax")(x)))
+
+
+def _decoder(width: int = 384, depth: int = 3, length: int = 128, ids: int = 4000) -> Any:
+    keras = _keras()
+    inputs = keras.Input((length,), dtype="int32")
+    x = keras.layers.Embedding(ids, width)(inputs)
+    for _ in range(depth):
+        x = _encoder_block(x, width, 6, causal=True)
+    x = keras.layers.LayerNormalization()(x)
+    return _compiled(keras.Model(inputs, keras.layers.Dense(ids, "softmax")(x)))
+
+
+def _vit(width: int = 256, depth: int = 4) -> Any:
+    keras = _keras()
+    layers = keras.layers
+    inputs = keras.Input((96, 96, 3))
+    x = layers.Conv2D(width, 8, 8)(inputs)
+    x = layers.Reshape((144, width))(x)
+    for _ in range(depth):
+        x = _encoder_block(x, width, 4)
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
+    return _compiled(keras.Model(inputs, layers.Dense(10, "softmax")(x)))
+
+
+def _lstm(units: int = 512) -> Any:
+    keras = _keras()
+    stack = [keras.Input((64, 128)), keras.layers.LSTM(units)]
+    return _compiled(keras.Sequential([*stack, keras.layers.Dense(10, "softmax")]))
+
+
+def _gru(units: int = 256) -> Any:
+    keras = _keras()
+    stack = [keras.Input((64, 128)), keras.layers.GRU(units, return_sequences=True)]
+    stack += [keras.layers.GRU(units), keras.layers.Dense(10, "softmax")]
+    return _compiled(keras.Sequential(stack))
+
+
+def _recommender(ids: int = 200_000) -> Any:
+    keras = _keras()
+    layers = keras.layers
+    stack = [keras.Input((26,), dtype="int32"), layers.Embedding(ids, 64), layers.Flatten()]
+    hidden = [layers.Dense(256, "relu"), layers.Dense(128, "relu")]
+    return _compiled(keras.Sequential([*stack, *hidden, layers.Dense(10, "softmax")]))
 
 
 MODELS = {
-    "mlp": Model(_mlp, lambda: _floats(128, 768), 60, ("adam",)),
-    "mlp-momentum": Model(
-        lambda: _mlp(optimizer=_momentum()), lambda: _floats(128, 768), 60, ("sgd",)
+    "mlp": Model("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 30),
+    "cnn": Model("CNN, 6 conv + BatchNorm, 64x64", _cnn, lambda: _floats(32, 64, 64, 3), 12),
+    "resnet50": Model(
+        "ResNet50, 128x128, batch 16",
+        lambda: _application("ResNet50", 128, _momentum()),
+        lambda: _floats(16, 128, 128, 3, classes=100),
+        8,
     ),
-    "mlp-rmsprop": Model(
-        lambda: _mlp(optimizer=_rmsprop()), lambda: _floats(128, 768), 60, ("rmsprop",)
+    "mobilenet": Model(
+        "MobileNetV2, 96x96, batch 32",
+        lambda: _application("MobileNetV2", 96),
+        lambda: _floats(32, 96, 96, 3, classes=100),
+        12,
     ),
-    "tiny-mlp": Model(_tiny_mlp, lambda: _floats(128, 784), 300, ("adam",)),
-    "cnn-batchnorm": Model(_cnn, lambda: _floats(32, 32, 32, 3), 20, ("batch_norm", "adam")),
-    "resnet": Model(_resnet, lambda: _floats(32, 32, 32, 3), 20, ("batch_norm", "sgd")),
-    "transformer": Model(
-        _transformer, lambda: _ids(16, 64, ids=5000), 20, ("einsum_dense", "adam")
+    "unet": Model("U-Net, 96x96, batch 8", _unet, _unet_batch, 15),
+    "encoder": Model(
+        "transformer encoder 4x512, sequence 128", _encoder, lambda: _ids(16, 128, ids=8000), 10
     ),
-    "lstm": Model(lambda: _recurrent("LSTM"), lambda: _floats(32, 32, 64), 40, ("adam",)),
-    "gru": Model(lambda: _recurrent("GRU"), lambda: _floats(32, 32, 64), 40, ("adam",)),
-    "recommender": Model(_recommender, lambda: _ids(256, 8, ids=20_000), 60, ("adam",)),
-    "custom-loop": Model(_mlp, lambda: _floats(128, 768), 60, ("adam",), is_loop=True),
+    "vit": Model("ViT 4x256, 144 patches", _vit, lambda: _floats(16, 96, 96, 3), 15),
+    "decoder": Model(
+        "decoder 3x384, causal, 4,000 ids",
+        _decoder,
+        lambda: _ids(8, 128, ids=4000, labels=(8, 128), classes=4000),
+        15,
+    ),
+    "lstm": Model("LSTM 512, 64 steps", _lstm, lambda: _floats(64, 64, 128), 20),
+    "gru": Model("GRU 2x256, 64 steps", _gru, lambda: _floats(64, 64, 128), 20),
+    "recommender": Model(
+        "embedding 200,000x64 + MLP, batch 512",
+        _recommender,
+        lambda: _ids(512, 26, ids=200_000),
+        40,
+    ),
+    "tiny": Model(
+        "MNIST MLP 64-64-10, batch 128", _tiny_mlp, lambda: _floats(128, 784), 500
+    ),
+    "loop": Model(
+        "custom loop, MLP 3x1024, batch 128",
+        lambda: _mlp(1024, 3),
+        lambda: _floats(128, 1024),
+        40,
+        is_loop=True,
+    ),
 }

@@ -1,0 +1,118 @@
+"""GELU, SiLU, ReLU6 and hard SiLU as one compiled kernel each, forward and backward.
+
+Keras computes them by chains of ops (tensorflow/python/ops/nn_ops.py, `gelu`;
+tensorflow/python/ops/nn_impl.py, `swish`; keras/src/backend/tensorflow/nn.py), of which exact
+GELU's has six in each direction. The formulas here are the same, and their derivatives are
+written out.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.island import is_worth_an_island, with_compiled_gradient
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["activations_replacements"]
+
+_TANH_SCALE = math.sqrt(2 / math.pi)
+_TANH_CUBIC = 0.044715
+
+
+def activations_replacements() -> Iterator[Replacement]:
+    """Yield what computes these activations by islands while training."""
+    from keras.src.backend.tensorflow import nn
+
+    exact = with_compiled_gradient(_gelu, _gelu_gradient)
+    by_tanh = with_compiled_gradient(_tanh_gelu, _tanh_gelu_gradient)
+
+    def gelu(x: Any, approximate: bool = True) -> Any:
+        return (by_tanh if approximate else exact)(x)
+
+    faster = with_faster_path("activations", nn.gelu, _gelu_applies, gelu)
+    yield Replacement(nn, "gelu", faster)
+    for name, value, gradient in (
+        ("silu", _silu, _silu_gradient),
+        ("relu6", _relu6, _relu6_gradient),
+        ("hard_silu", _hard_silu, _hard_silu_gradient),
+    ):
+        island: Callable[..., Any] = with_compiled_gradient(value, gradient)
+        original = vars(nn)[name]
+        faster = with_faster_path("activations", original, is_worth_an_island, island)
+        yield Replacement(nn, name, faster)
+
+
+def _gelu_applies(x: Any, approximate: bool = True) -> bool:
+    return isinstance(approximate, bool) and is_worth_an_island(x)
+
+
+def _gelu(x: Any) -> Any:
+    return x * _normal_cdf(x)
+
+
+def _gelu_gradient(x: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    density = tf.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return upstream * (_normal_cdf(x) + x * density)
+
+
+def _normal_cdf(x: Any) -> Any:
+    import tensorflow as tf
+
+    return 0.5 * tf.math.erfc(-x * math.sqrt(0.5))
+
+
+def _tanh_gelu(x: Any) -> Any:
+    return 0.5 * x * (1.0 + _gelu_tanh(x))
+
+
+def _tanh_gelu_gradient(x: Any, upstream: Any) -> Any:
+    tanh = _gelu_tanh(x)
+    slope = _TANH_SCALE * (1.0 + 3 * _TANH_CUBIC * x * x)
+    return upstream * 0.5 * (1.0 + tanh + x * (1.0 - tanh * tanh) * slope)
+
+
+def _gelu_tanh(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.tanh(_TANH_SCALE * (x + _TANH_CUBIC * x * x * x))
+
+
+def _silu(x: Any) -> Any:
+    import tensorflow as tf
+
+    return x * tf.sigmoid(x)
+
+
+def _silu_gradient(x: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    sigmoid = tf.sigmoid(x)
+    return upstream * sigmoid * (1.0 + x * (1.0 - sigmoid))
+
+
+def _relu6(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.minimum(tf.maximum(x, 0.0), 6.0)
+
+
+def _relu6_gradient(x: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where((x > 0.0) & (x < 6.0), upstream, 0.0)
+
+
+def _hard_silu(x: Any) -> Any:
+    return x * _relu6(x + 3.0) / 6.0
+
+
+def _hard_silu_gradient(x: Any, upstream: Any) -> Any:
+    return (_relu6(x + 3.0) * upstream + _relu6_gradient(x + 3.0, upstream * x)) / 6.0

@@ -1,0 +1,96 @@
+"""Dropout with its random numbers drawn by a vectorized generator, and applied in one pass.
+
+The mask is the one that Keras draws in float32 for the same seed (keras/src/backend/
+tensorflow/random.py, `dropout`; tensorflow/python/ops/nn_ops.py, `_dropout`). Under
+mixed_bfloat16 Keras draws numbers of seven random bits, so that a rate is rounded to multiples
+of 1/128 (0.002 becomes 0.0078); here the rate holds in bfloat16 too, and the mask is float32's.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
+from nano_init.keras_patch.faster.philox import random_words, unit_floats
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["dropout_replacements", "keep_mask"]
+
+
+def dropout_replacements() -> Iterator[Replacement]:
+    """Yield what drops out by islands while training."""
+    from keras.src.backend.tensorflow import random
+
+    faster = with_faster_path("dropout", vars(random)["dropout"], _applies, _drop)
+    yield Replacement(random, "dropout", faster)
+
+
+def keep_mask(seed: Any, like: Any, rate: float) -> Any:
+    """Return which elements dropout keeps, as uint8 of 0 and 1 in the shape of a tensor.
+
+    Args:
+        seed: int32 of shape [2].
+        like: The tensor to drop elements of.
+        rate: The share to drop, between 0 and 1.
+    """
+    import tensorflow as tf
+
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    shape = tf.shape(like)
+    packed = _packed_mask(key, counter, like, tf.constant(rate, tf.float32))
+    # Outside the island this is free; within it, XLA would store the bytes one by one.
+    flat = tf.reshape(tf.bitcast(packed, tf.uint8), [-1])
+    mask = tf.reshape(flat[: tf.reduce_prod(shape)], shape)
+    mask.set_shape(like.shape)
+    return mask
+
+
+def _applies(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) -> bool:
+    del seed
+    return (
+        noise_shape is None
+        and isinstance(rate, (int, float))
+        and 0.0 < rate < 1.0
+        and is_worth_an_island(inputs)
+    )
+
+
+def _drop(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) -> Any:
+    del noise_shape
+    import tensorflow as tf
+    from keras.src.backend.tensorflow.random import _cast_seed
+    from keras.src.random.seed_generator import draw_seed
+
+    seed = _cast_seed(draw_seed(seed))
+    mask = keep_mask(seed, inputs, float(rate))
+    scale = tf.constant(1.0 / (1.0 - rate), tf.float32)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def drop(inputs: Any) -> Any:
+        return _masked(inputs, mask, scale), lambda upstream: _masked(upstream, mask, scale)
+
+    return drop(inputs)
+
+
+@compiled
+def _packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
+    import tensorflow as tf
+
+    groups = (tf.size(like) + 3) // 4
+    kept = [tf.cast(unit_floats(w) >= rate, tf.uint32) for w in random_words(key, counter, groups)]
+    bytes_1_to_3 = (
+        tf.bitwise.left_shift(kept[place], tf.constant(8 * place, tf.uint32)) for place in (1, 2, 3)
+    )
+    return sum(bytes_1_to_3, start=kept[0])
+
+
+@compiled
+def _masked(inputs: Any, mask: Any, scale: Any) -> Any:
+    import tensorflow as tf
+
+    scaled = tf.cast(tf.cast(inputs, tf.float32) * scale, inputs.dtype)
+    return tf.where(mask != 0, scaled, tf.zeros_like(scaled))

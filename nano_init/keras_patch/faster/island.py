@@ -1,0 +1,130 @@
+"""Islands: chains of elementwise ops that XLA compiles into one kernel within a training graph.
+
+TensorFlow runs such a chain op by op, each of which reads and writes whole tensors, and converts
+bfloat16 at every one. An island reads its inputs once, computes in float32 and writes its result
+once. Matrix products stay outside, with oneDNN.
+
+XLA compiles an island anew for each shape (50 to 100 ms), so that islands are for graphs that
+train, where few shapes come again and again; and launching one takes as long as TensorFlow
+takes for a few thousand elements.
+"""
+
+from __future__ import annotations
+
+import functools
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["compiled", "is_worth_an_island", "with_compiled_gradient"]
+
+# Where an island and TensorFlow's own ops take the same time, measured for GELU.
+_FEWEST_ELEMENTS = 2**13
+_SUPPOSED_BATCH = 32
+
+
+def is_worth_an_island(tensor: Any) -> bool:
+    """Say whether a tensor is trained on in a graph, and large enough for an island.
+
+    Args:
+        tensor: Any object; a float32 or bfloat16 tensor of which all sizes but the first are
+            known can be worth it.
+    """
+    import tensorflow as tf
+
+    return (
+        isinstance(tensor, tf.Tensor)
+        and not isinstance(tensor, tf.__internal__.EagerTensor)
+        and tensor.dtype in (tf.float32, tf.bfloat16)
+        and _elements(tensor.shape) >= _FEWEST_ELEMENTS
+        and _is_training()
+        and _has_compiler()
+    )
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors that XLA compiles, made when it is first called.
+
+    Args:
+        function: Takes and returns tensors; it must not create variables.
+    """
+
+    @functools.cache
+    def make() -> Any:
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    def call(*tensors: Any) -> Any:
+        return make()(*tensors)
+
+    return call
+
+
+def with_compiled_gradient(
+    forward: Callable[[Any], Any], backward: Callable[[Any, Any], Any]
+) -> Callable[[Any], Any]:
+    """Return an elementwise function whose value and gradient are an island each.
+
+    What the gradient needs is computed anew from the input, which is all that is kept.
+
+    Args:
+        forward: From a float32 tensor to the value.
+        backward: From the same tensor and the gradient by the value, in float32, to the
+            gradient by the tensor.
+    """
+    value = compiled(functools.partial(_in_float32, forward))
+    gradient = compiled(functools.partial(_in_float32, backward))
+
+    def function(tensor: Any) -> Any:
+        import tensorflow as tf
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def call(tensor: Any) -> Any:
+            return value(tensor), lambda upstream: gradient(tensor, upstream)
+
+        return call(tensor)
+
+    return function
+
+
+def _in_float32(function: Callable[..., Any], *tensors: Any) -> Any:
+    import tensorflow as tf
+
+    result = function(*(tf.cast(tensor, tf.float32) for tensor in tensors))
+    return tf.cast(result, tensors[0].dtype)
+
+
+def _elements(shape: Any) -> int:
+    """Return how many elements a shape has, with a batch supposed; 0 if it is not known."""
+    if not shape.rank:
+        return 0
+    count = _SUPPOSED_BATCH if shape[0] is None else shape[0]
+    for size in shape[1:]:
+        if size is None:
+            return 0
+        count *= size
+    return int(count)
+
+
+def _is_training() -> bool:
+    from keras.src.backend.common import global_state
+
+    tracker = global_state.GLOBAL_STATE_TRACKER
+    return getattr(getattr(tracker, "current_call_ctx", None), "training", None) is True
+
+
+@functools.cache
+def _has_compiler() -> bool:
+    """Say whether this TensorFlow can compile at all: some builds leave XLA's CPU part out."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        try:
+            tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.zeros(()))
+        except (tf.errors.OpError, ValueError):
+            return False
+    return True

@@ -1,0 +1,197 @@
+"""LayerNormalization and RMSNormalization over the last axis as compiled kernels.
+
+Keras 3 normalizes with about ten ops in float32 and as many for the gradient (keras/src/ops/
+nn.py, `_layer_normalization` and `_rms_normalization`). The formulas here are the same, with the
+gradient of Ba et al., "Layer Normalization", 2016, written out. The sums over rows that the
+gradients of gamma and beta need are matrix products: XLA's own column sums run in one thread.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.casting import autocast_origin
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["layer_norm_replacements"]
+
+# A row's sums are vectors down to about this width: 64 was faster than 16 and than whole rows.
+_VECTOR = 64
+
+
+def layer_norm_replacements() -> Iterator[Replacement]:
+    """Yield what normalizes the last axis by islands while training."""
+    from keras import layers
+
+    original = vars(layers.LayerNormalization)["call"]
+    faster = with_faster_path("layer_norm", original, _applies, _normalize)
+    yield Replacement(layers.LayerNormalization, "call", faster)
+    # Earlier versions of Keras 3 have no such layer.
+    if hasattr(layers, "RMSNormalization"):
+        original = vars(layers.RMSNormalization)["call"]
+        faster = with_faster_path("layer_norm", original, _rms_applies, _normalize_rms)
+        yield Replacement(layers.RMSNormalization, "call", faster)
+
+
+def _applies(layer: Any, inputs: Any) -> bool:
+    return not layer.rms_scaling and _fits(layer, inputs)
+
+
+def _rms_applies(layer: Any, x: Any) -> bool:
+    return _fits(layer, x)
+
+
+def _fits(layer: Any, inputs: Any) -> bool:
+    return (
+        is_worth_an_island(inputs)
+        and inputs.shape.rank >= 2
+        and _is_last_axis(layer.axis, inputs.shape.rank)
+        and layer.variable_dtype == "float32"
+        and layer.compute_dtype in ("float32", "bfloat16")
+        # The digits of a model's float32 input that was cast for this layer are kept by Keras's
+        # own path, which casts it back.
+        and autocast_origin(inputs, "float32") is inputs
+    )
+
+
+def _is_last_axis(axis: Any, rank: int) -> bool:
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    return axes in ([-1], [rank - 1])
+
+
+def _normalize(layer: Any, inputs: Any) -> Any:
+    rows = _rows_of(inputs)
+    gamma, beta = _weight(layer.gamma, rows, 1.0), _weight(layer.beta, rows, 0.0)
+    outputs = _layer_normalized(rows, gamma, beta, layer.epsilon, layer.compute_dtype)
+    return _as_shape_of(inputs, outputs)
+
+
+def _normalize_rms(layer: Any, x: Any) -> Any:
+    rows = _rows_of(x)
+    outputs = _rms_normalized(rows, _weight(layer.scale, rows, 1.0), layer.epsilon)
+    return _as_shape_of(x, outputs)
+
+
+def _layer_normalized(rows: Any, gamma: Any, beta: Any, epsilon: float, dtype: str) -> Any:
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def normalize(rows: Any, gamma: Any, beta: Any) -> Any:
+        outputs, mean, inverse = _forward(rows, gamma, beta, tf.constant(epsilon, tf.float32))
+
+        def gradient(upstream: Any) -> tuple[Any, Any, Any]:
+            upstream = tf.cast(upstream, dtype)
+            by_rows, products, wide = _backward(rows, gamma, mean, inverse, upstream)
+            return by_rows, _column_sums(products), _column_sums(wide)
+
+        return tf.cast(outputs, dtype), gradient
+
+    return normalize(rows, gamma, beta)
+
+
+def _rms_normalized(rows: Any, scale: Any, epsilon: float) -> Any:
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def normalize(rows: Any, scale: Any) -> Any:
+        outputs, inverse = _rms_forward(rows, scale, tf.constant(epsilon, tf.float32))
+
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            by_rows, products = _rms_backward(rows, scale, inverse, upstream)
+            return by_rows, _column_sums(products)
+
+        return outputs, gradient
+
+    return normalize(rows, scale)
+
+
+@compiled
+def _forward(rows: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
+    import tensorflow as tf
+
+    wide = tf.cast(rows, tf.float32)
+    mean = _row_mean(wide)
+    inverse = tf.math.rsqrt(_row_mean(tf.square(wide - mean)) + epsilon)
+    outputs = (wide - mean) * inverse * gamma + beta
+    return tf.cast(outputs, rows.dtype), mean, inverse
+
+
+@compiled
+def _backward(rows: Any, gamma: Any, mean: Any, inverse: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    normalized = (tf.cast(rows, tf.float32) - mean) * inverse
+    wide = tf.cast(upstream, tf.float32)
+    by_normalized = wide * gamma
+    products = wide * normalized
+    centred = by_normalized - _row_mean(by_normalized)
+    by_rows = inverse * (centred - normalized * _row_mean(by_normalized * normalized))
+    return tf.cast(by_rows, rows.dtype), products, wide
+
+
+@compiled
+def _rms_forward(rows: Any, scale: Any, epsilon: Any) -> Any:
+    import tensorflow as tf
+
+    wide = tf.cast(rows, tf.float32)
+    inverse = tf.math.rsqrt(_row_mean(tf.square(wide)) + epsilon)
+    return tf.cast(wide * inverse * scale, rows.dtype), inverse
+
+
+@compiled
+def _rms_backward(rows: Any, scale: Any, inverse: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    normalized = tf.cast(rows, tf.float32) * inverse
+    wide = tf.cast(upstream, tf.float32)
+    by_normalized = wide * scale
+    by_rows = inverse * (by_normalized - normalized * _row_mean(by_normalized * normalized))
+    return tf.cast(by_rows, rows.dtype), wide * normalized
+
+
+def _row_mean(rows: Any) -> Any:
+    """Return the mean of each row, of shape [rows, 1].
+
+    Halves are added as vectors first: XLA sums a row one element after the other, and each
+    addition waits for the one before.
+    """
+    import tensorflow as tf
+
+    count = width = rows.shape[-1]
+    while width > _VECTOR and width % 2 == 0:
+        width //= 2
+        rows = rows[:, :width] + rows[:, width:]
+    return tf.reduce_sum(rows, -1, keepdims=True) / count
+
+
+def _column_sums(rows: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.matmul(tf.ones([1, tf.shape(rows)[0]]), rows)[0]
+
+
+def _rows_of(inputs: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reshape(inputs, [-1, inputs.shape[-1]])
+
+
+def _as_shape_of(inputs: Any, rows: Any) -> Any:
+    import tensorflow as tf
+
+    outputs = tf.reshape(rows, tf.shape(inputs))
+    outputs.set_shape(inputs.shape)
+    return outputs
+
+
+def _weight(weight: Any, rows: Any, default: float) -> Any:
+    import tensorflow as tf
+
+    if weight is None:
+        return tf.fill([rows.shape[-1]], tf.constant(default, tf.float32))
+    return tf.cast(tf.convert_to_tensor(weight), tf.float32)

@@ -1,0 +1,81 @@
+"""Philox 4x32-10, the counter-based generator of TensorFlow's stateless random ops.
+
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. TensorFlow computes it
+one counter at a time (tensorflow/core/lib/random/philox_random.h); written out in tensor ops,
+XLA computes a vector of counters at once, and the numbers are the same.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["random_words", "unit_floats"]
+
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def random_words(key: Any, counter: Any, groups: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the generator's output for counters that follow each other.
+
+    Args:
+        key: uint64 of shape [1], as `StatelessRandomGetKeyCounter` gives it.
+        counter: uint64 of shape [2], the lower half first.
+        groups: How many counters, n.
+
+    Returns:
+        Four uint32 tensors of shape [n]; the op's i-th number is the (i % 4)-th one's
+        element i // 4.
+    """
+    import tensorflow as tf
+
+    low = counter[0] + tf.cast(tf.range(tf.cast(groups, tf.int64)), tf.uint64)
+    high = counter[1] + tf.cast(low < counter[0], tf.uint64)
+    state = (_low(low), _high(low), _low(high), _high(high))
+    keys = (_low(key[0]), _high(key[0]))
+    for _ in range(_ROUNDS):
+        high_0, low_0 = _product(state[0], _MULTIPLIERS[0])
+        high_1, low_1 = _product(state[2], _MULTIPLIERS[1])
+        state = (high_1 ^ state[1] ^ keys[0], low_1, high_0 ^ state[3] ^ keys[1], low_0)
+        keys = (keys[0] + _word(_WEYL[0]), keys[1] + _word(_WEYL[1]))
+    return state
+
+
+def unit_floats(words: Any) -> Any:
+    """Return uint32 words as float32 in [0, 1), as TensorFlow does.
+
+    The lower 23 bits become the mantissa (tensorflow/core/lib/random/random_distributions.h,
+    `Uint32ToFloat`).
+    """
+    import tensorflow as tf
+
+    mantissa = tf.bitwise.bitwise_and(words, _word(0x7FFFFF))
+    return tf.bitcast(tf.bitwise.bitwise_or(mantissa, _word(127 << 23)), tf.float32) - 1.0
+
+
+def _product(words: Any, multiplier: int) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    product = tf.cast(words, tf.uint64) * tf.constant(multiplier, tf.uint64)
+    return _high(product), _low(product)
+
+
+def _low(value: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(value, tf.uint32)
+
+
+def _high(value: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tf.bitwise.right_shift(value, tf.constant(32, tf.uint64)), tf.uint32)
+
+
+def _word(value: int) -> Any:
+    import tensorflow as tf
+
+    return tf.constant(value, tf.uint32)
