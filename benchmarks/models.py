@@ -25,7 +25,7 @@ class Model:
         title: What the table calls it.
         build: Returns the compiled model.
         batch: Returns one batch, inputs and labels, as NumPy arrays.
-        steps: Steps to time in one process, after the warm-up.
+        steps: Steps of one timed block.
         is_loop: Trained by a custom loop in `tf.function` instead of `fit`.
     """
 
@@ -34,6 +34,11 @@ class Model:
     batch: Callable[[], tuple[Any, Any]]
     steps: int
     is_loop: bool = False
+
+    @property
+    def warm_up(self) -> int:
+        """Return the steps that are not timed."""
+        return max(3, self.steps)
 
 
 def _keras() -> Any:
@@ -190,47 +195,45 @@ def _recommender(ids: int = 200_000) -> Any:
 
 
 MODELS = {
-    "mlp": Model("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 30),
-    "cnn": Model("CNN, 6 conv + BatchNorm, 64x64", _cnn, lambda: _floats(32, 64, 64, 3), 12),
+    "mlp": Model("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 8),
+    "cnn": Model("CNN, 6 conv + BatchNorm, 64x64", _cnn, lambda: _floats(32, 64, 64, 3), 3),
     "resnet50": Model(
         "ResNet50, 128x128, batch 16",
         lambda: _application("ResNet50", 128, _momentum()),
         lambda: _floats(16, 128, 128, 3, classes=100),
-        8,
+        2,
     ),
     "mobilenet": Model(
         "MobileNetV2, 96x96, batch 32",
         lambda: _application("MobileNetV2", 96),
         lambda: _floats(32, 96, 96, 3, classes=100),
-        12,
+        4,
     ),
-    "unet": Model("U-Net, 96x96, batch 8", _unet, _unet_batch, 15),
+    "unet": Model("U-Net, 96x96, batch 8", _unet, _unet_batch, 4),
     "encoder": Model(
-        "transformer encoder 4x512, sequence 128", _encoder, lambda: _ids(16, 128, ids=8000), 10
+        "transformer encoder 4x512, sequence 128", _encoder, lambda: _ids(16, 128, ids=8000), 2
     ),
-    "vit": Model("ViT 4x256, 144 patches", _vit, lambda: _floats(16, 96, 96, 3), 15),
+    "vit": Model("ViT 4x256, 144 patches", _vit, lambda: _floats(16, 96, 96, 3), 4),
     "decoder": Model(
         "decoder 3x384, causal, 4,000 ids",
         _decoder,
         lambda: _ids(8, 128, ids=4000, labels=(8, 128), classes=4000),
-        15,
+        4,
     ),
-    "lstm": Model("LSTM 512, 64 steps", _lstm, lambda: _floats(64, 64, 128), 20),
-    "gru": Model("GRU 2x256, 64 steps", _gru, lambda: _floats(64, 64, 128), 20),
+    "lstm": Model("LSTM 512, 64 steps", _lstm, lambda: _floats(64, 64, 128), 5),
+    "gru": Model("GRU 2x256, 64 steps", _gru, lambda: _floats(64, 64, 128), 5),
     "recommender": Model(
         "embedding 200,000x64 + MLP, batch 512",
         _recommender,
         lambda: _ids(512, 26, ids=200_000),
-        40,
+        15,
     ),
-    "tiny": Model(
-        "MNIST MLP 64-64-10, batch 128", _tiny_mlp, lambda: _floats(128, 784), 500
-    ),
+    "tiny": Model("MNIST MLP 64-64-10, batch 128", _tiny_mlp, lambda: _floats(128, 784), 400),
     "loop": Model(
         "custom loop, MLP 3x1024, batch 128",
         lambda: _mlp(1024, 3),
         lambda: _floats(128, 1024),
-        40,
+        20,
         is_loop=True,
     ),
 }

@@ -1,10 +1,11 @@
 """What nano-init brings a training step: every model in every configuration, in turn.
 
-    python benchmarks/training.py [--models a,b] [--rounds N] [--ablate] [--json FILE] [--force]
+    python benchmarks/training.py [--models a,b] [--configurations c,d] [--rounds N]
+        [--json FILE] [--plot FILE] [--bigdl FOLDER] [--force]
 
 Each figure comes from its own process. The configurations of a model run in turn, round after
 round, and ratios are taken within a round, so that a machine whose speed drifts does not
-change the comparison. Steps are timed one by one after a warm-up.
+change the comparison. `--bigdl` names the virtual environment that BigDL-Nano is installed in.
 """
 
 from __future__ import annotations
@@ -13,232 +14,161 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from figures import Result, format_means, format_results, plot_results
 from models import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
-WARM_UP = 5
+_HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """How a model is trained.
+    """How the training script is started.
 
     Args:
-        name: What the table calls it.
-        precision: The precision of the layers.
-        nano_run: Under `nano-run` instead of plain `python`.
-        only: The one faster path to patch in, under plain `python`.
+        title: What the table calls it.
+        script: Arguments of `train_one.py`.
+        nano_run: Options of `nano-run`; None runs plain `python`.
+        needs_unit: Left out where bfloat16 is emulated.
+        is_bigdl: In BigDL-Nano's environment.
+        models: The models for which it makes sense; all by default.
     """
 
-    name: str
-    precision: str = "float32"
-    nano_run: bool = False
-    only: str | None = None
+    title: str
+    script: tuple[str, ...] = ()
+    nano_run: tuple[str, ...] | None = None
+    needs_unit: bool = True
+    is_bigdl: bool = False
+    models: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Result:
-    """Milliseconds a step of one model in one configuration, one entry a round."""
-
-    model: str
-    configuration: str
-    medians: list[float] = field(default_factory=list)
-    fastest_fifths: list[float] = field(default_factory=list)
-    first_steps: list[float] = field(default_factory=list)
-    peaks_mb: list[float] = field(default_factory=list)
-
-
-STOCK = Configuration("stock float32")
-RUN = Configuration("nano-run float32", nano_run=True)
-NARROW = (
-    Configuration("bare mixed_bfloat16", "mixed_bfloat16"),
-    Configuration("nano-run mixed_bfloat16", "mixed_bfloat16", nano_run=True),
-)
+_SPARSE = ("encoder", "decoder", "recommender")
+_STEPS = ("--steps-per-execution", "auto")
+_LAZY = ("--lazy-adam",)
+CONFIGURATIONS = {
+    "stock": Configuration("stock float32", needs_unit=False),
+    "bare": Configuration("bare mixed_bfloat16", ("--policy", "mixed_bfloat16")),
+    "rewrite": Configuration("graph rewrite", ("--rewrite",)),
+    "float32": Configuration(
+        "nano-run, float32", nano_run=("--precision", "float32"), needs_unit=False
+    ),
+    "nano": Configuration("nano-run", nano_run=()),
+    "lazy": Configuration("nano-run, lazy Adam", nano_run=_LAZY, models=_SPARSE),
+    "steps": Configuration("nano-run, steps per execution", nano_run=_STEPS),
+    "both": Configuration("nano-run, both options", nano_run=(*_LAZY, *_STEPS), models=_SPARSE),
+    "bigdl": Configuration("BigDL-Nano 2.4", ("--bigdl", "mixed_bfloat16"), is_bigdl=True),
+}
 
 
 def main() -> None:
-    """Time the models and print the table; in a child process, train one model."""
+    """Time the models and print the tables."""
     options = _parse()
-    if options.child:
-        print(json.dumps(_train(options.child, options.policy, options.only)))
-        return
-    has_unit = _has_bfloat16_unit()
-    if not (has_unit or options.force):
+    has_unit = options.force or _has_bfloat16_unit()
+    if not has_unit:
         print("No bfloat16 unit here, so bfloat16 is emulated: its rows are left out (--force)")
     started = time.perf_counter()
     results: list[Result] = []
     for name in options.models.split(","):
-        chosen = list(_configurations(name, has_unit or options.force, options.ablate))
-        results += _measure(name, chosen, options.rounds)
-        print(format_results(results[-len(chosen) :]), flush=True)
-    document = {**_describe_machine(), "rounds": options.rounds}
-    print(f"{document}, {time.perf_counter() - started:.0f} s in all")
+        rows = _measure(name, _configurations(name, options, has_unit), options)
+        results += rows
+        print(format_results(MODELS[name].title, rows), flush=True)
+    print(format_means(results))
+    document = {
+        **_describe_machine(),
+        "rounds": options.rounds,
+        "seconds": round(time.perf_counter() - started),
+    }
+    print(document)
     if options.json:
-        document["results"] = [asdict(result) for result in results]
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-
-
-def format_results(results: Sequence[Result]) -> str:
-    """Return a table of one model; the ratio is stock over this, round by round."""
-    stock = results[0]
-    lines = []
-    for result in results:
-        ratios = [a / b for a, b in zip(stock.medians, result.medians, strict=True)]
-        lines.append(
-            f"{result.model:14} {result.configuration:24} "
-            f"median {statistics.median(result.medians):8.2f} ms  "
-            f"20% {statistics.median(result.fastest_fifths):8.2f} ms  "
-            f"faster {statistics.median(ratios):5.2f} ({min(ratios):.2f}-{max(ratios):.2f})  "
-            f"first step {statistics.median(result.first_steps) / 1000:5.1f} s  "
-            f"peak {statistics.median(result.peaks_mb):5.0f} MB"
-        )
-    return "\n".join(lines)
+            json.dump({**document, "results": [asdict(r) for r in results]}, file, indent=1)
+    if options.plot:
+        plot_results(results, options.plot, str(document["processor"]))
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS), help="names with commas between")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--ablate", action="store_true", help="each faster path alone, too")
+    parser.add_argument("--configurations", default=",".join(CONFIGURATIONS), help="likewise")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--blocks", type=int, default=6, help="timed blocks of steps a process")
     parser.add_argument("--force", action="store_true", help="bfloat16 even where emulated")
-    parser.add_argument("--json", metavar="FILE")
-    for name in ("--child", "--policy", "--only"):
-        parser.add_argument(name, help=argparse.SUPPRESS)
+    parser.add_argument("--bigdl", metavar="FOLDER", help="BigDL-Nano's virtual environment")
+    parser.add_argument("--json", metavar="FILE", help="write all figures")
+    parser.add_argument("--plot", metavar="FILE", help="draw them as PNG (needs matplotlib)")
     options = parser.parse_args()
-    unknown = sorted(set(options.models.split(",")) - set(MODELS))
-    if unknown:
-        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    for asked, known in ((options.models, MODELS), (options.configurations, CONFIGURATIONS)):
+        unknown = sorted(set(asked.split(",")) - set(known))
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     return options
 
 
-def _configurations(name: str, with_bfloat16: bool, ablate: bool) -> Iterator[Configuration]:
-    yield STOCK
-    yield RUN
-    if with_bfloat16:
-        yield from NARROW
-    if ablate:
-        for path in MODELS[name].paths:
-            yield Configuration(f"only {path}", only=path)
+def _configurations(name: str, options: argparse.Namespace, has_unit: bool) -> list[str]:
+    """Return the keys of the configurations to run, stock first."""
+    chosen = []
+    for key in dict.fromkeys(["stock", *options.configurations.split(",")]):
+        configuration = CONFIGURATIONS[key]
+        fits = not configuration.models or name in configuration.models
+        if fits and (has_unit or not configuration.needs_unit):
+            if not configuration.is_bigdl or options.bigdl:
+                chosen.append(key)
+    return chosen
 
 
-def _measure(name: str, configurations: list[Configuration], rounds: int) -> list[Result]:
-    results = [Result(name, configuration.name) for configuration in configurations]
-    for _ in range(rounds):
-        for configuration, result in zip(configurations, results, strict=True):
-            figures = _run(name, configuration)
-            steps = sorted(figures["steps"])
-            result.medians.append(statistics.median(steps))
-            result.fastest_fifths.append(steps[len(steps) // 5])
-            result.first_steps.append(figures["first"])
-            result.peaks_mb.append(figures["peak_mb"])
-    return results
+def _measure(name: str, keys: Sequence[str], options: argparse.Namespace) -> list[Result]:
+    results = {key: Result(name, key, CONFIGURATIONS[key].title) for key in keys}
+    for _ in range(options.rounds):
+        for key, result in results.items():
+            if result.failure:
+                continue
+            try:
+                result.add(_run(name, CONFIGURATIONS[key], options))
+            except RuntimeError as error:
+                if key == "stock":
+                    sys.exit(f"{name}: {error}")
+                result.failure = str(error)
+    return list(results.values())
 
 
-def _run(name: str, configuration: Configuration) -> Any:
-    start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
-    command = [sys.executable]
-    if configuration.nano_run:
-        command += ["-c", start, "--precision", configuration.precision]
-    command += [os.path.abspath(__file__), "--child", name]
-    if configuration.only:
-        command += ["--only", configuration.only]
-    if not configuration.nano_run:
-        command += ["--policy", configuration.precision]
-    done = subprocess.run(command, env=_environ(), capture_output=True, text=True, check=False)
+def _run(name: str, configuration: Configuration, options: argparse.Namespace) -> Any:
+    python = os.path.join(options.bigdl, "bin", "python") if configuration.is_bigdl else ""
+    command = [python or sys.executable]
+    if configuration.nano_run is not None:
+        start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
+        command += ["-c", start, *configuration.nano_run]
+    command += [os.path.join(_HERE, "train_one.py"), name, *configuration.script]
+    command += ["--blocks", str(options.blocks)]
+    if configuration.is_bigdl:
+        source = f'. "{options.bigdl}/bin/bigdl-nano-init" >/dev/null; exec "$@"'
+        command = ["bash", "-c", source, "bash", *command]
+    done = subprocess.run(
+        command, env=_environ(configuration, options), capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        sys.exit(f"{name}, {configuration.name}: {done.stderr[-2000:]}")
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise RuntimeError(lines[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _environ() -> dict[str, str]:
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+def _environ(configuration: Configuration, options: argparse.Namespace) -> dict[str, str]:
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("NANO_", "TF_", "PYTHON"))}
-    return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": root}
-
-
-def _train(name: str, policy: str | None, only: str | None) -> dict[str, object]:
-    import keras
-
-    keras.utils.set_random_seed(1)
-    if policy and policy != "float32":
-        keras.config.set_dtype_policy(policy)
-    if only:
-        from nano_init.keras_patch.faster.registry import FASTER_PATHS, faster_path_replacements
-        from nano_init.keras_patch.ledger import Ledger
-
-        Ledger().apply(faster_path_replacements(set(FASTER_PATHS) - {only}))
-    model = MODELS[name]
-    count = WARM_UP + model.steps
-    started = time.perf_counter()
-    ends = (_loop if model.is_loop else _fit)(model.build(), model.batch(), count)
-    steps = [(b - a) * 1000 for a, b in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]
-    return {"steps": steps, "first": (ends[0] - started) * 1000, "peak_mb": _peak_mb()}
-
-
-def _fit(model: Any, batch: tuple[Any, Any], count: int) -> list[float]:
-    import keras
-    import tensorflow as tf
-
-    ends: list[float] = []
-
-    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            del batch, logs
-            ends.append(time.perf_counter())
-
-    batches = tf.data.Dataset.from_tensors(batch).cache().repeat(count)
-    # Its thread may hold up the end of `fit` for seconds, which is not what is timed here.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    model.fit(batches.with_options(options), epochs=1, verbose=0, callbacks=[Clock()])
-    return ends
-
-
-def _loop(model: Any, batch: tuple[Any, Any], count: int) -> list[float]:
-    import tensorflow as tf
-
-    inputs, labels = (tf.convert_to_tensor(part) for part in batch)
-    step = tf.function(_step_of(model))
-    ends = []
-    for _ in range(count):
-        step(inputs, labels).numpy()
-        ends.append(time.perf_counter())
-    return ends
-
-
-def _step_of(model: Any) -> Callable[[Any, Any], Any]:
-    import keras
-    import tensorflow as tf
-
-    loss_of = keras.losses.SparseCategoricalCrossentropy()
-    optimizer = keras.optimizers.Adam()
-    optimizer.build(model.trainable_variables)
-
-    def step(inputs: Any, labels: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = loss_of(labels, model(inputs, training=True))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss
-
-    return step
-
-
-def _peak_mb() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    kept["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if configuration.is_bigdl:
+        kept["PATH"] = f"{os.path.join(options.bigdl, 'bin')}{os.pathsep}{kept['PATH']}"
+        kept["VIRTUAL_ENV"] = options.bigdl
+    else:
+        kept["PYTHONPATH"] = os.path.dirname(_HERE)
+    return kept
 
 
 def _has_bfloat16_unit() -> bool:

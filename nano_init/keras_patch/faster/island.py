@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["compiled", "is_worth_an_island", "with_compiled_gradient"]
+__all__ = [
+    "compiled",
+    "is_large_in_graph",
+    "is_worth_an_island",
+    "with_compiled_gradient",
+]
 
 # Where an island and TensorFlow's own ops take the same time, measured for GELU.
 _FEWEST_ELEMENTS = 2**13
@@ -32,6 +37,15 @@ def is_worth_an_island(tensor: Any) -> bool:
         tensor: Any object; a float32 or bfloat16 tensor of which all sizes but the first are
             known can be worth it.
     """
+    return _is_training() and is_large_in_graph(tensor)
+
+
+def is_large_in_graph(tensor: Any) -> bool:
+    """Say the same of a tensor outside of layers, as in a loss, where training is not told.
+
+    Args:
+        tensor: As for `is_worth_an_island`.
+    """
     import tensorflow as tf
 
     return (
@@ -39,7 +53,6 @@ def is_worth_an_island(tensor: Any) -> bool:
         and not isinstance(tensor, tf.__internal__.EagerTensor)
         and tensor.dtype in (tf.float32, tf.bfloat16)
         and _elements(tensor.shape) >= _FEWEST_ELEMENTS
-        and _is_training()
         and _has_compiler()
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from nano_init.keras_patch.casting import autocast_origin
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
+from nano_init.keras_patch.faster.rows import row_mean
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["layer_norm_replacements"]
-
-# A row's sums are vectors down to about this width: 64 was faster than 16 and than whole rows.
-_VECTOR = 64
 
 
 def layer_norm_replacements() -> Iterator[Replacement]:
@@ -115,8 +113,8 @@ def _forward(rows: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
-    mean = _row_mean(wide)
-    inverse = tf.math.rsqrt(_row_mean(tf.square(wide - mean)) + epsilon)
+    mean = row_mean(wide)
+    inverse = tf.math.rsqrt(row_mean(tf.square(wide - mean)) + epsilon)
     outputs = (wide - mean) * inverse * gamma + beta
     return tf.cast(outputs, rows.dtype), mean, inverse
 
@@ -129,8 +127,8 @@ def _backward(rows: Any, gamma: Any, mean: Any, inverse: Any, upstream: Any) -> 
     wide = tf.cast(upstream, tf.float32)
     by_normalized = wide * gamma
     products = wide * normalized
-    centred = by_normalized - _row_mean(by_normalized)
-    by_rows = inverse * (centred - normalized * _row_mean(by_normalized * normalized))
+    centred = by_normalized - row_mean(by_normalized)
+    by_rows = inverse * (centred - normalized * row_mean(by_normalized * normalized))
     return tf.cast(by_rows, rows.dtype), products, wide
 
 
@@ -139,7 +137,7 @@ def _rms_forward(rows: Any, scale: Any, epsilon: Any) -> Any:
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
-    inverse = tf.math.rsqrt(_row_mean(tf.square(wide)) + epsilon)
+    inverse = tf.math.rsqrt(row_mean(tf.square(wide)) + epsilon)
     return tf.cast(wide * inverse * scale, rows.dtype), inverse
 
 
@@ -150,23 +148,8 @@ def _rms_backward(rows: Any, scale: Any, inverse: Any, upstream: Any) -> Any:
     normalized = tf.cast(rows, tf.float32) * inverse
     wide = tf.cast(upstream, tf.float32)
     by_normalized = wide * scale
-    by_rows = inverse * (by_normalized - normalized * _row_mean(by_normalized * normalized))
+    by_rows = inverse * (by_normalized - normalized * row_mean(by_normalized * normalized))
     return tf.cast(by_rows, rows.dtype), wide * normalized
-
-
-def _row_mean(rows: Any) -> Any:
-    """Return the mean of each row, of shape [rows, 1].
-
-    Halves are added as vectors first: XLA sums a row one element after the other, and each
-    addition waits for the one before.
-    """
-    import tensorflow as tf
-
-    count = width = rows.shape[-1]
-    while width > _VECTOR and width % 2 == 0:
-        width //= 2
-        rows = rows[:, :width] + rows[:, width:]
-    return tf.reduce_sum(rows, -1, keepdims=True) / count
 
 
 def _column_sums(rows: Any) -> Any:

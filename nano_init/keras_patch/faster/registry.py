@@ -17,6 +17,7 @@ FASTER_PATHS = (
     "activations",
     "adam",
     "batch_norm",
+    "cross_entropy",
     "depthwise",
     "dropout",
     "einsum_dense",

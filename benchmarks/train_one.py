@@ -1,0 +1,140 @@
+"""Train one model of the suite and print how long its steps took, as JSON on the last line.
+
+    python benchmarks/train_one.py MODEL [--blocks N]
+
+It is a plain script: what is compared is how it is started. The switches are for what needs a
+line in the script, a policy or a call of somebody's patch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+
+from models import MODELS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+BLOCKS = 6
+
+
+def main() -> None:
+    """Train the model that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--blocks", type=int, default=BLOCKS)
+    parser.add_argument("--policy", help="set this dtype policy, as a script would")
+    parser.add_argument("--rewrite", action="store_true", help="let TensorFlow rewrite the graph")
+    parser.add_argument("--bigdl", metavar="PRECISION", help="call BigDL-Nano's patch first")
+    options = parser.parse_args()
+    _prepare(options)
+    print(json.dumps(_train(options.model, options.blocks)))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    if options.bigdl:
+        from bigdl.nano.tf import patch_tensorflow
+
+        patch_tensorflow(precision=options.bigdl)
+    if options.policy:
+        from tensorflow import keras
+
+        keras.mixed_precision.set_global_policy(options.policy)
+    if options.rewrite:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
+
+
+def _train(name: str, blocks: int) -> dict[str, object]:
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(1)
+    model = MODELS[name]
+    started = time.perf_counter()
+    run = (_loop if model.is_loop else _fit)(model.build(), model.batch())
+    run(1, 1)
+    first = time.perf_counter() - started
+    run(model.warm_up, 1)
+    times, loss = run(model.steps, blocks)
+    return {
+        "steps": [t / model.steps * 1000 for t in times],
+        "first": first * 1000,
+        "peak_mb": _peak_mb(),
+        "loss": loss,
+    }
+
+
+def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[float], float]]:
+    import tensorflow as tf
+
+    class Clock(tf.keras.callbacks.Callback):  # type: ignore[misc]
+        """Times epochs: a callback that wants each batch would forbid several in one call."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.times: list[float] = []
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.times.append(time.perf_counter() - self.started)
+
+    options = tf.data.Options()
+    # Its thread may hold up the end of `fit` for seconds, which is not what is timed here.
+    options.autotune.enabled = False
+    batches = tf.data.Dataset.from_tensors(batch).cache().repeat().with_options(options)
+
+    def run(steps: int, blocks: int) -> tuple[list[float], float]:
+        clock = Clock()
+        fitted = model.fit(
+            batches, steps_per_epoch=steps, epochs=blocks, verbose=0, callbacks=[clock]
+        )
+        return clock.times, float(fitted.history["loss"][-1])
+
+    return run
+
+
+def _loop(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[float], float]]:
+    import tensorflow as tf
+
+    inputs, labels = (tf.convert_to_tensor(part) for part in batch)
+    loss_of = tf.keras.losses.SparseCategoricalCrossentropy()
+    optimizer = tf.keras.optimizers.Adam()
+
+    @tf.function
+    def step(inputs: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = loss_of(labels, model(inputs, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        return loss
+
+    def run(steps: int, blocks: int) -> tuple[list[float], float]:
+        times = []
+        for _ in range(blocks):
+            started = time.perf_counter()
+            for _ in range(steps):
+                loss = step(inputs, labels)
+            last = float(loss)
+            times.append(time.perf_counter() - started)
+        return times, last
+
+    return run
+
+
+def _peak_mb() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    main()

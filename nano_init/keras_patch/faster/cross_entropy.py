@@ -1,0 +1,138 @@
+"""Sparse categorical cross-entropy from logits as one compiled kernel in each direction.
+
+TensorFlow's kernel passes over the logits several times (tensorflow/core/kernels/xent_op.h),
+and over float32 ones only. The formulas are its own: the loss is log(sum(exp(x))) - x[label],
+its gradient softmax(x) less one at the label. A label out of range is the same error as there;
+XLA, which cannot raise, gives NaN as it does there.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.island import compiled, is_large_in_graph
+from nano_init.keras_patch.faster.rows import row_max, row_sum
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["cross_entropy_replacements"]
+
+
+def cross_entropy_replacements() -> Iterator[Replacement]:
+    """Yield what computes the loss of integer labels by islands."""
+    from keras.src.backend.tensorflow import nn
+
+    original = vars(nn)["sparse_categorical_crossentropy"]
+    faster = with_faster_path("cross_entropy", original, _applies, _cross_entropy)
+    yield Replacement(nn, "sparse_categorical_crossentropy", faster)
+
+
+def _applies(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> bool:
+    logits = _logits_of(output, from_logits)
+    if logits is None or not is_large_in_graph(logits):
+        return False
+    labels = _labels_of(target, logits.shape.rank)
+    return (
+        axis in (-1, logits.shape.rank - 1)
+        and logits.shape.rank >= 2
+        and labels is not None
+        and labels.shape.is_compatible_with(logits.shape[:-1])
+    )
+
+
+def _cross_entropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    del axis
+    import tensorflow as tf
+
+    logits = _logits_of(output, from_logits)
+    labels = tf.cast(_labels_of(target, logits.shape.rank), tf.int64)
+    classes = logits.shape[-1]
+    rows = tf.reshape(_before_cast(logits), [-1, classes])
+    with tf.control_dependencies([_assert_in_range(labels, classes)]):
+        losses = _row_losses(rows, tf.reshape(labels, [-1]))
+    losses = tf.reshape(losses, tf.shape(labels))
+    losses.set_shape(logits.shape[:-1])
+    return losses
+
+
+def _logits_of(output: Any, from_logits: bool) -> Any:
+    """Return the logits, as Keras finds them, or None; an output of two minds is Keras's."""
+    import tensorflow as tf
+
+    if not isinstance(output, tf.Tensor) or isinstance(output, tf.__internal__.EagerTensor):
+        return None
+    known = getattr(output, "_keras_logits", None)
+    if known is None and output.op.type == "Softmax":
+        known = output.op.inputs[0]
+    if from_logits:
+        return output if known is None else None
+    is_wide = isinstance(known, tf.Tensor) and known.dtype == tf.float32
+    return known if is_wide else None
+
+
+def _labels_of(target: Any, rank: int) -> Any:
+    import tensorflow as tf
+
+    if not isinstance(target, tf.Tensor) or target.shape.rank is None:
+        return None
+    if target.shape.rank == rank and target.shape[-1] == 1:
+        target = tf.squeeze(target, -1)
+    return target
+
+
+def _before_cast(logits: Any) -> Any:
+    """Return the bfloat16 tensor that logits were cast from, if they were, else the logits.
+
+    The island computes in float32 either way; the gradient of a cast is a cast.
+    """
+    import tensorflow as tf
+
+    if logits.op.type == "Cast" and logits.op.inputs[0].dtype == tf.bfloat16:
+        return logits.op.inputs[0]
+    return logits
+
+
+def _assert_in_range(labels: Any, classes: int) -> Any:
+    import tensorflow as tf
+
+    is_valid = tf.reduce_all((labels >= 0) & (labels < classes))
+    message = f"Received a label value which is outside the valid range of [0, {classes})."
+    return tf.debugging.Assert(is_valid, [message, "Label values:", labels], summarize=64)
+
+
+def _row_losses(rows: Any, labels: Any) -> Any:
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def losses_of(rows: Any) -> Any:
+        losses, normalizers = _forward(rows, labels)
+        return losses, lambda upstream: _backward(rows, labels, normalizers, upstream)
+
+    return losses_of(rows)
+
+
+@compiled
+def _forward(rows: Any, labels: Any) -> Any:
+    """Return the losses, of shape [rows], and log(sum(exp)), of shape [rows, 1]."""
+    import tensorflow as tf
+
+    wide = tf.cast(rows, tf.float32)
+    top = row_max(wide)
+    normalizers = tf.math.log(row_sum(tf.exp(wide - top))) + top
+    classes = rows.shape[-1]
+    is_valid = (labels >= 0) & (labels < classes)
+    chosen = tf.gather(wide, tf.clip_by_value(labels, 0, classes - 1), batch_dims=1)
+    return tf.where(is_valid, normalizers[:, 0] - chosen, float("nan")), normalizers
+
+
+@compiled
+def _backward(rows: Any, labels: Any, normalizers: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    shares = tf.exp(tf.cast(rows, tf.float32) - normalizers)
+    is_label = tf.range(rows.shape[-1], dtype=labels.dtype)[None] == labels[:, None]
+    gradient = tf.where(is_label, shares - 1.0, shares) * upstream[:, None]
+    return tf.cast(gradient, rows.dtype)
