@@ -81,9 +81,11 @@ def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[
             self.times: list[float] = []
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            del epoch, logs
             self.started = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            del epoch, logs
             self.times.append(time.perf_counter() - self.started)
 
     options = tf.data.Options()
@@ -113,7 +115,7 @@ def _loop(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list
         with tf.GradientTape() as tape:
             loss = loss_of(labels, model(inputs, training=True))
         gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
     def run(steps: int, blocks: int) -> tuple[list[float], float]:

@@ -118,10 +118,12 @@ def _configurations(name: str, options: argparse.Namespace, has_unit: bool) -> l
     chosen = []
     for key in dict.fromkeys(["stock", *options.configurations.split(",")]):
         configuration = CONFIGURATIONS[key]
-        fits = not configuration.models or name in configuration.models
-        if fits and (has_unit or not configuration.needs_unit):
-            if not configuration.is_bigdl or options.bigdl:
-                chosen.append(key)
+        if (
+            (not configuration.models or name in configuration.models)
+            and (has_unit or not configuration.needs_unit)
+            and (options.bigdl or not configuration.is_bigdl)
+        ):
+            chosen.append(key)
     return chosen
 
 

@@ -111,8 +111,8 @@ def _relu6_gradient(x: Any, upstream: Any) -> Any:
 
 
 def _hard_silu(x: Any) -> Any:
-    return x * _relu6(x + 3.0) / 6.0
+    return x * (_relu6(x + 3.0) / 6.0)
 
 
 def _hard_silu_gradient(x: Any, upstream: Any) -> Any:
-    return (_relu6(x + 3.0) * upstream + _relu6_gradient(x + 3.0, upstream * x)) / 6.0
+    return upstream * (_relu6(x + 3.0) / 6.0) + _relu6_gradient(x + 3.0, upstream * x / 6.0)

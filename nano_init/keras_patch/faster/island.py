@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compiled",
+    "is_compiled_by_xla",
     "is_large_in_graph",
     "is_worth_an_island",
     "with_compiled_gradient",
@@ -53,8 +54,18 @@ def is_large_in_graph(tensor: Any) -> bool:
         and not isinstance(tensor, tf.__internal__.EagerTensor)
         and tensor.dtype in (tf.float32, tf.bfloat16)
         and _elements(tensor.shape) >= _FEWEST_ELEMENTS
+        # There all is compiled already.
+        and not is_compiled_by_xla()
         and _has_compiler()
     )
+
+
+def is_compiled_by_xla() -> bool:
+    """Say whether the graph being traced is one that XLA compiles as a whole."""
+    import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 
+import numpy as np
 import pytest
 
 from nano_init.keras_patch.faster.registry import FASTER_PATHS, faster_path_replacements
@@ -37,3 +39,101 @@ def count_ops():
         return sum(op.type == kind for op in graph.get_operations())
 
     return count
+
+
+@pytest.fixture
+def count_islands():
+    """Return a function that counts the compiled islands which a function puts in its graph."""
+    import tensorflow as tf
+
+    def is_island(op):
+        return "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
+
+    def count(function, *arguments):
+        graph = tf.function(function).get_concrete_function(*arguments).graph
+        return sum(is_island(op) for op in graph.get_operations())
+
+    return count
+
+
+@pytest.fixture
+def assert_close():
+    """Return a function that compares arrays, by a tolerance relative to the largest number."""
+
+    def check(found, expected, tolerance):
+        assert len(found) == len(expected)
+        for mine, keras_own in zip(found, expected, strict=True):
+            assert mine.shape == keras_own.shape
+            scale = max(1.0, np.abs(keras_own).max(initial=0.0))
+            np.testing.assert_allclose(mine, keras_own, rtol=0, atol=tolerance * scale)
+
+    return check
+
+
+@pytest.fixture
+def one_call():
+    """Return a function that gives output and gradients of one call of a layer.
+
+    Its ways of running: in a graph of known shape, with unknown batch or unknown sizes, eagerly,
+    under XLA as a whole, in a replica of a strategy, and in several threads.
+    """
+    return _one_call
+
+
+def _one_call(make, shape, *, way="graph", training=True, scale=1.0):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(2)
+    layer = make()
+    layer.build((None, *shape[1:]))
+    for weight in layer.trainable_weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    dtype = "bfloat16" if layer.compute_dtype == "bfloat16" else "float32"
+    inputs = tf.cast(scale * rng.standard_normal(shape).astype("float32"), dtype)
+
+    def call(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = layer(inputs, training=training)
+            score = tf.reduce_sum(tf.sin(tf.cast(output, tf.float32)))
+        weights = [variable.value for variable in layer.trainable_variables]
+        return [output, *tape.gradient(score, [inputs, *weights])]
+
+    found = _run(way, call, inputs, shape)
+    return [tf.cast(part, tf.float32).numpy() for part in found]
+
+
+def _run(way, call, inputs, shape):
+    import tensorflow as tf
+
+    if way == "eager":
+        return call(inputs)
+    if way == "compiled":
+        return tf.function(call, jit_compile=True)(inputs)
+    unknown = {"unknown batch": (None, *shape[1:]), "unknown sizes": (None,) * len(shape)}
+    spec = tf.TensorSpec(unknown.get(way, shape), inputs.dtype)
+    graph = tf.function(call, input_signature=[spec])
+    if way == "replica":
+        cpus = [cpu.name for cpu in tf.config.list_logical_devices("CPU")]
+        strategy = tf.distribute.MirroredStrategy(cpus)
+        return strategy.experimental_local_results(strategy.run(graph, (inputs,)))[0]
+    if way == "threads":
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            return list(pool.map(graph, [inputs] * 8))[-1]
+    return graph(inputs)
+
+
+@pytest.fixture
+def ten_steps():
+    """Return a function that trains a model for ten steps and gives its weights."""
+
+    def train(build, inputs, targets, loss="mse"):
+        import keras
+
+        keras.utils.set_random_seed(5)
+        model = build()
+        model.compile(keras.optimizers.SGD(0.05), loss)
+        model.fit(inputs, targets, len(inputs) // 10, shuffle=False, verbose=0)
+        return model, [np.array(weight) for weight in model.trainable_weights]
+
+    return train

@@ -1,0 +1,159 @@
+"""The cross-entropy of integer labels as islands has the numbers of TensorFlow's kernel.
+
+float32 within 1e-5 of the largest number: the formulas are the same, sums in another order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nano_init.keras_patch import patch_tensorflow
+
+pytestmark = pytest.mark.tensorflow
+
+CLASSES = 520
+
+
+def _loss_and_gradient(logits, labels, *, way="graph", by_softmax=False, **options):
+    import keras
+    import tensorflow as tf
+
+    loss_of = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=not by_softmax, reduction="none", **options
+    )
+
+    def call(logits, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            outputs = keras.ops.softmax(logits) if by_softmax else logits
+            losses = loss_of(labels, outputs)
+            score = tf.reduce_sum(tf.sin(losses))
+        return losses, tape.gradient(score, logits)
+
+    if way == "unknown batch":
+        specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in (logits, labels)]
+        call = tf.function(call, input_signature=specs)
+    elif way != "eager":
+        call = tf.function(call, jit_compile=way == "compiled")
+    return [tf.cast(part, tf.float32).numpy() for part in call(logits, labels)]
+
+
+def _batch(*rows, dtype="float32", scale=3.0):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(1)
+    logits = tf.constant(scale * rng.standard_normal((*rows, CLASSES)), dtype)
+    return logits, tf.constant(rng.integers(0, CLASSES, rows))
+
+
+@pytest.mark.parametrize("by_softmax", [False, True])
+@pytest.mark.parametrize("rows", [(32,), (4, 9)])
+def test_same_losses_and_gradients(only, assert_close, rows, by_softmax):
+    expected = _loss_and_gradient(*_batch(*rows), by_softmax=by_softmax)
+    with only("cross_entropy"):
+        assert_close(_loss_and_gradient(*_batch(*rows), by_softmax=by_softmax), expected, 1e-5)
+
+
+@pytest.mark.parametrize("way", ["eager", "unknown batch", "compiled"])
+def test_same_numbers_in_every_way_of_running(only, assert_close, way):
+    expected = _loss_and_gradient(*_batch(32))
+    with only("cross_entropy"):
+        assert_close(_loss_and_gradient(*_batch(32), way=way), expected, 1e-5)
+
+
+@pytest.mark.parametrize("labels_dtype", ["int32", "int64", "uint8", "float32"])
+def test_labels_of_every_dtype_and_with_a_last_axis(only, assert_close, labels_dtype):
+    import tensorflow as tf
+
+    logits, labels = _batch(32)
+    labels = tf.cast(labels % 250, labels_dtype)[:, None]
+    expected = _loss_and_gradient(logits, labels)
+    with only("cross_entropy"):
+        assert_close(_loss_and_gradient(logits, labels), expected, 1e-5)
+
+
+def test_an_ignored_class(only, assert_close):
+    expected = _loss_and_gradient(*_batch(32), ignore_class=7)
+    with only("cross_entropy"):
+        assert_close(_loss_and_gradient(*_batch(32), ignore_class=7), expected, 1e-5)
+
+
+def test_large_logits_do_not_overflow(only, assert_close):
+    expected = _loss_and_gradient(*_batch(32, scale=1e4))
+    with only("cross_entropy"):
+        found = _loss_and_gradient(*_batch(32, scale=1e4))
+    assert np.isfinite(found[0]).all()
+    assert_close(found, expected, 1e-5)
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES])
+def test_a_label_out_of_range_is_the_same_error(only, label):
+    import tensorflow as tf
+
+    logits, labels = _batch(32)
+    labels = tf.concat([labels[1:], [label]], 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="label value"):
+        _loss_and_gradient(logits, labels)
+    with (
+        only("cross_entropy"),
+        pytest.raises(tf.errors.InvalidArgumentError, match="outside the valid range"),
+    ):
+        _loss_and_gradient(logits, labels)
+
+
+def test_an_island_a_direction(only, count_islands):
+    logits, labels = _batch(32)
+    assert count_islands(lambda *a: _graph_part(*a), logits, labels) == 0
+    with only("cross_entropy"):
+        assert count_islands(lambda *a: _graph_part(*a), logits, labels) == 2
+        assert count_islands(lambda *a: _graph_part(*a), logits[:4], labels[:4]) == 0
+
+
+def _graph_part(logits, labels):
+    import keras
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return tape.gradient(loss, logits)
+
+
+def test_gradients_of_gradients(only, assert_close):
+    import tensorflow as tf
+
+    logits, labels = _batch(32)
+
+    def penalty():
+        @tf.function
+        def call(logits):
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                slope = _graph_part(logits, labels)
+                score = tf.reduce_sum(slope**2)
+            return tape.gradient(score, logits)
+
+        return call(logits).numpy()
+
+    expected = penalty()
+    with only("cross_entropy"):
+        assert_close([penalty()], [expected], 1e-5)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+def test_ten_steps(only, ten_steps, assert_close, precision, tolerance):
+    import keras
+
+    def build():
+        head = keras.layers.Dense(CLASSES, "softmax")
+        return keras.Sequential([keras.Input((16,)), head])
+
+    rng = np.random.default_rng(3)
+    inputs, labels = rng.standard_normal((320, 16), "float32"), rng.integers(0, CLASSES, 320)
+    patch_tensorflow(precision, disable="all")
+    loss = "sparse_categorical_crossentropy"
+    _, expected = ten_steps(build, inputs, labels, loss)
+    with only("cross_entropy"):
+        _, weights = ten_steps(build, inputs, labels, loss)
+    assert_close(weights, expected, tolerance)
