@@ -43,6 +43,7 @@ class Request:
     kerases: frozenset[str]
     keep_float32: tuple[str, ...] = ()
     disabled: frozenset[str] = frozenset()
+    lazy_adam: bool = False
 
 
 _current: Request | None = None
@@ -53,6 +54,7 @@ def patch_tensorflow(
     *,
     keep_float32: str | Collection[str] = (),
     disable: str | Collection[str] = (),
+    lazy_adam: bool = False,
 ) -> None:
     """Patch Keras: layers created from now on take this precision.
 
@@ -85,7 +87,7 @@ def patch_tensorflow(
     from nano_init.keras_patch.requirements import require_kerases
 
     disabled = disabled_paths(os.environ, disable)
-    request = Request(wanted, require_kerases(os.environ), kept, disabled)
+    request = Request(wanted, require_kerases(os.environ), kept, disabled, lazy_adam)
     with _LOCK:
         if _current != request:
             _switch(request)
@@ -97,6 +99,7 @@ def patch_imported(
     *,
     keep_float32: str | Collection[str] = (),
     disable: str | Collection[str] = (),
+    lazy_adam: bool = False,
 ) -> None:
     """Patch a Keras that is being imported, beside one that is patched already.
 
@@ -125,7 +128,7 @@ def patch_imported(
         require_keras_3()
     with _LOCK:
         present = _current.kerases if _current else frozenset()
-        _switch(Request(wanted, present | {name}, kept, disabled))
+        _switch(Request(wanted, present | {name}, kept, disabled, lazy_adam))
 
 
 def unpatch_tensorflow() -> None:
@@ -205,14 +208,16 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.faster.registry import faster_path_replacements
     from nano_init.keras_patch.kept_layers import kept_layer_replacements
+    from nano_init.keras_patch.lazy_adam import with_lazy_adam
     from nano_init.keras_patch.policy import default_policy_replacements
     from nano_init.keras_patch.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
     from nano_init.keras_patch.unable_layers import unable_layer_replacements
 
     yield from default_policy_replacements(request.precision)
-    yield from repeated_ids_replacements()
-    yield from faster_path_replacements(request.disabled)
+    yield from repeated_ids_replacements(lazy_adam=request.lazy_adam)
+    paths = faster_path_replacements(request.disabled)
+    yield from with_lazy_adam(paths) if request.lazy_adam else paths
     if request.precision != "float32":
         yield from boundary_replacements()
         yield from exact_input_replacements()
