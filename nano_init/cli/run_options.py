@@ -10,10 +10,13 @@ from nano_init.cli.command import PrecisionName
 from nano_init.cli.run import RunRequest, run
 from nano_init.cli.training_options import training_options
 from nano_init.launch.target import Target
-from nano_init.launch.training_options import TrainingOptions
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
 from nano_init.plan.settings import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nano_init.launch.training_options import TrainingOptions
 
 __all__ = ["PYTHON_OPTIONS", "nano_run"]
 

@@ -101,9 +101,9 @@ def update_named_rows(optimizer: Any, gradient: Any, variable: Any, learning_rat
     momentum, velocity = optimizer._momentums[index], optimizer._velocities[index]
     # Gathered from the variables, which are never read whole: that would copy them.
     m = tf.gather(resource(momentum), rows)
-    m += (values - m) * (1 - beta_1)
+    m += (values - m) * tf.cast(1 - optimizer.beta_1, dtype)
     v = tf.gather(resource(velocity), rows)
-    v += (tf.square(values) - v) * (1 - beta_2)
+    v += (tf.square(values) - v) * tf.cast(1 - optimizer.beta_2, dtype)
     change = m * rate / (tf.sqrt(v) + tf.cast(optimizer.epsilon, dtype))
     optimizer.assign(momentum, tf.IndexedSlices(m, rows))
     optimizer.assign(velocity, tf.IndexedSlices(v, rows))

@@ -93,8 +93,6 @@ class _Blocks:
             epoch_iterator: Keras's, which counts the steps as `steps` is advanced.
             steps: First step, last step and data iterator, one step each.
         """
-        import tensorflow as tf
-
         for begin, end, data in steps:
             self.count, last = 1, end
             while self.count < self._limit() and not _is_at_end(epoch_iterator, last):
@@ -103,9 +101,11 @@ class _Blocks:
             self.done = self.count
             yield begin, last, data
             if self.done < self.count:
-                # Where one step at a time would have met the end of the data.
+                # The step that meets the end of the data, as it would one at a time: it raises,
+                # having counted on, for one, the random numbers of dropout.
                 epoch_iterator._steps_seen -= self.count - self.done - 1
-                raise tf.errors.OutOfRangeError(None, None, "End of sequence")
+                begin, self.count = begin + self.done, 1
+                yield begin, begin, data
 
     def run(self, block: Callable[[Any, int], tuple[Any, int]], data: Any) -> Any:
         """Run one block, and return what its last step returned.
@@ -146,9 +146,10 @@ class _BlockFunction:
         """Train on the data iterator's next step, or steps, and return the last one's outputs."""
         import tensorflow as tf
 
-        blocks = getattr(_running, "blocks", None)
-        is_for_us = blocks is not None and blocks.model is self._model()
-        if not is_for_us or not isinstance(data, tf.data.Iterator):
+        blocks = _current_blocks()
+        if blocks is None or blocks.model is not self._model():
+            return self._one_step(data)
+        if not isinstance(data, tf.data.Iterator):
             return self._one_step(data)
         return blocks.run(self._run_block, data)
 
@@ -181,6 +182,10 @@ class _BlockFunction:
         return self._graph
 
 
+def _current_blocks() -> _Blocks | None:
+    return getattr(_running, "blocks", None)
+
+
 def _run_in_graph(one_step: Callable[[Any], Any], data: Any, count: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
@@ -199,18 +204,17 @@ def _run_in_graph(one_step: Callable[[Any], Any], data: Any, count: Any) -> tupl
     return outputs, done
 
 
-def _run_one_by_one(
-    one_step: Callable[[Any], Any], data: Any, count: int
-) -> tuple[Any, int]:
+def _run_one_by_one(one_step: Callable[[Any], Any], data: Any, count: int) -> tuple[Any, int]:
     import tensorflow as tf
 
-    outputs = one_step(data)
-    for done in range(1, count):
-        try:
+    outputs, done = one_step(data), 1
+    try:
+        while done < count:
             outputs = one_step(data)
-        except (StopIteration, tf.errors.OutOfRangeError):
-            return outputs, done
-    return outputs, count
+            done += 1
+    except (StopIteration, tf.errors.OutOfRangeError):
+        pass  # the data ended within the block, which the next step tells
+    return outputs, done
 
 
 def _is_at_end(epoch_iterator: Any, last: int) -> bool:
@@ -228,7 +232,7 @@ def _in_blocks(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
 
     @functools.wraps(fit)
     def fit_in_blocks(self: Any, *args: Any, **kwargs: Any) -> Any:
-        outer = getattr(_running, "blocks", None)
+        outer = _current_blocks()
         _running.blocks = None
         try:
             callbacks = signature.bind(self, *args, **kwargs).arguments.get("callbacks")
@@ -272,7 +276,7 @@ def _making_blocks(make: Callable[..., Any]) -> Callable[..., Any]:
     def make_train_function(self: Any, force: bool = False) -> Any:
         is_new = force or self.train_function is None
         made = make(self, force=force)
-        blocks = getattr(_running, "blocks", None)
+        blocks = _current_blocks()
         if is_new and blocks is not None and blocks.model is self:
             self.train_function = _BlockFunction(self, self.train_function)
         return made
@@ -284,7 +288,7 @@ def _grouping(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(enumerate_steps)
     def enumerate_blocks(self: Any) -> Any:
         steps = enumerate_steps(self)
-        blocks = getattr(_running, "blocks", None)
+        blocks = _current_blocks()
         if blocks is None:
             return steps
         # The first one of a fit is for training, any other for validation.

@@ -6,7 +6,6 @@ import os
 
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
-from nano_init.launch.training_options import TrainingOptions
 from nano_init.shells.change import STATE_NAME, Change
 from nano_init.shells.state import format_state
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nano_init.launch.target import Target
+    from nano_init.launch.training_options import TrainingOptions
     from nano_init.plan.settings import Plan
 
 __all__ = [
@@ -63,7 +63,7 @@ def prepare_command(
     bootstrap: str = BOOTSTRAP,
     *,
     keep_float32: tuple[str, ...] = (),
-    training: TrainingOptions = TrainingOptions(),
+    training: TrainingOptions | None = None,
 ) -> Command:
     """Return the command that runs a program under a plan.
 
@@ -89,7 +89,9 @@ def prepare_command(
     if "LD_PRELOAD" in variables:
         own = environ.get("LD_PRELOAD")
         variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
-    variables[PATCH_VARIABLE] = _format_patch(precision, keep_float32, training)
+    variables[PATCH_VARIABLE] = _format_patch(
+        precision, keep_float32, training.payload() if training else {}
+    )
     return Command((python, *target.python_arguments), variables)
 
 
@@ -105,9 +107,8 @@ def _put_first(bootstrap: str, own: str | None) -> str:
 
 
 def _format_patch(
-    precision: str, keep_float32: tuple[str, ...], training: TrainingOptions
+    precision: str, keep_float32: tuple[str, ...], payload: Mapping[str, object]
 ) -> str:
-    payload = training.payload()
     # Importing json costs 3 ms before every script; a precision needs no escaping.
     if not keep_float32 and not payload:
         return f'{{"precision": "{precision}"}}'

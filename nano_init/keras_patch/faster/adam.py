@@ -3,8 +3,9 @@
 Keras 3 updates a variable by about ten elementwise ops, each of which reads and writes whole
 tensors (keras/src/optimizers/adam.py, `update_step`). The kernel has the same formula in one
 pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). A sparse gradient moves every
-row too, as the moments decay; it is made dense first, once instead of three times. Clipping, weight decay,
-moving averages, accumulation and loss scaling happen outside `update_step` and stay Keras's.
+row too, as the moments decay; it is made dense first, once instead of three times. Clipping,
+weight decay, moving averages, accumulation and loss scaling happen outside `update_step` and
+stay Keras's.
 """
 
 from __future__ import annotations

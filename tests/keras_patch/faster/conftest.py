@@ -25,15 +25,3 @@ def only():
             ledger.restore()
 
     return with_path
-
-
-@pytest.fixture
-def count_ops():
-    """Return a function that counts the ops of one type which a function puts in its graph."""
-    import tensorflow as tf
-
-    def count(kind, function, *arguments):
-        graph = tf.function(function).get_concrete_function(*arguments).graph
-        return sum(op.type == kind for op in graph.get_operations())
-
-    return count
