@@ -214,8 +214,17 @@ def replacements(request: Request) -> Iterator[Replacement]:
     if "tf_keras" in request.kerases:
         from nano_init.keras_patch.legacy import legacy_replacements
 
+        if request.lazy_adam or request.steps_per_execution:
+            _tell_of_legacy()
+
         is_alone = "keras" not in request.kerases
         yield from legacy_replacements(request.precision, request.keep_float32, is_alone=is_alone)
+
+
+def _tell_of_legacy() -> None:
+    from nano_init.keras_patch.notice import tell_once
+
+    tell_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
 
 
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:

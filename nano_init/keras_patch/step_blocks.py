@@ -10,6 +10,7 @@ Steps, their order and their batches are those of one step at a time.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import time
 import weakref
@@ -53,6 +54,8 @@ def step_block_replacements(size: int | str | None) -> Iterator[Replacement]:
     yield wrapped(Trainer, "compile", _noting_the_number)
     yield wrapped(Trainer, "compile_from_config", _without_the_default_number)
     yield wrapped(TensorFlowTrainer, "fit", _in_blocks, size)
+    yield wrapped(TensorFlowTrainer, "evaluate", _apart)
+    yield wrapped(TensorFlowTrainer, "predict", _apart)
     yield wrapped(TensorFlowTrainer, "make_train_function", _making_blocks)
     yield wrapped(EpochIterator, "_enumerate_iterator", _grouping)
 
@@ -226,8 +229,6 @@ def _is_at_end(epoch_iterator: Any, last: int) -> bool:
 
 
 def _in_blocks(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
-    import inspect
-
     signature = inspect.signature(fit)
 
     @functools.wraps(fit)
@@ -235,8 +236,7 @@ def _in_blocks(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
         outer = _current_blocks()
         _running.blocks = None
         try:
-            callbacks = signature.bind(self, *args, **kwargs).arguments.get("callbacks")
-            if _applies(self, callbacks):
+            if _applies(self, _callbacks_of(signature, self, *args, **kwargs)):
                 _running.blocks = _Blocks(self, size)
                 if not isinstance(self.train_function, _BlockFunction):
                     self.train_function = None
@@ -245,6 +245,28 @@ def _in_blocks(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
             _running.blocks = outer
 
     return fit_in_blocks
+
+
+def _callbacks_of(signature: inspect.Signature, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return signature.bind(*args, **kwargs).arguments.get("callbacks")
+    except TypeError:
+        return None  # what is wrong with the arguments `fit` itself says best
+
+
+def _apart(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep an evaluation inside `fit`, be it by a callback, out of the blocks."""
+
+    @functools.wraps(method)
+    def method_apart(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = _current_blocks()
+        _running.blocks = None
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            _running.blocks = outer
+
+    return method_apart
 
 
 def _applies(model: Any, callbacks: Any) -> bool:
@@ -257,11 +279,12 @@ def _applies(model: Any, callbacks: Any) -> bool:
 
 
 def _why_not(model: Any, callbacks: Any) -> str | None:
+    import tensorflow as tf
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
     if model.run_eagerly:
         return "the model runs eagerly"
-    if model._distribute_strategy is not None:
+    if model._distribute_strategy is not None or tf.distribute.has_strategy():
         return "the model is under a distribution strategy"
     for name in ("make_train_function", "_make_function"):
         is_own = getattr(type(model), name) is not getattr(TensorFlowTrainer, name)
@@ -291,7 +314,7 @@ def _grouping(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
         blocks = _current_blocks()
         if blocks is None:
             return steps
-        # The first one of a fit is for training, any other for validation.
+        # The first one of a fit is for training; those of evaluations do not get here.
         if blocks.epoch_iterator is None:
             blocks.epoch_iterator = self
         return blocks.group(self, steps) if blocks.epoch_iterator is self else steps
@@ -300,8 +323,6 @@ def _grouping(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _noting_the_number(compile_model: Callable[..., Any]) -> Callable[..., Any]:
-    import inspect
-
     signature = inspect.signature(compile_model)
 
     @functools.wraps(compile_model)

@@ -257,6 +257,30 @@ def test_a_fit_inside_a_fit_has_blocks_of_its_own():
             np.testing.assert_array_equal(mine, alone)
 
 
+def test_an_evaluation_before_the_first_step_sees_every_batch():
+    class Evaluating(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.before = self.model.evaluate(X, Y, batch_size=4, verbose=0)
+
+    patch_tensorflow(steps_per_execution=4)
+    made, callback = model(), Evaluating()
+    made.fit(X, Y, batch_size=4, epochs=0, verbose=0)
+    expected = made.evaluate(X, Y, batch_size=4, verbose=0)
+    made.fit(X, Y, batch_size=4, verbose=0, callbacks=[callback])
+    assert callback.before == expected
+    assert int(made.optimizer.iterations) == 11
+
+
+def test_wrong_arguments_are_told_of_in_keras_s_own_words():
+    messages = []
+    for size in (None, 4):
+        patch_tensorflow(steps_per_execution=size)
+        with pytest.raises(TypeError) as caught:
+            model().fit(X, Y, epoch=3)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
 def test_xla_and_unpatching_in_between():
     patch_tensorflow(steps_per_execution=4)
     made = model(jit_compile=True)

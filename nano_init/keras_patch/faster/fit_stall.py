@@ -9,7 +9,8 @@ that it often goes back to sleep for the rest of its time. Seen in TensorFlow 2.
 
 - The pipeline that Keras makes of arrays is not tuned. Its one parallel step takes rows by
   their numbers, and starts with as many threads as tuning could give it on up to 16 cores.
-- Any other pipeline is tuned as before; its iterator is destroyed by a thread of its own.
+- Any other pipeline is tuned as before; its iterator is destroyed by a thread of its own, and
+  holds its buffers until that thread is through.
 """
 
 from __future__ import annotations
@@ -69,4 +70,7 @@ def _is_tuned(state: Mapping[str, Any]) -> bool:
     # One made inside a tf.function is symbolic; one made of components is not the owner.
     is_eager = hasattr(state.get("_iterator_resource"), "_numpy_internal")
     dataset = state.get("_dataset")
-    return is_eager and dataset is not None and dataset.options().autotune.enabled is not False
+    # Read without `options()`, which runs an op, and warns while a function is being traced.
+    options = getattr(dataset, "_options_attr", None)
+    is_off = options is not None and options.autotune.enabled is False
+    return is_eager and dataset is not None and not is_off
