@@ -15,9 +15,9 @@ that it often goes back to sleep for the rest of its time. Seen in TensorFlow 2.
 
 from __future__ import annotations
 
+import _thread
 import functools
 import sys
-import threading
 
 from nano_init.keras_patch.ledger import Replacement
 
@@ -60,8 +60,9 @@ def _destroy_apart(iterator: Any) -> None:
     # Taken out of the iterator first: the thread's reference must be the last one.
     held = [state.pop("_iterator_resource")]
     try:
-        # A daemon: the end of the process waits for nothing either.
-        threading.Thread(target=held.clear, name="nano-init-iterator", daemon=True).start()
+        # Without `threading`, whose locks the thread that collects garbage may hold; the end of
+        # the process waits for such a thread no more than for a daemon.
+        _thread.start_new_thread(held.clear, ())
     except RuntimeError:
         return  # no thread can be started: it is destroyed here, as without this path
 
