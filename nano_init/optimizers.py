@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nano_init.keras_patch.lazy_adam import update_named_rows
+
 __all__ = ["LazyAdam", "SparseAdam"]
 
 
@@ -35,34 +37,10 @@ class LazyAdam(keras.optimizers.Adam):  # type: ignore[misc]
         if self.amsgrad or not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
-        rows, values = _sum_by_row(gradient)
-        dtype = variable.dtype
-        rate = tf.cast(learning_rate, dtype)
-        step = tf.cast(self.iterations + 1, dtype)
-        correction = tf.sqrt(1 - tf.cast(self.beta_2, dtype) ** step) / (
-            1 - tf.cast(self.beta_1, dtype) ** step
-        )
-        index = self._get_variable_index(variable)
-        first, second = self._momentums[index], self._velocities[index]
-        values = tf.cast(values, dtype)
-        m = _rows_of(first, rows)
-        m += (values - m) * (1 - self.beta_1)
-        v = _rows_of(second, rows)
-        v += (tf.square(values) - v) * (1 - self.beta_2)
-        change = rate * correction * m / (tf.sqrt(v) + self.epsilon)
-        self.assign(first, tf.IndexedSlices(m, rows))
-        self.assign(second, tf.IndexedSlices(v, rows))
-        self.assign_sub(variable, tf.IndexedSlices(change, rows))
+        update_named_rows(self, gradient, variable, learning_rate)
+
+    update_step.is_lazy = True  # type: ignore[attr-defined]
 
 
 # BigDL-Nano's name for it.
 SparseAdam = LazyAdam
-
-
-def _sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
-    rows, places = tf.unique(gradient.indices)
-    return rows, tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
-
-
-def _rows_of(variable: Any, rows: tf.Tensor) -> tf.Tensor:
-    return tf.gather(variable.value, rows)

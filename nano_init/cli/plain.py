@@ -16,7 +16,10 @@ __all__ = ["parse_plain"]
 
 
 def parse_plain(
-    argv: Sequence[str], flags: Collection[str], values: Collection[str]
+    argv: Sequence[str],
+    flags: Collection[str],
+    values: Collection[str],
+    lists: Collection[str] = (),
 ) -> tuple[dict[str, str], list[str]] | None:
     """Split a command line into long options and the operands that follow them.
 
@@ -24,6 +27,7 @@ def parse_plain(
         argv: the arguments.
         flags: the options that take no value, with their hyphens, such as "--quiet".
         values: the options that take one.
+        lists: those of them that may be repeated; their values are joined by commas.
 
     Returns:
         The options by name (a flag's value is "") and the operands from the first on;
@@ -36,11 +40,12 @@ def parse_plain(
         position += 1
         if name in flags and not equals:
             options[name] = ""
-        elif name in values and equals:
-            options[name] = value
-        elif name in values and position < len(argv):
-            options[name] = argv[position]
-            position += 1
-        else:
+            continue
+        if name not in values or not (equals or position < len(argv)):
             return None
+        if not equals:
+            value = argv[position]
+            position += 1
+        is_more = name in lists and name in options
+        options[name] = f"{options[name]},{value}" if is_more else value
     return options, list(argv[position:])

@@ -13,6 +13,7 @@ from nano_init.frozen import frozen
 from nano_init.launch.command import format_command, prepare_command
 from nano_init.launch.execute import execute
 from nano_init.launch.target import Target, check_target
+from nano_init.launch.training_options import TrainingOptions, parse_training_options
 from nano_init.machine.probe import probe
 from nano_init.plan.build import read_build
 from nano_init.plan.decide import decide, parse_threads
@@ -30,8 +31,9 @@ __all__ = ["RunRequest", "main", "run"]
 
 PROGRAM = "nano-run"
 
-_FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "-m")
-_VALUES = ("--precision", "--threads", "--allocator")
+_FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "--lazy-adam", "-m")
+_LISTS = ("--disable",)
+_VALUES = ("--precision", "--threads", "--allocator", "--steps-per-execution", *_LISTS)
 # Left to click, as it may be repeated.
 _REPEATED = ("--keep-float32",)
 _PRECISION = "NANO_RUN_PRECISION"
@@ -46,6 +48,7 @@ class RunRequest:
     dry_run: bool = False
     quiet: bool = False
     keep_float32: tuple[str, ...] = ()
+    training: TrainingOptions = TrainingOptions()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,12 +85,17 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         theirs,
         sys.executable,
         keep_float32=request.keep_float32,
+        training=request.training,
     )
+    choice = "; ".join([_choice(plan, asked, precision), *request.training.describe()])
     if request.dry_run:
-        write_output(os.fsencode(_explain(plan, asked, precision) + format_command(command)))
+        lines = _explain(plan, choice, request.training.warning)
+        write_output(os.fsencode(lines + format_command(command)))
         return 0
     if not request.quiet:
-        _announce(plan, asked, precision)
+        _announce(plan, choice)
+    if request.training.warning:
+        say(PROGRAM, f"warning: {request.training.warning}")
     return execute(command, theirs)
 
 
@@ -117,7 +125,7 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
     # The one twin that `nano-init --precision` leaves in a shell; click reads the others.
     if any(name.startswith("NANO_RUN_") and name != _PRECISION for name in environ):
         return None
-    parsed = parse_plain(argv, _FLAGS, _VALUES)
+    parsed = parse_plain(argv, _FLAGS, _VALUES, _LISTS)
     if parsed is None or not parsed[1]:
         return None
     options, (name, *arguments) = parsed
@@ -133,6 +141,11 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
         ),
         dry_run="--dry-run" in options,
         quiet="--quiet" in options or "-q" in options,
+        training=parse_training_options(
+            [options.get("--disable", "")],
+            lazy_adam="--lazy-adam" in options,
+            steps=options.get("--steps-per-execution"),
+        ),
     )
 
 
@@ -143,8 +156,8 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
         parse_keep_float32(patterns)
 
 
-def _announce(plan: Plan, asked: str, precision: str) -> None:
-    say(PROGRAM, f"{_choice(plan, asked, precision)}; threads {plan.threads.reason}")
+def _announce(plan: Plan, choice: str) -> None:
+    say(PROGRAM, f"{choice}; threads {plan.threads.reason}")
     for warning in plan.warnings:
         say(PROGRAM, f"warning: {warning}")
 
@@ -156,8 +169,9 @@ def _choice(plan: Plan, asked: str, precision: str) -> str:
     return f"{precision}, as asked" + (f"; warning: {slow}" if slow else "")
 
 
-def _explain(plan: Plan, asked: str, precision: str) -> str:
-    lines = [_choice(plan, asked, precision), f"threads {plan.threads.reason}"]
+def _explain(plan: Plan, choice: str, warning: str | None) -> str:
+    lines = [choice, f"threads {plan.threads.reason}"]
     lines += [f"{s.name}: {s.reason}" for s in plan.settings]
-    lines += [f"warning: {warning}" for warning in plan.warnings]
+    warnings = [*plan.warnings, *([warning] if warning else [])]
+    lines += [f"warning: {sentence}" for sentence in warnings]
     return "".join(f"# {line}\n" for line in lines)

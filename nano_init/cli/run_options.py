@@ -8,10 +8,15 @@ from click.shell_completion import CompletionItem
 import nano_init
 from nano_init.cli.command import PrecisionName
 from nano_init.cli.run import RunRequest, run
+from nano_init.cli.training_options import training_options
 from nano_init.launch.target import Target
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
 from nano_init.plan.settings import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nano_init.launch.training_options import TrainingOptions
 
 __all__ = ["PYTHON_OPTIONS", "nano_run"]
 
@@ -19,6 +24,7 @@ _EPILOG = """\b
 Examples:
   nano-run train.py --epochs 3
   nano-run --precision mixed_bfloat16 train.py
+  nano-run --steps-per-execution auto train.py
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
   NANO_RUN_PRECISION=float32 nano-run train.py
@@ -77,6 +83,7 @@ def _complete_file(
     help="Keep the Keras layers of this name or class in float32, such as 'head*' or LSTM; "
     "may be repeated.",
 )
+@training_options
 @click.option(
     "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
 )
@@ -108,6 +115,7 @@ def _complete_file(
 def nano_run(
     precision: str,
     keep_float32: tuple[str, ...],
+    training: TrainingOptions,
     threads: str | None,
     allocator: str,
     pin: bool,
@@ -137,5 +145,6 @@ def nano_run(
             dry_run=dry_run,
             quiet=quiet,
             keep_float32=keep_float32,
+            training=training,
         )
     )

@@ -9,6 +9,7 @@ from nano_init.errors import PatchError
 from nano_init.keras_patch.kept_layers import parse_keep_float32
 from nano_init.keras_patch.ledger import Ledger
 from nano_init.plan.precision import check_precision
+from nano_init.plan.steps import parse_steps_per_execution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +38,16 @@ class Request:
         kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
         keep_float32: Patterns of the layers that stay in float32.
         disabled: Faster paths that are switched off.
+        lazy_adam: Adam updates only the rows that a sparse gradient names.
+        steps_per_execution: How many steps `fit` runs at once, or "auto"; None leaves it to Keras.
     """
 
     precision: str
     kerases: frozenset[str]
     keep_float32: tuple[str, ...] = ()
     disabled: frozenset[str] = frozenset()
+    lazy_adam: bool = False
+    steps_per_execution: int | str | None = None
 
 
 _current: Request | None = None
@@ -53,6 +58,8 @@ def patch_tensorflow(
     *,
     keep_float32: str | Collection[str] = (),
     disable: str | Collection[str] = (),
+    lazy_adam: bool = False,
+    steps_per_execution: int | str | None = None,
 ) -> None:
     """Patch Keras: layers created from now on take this precision.
 
@@ -68,10 +75,14 @@ def patch_tensorflow(
             `("head*", "LayerNormalization")`. One that no layer matches does nothing.
         disable: Faster paths to switch off, beside those that NANO_INIT_DISABLE names: see
             `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
+        lazy_adam: Let Keras 3's Adam and AdamW update only the rows that a sparse gradient
+            names: another algorithm, see `nano_init.keras_patch.lazy_adam`.
+        steps_per_execution: How many training steps `fit` runs between two returns to Python,
+            or `"auto"`, which aims at 50 ms. A number that the script gives `compile` wins.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
-        UsageError: A pattern is empty or no string.
+        UsageError: A pattern is empty or no string, or the number of steps is none.
         PatchError: TensorFlow is missing, or Keras runs on another backend.
 
     Warns:
@@ -84,8 +95,10 @@ def patch_tensorflow(
     from nano_init.keras_patch.faster.registry import disabled_paths
     from nano_init.keras_patch.requirements import require_kerases
 
+    steps = parse_steps_per_execution(steps_per_execution)
     disabled = disabled_paths(os.environ, disable)
-    request = Request(wanted, require_kerases(os.environ), kept, disabled)
+    kerases = require_kerases(os.environ)
+    request = Request(wanted, kerases, kept, disabled, bool(lazy_adam), steps)
     with _LOCK:
         if _current != request:
             _switch(request)
@@ -97,6 +110,8 @@ def patch_imported(
     *,
     keep_float32: str | Collection[str] = (),
     disable: str | Collection[str] = (),
+    lazy_adam: bool = False,
+    steps_per_execution: int | str | None = None,
 ) -> None:
     """Patch a Keras that is being imported, beside one that is patched already.
 
@@ -108,10 +123,12 @@ def patch_imported(
         precision: As for `patch_tensorflow`.
         keep_float32: As for `patch_tensorflow`.
         disable: As for `patch_tensorflow`.
+        lazy_adam: As for `patch_tensorflow`.
+        steps_per_execution: As for `patch_tensorflow`.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
-        UsageError: A pattern is empty or no string.
+        UsageError: A pattern is empty or no string, or the number of steps is none.
         PatchError: Keras runs on another backend.
     """
     wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
@@ -120,12 +137,14 @@ def patch_imported(
     from nano_init.keras_patch.faster.registry import disabled_paths
     from nano_init.keras_patch.requirements import require_keras_3
 
+    steps = parse_steps_per_execution(steps_per_execution)
     disabled = disabled_paths(os.environ, disable)
     if name == "keras":
         require_keras_3()
     with _LOCK:
         present = _current.kerases if _current else frozenset()
-        _switch(Request(wanted, present | {name}, kept, disabled))
+        kerases = present | {name}
+        _switch(Request(wanted, kerases, kept, disabled, bool(lazy_adam), steps))
 
 
 def unpatch_tensorflow() -> None:
@@ -195,8 +214,17 @@ def replacements(request: Request) -> Iterator[Replacement]:
     if "tf_keras" in request.kerases:
         from nano_init.keras_patch.legacy import legacy_replacements
 
+        if request.lazy_adam or request.steps_per_execution:
+            _tell_of_legacy()
+
         is_alone = "keras" not in request.kerases
         yield from legacy_replacements(request.precision, request.keep_float32, is_alone=is_alone)
+
+
+def _tell_of_legacy() -> None:
+    from nano_init.keras_patch.notice import tell_once
+
+    tell_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
 
 
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
@@ -205,14 +233,18 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.faster.registry import faster_path_replacements
     from nano_init.keras_patch.kept_layers import kept_layer_replacements
+    from nano_init.keras_patch.lazy_adam import with_lazy_adam
     from nano_init.keras_patch.policy import default_policy_replacements
     from nano_init.keras_patch.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
+    from nano_init.keras_patch.step_blocks import step_block_replacements
     from nano_init.keras_patch.unable_layers import unable_layer_replacements
 
     yield from default_policy_replacements(request.precision)
-    yield from repeated_ids_replacements()
-    yield from faster_path_replacements(request.disabled)
+    yield from repeated_ids_replacements(lazy_adam=request.lazy_adam)
+    paths = faster_path_replacements(request.disabled)
+    yield from with_lazy_adam(paths) if request.lazy_adam else paths
+    yield from step_block_replacements(request.steps_per_execution)
     if request.precision != "float32":
         yield from boundary_replacements()
         yield from exact_input_replacements()

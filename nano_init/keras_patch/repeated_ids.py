@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["repeated_ids_replacements", "sum_repeated_ids"]
+__all__ = ["repeated_ids_replacements", "sum_into_dense", "sum_repeated_ids"]
 
 
 def sum_repeated_ids(gradient: Any) -> Any:
@@ -31,26 +31,54 @@ def sum_repeated_ids(gradient: Any) -> Any:
 
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
+    if _is_distinct(gradient.indices):
+        return gradient
     rows, places = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def repeated_ids_replacements() -> Iterator[Replacement]:
-    """Yield what sums repeated ids before clipping, and again after a reduction of replicas."""
+def sum_into_dense(gradient: Any, shape: Any) -> Any:
+    """Return a sparse gradient as the equal dense one, repeated ids summed.
+
+    Args:
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...] and indices of shape [ids].
+        shape: The variable's shape, [rows, ...], known while tracing.
+    """
+    import tensorflow as tf
+
+    dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
+    return tf.ensure_shape(dense, shape)
+
+
+def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacement]:
+    """Yield what sums repeated ids before clipping, and again after a reduction of replicas.
+
+    Args:
+        lazy_adam: Lazy Adam was asked for; one line says so where it has nothing to do.
+    """
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
     from keras.src.optimizers.base_optimizer import BaseOptimizer
 
     name = "_backend_apply_gradients"
-    yield Replacement(BaseOptimizer, name, _on_distinct_rows(vars(BaseOptimizer)[name]))
+    yield Replacement(BaseOptimizer, name, _on_distinct_rows(vars(BaseOptimizer)[name], lazy_adam))
     name = "_all_reduce_sum_gradients"
     yield Replacement(TFOptimizer, name, _reduced_to_distinct_rows(vars(TFOptimizer)[name]))
 
 
-def _on_distinct_rows(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..., Any]:
+    from nano_init.keras_patch.lazy_adam import tell_if_idle
+
     @functools.wraps(apply)
     def apply_to_distinct_rows(self: Any, grads: Any, trainable_variables: Any) -> Any:
-        if not _is_linear(self):
+        if lazy_adam:
+            tell_if_idle(self, grads)
+        if _updates_every_row(self):
+            grads = [
+                _densified(gradient, variable)
+                for gradient, variable in zip(grads, trainable_variables, strict=True)
+            ]
+        elif not _is_linear(self):
             grads = [sum_repeated_ids(gradient) for gradient in grads]
         return apply(self, grads, trainable_variables)
 
@@ -68,13 +96,43 @@ def _reduced_to_distinct_rows(reduce: Callable[..., Any]) -> Callable[..., Any]:
     return reduce_to_distinct_rows
 
 
+def _is_distinct(indices: Any) -> bool:
+    # What `sum_repeated_ids` has made keeps its indices through clipping and casts.
+    return getattr(getattr(indices, "op", None), "type", None) == "Unique"
+
+
+def _densified(gradient: Any, variable: Any) -> Any:
+    import tensorflow as tf
+
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return sum_into_dense(gradient, variable.shape)
+
+
+def _updates_every_row(optimizer: Any) -> bool:
+    """Say whether the optimizer would make the gradient dense itself, and more than once.
+
+    Adam's moments decay in every row. A gradient to be clipped or sent to other replicas first
+    is smaller as it is.
+    """
+    from keras.optimizers import Adam
+
+    from nano_init.keras_patch.lazy_adam import is_lazy
+
+    return (
+        isinstance(optimizer, Adam)
+        and type(optimizer).update_step is Adam.update_step
+        and not is_lazy(optimizer)
+        and not _clips(optimizer)
+        and optimizer._distribution_strategy.num_replicas_in_sync == 1
+    )
+
+
+def _clips(optimizer: Any) -> bool:
+    return bool(optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue)
+
+
 def _is_linear(optimizer: Any) -> bool:
     from keras.optimizers import SGD
 
-    return (
-        type(optimizer) is SGD
-        and not optimizer.momentum
-        and not optimizer.clipnorm
-        and not optimizer.global_clipnorm
-        and not optimizer.clipvalue
-    )
+    return type(optimizer) is SGD and not optimizer.momentum and not _clips(optimizer)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nano_init.launch.target import Target
+    from nano_init.launch.training_options import TrainingOptions
     from nano_init.plan.settings import Plan
 
 __all__ = [
@@ -62,6 +63,7 @@ def prepare_command(
     bootstrap: str = BOOTSTRAP,
     *,
     keep_float32: tuple[str, ...] = (),
+    training: TrainingOptions | None = None,
 ) -> Command:
     """Return the command that runs a program under a plan.
 
@@ -74,6 +76,7 @@ def prepare_command(
         python: the interpreter's path.
         bootstrap: the folder to put first in PYTHONPATH.
         keep_float32: patterns of the layers that stay in float32.
+        training: what else the patch is asked for.
 
     Raises:
         LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
@@ -86,7 +89,9 @@ def prepare_command(
     if "LD_PRELOAD" in variables:
         own = environ.get("LD_PRELOAD")
         variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
-    variables[PATCH_VARIABLE] = _format_patch(precision, keep_float32)
+    variables[PATCH_VARIABLE] = _format_patch(
+        precision, keep_float32, training.payload() if training else {}
+    )
     return Command((python, *target.python_arguments), variables)
 
 
@@ -101,13 +106,16 @@ def _put_first(bootstrap: str, own: str | None) -> str:
     return os.pathsep.join([bootstrap, *(path for path in inherited if path != bootstrap)])
 
 
-def _format_patch(precision: str, keep_float32: tuple[str, ...]) -> str:
+def _format_patch(
+    precision: str, keep_float32: tuple[str, ...], payload: Mapping[str, object]
+) -> str:
     # Importing json costs 3 ms before every script; a precision needs no escaping.
-    if not keep_float32:
+    if not keep_float32 and not payload:
         return f'{{"precision": "{precision}"}}'
     import json
 
-    return json.dumps({"precision": precision, "keep_float32": keep_float32})
+    kept = {"keep_float32": keep_float32} if keep_float32 else {}
+    return json.dumps({"precision": precision, **kept, **payload})
 
 
 def format_command(command: Command) -> str:

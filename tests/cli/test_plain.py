@@ -40,6 +40,12 @@ def test_known_options_are_split_from_operands_and_all_else_is_left_to_click(
     assert parse_plain(argv, FLAGS, VALUES) == expected
 
 
+def test_a_list_is_joined_and_the_last_of_other_values_counts() -> None:
+    argv = ["--paths", "a,b", "--paths=c", "--precision", "x", "--precision", "y", "s.py"]
+    expected = ({"--paths": "a,b,c", "--precision": "y"}, ["s.py"])
+    assert parse_plain(argv, FLAGS, (*VALUES, "--paths"), ("--paths",)) == expected
+
+
 @given(st.lists(st.text(max_size=8) | st.sampled_from([*FLAGS, *VALUES])))
 def test_no_argument_is_lost_or_changed(argv: list[str]) -> None:
     parsed = parse_plain(argv, FLAGS, VALUES)

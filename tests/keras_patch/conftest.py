@@ -38,3 +38,15 @@ def mixed():
         keras.config.set_dtype_policy("mixed_bfloat16")
     else:
         patch_tensorflow("mixed_bfloat16")
+
+
+@pytest.fixture
+def count_ops():
+    """Return a function that counts the ops of one type which a function puts in its graph."""
+    import tensorflow as tf
+
+    def count(kind, function, *arguments):
+        graph = tf.function(function).get_concrete_function(*arguments).graph
+        return sum(op.type == kind for op in graph.get_operations())
+
+    return count

@@ -31,7 +31,13 @@ def namespaces():
     """Copy the namespace of everything that the patch writes to."""
     from nano_init.keras_patch.patch import Request, replacements
 
-    request = Request("mixed_bfloat16", frozenset({"keras"}), ("head",))
+    request = Request(
+        "mixed_bfloat16",
+        frozenset({"keras"}),
+        ("head",),
+        lazy_adam=True,
+        steps_per_execution=4,
+    )
     owners = {id(r.target): r.target for r in replacements(request)}.values()
     return [dict(vars(owner)) for owner in owners]
 
@@ -151,7 +157,7 @@ def test_twice_is_once_and_another_precision_switches():
 
 def test_everything_touched_is_restored():
     before = namespaces()
-    patch_tensorflow("mixed_bfloat16")
+    patch_tensorflow("mixed_bfloat16", lazy_adam=True, steps_per_execution=4)
     assert is_patched()
     assert namespaces() != before
     unpatch_tensorflow()

@@ -82,3 +82,18 @@ def test_three_equal_gradients_on_one_row_count_as_their_sum():
     adam.build([variable])
     adam.apply_gradients([(tf.IndexedSlices(tf.ones((3, 1)), [1, 1, 1], [3, 1]), variable)])
     assert float(adam._velocities[0].numpy()[1, 0]) == pytest.approx(0.009, rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 1.0}])
+def test_ids_are_summed_once(options, count_ops):
+    """Into a dense gradient where Adam updates every row, else into distinct rows."""
+    patch_tensorflow()
+    table = keras.Variable(tf.ones((ROWS, 2)))
+    adam = keras.optimizers.Adam(**options)
+    adam.build([table])
+
+    def step():
+        adam.apply([tf.IndexedSlices(tf.ones((5, 2)), tf.constant(IDS), [ROWS, 2])], [table])
+
+    assert count_ops("Unique", step) == len(options)
+    assert count_ops("ResourceApplyAdam", step) == 1

@@ -63,6 +63,14 @@ for make in (lambda: keras.optimizers.Adam(0.1), lambda: keras.optimizers.Adagra
     sparse, dense, one = trained(make, True), trained(make, False), alone(make)
     np.testing.assert_allclose(sparse, dense, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(sparse, one, rtol=1e-5, atol=1e-6)
+
+# Lazily, the rows that a replica names move alike; row 3 and its kin stay.
+adam = lambda: keras.optimizers.Adam(0.1)
+dense = trained(adam, False)
+patch_tensorflow(lazy_adam=True)
+lazy, start = trained(adam, True), np.linspace(-1, 1, ROWS * 2).reshape(ROWS, 2)
+np.testing.assert_allclose(lazy[[0, 2, 5]], dense[[0, 2, 5]], rtol=1e-5, atol=1e-6)
+np.testing.assert_array_equal(lazy[[1, 3, 4]], start.astype("float32")[[1, 3, 4]])
 print("equal")
 """
 

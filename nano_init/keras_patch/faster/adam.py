@@ -2,15 +2,23 @@
 
 Keras 3 updates a variable by about ten elementwise ops, each of which reads and writes whole
 tensors (keras/src/optimizers/adam.py, `update_step`). The kernel has the same formula in one
-pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). Clipping, weight decay,
-moving averages, accumulation and loss scaling happen outside `update_step` and stay Keras's.
+pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). A sparse gradient moves every
+row too, as the moments decay; it is made dense first, once instead of three times. Clipping,
+weight decay, moving averages, accumulation and loss scaling happen outside `update_step` and
+stay Keras's.
 """
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.dense_updates import is_dense_float32, resource, scalar
+from nano_init.keras_patch.faster.dense_updates import (
+    is_dense_float32,
+    is_sparse_float32,
+    resource,
+    scalar,
+)
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.repeated_ids import sum_into_dense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +38,16 @@ def adam_replacements() -> Iterator[Replacement]:
 
 def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
     del learning_rate
-    return not optimizer.amsgrad and is_dense_float32(gradient, variable)
+    if optimizer.amsgrad:
+        return False
+    return is_dense_float32(gradient, variable) or is_sparse_float32(gradient, variable)
 
 
 def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
     import tensorflow as tf
 
+    if isinstance(gradient, tf.IndexedSlices):
+        gradient = sum_into_dense(gradient, variable.shape)
     index = optimizer._get_variable_index(variable)
     step = scalar(optimizer.iterations) + 1.0
     beta_1, beta_2 = scalar(optimizer.beta_1), scalar(optimizer.beta_2)

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["is_dense_float32", "resource", "scalar"]
+__all__ = ["is_dense_float32", "is_sparse_float32", "resource", "scalar"]
 
 
 def is_dense_float32(gradient: Any, variable: Any) -> bool:
@@ -19,15 +19,47 @@ def is_dense_float32(gradient: Any, variable: Any) -> bool:
     """
     import tensorflow as tf
 
-    variable = resource(variable)
     return (
         isinstance(gradient, tf.Tensor)
-        and gradient.dtype in (tf.float32, tf.bfloat16, tf.float16)
-        and isinstance(variable, tf.Variable)
-        and variable.dtype == tf.float32
-        and isinstance(getattr(variable, "handle", None), tf.Tensor)
+        and _is_float(gradient)
+        and _is_float32_variable(variable)
         and gradient.shape.is_fully_defined()
         and gradient.shape == variable.shape
+    )
+
+
+def is_sparse_float32(gradient: Any, variable: Any) -> bool:
+    """Say whether a sparse gradient can be made a dense one for a fused kernel.
+
+    Args:
+        gradient: A floating `tf.IndexedSlices` of the variable's rows; any other is refused.
+        variable: A float32 variable of Keras or of TensorFlow, on one device.
+    """
+    import tensorflow as tf
+
+    return (
+        isinstance(gradient, tf.IndexedSlices)
+        and _is_float(gradient)
+        and _is_float32_variable(variable)
+        and gradient.values.shape[1:].is_fully_defined()
+        and gradient.values.shape[1:] == tf.TensorShape(variable.shape)[1:]
+    )
+
+
+def _is_float(gradient: Any) -> bool:
+    import tensorflow as tf
+
+    return gradient.dtype in (tf.float32, tf.bfloat16, tf.float16)
+
+
+def _is_float32_variable(variable: Any) -> bool:
+    import tensorflow as tf
+
+    variable = resource(variable)
+    return (
+        isinstance(variable, tf.Variable)
+        and variable.dtype == tf.float32
+        and isinstance(getattr(variable, "handle", None), tf.Tensor)
     )
 
 

@@ -21,6 +21,8 @@ FASTER_PATHS = (
     "depthwise",
     "dropout",
     "einsum_dense",
+    "embedding",
+    "fit_stall",
     "layer_norm",
     "rmsprop",
     "sgd",

@@ -30,18 +30,6 @@ def only():
 
 
 @pytest.fixture
-def count_ops():
-    """Return a function that counts the ops of one type which a function puts in its graph."""
-    import tensorflow as tf
-
-    def count(kind, function, *arguments):
-        graph = tf.function(function).get_concrete_function(*arguments).graph
-        return sum(op.type == kind for op in graph.get_operations())
-
-    return count
-
-
-@pytest.fixture
 def count_islands():
     """Return a function that counts the compiled islands which a function puts in its graph."""
     import tensorflow as tf

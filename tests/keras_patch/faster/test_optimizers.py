@@ -148,20 +148,47 @@ def test_takes_the_kernel_where_it_applies(only, count_ops, path, kernel, name, 
         assert _ops(count_ops, optimizer, variable, tf.ones((3,)), kernel) == count
 
 
-@pytest.mark.parametrize(("path", "name"), [("adam", "Adam"), ("sgd", "SGD")])
-def test_steps_aside_for_sparse_and_wide_updates(only, count_ops, path, name):
+def test_steps_aside_for_wide_updates_and_sgd_for_sparse_ones(only, count_ops):
     import keras
     import tensorflow as tf
 
     sparse = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([1]), tf.constant([3, 2]))
     cases = [
-        (keras.Variable(tf.zeros((3, 2))), sparse),
-        (keras.Variable(tf.zeros((3,)), dtype="float64"), tf.ones((3,), "float64")),
+        ("sgd", "SGD", keras.Variable(tf.zeros((3, 2))), sparse),
+        ("sgd", "SGD", keras.Variable(tf.zeros((3,)), dtype="float64"), tf.ones((3,), "float64")),
+        ("adam", "Adam", keras.Variable(tf.zeros((3,)), dtype="float64"), tf.ones((3,), "float64")),
     ]
-    with only(path):
-        for variable, gradient in cases:
+    for path, name, variable, gradient in cases:
+        with only(path):
             optimizer = getattr(keras.optimizers, name)()
             assert _ops(count_ops, optimizer, variable, gradient, KERNELS[path]) == 0
+
+
+@pytest.mark.parametrize("way", ["graph", "eager", "compiled"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_sparse_gradient_is_the_equal_dense_one_for_adam(only, count_ops, way, dtype):
+    import keras
+    import tensorflow as tf
+
+    def trained(make):
+        optimizer, table = keras.optimizers.Adam(0.1), keras.Variable(tf.ones((5, 2)))
+        optimizer.build([table])
+        step = lambda: optimizer.apply([make()], [table])  # noqa: E731
+        run = step if way == "eager" else tf.function(step, jit_compile=way == "compiled")
+        for _ in range(3):
+            run()
+        return [np.array(v) for v in [table, *optimizer.variables]], step
+
+    def sparse():
+        values = tf.cast(tf.reshape(tf.range(6.0), (3, 2)), dtype)
+        return tf.IndexedSlices(values, tf.constant([3, 1, 3]), tf.constant([5, 2]))
+
+    expected, _ = trained(lambda: tf.convert_to_tensor(sparse()))
+    with only("adam"):
+        found, step = trained(sparse)
+        if way == "graph":
+            assert count_ops(KERNELS["adam"], step) == 1
+    _assert_same(found, expected)
 
 
 def test_a_gradient_that_adam_broadcasts_stays_keras_s(only):

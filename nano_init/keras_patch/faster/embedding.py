@@ -1,0 +1,47 @@
+"""An Embedding that reads the rows it looks up, and never its whole table.
+
+Keras 3 reads the variable and gathers from what it read (keras/src/backend/tensorflow/numpy.py,
+`take`). That is free as long as reading shares the variable's memory; but once an optimizer has
+updated single rows of it (SGD without momentum, LazyAdam), TensorFlow copies the whole table at
+every read (`copy_on_read_mode` in tensorflow/core/framework/resource_var.h). `ResourceGather`
+takes the rows from the variable itself, with the same values and the same sparse gradient.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["embedding_replacements"]
+
+
+def embedding_replacements() -> Iterator[Replacement]:
+    """Yield what looks ids up in the variable itself."""
+    from keras.layers import Embedding
+
+    faster = with_faster_path("embedding", vars(Embedding)["call"], _applies, _call)
+    yield Replacement(Embedding, "call", faster)
+
+
+def _applies(layer: Any, inputs: Any) -> bool:
+    import tensorflow as tf
+
+    if layer.lora_enabled or layer.quantization_mode or not isinstance(inputs, tf.Tensor):
+        return False
+    # Within a stateless scope, or cast by an outer layer's policy, it is a tensor.
+    return isinstance(layer._embeddings.value, tf.Variable)
+
+
+def _call(layer: Any, inputs: Any) -> Any:
+    import tensorflow as tf
+
+    if inputs.dtype not in (tf.int32, tf.int64):
+        inputs = tf.cast(inputs, tf.int32)
+    # As `take` does: an id below zero counts from the table's end.
+    ids = tf.where(inputs < 0, inputs + layer.input_dim, inputs)
+    return tf.cast(tf.gather(layer._embeddings.value, ids), layer.compute_dtype)

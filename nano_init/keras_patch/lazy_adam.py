@@ -1,0 +1,124 @@
+"""Lazy Adam: of a sparse gradient, only the rows that it names are updated.
+
+Adam moves every row of an embedding in every step, because the moments of rows that a batch
+does not name decay all the same. Lazy Adam leaves those rows as they are, moments included:
+https://www.tensorflow.org/addons/api_docs/python/tfa/optimizers/LazyAdam. It is faster, and
+it is another algorithm, so it must be asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.notice import tell_once
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+__all__ = ["is_lazy", "tell_if_idle", "update_named_rows", "with_lazy_adam"]
+
+
+def with_lazy_adam(replacements: Iterable[Replacement]) -> Iterator[Replacement]:
+    """Yield replacements with Adam's update made lazy, before the faster path if there is one.
+
+    Args:
+        replacements: Those of the faster paths.
+    """
+    from keras.optimizers import Adam
+
+    inner = Replacement(Adam, "update_step", vars(Adam)["update_step"])
+    for replacement in replacements:
+        if (replacement.target, replacement.attribute) == (Adam, "update_step"):
+            inner = replacement
+        else:
+            yield replacement
+    yield replace(inner, value=_lazily(inner.value))
+
+
+def is_lazy(optimizer: Any) -> bool:
+    """Say whether an optimizer updates named rows only, given a sparse gradient.
+
+    A subclass with an `update_step` of its own is not touched. With `amsgrad` the maximum, and
+    with accumulation the sum, of every row is due.
+    """
+    step = getattr(type(optimizer), "update_step", None)
+    return (
+        getattr(step, "is_lazy", False)
+        and not optimizer.amsgrad
+        and not optimizer.gradient_accumulation_steps
+    )
+
+
+def tell_if_idle(optimizer: Any, gradients: Iterable[Any]) -> None:
+    """Say in one line where lazy Adam was asked for and has nothing to do.
+
+    Args:
+        optimizer: The optimizer that applies the gradients.
+        gradients: One for each variable: a tensor, None, or `tf.IndexedSlices`.
+    """
+    import tensorflow as tf
+
+    name = type(optimizer).__name__
+    if not is_lazy(optimizer):
+        why = "with amsgrad or gradient accumulation all rows change"
+        if not getattr(type(optimizer).update_step, "is_lazy", False):
+            why = "it applies to keras.optimizers.Adam and AdamW"
+    elif not any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
+        why = "no gradient is sparse, as an Embedding's would be"
+    else:
+        return
+    tell_once(f"lazy Adam has nothing to do for this {name}: {why}")
+
+
+def update_named_rows(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    """Update the rows of a variable that a gradient names, as Adam would with the rest at rest.
+
+    The formula is that of keras/src/optimizers/adam.py, `update_step`, on those rows.
+
+    Args:
+        optimizer: A `keras.optimizers.Adam`, built.
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...]; repeated ids count as
+            their sum.
+        variable: The variable, of shape [rows, ...].
+        learning_rate: A scalar.
+    """
+    import tensorflow as tf
+
+    from nano_init.keras_patch.faster.dense_updates import resource
+    from nano_init.keras_patch.repeated_ids import sum_repeated_ids
+
+    gradient, dtype = sum_repeated_ids(gradient), variable.dtype
+    values, rows = tf.cast(gradient.values, dtype), gradient.indices
+    beta_1, beta_2 = tf.cast(optimizer.beta_1, dtype), tf.cast(optimizer.beta_2, dtype)
+    step = tf.cast(optimizer.iterations + 1, dtype)
+    rate = tf.cast(learning_rate, dtype)
+    rate *= tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
+    index = optimizer._get_variable_index(variable)
+    momentum, velocity = optimizer._momentums[index], optimizer._velocities[index]
+    # Gathered from the variables, which are never read whole: that would copy them.
+    m = tf.gather(resource(momentum), rows)
+    m += (values - m) * tf.cast(1 - optimizer.beta_1, dtype)
+    v = tf.gather(resource(velocity), rows)
+    v += (tf.square(values) - v) * tf.cast(1 - optimizer.beta_2, dtype)
+    change = m * rate / (tf.sqrt(v) + tf.cast(optimizer.epsilon, dtype))
+    optimizer.assign(momentum, tf.IndexedSlices(m, rows))
+    optimizer.assign(velocity, tf.IndexedSlices(v, rows))
+    optimizer.assign_sub(variable, tf.IndexedSlices(change, rows))
+
+
+def _lazily(dense: Any) -> Callable[..., None]:
+    @functools.wraps(dense)
+    def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        import tensorflow as tf
+
+        if isinstance(gradient, tf.IndexedSlices) and is_lazy(self):
+            update_named_rows(self, gradient, variable, learning_rate)
+        else:
+            dense(self, gradient, variable, learning_rate)
+
+    update_step.is_lazy = True  # type: ignore[attr-defined]
+    return update_step

@@ -1,0 +1,184 @@
+"""An iterator that ends does not wait for tf.data's autotuning thread."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+# A pause stands for training: by its end the thread sleeps for a hundred milliseconds or more,
+# so that a wait for it is told from the work of destroying an iterator without a clock's help.
+SCRIPT = """
+import sys, time
+import numpy as np
+import tensorflow as tf
+import keras
+from nano_init import patch_tensorflow
+if sys.argv[1] == "patched":
+    patch_tensorflow()
+x = np.zeros((64, 4), "float32")
+
+def pipeline():
+    data = tf.data.Dataset.from_tensor_slices((x, x)).repeat()
+    return data.map(lambda a, b: (a + 1, b), num_parallel_calls=tf.data.AUTOTUNE).batch(8)
+
+class Pause(keras.callbacks.Callback):
+    def on_train_end(self, logs=None):
+        time.sleep(0.2)
+        self.end = time.perf_counter()
+
+def by_loop():
+    batches = iter(pipeline())
+    for _ in range(10):
+        next(batches)
+    time.sleep(0.2)
+    end = time.perf_counter()
+    del batches
+    return time.perf_counter() - end
+
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+model.compile("sgd", "mse")
+
+def by_fit(*args, **kwargs):
+    pause = Pause()
+    model.fit(*args, verbose=0, callbacks=[pause], **kwargs)
+    return time.perf_counter() - pause.end
+
+ways = {
+    "loop": by_loop,
+    "fit": lambda: by_fit(pipeline(), shuffle=False, steps_per_epoch=8),
+    "arrays": lambda: by_fit(x, x, batch_size=8),
+}
+for name, way in ways.items():
+    way()
+    print(name, sum(way() > 0.05 for _ in range(int(sys.argv[2]))), flush=True)
+"""
+
+
+def _stalls(kind, rounds):
+    """Return how often the end of an iterator took longer than 50 ms, by way of iterating."""
+    environ = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", SCRIPT, kind, str(rounds)]
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=True, timeout=120
+    )
+    return {name: int(n) for name, n in (line.split() for line in done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+def test_the_wait_that_plain_tensorflow_shows_is_gone():
+    plain = _stalls("plain", 8)
+    if plain["loop"] < 2:
+        pytest.skip("this TensorFlow, here and now, does not wait for its autotuning thread")
+    # A late round of a busy machine is not the fault of the path.
+    assert sum(_stalls("patched", 8).values()) < sum(plain.values()) / 2
+
+
+EXIT = """
+import sys, time
+import tensorflow as tf
+import keras
+from nano_init import patch_tensorflow
+patch_tensorflow()
+data = tf.data.Dataset.range(1000).repeat()
+for _ in range(8):
+    batches = iter(data.map(lambda x: x + 1, num_parallel_calls=tf.data.AUTOTUNE).batch(8))
+    next(batches)
+    time.sleep(0.3)
+    del batches
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_process_ends_cleanly_while_iterators_are_destroyed():
+    environ = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
+def _tuned():
+    import tensorflow as tf
+
+    return tf.data.Dataset.range(5).map(lambda x: x + 1, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _started(monkeypatch):
+    """Return the list that the threads which the path starts from now on are noted in."""
+    started = []
+    start = _thread.start_new_thread
+
+    def noting(function, arguments):
+        started.append(function)
+        return start(function, arguments)
+
+    monkeypatch.setattr(_thread, "start_new_thread", noting)
+    return started
+
+
+def test_a_tuned_iterator_is_destroyed_by_a_thread_of_its_own(only, monkeypatch):
+    started = _started(monkeypatch)
+    with only("fit_stall"):
+        assert [int(x) for x in _tuned()] == [1, 2, 3, 4, 5]
+        assert len(started) == 1
+
+
+def test_one_that_is_not_tuned_and_one_in_a_graph_are_destroyed_in_place(only, monkeypatch):
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    started = _started(monkeypatch)
+    with only("fit_stall"):
+        assert len(list(_tuned().with_options(options))) == 5
+        total = tf.function(lambda: _tuned().reduce(tf.constant(0, tf.int64), tf.add))()
+        first = tf.function(lambda: next(iter(_tuned())))()
+        assert (int(total), int(first), started) == (15, 1, [])
+
+
+def test_a_thread_that_cannot_start_loses_nothing(only, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    with only("fit_stall"):
+        assert len(list(_tuned())) == 5
+
+
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+def test_arrays_come_in_the_same_order(only, shuffle):
+    import keras
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    def batches():
+        keras.utils.set_random_seed(5)
+        x = np.arange(23)
+        adapter = ArrayDataAdapter(x, -x, batch_size=4, shuffle=shuffle)
+        data = adapter.get_tf_dataset()
+        return data, [np.array(b).tolist() for _ in range(2) for b in data]
+
+    _, expected = batches()
+    with only("fit_stall"):
+        data, found = batches()
+    assert found == expected
+    assert data.options().autotune.enabled is False
+
+
+def test_options_of_the_script_s_own_pipeline_stay(only):
+    import tensorflow as tf
+    from keras.src.trainers.epoch_iterator import EpochIterator
+
+    with only("fit_stall"):
+        data = EpochIterator(_tuned().batch(2)).data_adapter.get_tf_dataset()
+        assert data.options().autotune.enabled is None
+        assert isinstance(data, tf.data.Dataset)
