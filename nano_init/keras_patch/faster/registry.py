@@ -13,7 +13,7 @@ __all__ = ["FASTER_PATHS", "disabled_paths", "faster_path_replacements", "parse_
 _PACKAGE = "nano_init.keras_patch.faster"
 
 # Each name is its module's too, which has a function `NAME_replacements`.
-FASTER_PATHS = ("batch_norm", "adam", "sgd", "rmsprop", "einsum_dense")
+FASTER_PATHS = ("batch_norm", "adam", "sgd", "rmsprop", "einsum_dense", "lstm", "gru")
 
 
 def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:
