@@ -64,7 +64,9 @@ def can_run(
 
     cell = layer.cell
     return (
-        type(cell) is cell_class
+        # Eagerly a loop runs in Python, and what a step saves is held even if none goes back.
+        not tf.executing_eagerly()
+        and type(cell) is cell_class
         and cell.activation is activations.tanh
         and cell.recurrent_activation is activations.sigmoid
         # Recurrent dropout forces implementation 1.
@@ -229,6 +231,8 @@ class _Recurrence:
             outputs, last, saved = self._forward(projected, weights, states)
 
             def gradient(*upstream: Any) -> Any:
+                if _is_saving():
+                    return self._differentiated(projected, weights, states, upstream)
                 return self._backward(weights, states, outputs, saved, *upstream)
 
             return ([outputs, *last] if self.sequences else last), gradient
@@ -267,6 +271,19 @@ class _Recurrence:
             maximum_iterations=steps,
         )
         return outputs.stack(), [_narrow(state, dtype) for state in last], saved
+
+    def _differentiated(
+        self, projected: Any, weights: list[Any], states: list[Any], upstream: Any
+    ) -> Any:
+        # A SavedModel cannot hold on to the arrays of what was saved on the way.
+        import tensorflow as tf
+
+        sources = [projected, *weights, *states]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            outputs, last, _ = self._forward(projected, weights, states)
+        targets = [outputs, *last] if self.sequences else last
+        return tape.gradient(targets, sources, list(upstream))
 
     def _backward(
         self, weights: list[Any], states: list[Any], outputs: Any, saved: Any, *upstream: Any
@@ -328,6 +345,12 @@ class _Recurrence:
         return d_products, d_old
 
 
+def _is_saving() -> bool:
+    from tensorflow.python.saved_model import save_context
+
+    return bool(save_context.in_save_context())
+
+
 def _size(tensor: Any) -> Any:
     import tensorflow as tf
 
@@ -344,5 +367,4 @@ def _array(tensor: Any) -> Any:
 def _empty(dtype: Any, steps: Any, shape: Any) -> Any:
     import tensorflow as tf
 
-    # Kept after reading: a persistent tape goes back more than once.
-    return tf.TensorArray(dtype, steps, element_shape=shape, clear_after_read=False)
+    return tf.TensorArray(dtype, steps, element_shape=shape)
