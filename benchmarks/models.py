@@ -165,8 +165,8 @@ MODELS = {
     "transformer": Model(
         _transformer, lambda: _ids(16, 64, ids=5000), 20, ("einsum_dense", "adam")
     ),
-    "lstm": Model(lambda: _recurrent("LSTM"), lambda: _floats(32, 32, 64), 40, ("adam",)),
-    "gru": Model(lambda: _recurrent("GRU"), lambda: _floats(32, 32, 64), 40, ("adam",)),
+    "lstm": Model(lambda: _recurrent("LSTM"), lambda: _floats(32, 32, 64), 40, ("lstm", "adam")),
+    "gru": Model(lambda: _recurrent("GRU"), lambda: _floats(32, 32, 64), 40, ("gru", "adam")),
     "recommender": Model(_recommender, lambda: _ids(256, 8, ids=20_000), 60, ("adam",)),
     "custom-loop": Model(_mlp, lambda: _floats(128, 768), 60, ("adam",), is_loop=True),
 }

@@ -66,15 +66,17 @@ def can_run(
     return (
         # Eagerly a loop runs in Python, and what a step saves is held even if none goes back.
         not tf.executing_eagerly()
+        # A tensor that decides about training cannot choose between two graphs here.
+        and (training is None or isinstance(training, (bool, int)))
         and type(cell) is cell_class
         and cell.activation is activations.tanh
         and cell.recurrent_activation is activations.sigmoid
-        # Recurrent dropout forces implementation 1.
         and cell.implementation == 2
+        and cell.recurrent_dropout == 0
+        # Earlier versions of Keras 3 drew one mask for each gate.
+        and not (_drops(cell, training) and getattr(cell, "dropout_mask_count", None))
         and not layer.unroll
-        # A tensor that decides about training cannot choose between two graphs here.
-        and (training is None or isinstance(training, (bool, int)))
-        and layer.use_cudnn is not True
+        and getattr(layer, "use_cudnn", "auto") is not True
         and cell.compute_dtype in _DTYPES
         and all(_is_tensor(t, cell.compute_dtype) for t in (sequences, *states))
         and (mask is None or (isinstance(mask, tf.Tensor) and mask.shape.rank in (2, 3)))
@@ -94,9 +96,13 @@ def drop_inputs(cell: Any, sequences: Any, training: Any) -> Any:
         sequences: `(batch, time, features)`.
         training: Whether dropout is on.
     """
-    if not (training and 0.0 < cell.dropout < 1.0):
+    if not _drops(cell, training):
         return sequences
     return sequences * cell.get_dropout_mask(sequences[:, 0, :])[:, None, :]
+
+
+def _drops(cell: Any, training: Any) -> bool:
+    return bool(training and 0.0 < cell.dropout < 1.0)
 
 
 def _is_tensor(value: Any, dtype: str) -> bool:
@@ -190,7 +196,8 @@ def wide(tensor: Any) -> Any:
     """Return a tensor in float32."""
     import tensorflow as tf
 
-    return tensor if tensor.dtype == tf.float32 else tf.cast(tensor, tf.float32)
+    # Not `tf.cast`: under the patch that may start from another tensor, which no gradient reaches.
+    return tensor if tensor.dtype == tf.float32 else tf.raw_ops.Cast(x=tensor, DstT=tf.float32)
 
 
 def _narrow(tensor: Any, dtype: Any) -> Any:
