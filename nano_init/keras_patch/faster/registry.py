@@ -23,7 +23,9 @@ FASTER_PATHS = (
     "einsum_dense",
     "embedding",
     "fit_stall",
+    "gru",
     "layer_norm",
+    "lstm",
     "rmsprop",
     "sgd",
 )
