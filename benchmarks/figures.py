@@ -49,6 +49,11 @@ class Result:
         self.peaks_mb.append(figures["peak_mb"])
         self.losses.append(figures["loss"])
 
+    def extend(self, later: Result) -> None:
+        """Add the rounds of a later run."""
+        for name in ("medians", "fastest_fifths", "first_steps", "peaks_mb", "losses"):
+            getattr(self, name).extend(getattr(later, name))
+
 
 def format_results(title: str, results: Sequence[Result]) -> str:
     """Return the table of one model in Markdown; ratios are against the first row by round."""

@@ -1,7 +1,7 @@
 """What nano-init brings a training step: every model in every configuration, in turn.
 
     python benchmarks/training.py [--models a,b] [--configurations c,d] [--rounds N]
-        [--json FILE] [--plot FILE] [--bigdl FOLDER] [--force]
+        [--json FILE] [--add FILE] [--plot FILE] [--bigdl FOLDER] [--force]
 
 Each figure comes from its own process. The configurations of a model run in turn, round after
 round, and ratios are taken within a round, so that a machine whose speed drifts does not
@@ -81,6 +81,11 @@ def main() -> None:
         rows = _measure(name, _configurations(name, options, has_unit), options)
         results += rows
         print(format_results(MODELS[name].title, rows), flush=True)
+    if options.add:
+        results = _joined(options.add, results)
+        for name in dict.fromkeys(result.model for result in results):
+            rows = [result for result in results if result.model == name]
+            print(format_results(MODELS[name].title, rows))
     print(format_means(results))
     document = {
         **_describe_machine(),
@@ -104,6 +109,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--force", action="store_true", help="bfloat16 even where emulated")
     parser.add_argument("--bigdl", metavar="FOLDER", help="BigDL-Nano's virtual environment")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
+    parser.add_argument("--add", metavar="FILE", help="rounds of an earlier --json count too")
     parser.add_argument("--plot", metavar="FILE", help="draw them as PNG (needs matplotlib)")
     options = parser.parse_args()
     for asked, known in ((options.models, MODELS), (options.configurations, CONFIGURATIONS)):
@@ -140,6 +146,17 @@ def _measure(name: str, keys: Sequence[str], options: argparse.Namespace) -> lis
                     sys.exit(f"{name}: {error}")
                 result.failure = str(error)
     return list(results.values())
+
+
+def _joined(path: str, results: Sequence[Result]) -> list[Result]:
+    """Return the results of an earlier run with the rounds of this one after its own."""
+    with open(path, encoding="utf-8") as file:
+        joined = {(r["model"], r["configuration"]): Result(**r) for r in json.load(file)["results"]}
+    for result in results:
+        earlier = joined.setdefault((result.model, result.configuration), result)
+        if earlier is not result:
+            earlier.extend(result)
+    return list(joined.values())
 
 
 def _run(name: str, configuration: Configuration, options: argparse.Namespace) -> Any:
