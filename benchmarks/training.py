@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
+# Seconds that one process may take; a training that hangs is a failure.
+_LONGEST = 150
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -170,9 +173,17 @@ def _run(name: str, configuration: Configuration, options: argparse.Namespace) -
     if configuration.is_bigdl:
         source = f'. "{options.bigdl}/bin/bigdl-nano-init" >/dev/null; exec "$@"'
         command = ["bash", "-c", source, "bash", *command]
-    done = subprocess.run(
-        command, env=_environ(configuration, options), capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=_environ(configuration, options),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not done after {_LONGEST} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(lines[-1])
