@@ -143,7 +143,11 @@ def _measure(name: str, keys: Sequence[str], options: argparse.Namespace) -> lis
             if result.failure:
                 continue
             try:
-                result.add(_run(name, CONFIGURATIONS[key], options))
+                result.add(
+                    run_configuration(
+                        name, CONFIGURATIONS[key], blocks=options.blocks, bigdl=options.bigdl
+                    )
+                )
             except RuntimeError as error:
                 if key == "stock":
                     sys.exit(f"{name}: {error}")
@@ -162,40 +166,52 @@ def _joined(path: str, results: Sequence[Result]) -> list[Result]:
     return list(joined.values())
 
 
-def _run(name: str, configuration: Configuration, options: argparse.Namespace) -> Any:
-    python = os.path.join(options.bigdl, "bin", "python") if configuration.is_bigdl else ""
-    command = [python or sys.executable]
+def run_configuration(
+    name: str, configuration: Configuration, *, blocks: int, bigdl: str | None = None
+) -> Any:
+    """Return what one process that trains a model printed.
+
+    Args:
+        name: The model's key.
+        configuration: How the script is started.
+        blocks: How many blocks of steps are timed.
+        bigdl: BigDL-Nano's virtual environment.
+
+    Raises:
+        RuntimeError: The process failed, or took too long.
+    """
+    folder = bigdl if configuration.is_bigdl else None
+    command = [os.path.join(folder, "bin", "python") if folder else sys.executable]
     if configuration.nano_run is not None:
         start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
         command += ["-c", start, *configuration.nano_run]
     command += [os.path.join(_HERE, "train_one.py"), name, *configuration.script]
-    command += ["--blocks", str(options.blocks)]
-    if configuration.is_bigdl:
-        source = f'. "{options.bigdl}/bin/bigdl-nano-init" >/dev/null; exec "$@"'
+    command += ["--blocks", str(blocks)]
+    if folder:
+        source = f'. "{folder}/bin/bigdl-nano-init" >/dev/null; exec "$@"'
         command = ["bash", "-c", source, "bash", *command]
+    return json.loads(_output_of(command, _environ(folder)).strip().splitlines()[-1])
+
+
+def _output_of(command: Sequence[str], environ: dict[str, str]) -> str:
     try:
         done = subprocess.run(
-            command,
-            env=_environ(configuration, options),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_LONGEST,
+            command, env=environ, capture_output=True, text=True, check=False, timeout=_LONGEST
         )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"not done after {_LONGEST} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(lines[-1])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return done.stdout
 
 
-def _environ(configuration: Configuration, options: argparse.Namespace) -> dict[str, str]:
+def _environ(bigdl: str | None) -> dict[str, str]:
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("NANO_", "TF_", "PYTHON"))}
     kept["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    if configuration.is_bigdl:
-        kept["PATH"] = f"{os.path.join(options.bigdl, 'bin')}{os.pathsep}{kept['PATH']}"
-        kept["VIRTUAL_ENV"] = options.bigdl
+    if bigdl:
+        kept["PATH"] = f"{os.path.join(bigdl, 'bin')}{os.pathsep}{kept['PATH']}"
+        kept["VIRTUAL_ENV"] = bigdl
     else:
         kept["PYTHONPATH"] = os.path.dirname(_HERE)
     return kept
