@@ -165,8 +165,20 @@ def _apply(request: Request) -> Request:
     except (AttributeError, ImportError, KeyError, PatchError) as error:
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
         _warn_of_unknown_keras(error)
-        return replace(request, precision="float32")
+        request = replace(request, precision="float32")
+    _apply_for_worker(request)
     return request
+
+
+def _apply_for_worker(request: Request) -> None:
+    """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
+    from nano_init.launch.joining import current_membership
+
+    membership = current_membership()
+    if membership is not None and "keras" in request.kerases:
+        from nano_init.keras_patch.distribution.replacements import worker_replacements
+
+        _LEDGER.apply(worker_replacements(membership))
 
 
 def _warn_of_unknown_keras(error: Exception) -> None:
@@ -201,6 +213,7 @@ def replacements(request: Request) -> Iterator[Replacement]:
 
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.boundary import boundary_replacements
+    from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.faster.registry import faster_path_replacements
@@ -212,6 +225,7 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
 
     yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements()
+    yield from multi_worker_repairs()
     yield from faster_path_replacements(request.disabled)
     if request.precision != "float32":
         yield from boundary_replacements()
