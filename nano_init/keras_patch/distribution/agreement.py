@@ -142,6 +142,34 @@ def _fingerprint(batch: Any) -> Any:
     return tf.cast(0.5 + 0.5 * tf.sin(total), tf.float32)
 
 
+def sum_in_step(value: Any) -> Any:
+    """Add up a float32 tensor over the workers within a step, gradients included.
+
+    The gradients of a step are weighted by its share at last (see `gradients`), those that
+    flow to other workers' shares must be by the share that they come from.
+
+    Args:
+        value: A tensor, of the same shape on all workers.
+    """
+    import tensorflow as tf
+
+    from nano_init.keras_patch.distribution.share import current_share
+
+    replica = tf.distribute.get_replica_context()
+    share = current_share()
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def add_up(part: Any) -> Any:
+        def back(gradient: Any) -> Any:
+            weight = tf.cast(share.weight, gradient.dtype)
+            total = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient * weight)
+            return tf.math.divide_no_nan(total, weight)
+
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, part), back
+
+    return add_up(value)
+
+
 def wait_for_all() -> None:
     """Wait until every worker has come to the same place of the program."""
     _sum_over_workers(1.0)

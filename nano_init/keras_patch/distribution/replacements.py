@@ -22,6 +22,7 @@ def worker_replacements(membership: Membership) -> Iterator[Replacement]:
     """
     from nano_init.keras_patch.distribution.gradients import gradient_replacements
     from nano_init.keras_patch.distribution.losses import loss_replacements
+    from nano_init.keras_patch.distribution.normalization import normalization_replacements
     from nano_init.keras_patch.distribution.randomness import randomness_replacements
     from nano_init.keras_patch.distribution.training import training_replacements
     from nano_init.keras_patch.distribution.writing import writing_replacements
@@ -29,5 +30,6 @@ def worker_replacements(membership: Membership) -> Iterator[Replacement]:
     yield from training_replacements(membership)
     yield from loss_replacements()
     yield from gradient_replacements(compress=membership.compress)
+    yield from normalization_replacements()
     yield from randomness_replacements()
     yield from writing_replacements(membership)

@@ -53,6 +53,7 @@ def await_first_use(membership: Membership) -> None:
         CollectiveAllReduceStrategy,
     )
     from tensorflow.python.eager.context import Context
+    from tensorflow.python.framework.func_graph import FuncGraph
 
     tf.random.set_seed(membership.seed)
     initialize = Context.ensure_initialized
@@ -66,6 +67,7 @@ def await_first_use(membership: Membership) -> None:
         initialize(self)
 
     Context.ensure_initialized = initialize_in_job
+    FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
     extended = distribute_lib.StrategyExtendedV2
     extended.__init__ = _noticing(extended.__init__)
     strategy_class: Any = CollectiveAllReduceStrategy
@@ -84,6 +86,9 @@ def _make(membership: Membership) -> None:
         with tf.init_scope():
             _configure_coordination(membership)
             _strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            # One replica a worker needs no thread to merge it with others, and optimizers
+            # that update within `tf.cond` cannot have one.
+            _strategy.extended._use_merge_call = lambda: False
             tf.distribute.experimental_set_strategy(_strategy)
     finally:
         _is_making = False
@@ -108,6 +113,26 @@ def _configure_coordination(membership: Membership) -> None:
         cluster_register_timeout_in_ms=membership.start_timeout * 1000,
         heartbeat_timeout_in_ms=_HEARTBEAT_SECONDS * 1000,
     )
+
+
+def _outside_control_flow(capture: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `capture_call_time_value` that works for functions called within control flow.
+
+    A collective's key is captured that way (tensorflow/python/distribute/
+    cross_device_utils.py, `_next_instance_key`), which looks beyond the branches and bodies
+    around it, but not beyond those around a function that holds it: Keras calls its step's
+    function within the loop of `steps_per_execution`.
+    """
+
+    @functools.wraps(capture)
+    def capture_outside(self: Any, *args: Any, **kwargs: Any) -> Any:
+        graph = self
+        while getattr(graph, "is_control_flow_graph", False):
+            graph = graph.outer_graph
+        with graph.as_default():
+            return capture(graph, *args, **kwargs)
+
+    return capture_outside
 
 
 def _noticing(initialize: Callable[..., None]) -> Callable[..., None]:
