@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nano_init.cli.job_options import JobOptions
     from nano_init.plan.settings import Plan
 
 __all__ = ["RunRequest", "main", "run"]
@@ -46,6 +47,7 @@ class RunRequest:
     dry_run: bool = False
     quiet: bool = False
     keep_float32: tuple[str, ...] = ()
+    job: JobOptions | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +74,10 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
+    if request.job is not None and request.job.is_asked:
+        from nano_init.cli.job import run_workers
+
+        return run_workers(request, request.job, theirs)
     library = find_library(request.options.allocator, theirs)
     plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import sys
 
@@ -9,13 +11,18 @@ from nano_init.launch.membership import parse_membership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+    from typing import NoReturn
 
     from nano_init.launch.membership import Membership
+
+    Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 __all__ = ["current_membership", "join", "prepare_module", "tell"]
 
 _membership: Membership | None = None
+_is_failing = False
 
 
 def join(text: str) -> None:
@@ -35,6 +42,9 @@ def join(text: str) -> None:
         os.set_inheritable(_membership.status_fd, False)
     random.seed(_membership.seed)
     sys.excepthook = _telling(sys.excepthook)
+    sys.exit = _noting(sys.exit)
+    # Registered first, it runs last.
+    atexit.register(_leave_together)
 
 
 def current_membership() -> Membership | None:
@@ -64,7 +74,7 @@ def tell(word: str) -> None:
     """Tell the launcher what has become of this worker: one line, with the time.
 
     Args:
-        word: "joined" or "failed".
+        word: "joined", "failed" or "done".
     """
     from time import monotonic_ns
 
@@ -76,7 +86,33 @@ def tell(word: str) -> None:
         return  # a launcher that has gone takes this process with it
 
 
-def _telling(hook: object) -> object:
+def _leave_together() -> None:
+    """Stay until all workers have come to their end: one may still need what this one holds.
+
+    The launcher lets this worker go when they have, or when it has waited long enough.
+    """
+    if _membership is None or _membership.status_fd < 0 or _is_failing:
+        return
+    tell("done")
+    try:
+        os.read(_membership.status_fd, 16)
+    except OSError:
+        return
+
+
+def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+    """Return a `sys.exit` after whose failing status this worker does not wait for others."""
+
+    @functools.wraps(leave)
+    def note_and_leave(*status: object) -> NoReturn:
+        global _is_failing
+        _is_failing = bool(status and status[0] not in (None, 0))
+        leave(*status)
+
+    return note_and_leave
+
+
+def _telling(hook: Excepthook) -> Excepthook:
     """Return an excepthook that tells the launcher when this worker began to fail.
 
     Its peers fail a moment later, over its absence, and may be gone before it is.
@@ -85,7 +121,9 @@ def _telling(hook: object) -> object:
     def tell_and_report(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
+        global _is_failing
+        _is_failing = True
         tell("failed")
-        hook(kind, error, traceback)  # type: ignore[operator]
+        hook(kind, error, traceback)
 
     return tell_and_report

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import select
-import socket
 import time
 
 from nano_init.errors import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
 __all__ = ["Link"]

@@ -148,9 +148,7 @@ def _admit(
     hellos[rank] = {"ports": ports}
 
 
-def _announce(
-    host: Host, links: dict[int, Link], hellos: dict[int, Mapping[str, Any]]
-) -> Meeting:
+def _announce(host: Host, links: dict[int, Link], hellos: dict[int, Mapping[str, Any]]) -> Meeting:
     addresses: list[str] = []
     firsts: list[int] = []
     for rank in range(host.count):
@@ -202,8 +200,7 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(("", port), backlog=1024)
     except OSError as error:
         raise LaunchError(
-            f"cannot listen on port {port}: {error.strerror}; choose another one with "
-            "--master-port"
+            f"cannot listen on port {port}: {error.strerror}; choose another one with --master-port"
         ) from error
 
 

@@ -155,6 +155,8 @@ def _split_outside_brackets(text: str) -> list[str]:
     words, depth, word = [], 0, ""
     for character in text:
         depth += {"[": 1, "]": -1}.get(character, 0)
+        if depth not in (0, 1):
+            raise UsageError(f"{text[:60]!r} is no list of hosts: its brackets do not match")
         if character == "," and depth == 0:
             words.append(word)
             word = ""

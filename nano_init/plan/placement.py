@@ -124,23 +124,31 @@ def place_workers(
     return Placement(places, reason)
 
 
-def machine_at(machine: Machine, place: Place, sharers: int) -> Machine:
-    """Return the machine as a worker at a place will see it.
+def machine_at(machine: Machine, placement: Placement, index: int, launchers: int = 1) -> Machine:
+    """Return the machine as a worker at its place will see it.
 
     Args:
         machine: the computer, as the launcher sees it.
-        place: the worker's place.
-        sharers: how many workers share the CPU quota.
+        placement: the places of this host's workers.
+        index: the worker's number among them.
+        launchers: how many launchers of the job share this host, and its CPU quota.
     """
     limits = machine.limits
+    place, workers = placement.places[index], len(placement.places)
     quota = limits.cpu_quota
+    sharers = launchers * workers
+    is_shared = not placement.is_exclusive
     seen = Limits(
         affinity=place.cpus,
-        cpu_quota=None if quota is None else quota / sharers,
+        # The share that every worker gets, unless the plan divides among those that share.
+        cpu_quota=None if quota is None else quota / (launchers if is_shared else sharers),
         cpu_quota_source=limits.cpu_quota_source,
         memory_bytes=limits.memory_bytes,
         memory_source=limits.memory_source,
         isolated=limits.isolated,
+        local_workers=workers if is_shared else 1,
+        local_workers_source="--nproc-per-node" if is_shared else "",
+        cpuset=place.cpus,
         memory_nodes=place.nodes or limits.memory_nodes,
     )
     return Machine(machine.isa, machine.topology, seen, machine.warnings)

@@ -142,7 +142,7 @@ def _fingerprint(batch: Any) -> Any:
     return tf.cast(0.5 + 0.5 * tf.sin(total), tf.float32)
 
 
-def sum_in_step(value: Any) -> Any:
+def sum_in_step(value: Any, weight: Any) -> Any:
     """Add up a float32 tensor over the workers within a step, gradients included.
 
     The gradients of a step are weighted by its share at last (see `gradients`), those that
@@ -150,20 +150,18 @@ def sum_in_step(value: Any) -> Any:
 
     Args:
         value: A tensor, of the same shape on all workers.
+        weight: What this worker's share weighs.
     """
     import tensorflow as tf
 
-    from nano_init.keras_patch.distribution.share import current_share
-
     replica = tf.distribute.get_replica_context()
-    share = current_share()
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def add_up(part: Any) -> Any:
         def back(gradient: Any) -> Any:
-            weight = tf.cast(share.weight, gradient.dtype)
-            total = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient * weight)
-            return tf.math.divide_no_nan(total, weight)
+            part_of_batch = tf.cast(weight, gradient.dtype)
+            total = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient * part_of_batch)
+            return tf.math.divide_no_nan(total, part_of_batch)
 
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, part), back
 

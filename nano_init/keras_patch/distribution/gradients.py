@@ -80,9 +80,7 @@ def _sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[A
         present = [_narrowed(g) for g in present]
     replica = tf.distribute.get_replica_context()
     sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, present))
-    widened = iter(
-        [_cast(g, dtype) for g, dtype in zip(sums, dtypes, strict=True)]
-    )
+    widened = iter([_cast(g, dtype) for g, dtype in zip(sums, dtypes, strict=True)])
     return [None if g is None else next(widened) for g in grads]
 
 

@@ -32,12 +32,13 @@ def normalization_replacements() -> Iterator[Replacement]:
 def _of_all_shares(compute: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compute)
     def compute_of_all_shares(x: Any, axes: Sequence[int], keepdims: bool) -> Any:
-        if current_share() is None:
+        share = current_share()
+        if share is None:
             return compute(x, axes, keepdims)
         import tensorflow as tf
 
         sums = [tf.reduce_sum(v, axes, keepdims=True) for v in (x, tf.square(x), tf.ones_like(x))]
-        total, squares, count = tf.unstack(sum_in_step(tf.stack(sums)))
+        total, squares, count = tf.unstack(sum_in_step(tf.stack(sums), share.weight))
         mean = total / count
         variance = tf.maximum(squares / count - tf.square(mean), 0.0)
         if keepdims:

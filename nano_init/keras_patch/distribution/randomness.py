@@ -37,7 +37,7 @@ def seed_numpy(seed: int) -> None:
     import numpy as np
     from numpy.random import bit_generator
 
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that scripts use unseeded
+    np.random.seed(seed % 2**32)
     if hasattr(bit_generator, "randbits"):
         bit_generator.randbits = random.Random(seed).getrandbits  # noqa: S311
 

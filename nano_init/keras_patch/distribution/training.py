@@ -75,9 +75,7 @@ def compute_on_share(
     return outputs, share
 
 
-def _making_shared_steps(
-    make: Callable[..., Any], membership: Membership
-) -> Callable[..., Any]:
+def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_shared(self: Any, step_function: Callable[[Any], Any]) -> Any:
         if not is_job_strategy(self.distribute_strategy):
@@ -182,11 +180,10 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
             return gathered[0]
         return tree.map_structure(lambda *outputs: concat(outputs), *gathered)
 
-    return (
-        predict_batches
-        if model.run_eagerly
-        else tf.function(predict_batches, reduce_retracing=True)
-    )
+    if model.run_eagerly:
+        return predict_batches
+    traced: Callable[[Any], Any] = tf.function(predict_batches, reduce_retracing=True)
+    return traced
 
 
 def _building_from_specs(

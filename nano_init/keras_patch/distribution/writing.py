@@ -46,7 +46,10 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
     yield Replacement(Model, "export", export)
     yield from _backup_replacements(BackupAndRestore, membership)
     if membership.index > 0:
-        elsewhere = {TensorBoard: ("set_model", "log_dir"), CSVLogger: ("on_train_begin", "filename")}
+        elsewhere = {
+            TensorBoard: ("set_model", "log_dir"),
+            CSVLogger: ("on_train_begin", "filename"),
+        }
         for owner, (name, path) in elsewhere.items():
             value = _writing_elsewhere(vars(owner)[name], path, membership)
             yield Replacement(owner, name, value)
@@ -115,7 +118,9 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
     def start_alike(self: Any, logs: Any = None) -> None:
         start(self, logs)
         if job_strategy() is not None:
-            broadcast_start(self.model, membership, has_backup=self.model._initial_epoch is not None)
+            broadcast_start(
+                self.model, membership, has_backup=self.model._initial_epoch is not None
+            )
 
     @functools.wraps(end)
     def end_once(self: Any, logs: Any = None) -> None:

@@ -61,7 +61,9 @@ def _patch_keras(name):
             from nano_init.keras_patch import apply_from_launcher
 
             apply_from_launcher(json.loads(os.environ.get(_VARIABLE) or "{}"), name)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+    except Exception as error:  # whatever it is, the program must go on, but for a worker
+        if _IS_WORKER:
+            raise
         sys.stderr.write(
             "nano-run: %s is not patched (%s: %s); the script runs unpatched\n"  # noqa: UP031
             % (name, type(error).__name__, error)
@@ -157,6 +159,7 @@ def _run_shadowed():
 
 
 if os.environ.get(_VARIABLE):
+    _IS_WORKER = "NANO_INIT_WORKER" in os.environ
     sys.meta_path.insert(0, _KerasFinder(_join_job()))
     sys.meta_path.append(_BigdlFinder())
 _restore_preload()

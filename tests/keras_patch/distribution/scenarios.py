@@ -43,7 +43,12 @@ def arrays():
     x, y = data()
     model = mlp(sgd())
     history = model.fit(
-        x, y, batch_size=8, epochs=2, verbose=0, validation_split=0.3,
+        x,
+        y,
+        batch_size=8,
+        epochs=2,
+        verbose=0,
+        validation_split=0.3,
         class_weight={0: 1.0, 1: 2.0, 2: 0.5},
     )
     evaluated = model.evaluate(x, y, batch_size=10, verbose=0, return_dict=True)
@@ -59,7 +64,11 @@ def sample_weights():
     return outcome(
         model,
         model.fit(
-            x, targets, sample_weight=weights, batch_size=8, verbose=0,
+            x,
+            targets,
+            sample_weight=weights,
+            batch_size=8,
+            verbose=0,
             validation_data=(x, targets, weights),
         ),
     )
@@ -153,8 +162,10 @@ def clipped():
     results = {}
     for name in ("clipnorm", "global_clipnorm", "clipvalue"):
         model = mlp(keras.optimizers.SGD(0.5, **{name: 0.02}))
-        results |= {f"{name} {k}": v for k, v in outcome(
-            model, model.fit(x, y, batch_size=8, verbose=0)).items()}
+        results |= {
+            f"{name} {k}": v
+            for k, v in outcome(model, model.fit(x, y, batch_size=8, verbose=0)).items()
+        }
     return results
 
 
@@ -186,8 +197,11 @@ def masked():
         x[row, row % 5 :] = 0
     y = rng.integers(0, 3, (ROWS, 5))
     model = keras.Sequential(
-        [layers.Embedding(9, 4, mask_zero=True), layers.LSTM(5, return_sequences=True),
-         layers.Dense(3, activation="softmax")]
+        [
+            layers.Embedding(9, 4, mask_zero=True),
+            layers.LSTM(5, return_sequences=True),
+            layers.Dense(3, activation="softmax"),
+        ]
     )
     model.compile(sgd(), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return outcome(model, model.fit(x, y, batch_size=8, verbose=0))
@@ -196,8 +210,10 @@ def masked():
 def regularized():
     x, y = data()
     model = keras.Sequential(
-        [layers.Dense(8, kernel_regularizer="l2", activity_regularizer="l1"),
-         layers.Dense(3, kernel_constraint="unit_norm")]
+        [
+            layers.Dense(8, kernel_regularizer="l2", activity_regularizer="l1"),
+            layers.Dense(3, kernel_constraint="unit_norm"),
+        ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(sgd(), loss)
@@ -257,8 +273,10 @@ def outputs():
         inputs, {"a": layers.Dense(1, name="a")(hidden), "b": layers.Dense(3, name="b")(hidden)}
     )
     model.compile(
-        "adam", {"a": "mse", "b": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
-        loss_weights={"a": 0.5, "b": 2.0}, metrics={"b": "accuracy"},
+        "adam",
+        {"a": "mse", "b": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+        loss_weights={"a": 0.5, "b": 2.0},
+        metrics={"b": "accuracy"},
     )
     history = model.fit(x, {"a": x[:, :1], "b": y}, batch_size=8, verbose=0)
     predicted = model.predict(x, batch_size=8, verbose=0)
@@ -286,7 +304,12 @@ def callbacks():
     model = mlp(sgd())
     with tempfile.TemporaryDirectory() as folder:
         history = model.fit(
-            x, y, batch_size=8, epochs=6, verbose=0, validation_split=0.3,
+            x,
+            y,
+            batch_size=8,
+            epochs=6,
+            verbose=0,
+            validation_split=0.3,
             callbacks=[
                 keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True),
                 keras.callbacks.ReduceLROnPlateau(patience=1),
@@ -314,6 +337,7 @@ if __name__ == "__main__":
         try:
             result = SCENARIOS[name]()
         except Exception as error:
-            if "-v" in sys.argv: raise
+            if "-v" in sys.argv:
+                raise
             result = {"error": repr(error)[:600]}
         print("RESULT", name, json.dumps(result, default=float), flush=True)
