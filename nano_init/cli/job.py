@@ -67,13 +67,16 @@ class Workers:
     precision: str
 
 
-def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int:
+def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:
     """Run a request as a job, or print how that would be done.
 
     Args:
         request: the request.
         job: its job, which was asked for.
         environ: the environment without what nano-init set in it before.
+
+    Returns:
+        The exit status; None where one worker alone is asked for, which needs no job.
 
     Raises:
         NanoError: the job cannot be started as asked.
@@ -82,6 +85,9 @@ def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]
         raise UsageError("--sysroot plans for a recorded machine; give --dry-run with it")
     host = find_host_part(job, read_task(environ))
     workers = _plan(request, job, environ, host)
+    is_alone = host.count == 1 and len(workers.plans) == 1
+    if is_alone and not (job.max_restarts or job.log_dir or job.tee or job.sysroot != "/"):
+        return None
     if request.dry_run:
         write_output(os.fsencode(_explain(request, job, environ, host, workers)))
         return 0
@@ -217,6 +223,8 @@ def _command(
         sys.executable,
         keep_float32=request.keep_float32,
     )
+    if len(seat.addresses) == 1:
+        return command
     variables = {**command.variables, MEMBERSHIP_VARIABLE: format_membership(membership)}
     return Command(command.argv, variables)
 
@@ -225,10 +233,13 @@ def _job_settings(job: JobOptions, environ: Mapping[str, str], seat: Seat) -> tu
     task = {"type": "worker", "index": seat.index}
     config = json.dumps({"cluster": {"worker": list(seat.addresses)}, "task": task})
     settings = [
-        Setting("TF_CONFIG", config, "the addresses of all workers, and which one this is"),
-        Setting("NANO_INIT_RESTARTS", str(seat.restarts), "how often the job was started anew"),
+        Setting("NANO_INIT_RESTARTS", str(seat.restarts), "how often the job was started anew")
     ]
-    if environ.get("PYTHONHASHSEED", "random") == "random":
+    is_alone = len(seat.addresses) == 1
+    if not is_alone:
+        reason = "the addresses of all workers, and which one this is"
+        settings.append(Setting("TF_CONFIG", config, reason))
+    if not is_alone and environ.get("PYTHONHASHSEED", "random") == "random":
         reason = "sets of strings have the same order on all workers"
         settings.append(Setting("PYTHONHASHSEED", str(seat.seed), reason))
     if (job.tee or job.log_dir) and "PYTHONUNBUFFERED" not in environ:

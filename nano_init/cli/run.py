@@ -77,7 +77,9 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     if request.job is not None and request.job.is_asked:
         from nano_init.cli.job import run_workers
 
-        return run_workers(request, request.job, theirs)
+        status = run_workers(request, request.job, theirs)
+        if status is not None:
+            return status
     library = find_library(request.options.allocator, theirs)
     plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked

@@ -105,21 +105,17 @@ def run_job(job: Job) -> int:
     Raises:
         LaunchError: the workers, or the other hosts, cannot be brought together.
     """
+    if job.log_dir:
+        _make_log_dir(job.log_dir)
     scratch = tempfile.mkdtemp(prefix="nano-run-")
     guard = Guard(scratch)
     try:
-        if job.log_dir:
-            _make_log_dir(job.log_dir)
-        script = _keep_stdin(job.target, scratch)
-        set_policy = memory_binder(os.uname().machine)
-        if job.placement.is_exclusive:
-            for sentence in try_binding(job.placement.places[0], set_policy):
-                job.say(f"warning: {sentence}")
-        outcome = _run_attempts(job, guard, scratch, script, set_policy)
+        launcher = _Launcher(job, guard, scratch, _keep_stdin(job.target, scratch))
+        launcher.warn_of_bindings()
+        return launcher.run().status
     finally:
         guard.dismiss()
         shutil.rmtree(scratch, ignore_errors=True)
-    return outcome.status
 
 
 def digest_target(target: Target) -> str:
@@ -134,111 +130,120 @@ def digest_target(target: Target) -> str:
         return f"{os.path.basename(target.name)} ({hashlib.sha256(file.read()).hexdigest()[:12]})"
 
 
-def _run_attempts(
-    job: Job,
-    guard: Guard,
-    scratch: str,
-    script: str,
-    set_policy: Callable[[int, int], int] | None,
-) -> Outcome:
-    restarts = 0
-    while True:
-        outcome = _run_attempt(job, guard, scratch, script, set_policy, restarts)
-        _report(job, outcome)
-        if not outcome.status or not outcome.can_restart or restarts >= job.max_restarts:
-            return outcome
-        restarts += 1
-        job.say(f"starting the job anew, {restarts} of {job.max_restarts} times")
+class _Launcher:
+    """Runs the attempts of a job.
 
+    Args:
+        job: the job.
+        guard: who cleans up after a launcher that was killed.
+        scratch: a folder for whatever is not kept.
+        script: the file with the program where it came from stdin, else "".
+    """
 
-def _run_attempt(
-    job: Job,
-    guard: Guard,
-    scratch: str,
-    script: str,
-    set_policy: Callable[[int, int], int] | None,
-    restarts: int,
-) -> Outcome:
-    with contextlib.ExitStack() as stack:
-        ports = [HeldPort() for _ in job.placement.places]
-        for port in ports:
-            stack.callback(port.close)
+    def __init__(self, job: Job, guard: Guard, scratch: str, script: str) -> None:
+        self._job = job
+        self._guard = guard
+        self._scratch = scratch
+        self._script = script
+        self._set_policy = memory_binder(os.uname().machine)
+        self._restarts = 0
+
+    def warn_of_bindings(self) -> None:
+        """Try to bind as the workers will be, and tell the user what is not permitted."""
+        placement = self._job.placement
+        if placement.is_exclusive:
+            for sentence in try_binding(placement.places[0], self._set_policy):
+                self._job.say(f"warning: {sentence}")
+
+    def run(self) -> Outcome:
+        """Run the job, and start it anew as often as it may be."""
+        while True:
+            outcome = self._run_attempt()
+            _report(self._job, outcome)
+            is_last = self._restarts >= self._job.max_restarts
+            if not outcome.status or not outcome.can_restart or is_last:
+                return outcome
+            self._restarts += 1
+            self._job.say(
+                f"starting the job anew, {self._restarts} of {self._job.max_restarts} times"
+            )
+
+    def _run_attempt(self) -> Outcome:
+        job = self._job
+        with contextlib.ExitStack() as stack:
+            ports = [HeldPort() for _ in job.placement.places]
+            for port in ports:
+                stack.callback(port.close)
+            meeting = self._meet(tuple(port.number for port in ports))
+            for link in meeting.links:
+                stack.callback(link.close)
+            workers: list[Worker] = []
+            try:
+                workers.extend(self._start(meeting, n, stack) for n in range(len(ports)))
+            except BaseException:
+                for worker in workers:
+                    worker.process.kill()
+                raise
+            peers = Peers(meeting.links, is_first=job.rank == 0)
+            return Supervisor(workers, self._guard, job.start_timeout, peers).run()
+
+    def _meet(self, ports: tuple[int, ...]) -> Meeting:
+        job = self._job
         host = Host(
             rank=job.rank,
             count=job.hosts,
             master=job.master,
             port=job.port,
-            ports=tuple(port.number for port in ports),
+            ports=ports,
             facts=job.facts,
             shared={"seed": secrets.randbits(31)},
         )
-        meeting = meet(host, job.start_timeout)
-        for link in meeting.links:
-            stack.callback(link.close)
-        workers: list[Worker] = []
-        try:
-            for local in range(len(ports)):
-                workers.append(
-                    _start(job, meeting, local, scratch, script, set_policy, restarts, stack)
-                )
-        except BaseException:
-            for worker in workers:
-                worker.process.kill()
-            raise
-        peers = Peers(meeting.links, is_first=job.rank == 0)
-        return Supervisor(workers, guard, job.start_timeout, peers).run()
+        return meet(host, job.start_timeout)
 
-
-def _start(
-    job: Job,
-    meeting: Meeting,
-    local: int,
-    scratch: str,
-    script: str,
-    set_policy: Callable[[int, int], int] | None,
-    restarts: int,
-    stack: contextlib.ExitStack,
-) -> Worker:
-    index = meeting.first + local
-    ours, theirs = socket.socketpair()
-    own = os.path.join(scratch, str(index))
-    os.makedirs(own, exist_ok=True)
-    argv, environ = job.prepare(
-        Seat(
-            local,
-            index,
-            meeting.addresses,
-            int(meeting.shared["seed"]),
-            theirs.fileno(),
-            own,
-            restarts,
+    def _start(self, meeting: Meeting, local: int, stack: contextlib.ExitStack) -> Worker:
+        index = meeting.first + local
+        scratch = os.path.join(self._scratch, str(index))
+        os.makedirs(scratch, exist_ok=True)
+        ours, theirs = socket.socketpair()
+        seed = int(meeting.shared["seed"])
+        seat = Seat(local, index, meeting.addresses, seed, theirs.fileno(), scratch, self._restarts)
+        argv, environ = self._job.prepare(seat)
+        placement = self._job.placement
+        command = WorkerCommand(
+            index, argv, environ, placement.places[local], placement.is_exclusive
         )
-    )
-    command = WorkerCommand(
-        index, argv, environ, job.placement.places[local], job.placement.is_exclusive
-    )
-    stdin = os.open(script or os.devnull, os.O_RDONLY)
-    stdout, stderr, streams, opened = _open_output(job, index, stack)
-    try:
-        process = start_worker(command, stdin, stdout, stderr, theirs, set_policy)
-    finally:
-        theirs.close()
-        for descriptor in (stdin, *opened):
-            os.close(descriptor)
-    return Worker(index, process, ours, streams)
+        output = _open_output(self._job, index, stack)
+        stdin = os.open(self._script or os.devnull, os.O_RDONLY)
+        try:
+            process = start_worker(
+                command, stdin, output.stdout, output.stderr, theirs, self._set_policy
+            )
+        finally:
+            theirs.close()
+            for descriptor in (stdin, *output.opened):
+                os.close(descriptor)
+        return Worker(index, process, ours, output.streams)
 
 
-def _open_output(
-    job: Job, index: int, stack: contextlib.ExitStack
-) -> tuple[int, int, list[Stream], list[int]]:
-    """Return a worker's stdout and stderr, their other ends, and what is to be closed here."""
+@frozen
+class _Output:
+    """Where a worker writes to, what comes of it here, and what is to be closed here."""
+
+    stdout: int
+    stderr: int
+    streams: tuple[Stream, ...] = ()
+    opened: tuple[int, ...] = ()
+
+
+def _open_output(job: Job, index: int, stack: contextlib.ExitStack) -> _Output:
     is_chief = index == 0
     if is_chief and not job.tee and not job.log_dir:
-        return 1, 2, [], []
+        return _Output(1, 2)
     log = None
     if job.log_dir:
         path = os.path.join(job.log_dir, f"worker-{index}.log")
-        log = stack.enter_context(open(path, "ab", buffering=0))
+        log = open(path, "ab", buffering=0)  # noqa: SIM115 - closed with the attempt
+        stack.callback(log.close)
     prefix = f"[{index}] " if job.tee else ""
     is_shown = is_chief or job.tee
     streams, written = [], []
@@ -249,7 +254,7 @@ def _open_output(
         read_end, write_end = os.pipe()
         streams.append(Stream(read_end, descriptor if is_shown else -1, prefix, log))
         written.append(write_end)
-    return written[0], written[1], streams, written
+    return _Output(written[0], written[1], tuple(streams), tuple(written))
 
 
 def _make_log_dir(path: str) -> None:

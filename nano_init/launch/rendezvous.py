@@ -119,9 +119,10 @@ def _gather(host: Host, seconds: float) -> Meeting:
 
 
 def _tell_missing(missing: Sequence[str], seconds: float, host: Host) -> str:
-    names = f"host{'s' if len(missing) > 1 else ''} {', '.join(missing)} of {host.count}"
+    many = len(missing) > 1
+    names = f"host{'s' if many else ''} {', '.join(missing)} of {host.count}"
     return (
-        f"{names} has not come within {seconds:g} s (--start-timeout); start nano-run there with "
+        f"{names} {'have' if many else 'has'} not come within {seconds:g} s (--start-timeout); start nano-run there with "
         f"--node-rank {missing[0]} --master-addr {host.master} --master-port {host.port}"
     )
 

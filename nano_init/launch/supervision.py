@@ -230,4 +230,15 @@ class Supervisor:
             return Outcome(0)
         if self._signal:
             return Outcome(128 + self._signal)
-        return min(failed, key=lambda worker: worker.failed or worker.ended).outcome
+        return _find_culprit(failed).outcome
+
+
+def _find_culprit(failed: Sequence[Worker]) -> Worker:
+    """Return the worker that failed first; of those that failed alike, the chief.
+
+    A peer fails over another's absence, thus after its end: one that failed before that has
+    met the same fault by itself, and the chief's traceback has been shown already.
+    """
+    first = min(failed, key=lambda worker: worker.failed or worker.ended)
+    alike = [worker for worker in failed if worker.failed and worker.failed < first.ended]
+    return min(alike or [first], key=lambda worker: worker.index)

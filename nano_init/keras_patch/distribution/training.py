@@ -180,10 +180,11 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
             return gathered[0]
         return tree.map_structure(lambda *outputs: concat(outputs), *gathered)
 
-    if model.run_eagerly:
-        return predict_batches
-    traced: Callable[[Any], Any] = tf.function(predict_batches, reduce_retracing=True)
-    return traced
+    is_eager = model.run_eagerly
+    predict: Callable[[Any], Any] = (
+        predict_batches if is_eager else tf.function(predict_batches, reduce_retracing=True)
+    )
+    return predict
 
 
 def _building_from_specs(
