@@ -74,7 +74,8 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
-    if request.job is not None and request.job.is_asked:
+    is_job = request.job is not None and request.job.is_asked
+    if request.job is not None and is_job:
         from nano_init.cli.job import run_workers
 
         status = run_workers(request, request.job, theirs)
@@ -91,6 +92,10 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         sys.executable,
         keep_float32=request.keep_float32,
     )
+    if theirs.get("TF_CONFIG") and not is_job:
+        from nano_init.cli.cluster import join_cluster
+
+        command = join_cluster(command, theirs, request.job)
     if request.dry_run:
         write_output(os.fsencode(_explain(plan, asked, precision) + format_command(command)))
         return 0

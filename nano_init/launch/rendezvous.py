@@ -122,8 +122,9 @@ def _tell_missing(missing: Sequence[str], seconds: float, host: Host) -> str:
     many = len(missing) > 1
     names = f"host{'s' if many else ''} {', '.join(missing)} of {host.count}"
     return (
-        f"{names} {'have' if many else 'has'} not come within {seconds:g} s (--start-timeout); start nano-run there with "
-        f"--node-rank {missing[0]} --master-addr {host.master} --master-port {host.port}"
+        f"{names} {'have' if many else 'has'} not come within {seconds:g} s (--start-timeout); "
+        f"start nano-run there with --node-rank {missing[0]} --master-addr {host.master} "
+        f"--master-port {host.port}"
     )
 
 

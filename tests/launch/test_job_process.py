@@ -406,6 +406,35 @@ def test_a_wrong_option_is_one_sentence_and_nothing_runs(
     assert not (tmp_path / "ran").exists()
 
 
+READY = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker"}}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_ready_cluster_is_joined_as_the_process_that_was_started(
+    nano_run: Run, tmp_path: Path, index: int
+) -> None:
+    """Kubernetes's training operator starts the pods, and writes TF_CONFIG."""
+    READY["task"]["index"] = index
+    (tmp_path / "s.py").write_text(
+        "import os, random\n"
+        "from nano_init.launch.joining import current_membership\n"
+        "print(os.getppid(), current_membership().index, current_membership().workers)\n"
+        "open(f'drawn{current_membership().index}', 'w').write(str(random.random()))"
+    )
+    result = nano_run("-q", "s.py", env={"TF_CONFIG": json.dumps(READY)})
+
+    assert result.stdout == f"{os.getpid()} {index} 2\n"
+
+
+def test_a_damaged_cluster_is_named_before_anything_runs(nano_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    result = nano_run("-q", "s.py", env={"TF_CONFIG": "{"})
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("nano-run: TF_CONFIG cannot be read")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_dry_run_prints_who_runs_where_with_what_and_runs_nothing(
     nano_run: Run, tmp_path: Path
 ) -> None:

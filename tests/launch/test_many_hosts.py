@@ -92,7 +92,8 @@ def test_hosts_learn_all_workers_addresses(hosts, port, tmp_path):
 def test_a_failure_on_one_host_ends_the_job_on_all_with_its_status_and_traceback(hosts, port):
     hosts.pair(
         port,
-        script="if index == 1:\n    wait_for('config0')\n    raise KeyError('there')\ntime.sleep(60)",
+        script="if index == 1:\n    wait_for('config0')\n    raise KeyError('there')\n"
+        "time.sleep(60)",
     )
     start = time.monotonic()
 
@@ -235,7 +236,7 @@ def _connect(port):
     for _ in range(200):
         try:
             return socket.create_connection(("127.0.0.1", port))
-        except OSError:
+        except OSError:  # noqa: PERF203 - host 0 is not there yet
             time.sleep(0.05)
     raise AssertionError("nobody listens")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["gradient_replacements"]
 
 _HERE = threading.local()
+_warned: list[bool] = []
 
 
 def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
@@ -45,6 +46,8 @@ def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[...
     def apply_sums(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
         share = current_share()
         # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
+        if share is None:
+            _warn_of_own_loop()
         if share is None or _is_summed():
             return apply(self, grads, trainable_variables)
         summed = _sum_shares(list(grads), share, compress=compress)
@@ -55,6 +58,27 @@ def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[...
             _HERE.is_summed = False
 
     return apply_sums
+
+
+def _warn_of_own_loop() -> None:
+    """Tell once that a step outside of any share computes the same on every worker."""
+    import sys
+
+    import tensorflow as tf
+
+    from nano_init.keras_patch.distribution.strategy import job_strategy
+    from nano_init.launch.joining import current_membership
+
+    membership = current_membership()
+    is_own = job_strategy() is not None and tf.distribute.in_cross_replica_context()
+    if not is_own or membership is None or membership.index > 0 or _warned:
+        return
+    _warned.append(True)
+    print(
+        "nano-run: warning: the script's own training step computes whole batches on every "
+        "worker; to share them, decorate it with nano_init.nano_multiprocessing",
+        file=sys.stderr,
+    )
 
 
 def _unless_summed(reduce: Callable[..., Any]) -> Callable[..., Any]:

@@ -52,6 +52,7 @@ def await_first_use(membership: Membership) -> None:
     from tensorflow.python.distribute.collective_all_reduce_strategy import (
         CollectiveAllReduceStrategy,
     )
+    from tensorflow.python.distribute.values import DistributedVariable
     from tensorflow.python.eager.context import Context
     from tensorflow.python.framework.func_graph import FuncGraph
 
@@ -68,6 +69,7 @@ def await_first_use(membership: Membership) -> None:
 
     Context.ensure_initialized = initialize_in_job
     FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
+    DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
     extended = distribute_lib.StrategyExtendedV2
     extended.__init__ = _noticing(extended.__init__)
     strategy_class: Any = CollectiveAllReduceStrategy
@@ -133,6 +135,23 @@ def _outside_control_flow(capture: Callable[..., Any]) -> Callable[..., Any]:
             return capture(graph, *args, **kwargs)
 
     return capture_outside
+
+
+def _the_one_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a getter that knows a variable's handle outside of replicas too.
+
+    A script's own loop is outside of them, and asks for gradients by its variables
+    (tensorflow/python/distribute/values.py, DistributedVariable.handle).
+    """
+
+    @functools.wraps(get)
+    def get_the_one(self: Any) -> Any:
+        from tensorflow.python.distribute import values_util
+
+        is_outside = values_util.get_current_replica_id_as_int() is None
+        return self._values[0].handle if is_outside and len(self._values) == 1 else get(self)
+
+    return get_the_one
 
 
 def _noticing(initialize: Callable[..., None]) -> Callable[..., None]:

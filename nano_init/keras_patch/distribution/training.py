@@ -33,7 +33,11 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
         membership: This worker's place in the job.
     """
     from keras.src.backend.tensorflow import trainer
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
+    # A model or an optimizer remembers the strategy that there was when it was made.
+    for owner in (trainer.TensorFlowTrainer, TFOptimizer):
+        yield Replacement(owner, "__init__", _under_strategy(vars(owner)["__init__"]))
     owner = trainer.TensorFlowTrainer
     wrapped = {
         "_make_function": _making_shared_steps,
@@ -47,6 +51,17 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     yield Replacement(iterator, "__init__", _taking_whole_batches(vars(iterator)["__init__"]))
     name = "_get_iterator"
     yield Replacement(iterator, name, _agreeing_on_the_end(vars(iterator)[name]))
+
+
+def _under_strategy(initialize: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(initialize)
+    def initialize_under_strategy(self: Any, *args: Any, **kwargs: Any) -> None:
+        from tensorflow.python.eager import context
+
+        context.ensure_initialized()
+        initialize(self, *args, **kwargs)
+
+    return initialize_under_strategy
 
 
 def compute_on_share(
