@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["multi_worker_repairs"]
+__all__ = ["is_multi_worker", "multi_worker_repairs"]
 
 
 def multi_worker_repairs() -> Iterator[Replacement]:
@@ -28,6 +28,24 @@ def multi_worker_repairs() -> Iterator[Replacement]:
     yield Replacement(trainer.TensorFlowTrainer, name, _building_from_a_local_batch(build))
     name = "reduce_per_replica"
     yield Replacement(trainer, name, _reducing_scalars(vars(trainer)[name]))
+    fit = vars(trainer.TensorFlowTrainer)["fit"]
+    yield Replacement(trainer.TensorFlowTrainer, "fit", _knowing_processes(fit))
+
+
+def _knowing_processes(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `fit` that knows BigDL-Nano's `num_processes`."""
+
+    @functools.wraps(fit)
+    def fit_in_processes(
+        self: Any, *args: Any, num_processes: int | None = None, **kwargs: Any
+    ) -> Any:
+        if num_processes is not None:
+            from nano_init.keras_patch.distribution.steps import check_processes
+
+            check_processes(num_processes)
+        return fit(self, *args, **kwargs)
+
+    return fit_in_processes
 
 
 def is_multi_worker(strategy: Any) -> bool:
