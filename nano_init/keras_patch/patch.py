@@ -129,11 +129,20 @@ def patch_imported(
 
 
 def unpatch_tensorflow() -> None:
-    """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing."""
-    global _current
+    """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing.
+
+    What makes a worker of a job train its shares stays: without it, it would hold up the others.
+    """
     with _LOCK:
-        _LEDGER.restore()
-        _current = None
+        kerases = _current.kerases if _current else frozenset()
+        _restore()
+        _apply_for_worker(kerases)
+
+
+def _restore() -> None:
+    global _current
+    _LEDGER.restore()
+    _current = None
 
 
 def is_patched() -> bool:
@@ -150,7 +159,7 @@ def _switch(request: Request) -> None:
     global _current
     # Restored first: a replacement that wraps its original must not wrap an older wrapper.
     previous = _current
-    unpatch_tensorflow()
+    _restore()
     try:
         _current = _apply(request)
     except BaseException:
@@ -166,16 +175,16 @@ def _apply(request: Request) -> Request:
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
         _warn_of_unknown_keras(error)
         request = replace(request, precision="float32")
-    _apply_for_worker(request)
+    _apply_for_worker(request.kerases)
     return request
 
 
-def _apply_for_worker(request: Request) -> None:
+def _apply_for_worker(kerases: frozenset[str]) -> None:
     """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
     from nano_init.launch.joining import current_membership
 
     membership = current_membership()
-    if membership is not None and "keras" in request.kerases:
+    if membership is not None and "keras" in kerases:
         from nano_init.keras_patch.distribution.replacements import worker_replacements
 
         _LEDGER.apply(worker_replacements(membership))

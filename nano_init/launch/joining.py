@@ -23,6 +23,7 @@ __all__ = ["current_membership", "join", "prepare_module", "tell"]
 
 _membership: Membership | None = None
 _is_failing = False
+_pid = -1
 
 
 def join(text: str) -> None:
@@ -34,10 +35,11 @@ def join(text: str) -> None:
     Raises:
         LaunchError: the text is damaged.
     """
-    global _membership
+    global _membership, _pid
     import random
 
     _membership = parse_membership(text)
+    _pid = os.getpid()
     if _membership.status_fd >= 0:
         os.set_inheritable(_membership.status_fd, False)
     random.seed(_membership.seed)
@@ -78,7 +80,8 @@ def tell(word: str) -> None:
     """
     from time import monotonic_ns
 
-    if _membership is None or _membership.status_fd < 0:
+    # A process that this one has forked is no worker, whatever it has inherited.
+    if _membership is None or _membership.status_fd < 0 or os.getpid() != _pid:
         return
     try:
         os.write(_membership.status_fd, f"{word} {monotonic_ns()}\n".encode())
@@ -91,7 +94,7 @@ def _leave_together() -> None:
 
     The launcher lets this worker go when they have, or when it has waited long enough.
     """
-    if _membership is None or _membership.status_fd < 0 or _is_failing:
+    if _membership is None or _membership.status_fd < 0 or _is_failing or os.getpid() != _pid:
         return
     tell("done")
     try:

@@ -98,7 +98,7 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
                 compute_on_share,
             )
 
-            outputs, share = compute_on_share(step, list(leaves), membership, list)
+            outputs, share = compute_on_share(step, list(leaves), membership)
             return average_over_workers(outputs, share, list(leaves))
 
         return strategy.run(tf.autograph.experimental.do_not_convert(shared_step), args=batch)

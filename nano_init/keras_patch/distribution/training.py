@@ -65,7 +65,7 @@ def _under_strategy(initialize: Callable[..., None]) -> Callable[..., None]:
 
 
 def compute_on_share(
-    step: Callable[[Any], Any], batch: Any, membership: Membership, variables: Callable[[], Any]
+    step: Callable[[Any], Any], batch: Any, membership: Membership
 ) -> tuple[Any, Share]:
     """Compute a step on this worker's rows of a batch; to be called by `Strategy.run`.
 
@@ -73,21 +73,13 @@ def compute_on_share(
         step: What to compute, of a batch.
         batch: The whole batch.
         membership: This worker's place in the job.
-        variables: What the step counts in; it counts no lent row.
 
     Returns:
         What the step returned, and the share.
     """
-    import tensorflow as tf
-
     share = share_of(batch, membership.index, membership.workers)
-    own = share.take(batch)
-    before = [(v, tf.identity(v)) for v in variables()] if share.may_be_lent else []
     with sharing(share):
-        outputs = step(own)
-    for variable, value in before:
-        variable.assign(tf.where(share.owned > 0, tf.convert_to_tensor(variable), value))
-    return outputs, share
+        return step(share.take(batch)), share
 
 
 def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
@@ -98,18 +90,12 @@ def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Ca
 
         @functools.wraps(step_function)
         def shared_step(batch: Any) -> Any:
-            outputs, share = compute_on_share(
-                step_function, batch, membership, lambda: _metric_variables(self)
-            )
+            outputs, share = compute_on_share(step_function, batch, membership)
             return average_over_workers(outputs, share, batch)
 
         return make(self, shared_step)
 
     return make_shared
-
-
-def _metric_variables(model: Any) -> list[Any]:
-    return [variable.value for metric in model.metrics for variable in metric.variables]
 
 
 def average_over_workers(outputs: Any, share: Share, batch: Any) -> Any:
@@ -177,7 +163,7 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def predict_share(batch: Any) -> Any:
-        outputs, share = compute_on_share(model.predict_step, batch, membership, list)
+        outputs, share = compute_on_share(model.predict_step, batch, membership)
         return tree.map_structure(lambda output: output[: share.owned], outputs)
 
     predict_share = model._autoconvert_optionals(predict_share)
