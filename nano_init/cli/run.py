@@ -33,8 +33,26 @@ PROGRAM = "nano-run"
 
 _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "-m")
 _VALUES = ("--precision", "--threads", "--allocator")
-# Left to click, as it may be repeated.
-_REPEATED = ("--keep-float32",)
+# Left to click: what may be repeated, and what makes a job of the script.
+_LEFT = (
+    "--keep-float32",
+    "--nproc-per-node",
+    "--nproc_per_node",
+    "--nnodes",
+    "--node-rank",
+    "--node_rank",
+    "--master-addr",
+    "--master_addr",
+    "--master-port",
+    "--master_port",
+    "--start-timeout",
+    "--start_timeout",
+    "--max-restarts",
+    "--max_restarts",
+    "--log-dir",
+    "--log_dir",
+    "--sysroot",
+)
 _PRECISION = "NANO_RUN_PRECISION"
 
 
@@ -120,7 +138,7 @@ def _split_module(arguments: list[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         if argument[:2] == "-m" != argument:
             return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
-        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_REPEATED)
+        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_LEFT)
         if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
             break
     return arguments

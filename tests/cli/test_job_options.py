@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from nano_init.cli.job import HostPart, find_host_part
 from nano_init.cli.job_options import JOB_VARIABLES, JobOptions
+from nano_init.cli.run import _split_module
+from nano_init.cli.run_options import nano_run as nano_run_command
 from nano_init.errors import UsageError
 from nano_init.machine.cluster import Task
 
@@ -54,6 +57,20 @@ def test_what_is_missing_or_does_not_fit_is_named(job, task, sentence):
 def test_every_option_has_a_twin_in_the_environment():
     assert "NANO_RUN_NPROC_PER_NODE" in JOB_VARIABLES
     assert all(name.startswith("NANO_RUN_") and name.isupper() for name in JOB_VARIABLES)
+
+
+def test_a_module_is_found_behind_every_option_that_takes_a_value():
+    valued = [
+        name
+        for parameter in nano_run_command.params
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+        for name in parameter.opts
+        if name.startswith("--")
+    ]
+
+    assert len(valued) > 10
+    for name in valued:
+        assert _split_module([name, "2", "-mpkg"]) == [name, "2", "-m", "pkg"]
 
 
 def test_a_recorded_machine_is_planned_for(nano_run, tmp_path: Path):

@@ -299,6 +299,17 @@ def test_a_stopped_worker_ends_the_job_and_is_named(started, tmp_path: Path) -> 
     assert not any(map(_is_alive, _pids(tmp_path)))
 
 
+def test_a_worker_that_does_not_come_to_tensorflow_is_named(job: Run) -> None:
+    script = (
+        "from nano_init.launch.joining import tell\nif index == 0: tell('joined')\ntime.sleep(60)"
+    )
+    result = job(script, "--start-timeout", "1")
+
+    assert result.returncode == 1
+    assert "worker 1 (process " in result.stderr
+    assert "has not come to use TensorFlow 1 s after worker 0 did" in result.stderr
+
+
 def test_one_worker_alone_is_the_process_that_python_would_be(
     nano_run: Run, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.distribution.share import Share
 
-__all__ = ["gradient_replacements"]
+__all__ = ["gradient_replacements", "is_summed"]
 
 _HERE = threading.local()
 _warned: list[bool] = []
@@ -48,7 +48,7 @@ def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[...
         # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
         if share is None:
             _warn_of_own_loop()
-        if share is None or _is_summed():
+        if share is None or is_summed():
             return apply(self, grads, trainable_variables)
         summed = _sum_shares(list(grads), share, compress=compress)
         _HERE.is_summed = True
@@ -84,12 +84,13 @@ def _warn_of_own_loop() -> None:
 def _unless_summed(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
     def reduce_unless_summed(self: Any, grads_and_vars: Any) -> Any:
-        return list(grads_and_vars) if _is_summed() else reduce(self, grads_and_vars)
+        return list(grads_and_vars) if is_summed() else reduce(self, grads_and_vars)
 
     return reduce_unless_summed
 
 
-def _is_summed() -> bool:
+def is_summed() -> bool:
+    """Say whether an optimizer is at work on gradients that were summed already."""
     return getattr(_HERE, "is_summed", False)
 
 

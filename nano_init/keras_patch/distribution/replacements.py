@@ -20,16 +20,16 @@ def worker_replacements(membership: Membership) -> Iterator[Replacement]:
     Args:
         membership: This worker's place in the job.
     """
-    from nano_init.keras_patch.distribution.counting import counting_replacements
     from nano_init.keras_patch.distribution.gradients import gradient_replacements
     from nano_init.keras_patch.distribution.losses import loss_replacements
     from nano_init.keras_patch.distribution.normalization import normalization_replacements
     from nano_init.keras_patch.distribution.randomness import randomness_replacements
+    from nano_init.keras_patch.distribution.state import state_replacements
     from nano_init.keras_patch.distribution.training import training_replacements
     from nano_init.keras_patch.distribution.writing import writing_replacements
 
     yield from training_replacements(membership)
-    yield from counting_replacements()
+    yield from state_replacements()
     yield from loss_replacements()
     yield from gradient_replacements(compress=membership.compress)
     yield from normalization_replacements()

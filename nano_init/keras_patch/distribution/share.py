@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Share", "UnsharableDataError", "current_share", "share_of", "sharing"]
+__all__ = [
+    "Share",
+    "UnsharableDataError",
+    "current_share",
+    "note_written",
+    "share_of",
+    "sharing",
+]
 
 _HERE = threading.local()
 
@@ -133,14 +140,24 @@ def _rows(total: Any, index: int, workers: int, least: Any) -> tuple[Any, Any]:
 
 
 @contextmanager
-def sharing(share: Share) -> Iterator[None]:
-    """Let a step be traced, or run eagerly, on a share; in this thread only."""
-    before = current_share()
-    _HERE.share = share
+def sharing(share: Share) -> Iterator[list[Any]]:
+    """Let a step be traced, or run eagerly, on a share; in this thread only.
+
+    Yields:
+        The variables that the step writes and that workers have to average.
+    """
+    before = current_share(), getattr(_HERE, "written", [])
+    _HERE.share, _HERE.written = share, []
     try:
-        yield
+        yield _HERE.written
     finally:
-        _HERE.share = before
+        _HERE.share, _HERE.written = before
+
+
+def note_written(variable: Any) -> None:
+    """Note that the step writes a variable, once however often it does."""
+    if not any(variable is other for other in _HERE.written):
+        _HERE.written.append(variable)
 
 
 def current_share() -> Share | None:

@@ -93,13 +93,9 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
             return _converted(function)(*own_args, **own_kwargs)
 
         def shared_step(*leaves: Any) -> Any:
-            from nano_init.keras_patch.distribution.training import (
-                average_over_workers,
-                compute_on_share,
-            )
+            from nano_init.keras_patch.distribution.training import train_on_share
 
-            outputs, share = compute_on_share(step, list(leaves), membership)
-            return average_over_workers(outputs, share, list(leaves))
+            return train_on_share(step, list(leaves), membership)
 
         return strategy.run(tf.autograph.experimental.do_not_convert(shared_step), args=batch)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.distribution.share import Share
     from nano_init.launch.membership import Membership
 
-__all__ = ["compute_on_share", "training_replacements"]
+__all__ = ["train_on_share", "training_replacements"]
 
 
 def training_replacements(membership: Membership) -> Iterator[Replacement]:
@@ -82,6 +82,45 @@ def compute_on_share(
         return step(share.take(batch)), share
 
 
+def train_on_share(step: Callable[[Any], Any], batch: Any, membership: Membership) -> Any:
+    """Compute a step on this worker's rows, and average over the workers what it leaves.
+
+    Floating outputs, and what layers keep in variables, are averaged in one message; other
+    outputs are this worker's own.
+
+    Args:
+        step: What to compute, of a batch.
+        batch: The whole batch, which the workers check to have alike.
+        membership: This worker's place in the job.
+    """
+    from keras.src import tree
+
+    share = share_of(batch, membership.index, membership.workers)
+    with sharing(share) as written:
+        outputs = step(share.take(batch))
+    flat = [_as_tensor(value) for value in tree.flatten(outputs)]
+    places = [i for i, value in enumerate(flat) if _is_floating(value)]
+    values = [*(flat[i] for i in places), *(_as_tensor(v.value) for v in written)]
+    averaged = _average(values, share, batch)
+    for place, value in zip(places, averaged, strict=False):
+        flat[place] = value
+    for variable, value in zip(written, averaged[len(places) :], strict=True):
+        variable.value.assign(value)
+    return tree.pack_sequence_as(outputs, flat)
+
+
+def _average(values: list[Any], share: Share, batch: Any) -> list[Any]:
+    import tensorflow as tf
+
+    packed = [tf.reshape(tf.cast(v, tf.float32), [-1]) * share.weight for v in values]
+    total = checked_alike(packed, batch, share.workers)
+    parts = tf.split(total, [tf.size(part) for part in packed]) if packed else []
+    return [
+        tf.cast(tf.reshape(part, tf.shape(value)), value.dtype)
+        for part, value in zip(parts, values, strict=True)
+    ]
+
+
 def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_shared(self: Any, step_function: Callable[[Any], Any]) -> Any:
@@ -90,34 +129,11 @@ def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Ca
 
         @functools.wraps(step_function)
         def shared_step(batch: Any) -> Any:
-            outputs, share = compute_on_share(step_function, batch, membership)
-            return average_over_workers(outputs, share, batch)
+            return train_on_share(step_function, batch, membership)
 
         return make(self, shared_step)
 
     return make_shared
-
-
-def average_over_workers(outputs: Any, share: Share, batch: Any) -> Any:
-    """Return floating outputs averaged over the workers, all in one message; others as they are.
-
-    Args:
-        outputs: What a step returned on a share.
-        share: The share; its weight is that of the outputs.
-        batch: The whole batch, which the workers check to have alike.
-    """
-    import tensorflow as tf
-    from keras.src import tree
-
-    flat = [_as_tensor(value) for value in tree.flatten(outputs)]
-    places = [i for i, value in enumerate(flat) if _is_floating(value)]
-    packed = [tf.reshape(tf.cast(flat[i], tf.float32), [-1]) * share.weight for i in places]
-    averaged = checked_alike(packed, batch, share.workers)
-    sizes = [tf.size(part) for part in packed]
-    for place, part in zip(places, tf.split(averaged, sizes) if places else [], strict=True):
-        shape = tf.shape(flat[place])
-        flat[place] = tf.cast(tf.reshape(part, shape), flat[place].dtype)
-    return tree.pack_sequence_as(outputs, flat)
 
 
 def _as_tensor(value: Any) -> Any:

@@ -230,6 +230,18 @@ def synchronized_norm():
     return outcome(model, model.fit(x, y, batch_size=8, epochs=2, verbose=0))
 
 
+def moving_moments():
+    """Each worker normalizes by its own rows' moments; what they keep is alike all the same."""
+    x, y = data()
+    model = keras.Sequential(
+        [layers.Dense(8), layers.BatchNormalization(), layers.Dropout(0.3), layers.Dense(3)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(sgd(), loss)
+    history = model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+    return outcome(model, history, predicted=model.predict(x, verbose=0).tolist())
+
+
 class OwnStep(keras.Model):
     """A training step as the guide on custom steps writes it, with a mean of its own."""
 
@@ -325,8 +337,8 @@ SCENARIOS = {
     for function in (
         arrays, sample_weights, mean_by_weights, sums, tiny_batches, tf_data, unknown_length,
         endless, generator, py_dataset, steps_per_execution, clipped, accumulated,
-        averaged_weights, embedding, masked, regularized, synchronized_norm, own_step, outputs,
-        eager, on_batch, callbacks,
+        averaged_weights, embedding, masked, regularized, synchronized_norm,
+        moving_moments, own_step, outputs, eager, on_batch, callbacks,
     )
 }  # fmt: skip
 
