@@ -91,21 +91,22 @@ class _AgreedBatches:
             yield batch
 
 
-def checked_alike(parts: Sequence[Any], batch: Any, workers: int) -> Any:
+def checked_alike(parts: Sequence[Any], batch: Any, workers: int, dtype: Any) -> Any:
     """Add up vectors over the workers, and make sure that their batches were the same.
 
     Args:
-        parts: float32 vectors, as long on all workers.
+        parts: Vectors, as long on all workers.
         batch: The whole batch that they were made from.
         workers: How many there are.
+        dtype: The vectors' dtype.
 
     Returns:
         The sum, as one vector.
     """
     import tensorflow as tf
 
-    print_ = _fingerprint(batch)
-    checks = tf.stack([print_, print_ * print_])
+    mark = tf.cast(_fingerprint(batch), dtype)
+    checks = tf.stack([mark, mark * mark])
     replica = tf.distribute.get_replica_context()
     message = tf.concat([*parts, checks], 0)
     total = replica.all_reduce(tf.distribute.ReduceOp.SUM, message)
@@ -139,7 +140,7 @@ def _fingerprint(batch: Any) -> Any:
                 pattern = tf.math.divide_no_nan(pattern, size) + tf.math.log1p(size)
             total = 1.6180339887 * total + pattern
     total = tf.where(tf.math.is_finite(total), total, 0.0)
-    return tf.cast(0.5 + 0.5 * tf.sin(total), tf.float32)
+    return 0.5 + 0.5 * tf.sin(total)
 
 
 def sum_in_step(value: Any, weight: Any) -> Any:

@@ -54,9 +54,9 @@ def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
             return weights
         import tensorflow as tf
 
-        owned = tf.cast(share.owned > 0, tf.float32)
-        total = tf.cast(tf.size(mask), tf.float32)
-        valid = tf.reduce_sum(tf.cast(mask, tf.float32))
+        owned = tf.cast(share.owned > 0, tf.float64)
+        total = tf.cast(tf.size(mask), tf.float64)
+        valid = tf.reduce_sum(tf.cast(mask, tf.float64))
         all_total, all_valid = tf.unstack(_sum_over_workers(tf.stack([total, valid]) * owned))
         factor = tf.math.divide_no_nan(valid, total) * tf.math.divide_no_nan(all_total, all_valid)
         return weights * tf.cast(factor, weights.dtype)
@@ -86,7 +86,7 @@ def _weight_factor(sample_weight: Any, share: Share) -> Any:
     """Return what turns a mean by the share's sample weights into one by all of them."""
     import tensorflow as tf
 
-    own = tf.reduce_sum(tf.cast(sample_weight, tf.float32)) * tf.cast(share.owned > 0, tf.float32)
+    own = tf.reduce_sum(tf.cast(sample_weight, tf.float64)) * tf.cast(share.owned > 0, tf.float64)
     every = _sum_over_workers(own)
     return tf.math.divide_no_nan(own, every) * _inverse_weight(share)
 
@@ -94,7 +94,7 @@ def _weight_factor(sample_weight: Any, share: Share) -> Any:
 def _inverse_weight(share: Share) -> Any:
     import tensorflow as tf
 
-    return tf.math.divide_no_nan(tf.constant(1.0), share.weight)
+    return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), share.weight)
 
 
 def _cast(value: Any, like: Any) -> Any:

@@ -58,10 +58,10 @@ class Share:
 
     @property
     def weight(self) -> Any:
-        """Return the part of the batch that this worker computes, as a float32 scalar."""
+        """Return the part of the batch that this worker computes, as a float64 scalar."""
         import tensorflow as tf
 
-        return tf.cast(self.owned, tf.float32) / tf.cast(self.total, tf.float32)
+        return tf.cast(self.owned, tf.float64) / tf.cast(self.total, tf.float64)
 
     @property
     def may_be_lent(self) -> bool:

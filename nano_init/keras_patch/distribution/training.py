@@ -112,8 +112,10 @@ def train_on_share(step: Callable[[Any], Any], batch: Any, membership: Membershi
 def _average(values: list[Any], share: Share, batch: Any) -> list[Any]:
     import tensorflow as tf
 
-    packed = [tf.reshape(tf.cast(v, tf.float32), [-1]) * share.weight for v in values]
-    total = checked_alike(packed, batch, share.workers)
+    dtype = tf.float64 if any(v.dtype == tf.float64 for v in values) else tf.float32
+    weight = tf.cast(share.weight, dtype)
+    packed = [tf.reshape(tf.cast(v, dtype), [-1]) * weight for v in values]
+    total = checked_alike(packed, batch, share.workers, dtype)
     parts = tf.split(total, [tf.size(part) for part in packed]) if packed else []
     return [
         tf.cast(tf.reshape(part, tf.shape(value)), value.dtype)

@@ -84,15 +84,15 @@ def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path
     assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == [
         "latest.weights.h5", "training_metadata.json",
     ]  # fmt: skip
-    assert (tmp_path / "log.csv").read_text().splitlines()[0] == "epoch,loss"
-    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
 RESUMING = """
 class Die(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         restarts = int(os.environ["NANO_INIT_RESTARTS"])
-        if (restarts, epoch, index) in ((0, 1, 1), (1, 2, 0)) and "die" in sys.argv:
+        if (restarts, epoch, index) == (0, 1, 1) and "die" in sys.argv:
             os.kill(os.getpid(), 9)
 model = small(keras.layers.Dense(4))
 model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
@@ -106,9 +106,9 @@ tell(weights=weights(model), epochs=history.epoch)
 def test_a_killed_job_goes_on_from_its_backup_to_an_unbroken_runs_result(run, tmp_path):
     unbroken = run(RESUMING.replace("sys.argv[1]", "'a'"))[1]
     script = RESUMING.replace("sys.argv[1]", "'b'").replace('"die" in sys.argv', "True")
-    result, told = run(script, "--max-restarts", "2")
+    result, told = run(script, "--max-restarts", "1")
 
-    assert result.stderr.count("starting the job anew") == 2
+    assert result.stderr.count("starting the job anew") == 1
     assert told[0] == told[1]
     assert told[0]["weights"] == unbroken[0]["weights"]
     assert len(told[0]["epochs"]) < 4
@@ -235,7 +235,7 @@ json.dump(told, open(f"told{index}", "w"), default=float)
 
 def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
     (tmp_path / "scenarios.py").write_text((Path(__file__).parent / "scenarios.py").read_text())
-    exact = run(MIXED)[1][0]
+    exact = run(MIXED, workers=1)[1][0]
     _, mixed = run(MIXED, "--precision", "mixed_bfloat16", "--compress-gradients")
 
     assert mixed[0] == mixed[1]
