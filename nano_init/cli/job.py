@@ -93,28 +93,35 @@ def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]
         return 0
     if not request.quiet:
         _announce(host, workers)
+    return run_job(_make_job(request, job, environ, host, workers))
 
+
+def _make_job(
+    request: RunRequest,
+    job: JobOptions,
+    environ: Mapping[str, str],
+    host: HostPart,
+    workers: Workers,
+) -> Job:
     def prepare(seat: Seat) -> tuple[tuple[str, ...], Mapping[str, str]]:
         command = _command(request, job, environ, workers, seat)
         base = {k: v for k, v in without_coercion(environ).items() if k not in JOB_VARIABLES}
         return command.argv, command.environment(base)
 
-    return run_job(
-        Job(
-            target=request.target,
-            placement=workers.placement,
-            prepare=prepare,
-            rank=host.rank,
-            hosts=host.count,
-            master=host.master,
-            port=host.port,
-            facts=_facts(request, workers),
-            start_timeout=job.start_timeout,
-            max_restarts=job.max_restarts,
-            log_dir=job.log_dir,
-            tee=job.tee,
-            say=lambda sentence: say(PROGRAM, sentence),
-        )
+    return Job(
+        target=request.target,
+        placement=workers.placement,
+        prepare=prepare,
+        rank=host.rank,
+        hosts=host.count,
+        master=host.master,
+        port=host.port,
+        facts=_facts(request, workers),
+        start_timeout=job.start_timeout,
+        max_restarts=job.max_restarts,
+        log_dir=job.log_dir,
+        tee=job.tee,
+        say=lambda sentence: say(PROGRAM, sentence),
     )
 
 

@@ -153,13 +153,26 @@ def _admit(
 def _announce(host: Host, links: dict[int, Link], hellos: dict[int, Mapping[str, Any]]) -> Meeting:
     addresses: list[str] = []
     firsts: list[int] = []
+    ours = _own_address(links)
     for rank in range(host.count):
-        name = links[rank].peer_address if rank else host.master
+        name = links[rank].peer_address if rank else ours
+        # A launcher on this very host is seen by the others as this host is.
+        name = ours if _is_loopback(name) else name
         firsts.append(len(addresses))
         addresses += [f"{name}:{port}" for port in hellos[rank]["ports"]]
     for rank, link in links.items():
         link.send(addresses=addresses, first=firsts[rank], shared=host.shared)
     return Meeting(tuple(addresses), 0, host.shared, tuple(links[r] for r in sorted(links)))
+
+
+def _own_address(links: Mapping[int, Link]) -> str:
+    """Return the address by which the other hosts have found this one."""
+    addresses = [links[rank].own_address for rank in sorted(links)]
+    return next((a for a in addresses if not _is_loopback(a)), addresses[0])
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
 
 
 def _join(host: Host, seconds: float) -> Meeting:

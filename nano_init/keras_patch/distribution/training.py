@@ -133,7 +133,12 @@ def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Ca
         def shared_step(batch: Any) -> Any:
             return train_on_share(step_function, batch, membership)
 
-        return make(self, shared_step)
+        # XLA would compile the whole step, and cannot take another process's part in it.
+        asked, self._jit_compile = self._jit_compile, False
+        try:
+            return make(self, shared_step)
+        finally:
+            self._jit_compile = asked
 
     return make_shared
 

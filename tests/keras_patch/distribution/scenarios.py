@@ -157,6 +157,14 @@ def steps_per_execution():
     return outcome(model, history, predicted=model.predict(x, batch_size=8, verbose=0).tolist())
 
 
+def compiled():
+    """XLA cannot compile what travels between processes: the step runs uncompiled."""
+    x, y = data()
+    model = mlp(sgd(), jit_compile=True)
+    history = model.fit(x[:32], y[:32], batch_size=8, verbose=0)
+    return outcome(model, history, predicted=model.predict(x[:11], verbose=0).tolist())
+
+
 def clipped():
     x, y = data()
     results = {}
@@ -338,7 +346,7 @@ SCENARIOS = {
         arrays, sample_weights, mean_by_weights, sums, tiny_batches, tf_data, unknown_length,
         endless, generator, py_dataset, steps_per_execution, clipped, accumulated,
         averaged_weights, embedding, masked, regularized, synchronized_norm,
-        moving_moments, own_step, outputs, eager, on_batch, callbacks,
+        compiled, moving_moments, own_step, outputs, eager, on_batch, callbacks,
     )
 }  # fmt: skip
 

@@ -34,6 +34,7 @@ NAMES = [
     "py_dataset",
     "steps_per_execution",
     "clipped",
+    "compiled",
     "accumulated",
     "averaged_weights",
     "embedding",

@@ -96,7 +96,8 @@ class Die(keras.callbacks.Callback):
             os.kill(os.getpid(), 9)
 model = small(keras.layers.Dense(4))
 model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
-folder = "backup" + sys.argv[1]
+# Hosts that share no file system: only the chief finds what the chief has written.
+folder = f"backup{index}" + sys.argv[1]
 history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, shuffle=False,
     callbacks=[keras.callbacks.BackupAndRestore(folder), Die()])
 tell(weights=weights(model), epochs=history.epoch)
