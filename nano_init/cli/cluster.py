@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["join_cluster"]
 
+# A nano-run that the worker starts finds the same TF_CONFIG, and is no worker.
+_JOINED = "NANO_INIT_JOINED"
+
 
 def join_cluster(command: Command, environ: Mapping[str, str], job: JobOptions | None) -> Command:
     """Return a command as a worker of the cluster that TF_CONFIG describes.
@@ -29,7 +32,7 @@ def join_cluster(command: Command, environ: Mapping[str, str], job: JobOptions |
     Raises:
         UsageError: TF_CONFIG is damaged.
     """
-    cluster = read_cluster(environ)
+    cluster = None if _JOINED in environ else read_cluster(environ)
     if cluster is None:
         return command
     from zlib import crc32
@@ -42,7 +45,11 @@ def join_cluster(command: Command, environ: Mapping[str, str], job: JobOptions |
         start_timeout=600 if job is None else job.start_timeout,
         compress=job is not None and job.compress,
     )
-    variables = {**command.variables, MEMBERSHIP_VARIABLE: format_membership(membership)}
+    variables = {
+        **command.variables,
+        MEMBERSHIP_VARIABLE: format_membership(membership),
+        _JOINED: "1",
+    }
     if environ.get("PYTHONHASHSEED", "random") == "random":
         variables["PYTHONHASHSEED"] = str(seed)
     return Command(command.argv, variables)

@@ -222,7 +222,7 @@ def _command(
         Plan(
             plan.threads,
             plan.precision,
-            (*plan.settings, *_job_settings(job, environ, seat)),
+            (*plan.settings, *_job_settings(seat)),
             plan.warnings,
         ),
         workers.precision,
@@ -230,13 +230,13 @@ def _command(
         sys.executable,
         keep_float32=request.keep_float32,
     )
-    if len(seat.addresses) == 1:
-        return command
-    variables = {**command.variables, MEMBERSHIP_VARIABLE: format_membership(membership)}
+    variables = {**command.variables, **_python_variables(job, environ, seat)}
+    if len(seat.addresses) > 1:
+        variables[MEMBERSHIP_VARIABLE] = format_membership(membership)
     return Command(command.argv, variables)
 
 
-def _job_settings(job: JobOptions, environ: Mapping[str, str], seat: Seat) -> tuple[Setting, ...]:
+def _job_settings(seat: Seat) -> tuple[Setting, ...]:
     task = {"type": "worker", "index": seat.index}
     config = json.dumps({"cluster": {"worker": list(seat.addresses)}, "task": task})
     settings = [
@@ -246,12 +246,18 @@ def _job_settings(job: JobOptions, environ: Mapping[str, str], seat: Seat) -> tu
     if not is_alone:
         reason = "the addresses of all workers, and which one this is"
         settings.append(Setting("TF_CONFIG", config, reason))
-    if not is_alone and environ.get("PYTHONHASHSEED", "random") == "random":
-        reason = "sets of strings have the same order on all workers"
-        settings.append(Setting("PYTHONHASHSEED", str(seat.seed), reason))
-    if (job.tee or job.log_dir) and "PYTHONUNBUFFERED" not in environ:
-        settings.append(Setting("PYTHONUNBUFFERED", "1", "output is shown and kept as it comes"))
     return tuple(settings)
+
+
+def _python_variables(job: JobOptions, environ: Mapping[str, str], seat: Seat) -> dict[str, str]:
+    """Return Python's own variables, which are no settings: a sourced shell never has them."""
+    variables = {}
+    if len(seat.addresses) > 1 and environ.get("PYTHONHASHSEED", "random") == "random":
+        # Sets of strings then have the same order on all workers.
+        variables["PYTHONHASHSEED"] = str(seat.seed)
+    if (job.tee or job.log_dir) and "PYTHONUNBUFFERED" not in environ:
+        variables["PYTHONUNBUFFERED"] = "1"
+    return variables
 
 
 def _facts(request: RunRequest, workers: Workers) -> dict[str, str]:

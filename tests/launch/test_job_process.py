@@ -437,6 +437,26 @@ def test_a_ready_cluster_is_joined_as_the_process_that_was_started(
     assert result.stdout == f"{os.getpid()} {index} 2\n"
 
 
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_nano_run_that_a_worker_starts_is_no_worker(
+    nano_run: Run, tmp_path: Path, is_ready: bool
+) -> None:
+    (tmp_path / "inner.py").write_text(
+        "from nano_init.launch.joining import current_membership\nprint(current_membership())"
+    )
+    (tmp_path / "s.py").write_text(
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', {START!r}, '-q', 'inner.py'], check=True)"
+    )
+    flags = () if is_ready else ("--oversubscribe", "--nproc-per-node", "2")
+    ready = {**READY, "task": {"type": "worker", "index": 0}}
+    result = nano_run(
+        "-q", *flags, "s.py", env={"TF_CONFIG": json.dumps(ready)} if is_ready else {}
+    )
+
+    assert result.stdout == "None\n", result.stderr
+
+
 def test_a_damaged_cluster_is_named_before_anything_runs(nano_run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("open('ran', 'w')")
     result = nano_run("-q", "s.py", env={"TF_CONFIG": "{"})
