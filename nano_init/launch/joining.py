@@ -72,11 +72,12 @@ def prepare_module(name: str) -> None:
         await_first_use(_membership)
 
 
-def tell(word: str) -> None:
+def tell(word: str, fault: str = "") -> None:
     """Tell the launcher what has become of this worker: one line, with the time.
 
     Args:
         word: "joined", "failed" or "done".
+        fault: what it failed by, the name of an exception.
     """
     from time import monotonic_ns
 
@@ -84,7 +85,7 @@ def tell(word: str) -> None:
     if _membership is None or _membership.status_fd < 0 or os.getpid() != _pid:
         return
     try:
-        os.write(_membership.status_fd, f"{word} {monotonic_ns()}\n".encode())
+        os.write(_membership.status_fd, f"{word} {monotonic_ns()} {fault}\n".encode())
     except OSError:
         return  # a launcher that has gone takes this process with it
 
@@ -126,7 +127,7 @@ def _telling(hook: Excepthook) -> Excepthook:
     ) -> None:
         global _is_failing
         _is_failing = True
-        tell("failed")
+        tell("failed", kind.__name__)
         hook(kind, error, traceback)
 
     return tell_and_report

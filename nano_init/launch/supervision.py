@@ -236,9 +236,9 @@ class Supervisor:
 def _find_culprit(failed: Sequence[Worker]) -> Worker:
     """Return the worker that failed first; of those that failed alike, the chief.
 
-    A peer fails over another's absence, thus after its end: one that failed before that has
-    met the same fault by itself, and the chief's traceback has been shown already.
+    All workers run the same script, and often meet the same fault at once; the chief's
+    traceback has been shown already.
     """
     first = min(failed, key=lambda worker: worker.failed or worker.ended)
-    alike = [worker for worker in failed if worker.failed and worker.failed < first.ended]
+    alike = [worker for worker in failed if first.fault and worker.fault == first.fault]
     return min(alike or [first], key=lambda worker: worker.index)

@@ -60,6 +60,7 @@ class Worker:
         self.streams = list(streams)
         self.joined = self.done = self.left = 0.0
         self.failed = self.ended = self.stopped = 0.0
+        self.fault = ""
         status.setblocking(False)
 
     @property
@@ -108,9 +109,10 @@ class Worker:
         except OSError:
             return False
         for line in data.decode("ascii", "replace").splitlines():
-            word, _, moment = line.partition(" ")
+            word, moment, fault = (line + "  ").split(" ", 2)
             if word in ("joined", "failed", "done") and moment.isdigit():
                 setattr(self, word, int(moment) / 1e9)
+                self.fault = fault.strip() or self.fault
         return bool(data)
 
     def drain(self) -> None:

@@ -235,6 +235,13 @@ def test_the_first_failure_is_told_of_not_those_that_follow_from_it(job: Run) ->
     assert result.stderr.splitlines()[-1] == "ValueError: cause"
 
 
+def test_a_fault_that_all_workers_meet_is_told_of_once(job: Run) -> None:
+    result = job("wait_for(f'pid{1 - index}')\nraise ValueError('the same')")
+
+    assert result.returncode == 1
+    assert result.stderr.count("ValueError: the same") == 1
+
+
 @pytest.mark.parametrize(
     ("how", "status"),
     [
