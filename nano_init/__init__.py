@@ -9,14 +9,23 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nano_init.keras_patch import convert, nano_bf16, patch_tensorflow, unpatch_tensorflow
+    from nano_init.keras_patch.distribution.steps import nano_multiprocessing
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "convert", "nano_bf16", "patch_tensorflow", "unpatch_tensorflow"]
+__all__ = [
+    "__version__",
+    "convert",
+    "nano_bf16",
+    "nano_multiprocessing",
+    "patch_tensorflow",
+    "unpatch_tensorflow",
+]
 
 _LAZY = {
     "convert": "nano_init.keras_patch",
     "nano_bf16": "nano_init.keras_patch",
+    "nano_multiprocessing": "nano_init.keras_patch.distribution.steps",
     "patch_tensorflow": "nano_init.keras_patch",
     "unpatch_tensorflow": "nano_init.keras_patch",
 }

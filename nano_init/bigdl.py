@@ -32,6 +32,9 @@ _MODULES: dict[str, dict[str, str]] = {
     },
     "bigdl.nano.tf.keras": {
         "nano_bf16": "nano_init.keras_patch",
+        "nano": "nano_init.keras_patch.distribution.steps",
+        "nano_multiprocessing": "nano_init.keras_patch.distribution.steps",
+        "nano_multiprocessing_loss": "nano_init.keras_patch.distribution.steps",
         "*": "keras",
     },
     "bigdl.nano.tf.keras.layers": {"*": "keras.layers"},
@@ -41,9 +44,6 @@ _MODULES: dict[str, dict[str, str]] = {
 # What BigDL-Nano had and Keras 3 has not, with what to do instead.
 _GONE = {
     "InferenceOptimizer": "nano-init speeds up training only; use OpenVINO or ONNX Runtime",
-    "nano_multiprocessing": "start one process for each worker yourself",
-    "nano_multiprocessing_loss": "start one process for each worker yourself",
-    "nano": "start one process for each worker yourself",
 }
 
 

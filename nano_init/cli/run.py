@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nano_init.cli.job_options import JobOptions
     from nano_init.plan.settings import Plan
 
 __all__ = ["RunRequest", "main", "run"]
@@ -34,8 +35,26 @@ PROGRAM = "nano-run"
 _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "--lazy-adam", "-m")
 _LISTS = ("--disable",)
 _VALUES = ("--precision", "--threads", "--allocator", "--steps-per-execution", *_LISTS)
-# Left to click, as it may be repeated.
-_REPEATED = ("--keep-float32",)
+# Left to click: what may be repeated, and what makes a job of the script.
+_LEFT = (
+    "--keep-float32",
+    "--nproc-per-node",
+    "--nproc_per_node",
+    "--nnodes",
+    "--node-rank",
+    "--node_rank",
+    "--master-addr",
+    "--master_addr",
+    "--master-port",
+    "--master_port",
+    "--start-timeout",
+    "--start_timeout",
+    "--max-restarts",
+    "--max_restarts",
+    "--log-dir",
+    "--log_dir",
+    "--sysroot",
+)
 _PRECISION = "NANO_RUN_PRECISION"
 
 
@@ -49,6 +68,7 @@ class RunRequest:
     quiet: bool = False
     keep_float32: tuple[str, ...] = ()
     training: TrainingOptions = TrainingOptions()
+    job: JobOptions | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,6 +95,13 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
+    is_job = request.job is not None and request.job.is_asked
+    if request.job is not None and is_job:
+        from nano_init.cli.job import run_workers
+
+        status = run_workers(request, request.job, theirs)
+        if status is not None:
+            return status
     library = find_library(request.options.allocator, theirs)
     plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked
@@ -87,6 +114,10 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         keep_float32=request.keep_float32,
         training=request.training,
     )
+    if theirs.get("TF_CONFIG") and not is_job:
+        from nano_init.cli.cluster import join_cluster
+
+        command = join_cluster(command, theirs, request.job)
     choice = "; ".join([_choice(plan, asked, precision), *request.training.describe()])
     if request.dry_run:
         lines = _explain(plan, choice, request.training.warning)
@@ -115,7 +146,7 @@ def _split_module(arguments: list[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         if argument[:2] == "-m" != argument:
             return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
-        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_REPEATED)
+        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_LEFT)
         if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
             break
     return arguments

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from click.shell_completion import CompletionItem
 
 import nano_init
 from nano_init.cli.command import PrecisionName
+from nano_init.cli.job_options import job_options, take_job_options
 from nano_init.cli.run import RunRequest, run
 from nano_init.cli.training_options import training_options
 from nano_init.launch.target import Target
@@ -27,6 +30,7 @@ Examples:
   nano-run --steps-per-execution auto train.py
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
+  nano-run --nproc-per-node 2 train.py
   NANO_RUN_PRECISION=float32 nano-run train.py
 
 Options stand before the script; all that follows it is the script's own. Every option
@@ -102,6 +106,7 @@ def _complete_file(
     help="Print the environment and the command, each with its reason, and run nothing.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing about what was chosen.")
+@job_options
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for python -m.")
 @click.argument("script", metavar="SCRIPT", shell_complete=_complete_file)
 @click.argument(
@@ -125,6 +130,7 @@ def nano_run(
     module: bool,
     script: str,
     arguments: tuple[str, ...],
+    **job: Any,
 ) -> int:
     """Run a Python program as fast as this machine allows, without a change to it.
 
@@ -146,5 +152,6 @@ def nano_run(
             quiet=quiet,
             keep_float32=keep_float32,
             training=training,
+            job=take_job_options(job),
         )
     )

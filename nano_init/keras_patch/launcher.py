@@ -18,12 +18,17 @@ def apply_from_launcher(options: Mapping[str, object], name: str) -> None:
             `{"precision": "mixed_bfloat16"}`.
         name: The package that has just been imported, `"keras"` or `"tf_keras"`.
     """
+    from nano_init.launch.joining import current_membership
+
     try:
         from nano_init.keras_patch.patch import patch_imported
 
         patch_imported(name, **options)  # type: ignore[arg-type]
-    # Whatever fails here must not fail the user's `import keras`.
-    except Exception as error:  # noqa: BLE001
+    # Whatever fails here must not fail the user's `import keras`; a worker that is not patched
+    # would hold up or mislead all others.
+    except Exception as error:
+        if current_membership() is not None:
+            raise
         import sys
 
         cause = str(error).strip().splitlines() or [type(error).__name__]

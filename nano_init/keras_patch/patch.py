@@ -148,11 +148,20 @@ def patch_imported(
 
 
 def unpatch_tensorflow() -> None:
-    """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing."""
-    global _current
+    """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing.
+
+    What makes a worker of a job train its shares stays: without it, it would hold up the others.
+    """
     with _LOCK:
-        _LEDGER.restore()
-        _current = None
+        kerases = _current.kerases if _current else frozenset()
+        _restore()
+        _apply_for_worker(kerases)
+
+
+def _restore() -> None:
+    global _current
+    _LEDGER.restore()
+    _current = None
 
 
 def is_patched() -> bool:
@@ -169,7 +178,7 @@ def _switch(request: Request) -> None:
     global _current
     # Restored first: a replacement that wraps its original must not wrap an older wrapper.
     previous = _current
-    unpatch_tensorflow()
+    _restore()
     try:
         _current = _apply(request)
     except BaseException:
@@ -184,8 +193,20 @@ def _apply(request: Request) -> Request:
     except (AttributeError, ImportError, KeyError, PatchError) as error:
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
         _warn_of_unknown_keras(error)
-        return replace(request, precision="float32")
+        request = replace(request, precision="float32")
+    _apply_for_worker(request.kerases)
     return request
+
+
+def _apply_for_worker(kerases: frozenset[str]) -> None:
+    """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
+    from nano_init.launch.joining import current_membership
+
+    membership = current_membership()
+    if membership is not None and "keras" in kerases:
+        from nano_init.keras_patch.distribution.replacements import worker_replacements
+
+        _LEDGER.apply(worker_replacements(membership))
 
 
 def _warn_of_unknown_keras(error: Exception) -> None:
@@ -229,6 +250,7 @@ def _tell_of_legacy() -> None:
 
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.boundary import boundary_replacements
+    from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.faster.registry import faster_path_replacements
@@ -242,6 +264,7 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
 
     yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements(lazy_adam=request.lazy_adam)
+    yield from multi_worker_repairs()
     paths = faster_path_replacements(request.disabled)
     yield from with_lazy_adam(paths) if request.lazy_adam else paths
     yield from step_block_replacements(request.steps_per_execution)

@@ -29,6 +29,29 @@ class _PackageOnPath:
             sys.path.remove(_PACKAGE_PARENT)
 
 
+def _join_job():
+    """Take this worker's place in its job; what it starts itself is no worker of it."""
+    membership = os.environ.pop("NANO_INIT_WORKER", None)
+    if membership is None:
+        return ()
+    with _PackageOnPath():
+        from nano_init.launch.joining import join
+
+        join(membership)
+    return ("numpy", "tensorflow")
+
+
+def _prepare(name):
+    """Do what is to be done to a module that has just been imported."""
+    if name in ("keras", "tf_keras"):
+        _patch_keras(name)
+    else:
+        with _PackageOnPath():
+            from nano_init.launch.joining import prepare_module
+
+            prepare_module(name)
+
+
 def _patch_keras(name):
     """Patch the Keras that has just been imported; never raise into the program."""
     try:
@@ -38,7 +61,9 @@ def _patch_keras(name):
             from nano_init.keras_patch import apply_from_launcher
 
             apply_from_launcher(json.loads(os.environ.get(_VARIABLE) or "{}"), name)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+    except Exception as error:  # whatever it is, the program must go on, but for a worker
+        if _IS_WORKER:
+            raise
         sys.stderr.write(
             "nano-run: %s is not patched (%s: %s); the script runs unpatched\n"  # noqa: UP031
             % (name, type(error).__name__, error)
@@ -48,8 +73,8 @@ def _patch_keras(name):
 class _KerasFinder:
     """A meta path finder that finds Keras by the finders behind it, and patches it."""
 
-    def __init__(self):
-        self._names = ["keras", "tf_keras"]
+    def __init__(self, others=()):
+        self._names = ["keras", "tf_keras", *others]
 
     def find_spec(self, name, path=None, target=None):
         if name not in self._names:
@@ -81,7 +106,7 @@ class _KerasFinder:
             vars(loader).pop("exec_module", None)
             if name in self._names:
                 self._names.remove(name)
-                _patch_keras(name)
+                _prepare(name)
 
         loader.exec_module = exec_module
 
@@ -134,7 +159,8 @@ def _run_shadowed():
 
 
 if os.environ.get(_VARIABLE):
-    sys.meta_path.insert(0, _KerasFinder())
+    _IS_WORKER = "NANO_INIT_WORKER" in os.environ
+    sys.meta_path.insert(0, _KerasFinder(_join_job()))
     sys.meta_path.append(_BigdlFinder())
 _restore_preload()
 _leave_path()

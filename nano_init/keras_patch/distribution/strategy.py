@@ -1,0 +1,202 @@
+"""The strategy of a job, made at the last moment at which TensorFlow takes one.
+
+`MultiWorkerMirroredStrategy` must be made before TensorFlow's context is initialized, which
+its first operation does (tensorflow/python/distribute/collective_all_reduce_strategy.py,
+"Known Issues"). Made any earlier it would initialize the context itself, and a program's own
+`tf.config.threading...` would fail. So it is made within that first initialization, unless
+the program makes a strategy of its own, which then takes its place.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from nano_init.launch.membership import Membership
+
+__all__ = ["await_first_use", "is_job_strategy", "job_strategy"]
+
+# A worker that says nothing for so long has died or is stopped.
+_HEARTBEAT_SECONDS = 30
+
+_LOCK = threading.RLock()
+_strategy: Any = None
+_is_making = False
+_is_own = False
+
+
+def job_strategy() -> Any:
+    """Return the strategy that nano-init made for this worker, or None without one."""
+    return _strategy
+
+
+def is_job_strategy(strategy: Any) -> bool:
+    """Say whether a strategy is the one that nano-init made."""
+    return _strategy is not None and strategy is _strategy
+
+
+def await_first_use(membership: Membership) -> None:
+    """Make the job's strategy when TensorFlow is first used; TensorFlow is imported already.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    import tensorflow as tf
+    from tensorflow.python.distribute import distribute_lib
+    from tensorflow.python.distribute.collective_all_reduce_strategy import (
+        CollectiveAllReduceStrategy,
+    )
+    from tensorflow.python.distribute.values import DistributedVariable
+    from tensorflow.python.eager.context import Context
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    tf.random.set_seed(membership.seed)
+    initialize = Context.ensure_initialized
+
+    @functools.wraps(initialize)
+    def initialize_in_job(self: Any) -> None:
+        with _LOCK:
+            Context.ensure_initialized = initialize
+            if not _is_own and not _is_making:
+                _make(membership)
+        initialize(self)
+
+    Context.ensure_initialized = initialize_in_job
+    FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
+    DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
+    extended = distribute_lib.StrategyExtendedV2
+    extended.__init__ = _noticing(extended.__init__)
+    strategy_class: Any = CollectiveAllReduceStrategy
+    strategy_class.__new__ = _answering_with_the_job_s
+    strategy_class.__init__ = _initialized_once(strategy_class.__init__)
+
+
+def _make(membership: Membership) -> None:
+    global _strategy, _is_making
+    import tensorflow as tf
+
+    from nano_init.launch.joining import tell
+
+    _is_making = True
+    try:
+        with tf.init_scope():
+            _configure_coordination(membership)
+            _strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            # One replica a worker needs no thread to merge it with others, and optimizers
+            # that update within `tf.cond` cannot have one.
+            _strategy.extended._use_merge_call = lambda: False
+            tf.distribute.experimental_set_strategy(_strategy)
+    finally:
+        _is_making = False
+    tell("joined")
+
+
+def _configure_coordination(membership: Membership) -> None:
+    """Bound the waiting for peers that never come, and for those that have stopped.
+
+    The same fields as in `CollectiveAllReduceExtended._initialize_multi_worker`, which leaves
+    a service that is configured as it is.
+    """
+    from tensorflow.python.eager import context
+
+    # Its module has moved from one version of TensorFlow to another.
+    messages = context.coordination_config_pb2
+    job = messages.CoordinatedJob(name="worker", num_tasks=membership.workers)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        coordinated_jobs=[job],
+        cluster_register_timeout_in_ms=membership.start_timeout * 1000,
+        heartbeat_timeout_in_ms=_HEARTBEAT_SECONDS * 1000,
+    )
+
+
+def _outside_control_flow(capture: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `capture_call_time_value` that works for functions called within control flow.
+
+    A collective's key is captured that way (tensorflow/python/distribute/
+    cross_device_utils.py, `_next_instance_key`), which looks beyond the branches and bodies
+    around it, but not beyond those around a function that holds it: Keras calls its step's
+    function within the loop of `steps_per_execution`.
+    """
+
+    @functools.wraps(capture)
+    def capture_outside(self: Any, *args: Any, **kwargs: Any) -> Any:
+        graph = self
+        while getattr(graph, "is_control_flow_graph", False):
+            graph = graph.outer_graph
+        with graph.as_default():
+            return capture(graph, *args, **kwargs)
+
+    return capture_outside
+
+
+def _the_one_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a getter that knows a variable's handle outside of replicas too.
+
+    A script's own loop is outside of them, and asks for gradients by its variables
+    (tensorflow/python/distribute/values.py, DistributedVariable.handle).
+    """
+
+    @functools.wraps(get)
+    def get_the_one(self: Any) -> Any:
+        from tensorflow.python.distribute import values_util
+
+        is_outside = values_util.get_current_replica_id_as_int() is None
+        return self._values[0].handle if is_outside and len(self._values) == 1 else get(self)
+
+    return get_the_one
+
+
+def _noticing(initialize: Callable[..., None]) -> Callable[..., None]:
+    """Return an `__init__` that steps aside for a strategy of the program's own."""
+
+    @functools.wraps(initialize)
+    def notice(self: Any, container_strategy: Any) -> None:
+        global _is_own
+        initialize(self, container_strategy)
+        is_default = type(container_strategy).__name__.startswith("_Default")
+        if not is_default and not _is_making and not _is_own:
+            _is_own = True
+            _step_aside(container_strategy)
+
+    return notice
+
+
+def _step_aside(own: Any) -> None:
+    global _strategy
+    import tensorflow as tf
+
+    from nano_init.launch.joining import current_membership
+
+    if _strategy is not None:
+        tf.distribute.experimental_set_strategy(None)
+        _strategy = None
+    membership = current_membership()
+    name = type(own).__name__
+    is_joint = "CollectiveAllReduce" in name or "MultiWorker" in name
+    if not is_joint and membership is not None and membership.index == 0:
+        print(
+            f"nano-run: warning: the script makes its own {name}, which does not reach beyond "
+            "one process: each worker trains alone",
+            file=sys.stderr,
+        )
+
+
+def _answering_with_the_job_s(cls: type, *_args: Any, **_kwargs: Any) -> Any:
+    return object.__new__(cls) if _strategy is None else _strategy
+
+
+def _initialized_once(initialize: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(initialize)
+    def initialize_once(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not is_job_strategy(self):
+            initialize(self, *args, **kwargs)
+
+    return initialize_once

@@ -1,0 +1,148 @@
+"""Only the chief writes: models, weights, backups, logs.
+
+Other workers write the same into a scratch folder and drop it, so that whatever a save does
+together with its peers, such as reading a metric's state, is done by all. They go on when
+the chief's file is whole, for the script may read it next.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import contextmanager
+
+from nano_init.keras_patch.distribution.agreement import broadcast_start, wait_for_all
+from nano_init.keras_patch.distribution.strategy import job_strategy
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from nano_init.launch.membership import Membership
+
+__all__ = ["writing_replacements"]
+
+
+def writing_replacements(membership: Membership) -> Iterator[Replacement]:
+    """Yield what keeps every worker but the chief from writing files and progress bars.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    from keras import Model
+    from keras.callbacks import BackupAndRestore, CSVLogger, ProgbarLogger, TensorBoard
+    from keras.src.legacy.saving import legacy_h5_format
+    from keras.src.saving import saving_lib
+
+    for module, name in (
+        (saving_lib, "save_model"),
+        (saving_lib, "save_weights_only"),
+        (legacy_h5_format, "save_model_to_hdf5"),
+    ):
+        yield Replacement(module, name, _saving_once(vars(module)[name], membership))
+    export = _saving_once(vars(Model)["export"], membership)
+    yield Replacement(Model, "export", export)
+    yield from _backup_replacements(BackupAndRestore, membership)
+    if membership.index > 0:
+        elsewhere = {
+            TensorBoard: ("set_model", "log_dir"),
+            CSVLogger: ("on_train_begin", "filename"),
+        }
+        for owner, (name, path) in elsewhere.items():
+            value = _writing_elsewhere(vars(owner)[name], path, membership)
+            yield Replacement(owner, name, value)
+        for name in ("_update_progbar", "_finalize_progbar", "on_epoch_begin"):
+            yield Replacement(ProgbarLogger, name, _silent)
+
+
+def _silent(*_args: Any, **_kwargs: Any) -> None:
+    """Show nothing."""
+
+
+def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+    @functools.wraps(save)
+    def save_once(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        if job_strategy() is None or not isinstance(filepath, (str, os.PathLike)):
+            return save(model, filepath, *args, **kwargs)
+        with _place(filepath, membership) as place:
+            result = save(model, place, *args, **kwargs)
+        wait_for_all()
+        return result
+
+    return save_once
+
+
+@contextmanager
+def _place(path: Any, membership: Membership) -> Iterator[Any]:
+    """Give the chief its path, and others one that is removed afterwards."""
+    if membership.index == 0:
+        yield path
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
+        yield os.path.join(folder, os.path.basename(os.fspath(path).rstrip("/")))
+
+
+def _writing_elsewhere(
+    act: Callable[..., Any], attribute: str, membership: Membership
+) -> Callable[..., Any]:
+    @functools.wraps(act)
+    def write_elsewhere(self: Any, *args: Any, **kwargs: Any) -> Any:
+        import tempfile
+
+        if job_strategy() is not None:
+            path = os.fspath(getattr(self, attribute))
+            folder = tempfile.mkdtemp(dir=membership.scratch or None)
+            setattr(self, attribute, os.path.join(folder, os.path.basename(path.rstrip("/"))))
+        return act(self, *args, **kwargs)
+
+    return write_elsewhere
+
+
+def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replacement]:
+    save, start, end = (vars(owner)[n] for n in ("_save_model", "on_train_begin", "on_train_end"))
+
+    @functools.wraps(save)
+    def save_whole(self: Any) -> None:
+        if job_strategy() is None:
+            save(self)
+        elif membership.index == 0:
+            _save_then_replace(self, save)
+        else:
+            self.model.save_weights(self._weights_path)
+
+    @functools.wraps(start)
+    def start_alike(self: Any, logs: Any = None) -> None:
+        start(self, logs)
+        if job_strategy() is not None:
+            broadcast_start(
+                self.model, membership, has_backup=self.model._initial_epoch is not None
+            )
+
+    @functools.wraps(end)
+    def end_once(self: Any, logs: Any = None) -> None:
+        if job_strategy() is None or membership.index == 0:
+            end(self, logs)
+
+    yield Replacement(owner, "_save_model", save_whole)
+    yield Replacement(owner, "on_train_begin", start_alike)
+    yield Replacement(owner, "on_train_end", end_once)
+
+
+def _save_then_replace(callback: Any, save: Callable[[Any], None]) -> None:
+    """Save a backup beside the last one, and put it in its place when it is whole.
+
+    A job that is killed while it saves starts from the last backup, not from half of one.
+    """
+    paths = (callback._weights_path, callback._training_metadata_path)
+    new = tuple(os.path.join(os.path.dirname(p), f"new-{os.path.basename(p)}") for p in paths)
+    callback._weights_path, callback._training_metadata_path = new
+    try:
+        save(callback)
+    finally:
+        callback._weights_path, callback._training_metadata_path = paths
+    for source, target in zip(new, paths, strict=True):
+        os.replace(source, target)

@@ -1,0 +1,286 @@
+"""Run a script as the workers of a job, and start it anew where that is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+
+from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
+from nano_init.launch.binding import memory_binder
+from nano_init.launch.guard import Guard
+from nano_init.launch.output import Stream
+from nano_init.launch.peers import Peers
+from nano_init.launch.ports import HeldPort
+from nano_init.launch.rendezvous import Host, meet
+from nano_init.launch.supervision import Supervisor
+from nano_init.launch.worker import Worker
+from nano_init.launch.worker_process import WorkerCommand, start_worker, try_binding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nano_init.launch.rendezvous import Meeting
+    from nano_init.launch.target import Target
+    from nano_init.launch.worker import Outcome
+    from nano_init.plan.placement import Placement
+
+__all__ = ["Job", "Seat", "digest_target", "run_job"]
+
+_TRACEBACK_LINES = 100
+
+
+@frozen
+class Seat:
+    """All that distinguishes one worker's command from another's.
+
+    Args:
+        local: its number on this host.
+        index: its number in the job.
+        addresses: all workers' addresses.
+        seed: where unseeded random numbers start on all workers.
+        status_fd: the descriptor to tell the launcher by.
+        scratch: a folder for what only the chief's copy of is kept.
+        restarts: how often the job has been started anew.
+    """
+
+    local: int
+    index: int
+    addresses: tuple[str, ...]
+    seed: int
+    status_fd: int
+    scratch: str
+    restarts: int
+
+
+@frozen
+class Job:
+    """A job on this host.
+
+    Args:
+        target: the program.
+        placement: where this host's workers run.
+        prepare: from a worker's seat to its arguments and its whole environment.
+        rank: this host's number.
+        hosts: how many there are.
+        master: the address of host 0.
+        port: the port of the launcher there.
+        facts: what must be the same on all hosts.
+        start_timeout: seconds to wait for workers and hosts.
+        max_restarts: how often to start anew.
+        log_dir: a folder for each worker's output; "" for none.
+        tee: show every worker's output.
+        say: how to tell the user something.
+    """
+
+    target: Target
+    placement: Placement
+    prepare: Callable[[Seat], tuple[tuple[str, ...], Mapping[str, str]]]
+    rank: int
+    hosts: int
+    master: str
+    port: int
+    facts: Mapping[str, str]
+    start_timeout: int
+    max_restarts: int
+    log_dir: str
+    tee: bool
+    say: Callable[[str], None]
+
+
+def run_job(job: Job) -> int:
+    """Run a job to its end on this host.
+
+    Returns:
+        The exit status: 0, that of the first worker that failed (128 and the number for a
+        signal), or 128 and the number of the signal that ended the job.
+
+    Raises:
+        LaunchError: the workers, or the other hosts, cannot be brought together.
+    """
+    if job.log_dir:
+        _make_log_dir(job.log_dir)
+    scratch = tempfile.mkdtemp(prefix="nano-run-")
+    guard = Guard(scratch)
+    try:
+        launcher = _Launcher(job, guard, scratch, _keep_stdin(job.target, scratch))
+        launcher.warn_of_bindings()
+        return launcher.run().status
+    finally:
+        guard.dismiss()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def digest_target(target: Target) -> str:
+    """Return what tells two versions of a program apart.
+
+    Args:
+        target: the program; of a module or a folder only the name is compared.
+    """
+    if target.is_module or target.name == "-" or not os.path.isfile(target.name):
+        return target.name
+    with open(target.name, "rb") as file:
+        return f"{os.path.basename(target.name)} ({hashlib.sha256(file.read()).hexdigest()[:12]})"
+
+
+class _Launcher:
+    """Runs the attempts of a job.
+
+    Args:
+        job: the job.
+        guard: who cleans up after a launcher that was killed.
+        scratch: a folder for whatever is not kept.
+        script: the file with the program where it came from stdin, else "".
+    """
+
+    def __init__(self, job: Job, guard: Guard, scratch: str, script: str) -> None:
+        self._job = job
+        self._guard = guard
+        self._scratch = scratch
+        self._script = script
+        self._set_policy = memory_binder(os.uname().machine)
+        self._restarts = 0
+
+    def warn_of_bindings(self) -> None:
+        """Try to bind as the workers will be, and tell the user what is not permitted."""
+        placement = self._job.placement
+        if placement.is_exclusive:
+            for sentence in try_binding(placement.places[0], self._set_policy):
+                self._job.say(f"warning: {sentence}")
+
+    def run(self) -> Outcome:
+        """Run the job, and start it anew as often as it may be."""
+        while True:
+            outcome = self._run_attempt()
+            _report(self._job, outcome)
+            is_last = self._restarts >= self._job.max_restarts
+            if not outcome.status or not outcome.can_restart or is_last:
+                return outcome
+            self._restarts += 1
+            self._job.say(
+                f"starting the job anew, {self._restarts} of {self._job.max_restarts} times"
+            )
+
+    def _run_attempt(self) -> Outcome:
+        job = self._job
+        with contextlib.ExitStack() as stack:
+            ports = [HeldPort() for _ in job.placement.places]
+            for port in ports:
+                stack.callback(port.close)
+            meeting = self._meet(tuple(port.number for port in ports))
+            for link in meeting.links:
+                stack.callback(link.close)
+            workers: list[Worker] = []
+            try:
+                workers.extend(self._start(meeting, n, stack) for n in range(len(ports)))
+            except BaseException:
+                for worker in workers:
+                    worker.process.kill()
+                raise
+            peers = Peers(meeting.links, is_first=job.rank == 0)
+            return Supervisor(workers, self._guard, job.start_timeout, peers).run()
+
+    def _meet(self, ports: tuple[int, ...]) -> Meeting:
+        job = self._job
+        host = Host(
+            rank=job.rank,
+            count=job.hosts,
+            master=job.master,
+            port=job.port,
+            ports=ports,
+            facts=job.facts,
+            shared={"seed": secrets.randbits(31)},
+        )
+        return meet(host, job.start_timeout)
+
+    def _start(self, meeting: Meeting, local: int, stack: contextlib.ExitStack) -> Worker:
+        index = meeting.first + local
+        scratch = os.path.join(self._scratch, str(index))
+        os.makedirs(scratch, exist_ok=True)
+        ours, theirs = socket.socketpair()
+        seed = int(meeting.shared["seed"])
+        seat = Seat(local, index, meeting.addresses, seed, theirs.fileno(), scratch, self._restarts)
+        argv, environ = self._job.prepare(seat)
+        placement = self._job.placement
+        command = WorkerCommand(
+            index, argv, environ, placement.places[local], placement.is_exclusive
+        )
+        output = _open_output(self._job, index, stack)
+        stdin = os.open(self._script or os.devnull, os.O_RDONLY)
+        try:
+            process = start_worker(
+                command, stdin, output.stdout, output.stderr, theirs, self._set_policy
+            )
+        finally:
+            theirs.close()
+            for descriptor in (stdin, *output.opened):
+                os.close(descriptor)
+        return Worker(index, process, ours, output.streams)
+
+
+@frozen
+class _Output:
+    """Where a worker writes to, what comes of it here, and what is to be closed here."""
+
+    stdout: int
+    stderr: int
+    streams: tuple[Stream, ...] = ()
+    opened: tuple[int, ...] = ()
+
+
+def _open_output(job: Job, index: int, stack: contextlib.ExitStack) -> _Output:
+    is_chief = index == 0
+    if is_chief and not job.tee and not job.log_dir:
+        return _Output(1, 2)
+    log = None
+    if job.log_dir:
+        path = os.path.join(job.log_dir, f"worker-{index}.log")
+        log = open(path, "ab", buffering=0)  # noqa: SIM115 - closed with the attempt
+        stack.callback(log.close)
+    prefix = f"[{index}] " if job.tee else ""
+    is_shown = is_chief or job.tee
+    streams, written = [], []
+    for descriptor in (1, 2):
+        if descriptor == 1 and log is None and not is_shown:
+            written.append(os.open(os.devnull, os.O_WRONLY))
+            continue
+        read_end, write_end = os.pipe()
+        streams.append(Stream(read_end, descriptor if is_shown else -1, prefix, log))
+        written.append(write_end)
+    return _Output(written[0], written[1], tuple(streams), tuple(written))
+
+
+def _make_log_dir(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"--log-dir {path!r} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise LaunchError(f"--log-dir {path!r} cannot be written; choose another folder")
+
+
+def _keep_stdin(target: Target, scratch: str) -> str:
+    """Return a file with the program where it comes from stdin, for every worker to read."""
+    if target.name != "-" or target.is_module:
+        return ""
+    path = os.path.join(scratch, "stdin")
+    with open(path, "wb") as file:
+        file.write(sys.stdin.buffer.read())
+    return path
+
+
+def _report(job: Job, outcome: Outcome) -> None:
+    lines: Sequence[bytes] = outcome.traceback.splitlines(keepends=True)[-_TRACEBACK_LINES:]
+    if outcome.sentence:
+        job.say(outcome.sentence + ("; the end of what it wrote:" if lines else ""))
+    if lines and sys.stderr is not None:
+        sys.stderr.flush()
+        sys.stderr.buffer.write(b"".join(lines))
+        sys.stderr.flush()

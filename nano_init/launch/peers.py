@@ -1,0 +1,154 @@
+"""The launchers of a job's other hosts, as one attempt sees them.
+
+Host 0 hears all others and decides; the others hear host 0. A failure anywhere is told at
+once, and ends the workers everywhere; how the attempt ended is what the host says on which
+the first failure was.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+from nano_init.launch.worker import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from nano_init.launch.link import Link
+
+__all__ = ["Peers"]
+
+_SILENT = 20.0  # seconds after which a host that says nothing is lost
+_BEAT = 3.0  # seconds between two signs of life
+_VERDICT = 12.0  # seconds to wait for how others have ended
+
+
+class Peers:
+    """The other hosts; none for a job on one host.
+
+    Args:
+        links: on host 0 to all others, elsewhere to host 0.
+        is_first: this is host 0.
+    """
+
+    def __init__(self, links: Sequence[Link] = (), *, is_first: bool = True) -> None:
+        self.links = list(links)
+        self.lost = ""
+        self.signal = 0
+        self.failing: Link | None = None
+        self._failing_since = 0.0
+        self._is_first = is_first
+        self._done: set[Link] = set()
+        self._reports: dict[Link, Outcome] = {}
+        self._verdict: Outcome | None = None
+        self._may_go = False
+        self._has_told = False
+        self._beaten = 0.0
+
+    def beat(self, now: float) -> None:
+        """Show the others that this host lives, and see that they do."""
+        if now - self._beaten > _BEAT:
+            self._beaten = now
+            self._tell("alive")
+        for link in self.links:
+            if now - link.heard > _SILENT:
+                self.lost = f"{link.name} has said nothing for {_SILENT:g} s"
+
+    def hear(self, link: Link) -> None:
+        """Take what a host has said."""
+        messages = link.receive() if link in self.links else []
+        if messages is None:
+            self.lost = self.lost or f"{link.name} has gone, and its workers with it"
+            self._done.discard(link)
+            self.links.remove(link)
+            return
+        for message in messages:
+            self._take(link, message)
+
+    def _take(self, link: Link, message: dict[str, Any]) -> None:
+        event = message.get("event")
+        if event == "done":
+            self._done.add(link)
+        elif event == "go":
+            self._may_go = True
+        elif event == "signal":
+            self.signal = int(message["number"])
+            if self._is_first:
+                self._tell("signal", number=self.signal)
+        elif event == "failing":
+            self.failing, self._failing_since = self.failing or link, time.monotonic()
+        elif event == "report":
+            self._reports[link] = _read_outcome(message)
+        elif event == "verdict":
+            self._verdict = _read_outcome(message)
+
+    def are_done(self) -> bool:
+        """Say whether all other hosts' workers are done; this host's are when it asks."""
+        if not self.links:
+            return True
+        if self._is_first:
+            self._may_go = len(self._done) == len(self.links)
+        if not self._has_told and (self._may_go or not self._is_first):
+            self._has_told = True
+            self._tell("go" if self._is_first else "done")
+        return self._may_go
+
+    def tell_failing(self) -> None:
+        """Have the others end this attempt."""
+        self._tell("failing")
+
+    def tell_signal(self, number: int) -> None:
+        """Have the others' workers get the signal that this host got."""
+        self._tell("signal", number=number)
+
+    def agree(self, own: Outcome, failed: float) -> Outcome:
+        """Return how the attempt ended on all hosts.
+
+        Args:
+            own: how it ended here.
+            failed: when the first worker of this host failed, or 0.
+        """
+        if not self.links or not (own.status or self.failing):
+            return own
+        if self._is_first:
+            verdict = self._judge(own, failed)
+            self._tell("verdict", **_write_outcome(verdict))
+            return verdict
+        self._tell("report", **_write_outcome(own))
+        self._wait(lambda: self._verdict is not None)
+        return self._verdict or own
+
+    def _judge(self, own: Outcome, failed: float) -> Outcome:
+        link = self.failing
+        if link is None or (failed and failed < self._failing_since):
+            return own
+        self._wait(lambda: link in self._reports)
+        report = self._reports.get(link)
+        return report if report is not None and report.status else own
+
+    def _wait(self, is_there: Any) -> None:
+        deadline = time.monotonic() + _VERDICT
+        while self.links and not is_there() and time.monotonic() < deadline:
+            ready, _, _ = select.select(self.links, [], [], 0.2)
+            for link in ready:
+                self.hear(link)
+
+    def _tell(self, event: str, **content: Any) -> None:
+        for link in self.links:
+            link.send(event=event, **content)
+
+
+def _write_outcome(outcome: Outcome) -> dict[str, Any]:
+    return {**vars(outcome), "traceback": outcome.traceback.decode("utf-8", "replace")}
+
+
+def _read_outcome(message: dict[str, Any]) -> Outcome:
+    return Outcome(
+        int(message["status"]),
+        str(message["sentence"]),
+        str(message["traceback"]).encode(),
+        can_restart=bool(message["can_restart"]),
+    )

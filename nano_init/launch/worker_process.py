@@ -1,0 +1,117 @@
+"""Start one worker of a job: bound to its place, and never to outlive the launcher."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
+from nano_init.launch.binding import bind_memory, bind_threads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from nano_init.plan.placement import Place
+
+__all__ = ["WorkerCommand", "start_worker", "try_binding"]
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
+
+@frozen
+class WorkerCommand:
+    """How to start one worker.
+
+    Args:
+        index: its number in the job.
+        argv: its arguments, the interpreter first.
+        environ: its whole environment.
+        place: where it runs.
+        is_bound: whether it is bound there.
+    """
+
+    index: int
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    place: Place
+    is_bound: bool
+
+
+def start_worker(
+    command: WorkerCommand,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    status: socket.socket,
+    set_policy: Callable[[int, int], int] | None,
+) -> subprocess.Popen[bytes]:
+    """Start a worker in a session of its own.
+
+    Args:
+        command: the worker.
+        stdin: a descriptor.
+        stdout: a descriptor.
+        stderr: a descriptor.
+        status: the worker's end of the connection to the launcher.
+        set_policy: how to bind memory, as `memory_binder` gives it.
+
+    Raises:
+        LaunchError: the interpreter cannot be started.
+    """
+    launcher = os.getpid()
+    set_death_signal = _death_signal_setter()
+
+    def prepare() -> None:
+        os.setsid()
+        set_death_signal()
+        # The launcher may have died before the line above.
+        if os.getppid() != launcher:
+            os._exit(128 + signal.SIGKILL)
+        if command.is_bound:
+            bind_threads(command.place.cpus)
+            bind_memory(command.place.nodes, set_policy)
+
+    try:
+        return subprocess.Popen(
+            command.argv,
+            env=command.environ,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=[status.fileno()],
+            # The launcher has one thread, so that nothing can hold a lock here.
+            preexec_fn=prepare,
+        )
+    except OSError as error:
+        raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
+
+
+def try_binding(place: Place, set_policy: Callable[[int, int], int] | None) -> tuple[str, ...]:
+    """Bind a throwaway process to a place, and return what could not be done, a sentence each."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answers = [bind_threads(place.cpus), bind_memory(place.nodes, set_policy)]
+            os.write(write_end, "\n".join(filter(None, answers)).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as file:
+        text = file.read().decode()
+    os.waitpid(pid, 0)
+    return tuple(text.splitlines())
+
+
+def _death_signal_setter() -> Callable[[], object]:
+    import ctypes
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        return lambda: None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,100 @@
+"""Where this host stands follows from the options, else from the outer launcher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from nano_init.cli.job import HostPart, find_host_part
+from nano_init.cli.job_options import JOB_VARIABLES, JobOptions
+from nano_init.cli.run import _split_module
+from nano_init.cli.run_options import nano_run as nano_run_command
+from nano_init.errors import UsageError
+from nano_init.machine.cluster import Task
+
+MPI = Task(5, 8, 1, 4, "PMI_RANK")
+
+
+def test_one_host_needs_nothing():
+    assert find_host_part(JobOptions(workers="2"), None) == HostPart()
+
+
+def test_many_hosts_are_what_the_options_say():
+    job = JobOptions(hosts=4, host_rank=2, master_addr="h", master_port=77)
+
+    assert find_host_part(job, None) == HostPart(2, 4, "h", 77)
+
+
+def test_a_task_is_one_host_of_one_worker_that_takes_its_part_of_the_cores():
+    part = find_host_part(JobOptions(workers="1", master_addr="h"), MPI)
+
+    assert part == HostPart(5, 8, "h", 29400, (1, 4))
+
+
+def test_the_options_go_before_the_outer_launcher():
+    job = JobOptions(hosts=2, host_rank=1, master_addr="h")
+
+    assert find_host_part(job, MPI) == HostPart(1, 2, "h", 29400)
+
+
+@pytest.mark.parametrize(
+    ("job", "task", "sentence"),
+    [
+        (JobOptions(workers="1"), MPI, "give --master-addr"),
+        (JobOptions(workers="3", master_addr="h"), MPI, "within 4 tasks on this host"),
+        (JobOptions(hosts=8), None, "needs --node-rank"),
+        (JobOptions(hosts=8, host_rank=8), None, "is not below --nnodes 8"),
+        (JobOptions(hosts=8, host_rank=0), None, "needs --master-addr"),
+    ],
+)
+def test_what_is_missing_or_does_not_fit_is_named(job, task, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        find_host_part(job, task)
+
+
+def test_every_option_has_a_twin_in_the_environment():
+    assert "NANO_RUN_NPROC_PER_NODE" in JOB_VARIABLES
+    assert all(name.startswith("NANO_RUN_") and name.isupper() for name in JOB_VARIABLES)
+
+
+def test_a_module_is_found_behind_every_option_that_takes_a_value():
+    valued = [
+        name
+        for parameter in nano_run_command.params
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+        for name in parameter.opts
+        if name.startswith("--")
+    ]
+
+    assert len(valued) > 10
+    for name in valued:
+        assert _split_module([name, "2", "-mpkg"]) == [name, "2", "-m", "pkg"]
+
+
+def test_a_recorded_machine_is_planned_for(nano_run, tmp_path: Path):
+    """Two NUMA nodes of two cores with two hardware threads each, counted by hand."""
+    root = tmp_path / "machine"
+    cpu, node = root / "sys/devices/system/cpu", root / "sys/devices/system/node"
+    (root / "proc").mkdir(parents=True)
+    for number in range(8):
+        topology = cpu / f"cpu{number}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{number % 4},{number % 4 + 4}\n")
+        (topology / "physical_package_id").write_text(f"{number % 4 // 2}\n")
+    (cpu / "online").write_text("0-7\n")
+    for number in range(2):
+        (node / f"node{number}").mkdir(parents=True)
+        cpus = f"{2 * number}-{2 * number + 1},{2 * number + 4}-{2 * number + 5}"
+        (node / f"node{number}" / "cpulist").write_text(cpus + "\n")
+    (node / "online").write_text("0-1\n")
+    (node / "has_memory").write_text("0-1\n")
+    (tmp_path / "s.py").write_text("")
+
+    result = nano_run("--dry-run", "--nproc-per-node", "auto", "--sysroot", str(root), "s.py")
+    table = [line[2:].split() for line in result.stdout.splitlines() if line[:3] in ("# 0", "# 1")]
+    assert table == [
+        ["0", "0-1,4-5", "2", "node", "0", "2"],
+        ["1", "2-3,6-7", "2", "node", "1", "2"],
+    ], result.stderr

@@ -1,0 +1,246 @@
+"""What an unmodified script finds on two workers: files, strategies, backups, other Kerases."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("tensorflow")
+
+ROOT = Path(__file__).parents[3]
+START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
+COMMON = """
+import json, os, sys
+import keras, numpy as np, tensorflow as tf
+index = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
+keras.utils.set_random_seed(1)
+x = np.random.rand(40, 3).astype("float32")
+y = x.sum(1, keepdims=True)
+def tell(**values):
+    with open(f"told{index}", "w") as file:
+        json.dump(values, file)
+def small(*layers):
+    return keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(1)])
+def weights(model):
+    return [w.tolist() for w in model.get_weights()]
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a script on workers in an empty folder, and return its process and what they told."""
+
+    def start(script, *options, workers=2, fails=False):
+        (tmp_path / "s.py").write_text(COMMON + script)
+        stray = ("NANO_", "TF_", "PYTHON")
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(stray)}
+        flags = ["-q", "--precision", "float32", "--oversubscribe", "--nproc-per-node"]
+        result = subprocess.run(
+            [sys.executable, "-c", START, *flags, str(workers), *options, "s.py"],
+            env={**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+        assert bool(result.returncode) == fails, result.stderr[-3000:]
+        told = sorted(tmp_path.glob("told*"))
+        return result, [json.loads(path.read_text()) for path in told]
+
+    return start
+
+
+WRITING = """
+model = small(keras.layers.Dropout(0.5), keras.layers.BatchNormalization())
+model.compile("adam", "mse")
+model.fit(x, y, batch_size=8, epochs=2, verbose=2, callbacks=[
+    keras.callbacks.ModelCheckpoint("checkpoint-{epoch}.weights.h5", save_weights_only=True),
+    keras.callbacks.CSVLogger("log.csv"),
+    keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False),
+])
+model.save("whole.keras")
+again = keras.models.load_model("whole.keras")
+assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+model.export("exported", verbose=False)
+tell(weights=weights(model))
+"""
+
+
+def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path):
+    result, told = run(WRITING)
+
+    assert result.stdout.count("Epoch 1/2") == 1
+    assert told[0] == told[1]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "s.py", "told0", "told1", "checkpoint-1.weights.h5", "checkpoint-2.weights.h5",
+        "log.csv", "backup", "whole.keras", "exported",
+    }  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == [
+        "latest.weights.h5", "training_metadata.json",
+    ]  # fmt: skip
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1"]
+
+
+RESUMING = """
+class Die(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        restarts = int(os.environ["NANO_INIT_RESTARTS"])
+        if (restarts, epoch, index) == (0, 1, 1) and "die" in sys.argv:
+            os.kill(os.getpid(), 9)
+model = small(keras.layers.Dense(4))
+model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+# Hosts that share no file system: only the chief finds what the chief has written.
+folder = f"backup{index}" + sys.argv[1]
+history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, shuffle=False,
+    callbacks=[keras.callbacks.BackupAndRestore(folder), Die()])
+tell(weights=weights(model), epochs=history.epoch)
+"""
+
+
+def test_a_killed_job_goes_on_from_its_backup_to_an_unbroken_runs_result(run, tmp_path):
+    unbroken = run(RESUMING.replace("sys.argv[1]", "'a'"))[1]
+    script = RESUMING.replace("sys.argv[1]", "'b'").replace('"die" in sys.argv', "True")
+    result, told = run(script, "--max-restarts", "1")
+
+    assert result.stderr.count("starting the job anew") == 1
+    assert told[0] == told[1]
+    assert told[0]["weights"] == unbroken[0]["weights"]
+    assert len(told[0]["epochs"]) < 4
+    assert not list(tmp_path.glob("backup*/*"))
+
+
+OWN = """
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    model = small(keras.layers.Dense(4))
+    model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+history = model.fit(x, y, batch_size=8, epochs=2, verbose=0).history
+if index == 0:
+    model.save("chief.keras")
+tell(weights=weights(model), replicas=strategy.num_replicas_in_sync, **history)
+"""
+
+
+def test_a_script_with_a_strategy_of_its_own_keeps_it(run):
+    alone = run(OWN, workers=1)[1][0]
+    _, told = run(OWN)
+
+    assert [worker["replicas"] for worker in told] == [2, 2]
+    assert told[0] == told[1]
+    for ours, theirs in zip(told[0]["weights"], alone["weights"], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+LOOP = """
+from nano_init import nano_multiprocessing
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(13)
+told = {}
+def train(name, decorate):
+    keras.utils.set_random_seed(1)
+    model, optimizer = small(keras.layers.Dense(4)), keras.optimizers.SGD(0.1)
+    metric = keras.metrics.MeanSquaredError()
+    @decorate
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            outputs = model(x)
+            loss = tf.reduce_mean(tf.square(outputs - y))
+        metric.update_state(y, outputs)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        return loss
+    losses = [float(step(*batch)) for batch in data]
+    # A row that is lent in the last batch of one is not to be counted.
+    told[name] = [losses, *weights(model), float(metric.result())]
+train("plain", tf.function)
+train("above", lambda f: nano_multiprocessing(tf.function(f)))
+train("below", lambda f: tf.function(nano_multiprocessing(f)))
+train("eager", nano_multiprocessing)
+tell(**told)
+"""
+
+
+def test_a_custom_loop_trains_alike_plain_or_with_its_step_decorated(run):
+    alone = run(LOOP, workers=1)[1][0]
+    result, told = run(LOOP)
+
+    assert result.stderr.count("decorate it with nano_init.nano_multiprocessing") == 1
+    assert told[0] == told[1]
+    for name, values in told[0].items():
+        for ours, theirs in zip(values, alone[name], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=name)
+
+
+LEGACY = """
+import tf_keras
+tf_keras.utils.set_random_seed(1)
+model = tf_keras.Sequential([
+    tf_keras.layers.Dense(4), tf_keras.layers.BatchNormalization(), tf_keras.layers.Dense(1)])
+model.compile("sgd", "mse", metrics=["mae"])
+history = model.fit(x, y, batch_size=8, epochs=2, verbose=0, validation_split=0.2).history
+tell(shape=model.predict(x, verbose=0).shape, weights=weights(model), **history)
+"""
+
+
+def test_legacy_keras_trains_to_equal_weights(run):
+    pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
+    _, told = run(LEGACY)
+
+    assert told[0] == told[1]
+    assert told[0]["shape"] == [40, 1]
+    assert told[0]["loss"][1] < told[0]["loss"][0]
+
+
+def test_data_that_differs_between_workers_is_refused(run):
+    script = """
+model = small()
+model.compile("sgd", "mse")
+rng = np.random.default_rng(index)
+model.fit(rng.random((8, 3)), rng.random((8, 1)), batch_size=4, verbose=0)
+"""
+    result, _ = run(script, fails=True)
+
+    assert result.returncode == 1
+    assert "the workers were given different batches" in result.stderr
+
+
+def test_data_that_ends_on_one_worker_first_is_refused(run):
+    script = """
+def batches():
+    for number in range(4 - index):
+        yield x[:8], y[:8]
+model = small()
+model.compile("sgd", "mse")
+model.fit(batches(), verbose=0)
+"""
+    result, _ = run(script, fails=True)
+
+    assert "data ended after 3 batches" in result.stderr
+
+
+MIXED = """
+from scenarios import SCENARIOS
+told = {}
+for name in ("arrays", "embedding", "masked"):
+    keras.utils.set_random_seed(5)
+    told[name] = SCENARIOS[name]()
+json.dump(told, open(f"told{index}", "w"), default=float)
+"""
+
+
+def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
+    (tmp_path / "scenarios.py").write_text((Path(__file__).parent / "scenarios.py").read_text())
+    exact = run(MIXED, workers=1)[1][0]
+    _, mixed = run(MIXED, "--precision", "mixed_bfloat16", "--compress-gradients")
+
+    assert mixed[0] == mixed[1]
+    for name, values in exact.items():
+        loss = values["loss"]
+        assert mixed[0][name]["loss"] != loss
+        np.testing.assert_allclose(mixed[0][name]["loss"], loss, rtol=0.03, err_msg=name)

@@ -1,0 +1,302 @@
+"""A job on several hosts; here each host is a launcher of its own on this one.
+
+The programs need no TensorFlow, but for the test in two network namespaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
+SCRIPT = """
+import json, os, sys, time
+config = json.loads(os.environ["TF_CONFIG"])
+index = config["task"]["index"]
+with open(f"config{index}.new", "w") as file:
+    json.dump(config, file)
+os.replace(f"config{index}.new", f"config{index}")
+def wait_for(name):
+    while not os.path.exists(name):
+        time.sleep(0.02)
+"""
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Hosts:
+    """Launchers that stand for hosts."""
+
+    def __init__(self, environ, folder):
+        self.environ, self.folder, self.launchers = environ, folder, []
+
+    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=()):
+        (self.folder / name).parent.mkdir(exist_ok=True)
+        (self.folder / name).write_text(script)
+        launcher = subprocess.Popen(
+            [*prefix, sys.executable, "-c", START, "-q", "--oversubscribe", *arguments, name],
+            env={**self.environ, **(env or {})}, cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.launchers.append(launcher)
+        return launcher
+
+    def pair(self, port, *arguments, script=SCRIPT):
+        flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+        return [
+            self.start(*flags, "--node-rank", str(rank), *arguments, script=SCRIPT + script)
+            for rank in range(2)
+        ]
+
+    def end(self, seconds=40):
+        """Return each launcher's status, output and errors."""
+        ends = [launcher.communicate(timeout=seconds) for launcher in self.launchers]
+        return [(p.returncode, *e) for p, e in zip(self.launchers, ends, strict=True)]
+
+
+@pytest.fixture
+def hosts(environ, tmp_path):
+    hosts = Hosts(environ, tmp_path)
+    yield hosts
+    for launcher in hosts.launchers:
+        launcher.kill()
+        launcher.communicate()
+
+
+def test_hosts_learn_all_workers_addresses(hosts, port, tmp_path):
+    hosts.pair(port, "--nproc-per-node", "2", script="print('chief' if index == 0 else 'no')")
+
+    assert [end[:2] for end in hosts.end()] == [(0, "chief\n"), (0, "")]
+    configs = [json.loads((tmp_path / f"config{i}").read_text()) for i in range(4)]
+    workers = configs[0]["cluster"]["worker"]
+    assert len(set(workers)) == 4
+    assert all(config["cluster"]["worker"] == workers for config in configs)
+
+
+def test_a_failure_on_one_host_ends_the_job_on_all_with_its_status_and_traceback(hosts, port):
+    hosts.pair(
+        port,
+        script="if index == 1:\n    wait_for('config0')\n    raise KeyError('there')\n"
+        "time.sleep(60)",
+    )
+    start = time.monotonic()
+
+    for status, _, errors in hosts.end():
+        assert status == 1
+        assert errors.splitlines()[-1] == "KeyError: 'there'"
+    assert time.monotonic() - start < 30
+
+
+def test_a_signal_at_one_host_ends_the_job_on_all(hosts, port, tmp_path):
+    launchers = hosts.pair(port, script="time.sleep(60)")
+    _wait_for(tmp_path / "config0", tmp_path / "config1")
+    launchers[1].send_signal(signal.SIGINT)
+
+    assert [end[0] for end in hosts.end()] == [130, 130]
+
+
+def test_a_host_that_is_lost_ends_the_job_and_is_named(hosts, port, tmp_path):
+    launchers = hosts.pair(port, script="time.sleep(60)")
+    _wait_for(tmp_path / "config0", tmp_path / "config1")
+    launchers[1].kill()
+
+    status, _, errors = hosts.end()[0]
+    assert status == 1
+    assert "host 1 (127.0.0.1) has gone" in errors
+
+
+def test_all_hosts_start_anew_together(hosts, port):
+    hosts.pair(
+        port,
+        "--max-restarts",
+        "1",
+        script="first = os.environ['NANO_INIT_RESTARTS'] == '0'\n"
+        "if first and index == 1: sys.exit(3)\n"
+        "if first: time.sleep(60)\n"
+        "print('again')",
+    )
+
+    assert [end[:2] for end in hosts.end()] == [(0, "again\n"), (0, "")]
+
+
+def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tmp_path):
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    hosts.start(*flags, "--node-rank", "0")
+    hosts.start(*flags, "--node-rank", "1", script=SCRIPT + "# other", name="a/s.py")
+
+    for status, _, errors in hosts.end():
+        assert status == 2
+        assert errors.startswith("nano-run: the script differs: s.py (")
+        assert errors.count("\n") == 1
+    assert not (tmp_path / "config0").exists()
+
+
+def test_a_host_that_never_comes_is_named(hosts, port):
+    hosts.start(
+        "--nnodes", "3", "--master-addr", "127.0.0.1", "--master-port", str(port),
+        "--node-rank", "0", "--start-timeout", "2",
+    )  # fmt: skip
+
+    status, _, errors = hosts.end()[0]
+    assert status == 2
+    assert "hosts 1, 2 of 3 have not come within 2 s" in errors
+
+
+def test_a_master_that_is_not_there_is_named(hosts, port):
+    hosts.start(
+        "--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port),
+        "--node-rank", "1", "--start-timeout", "1",
+    )  # fmt: skip
+
+    status, _, errors = hosts.end()[0]
+    assert status == 2
+    assert f"host 0 at 127.0.0.1:{port} cannot be reached within 1 s" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b'{"a": 1}\n', b""])
+def test_a_master_that_is_no_nano_run_is_named(hosts, answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(answer)
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = str(server.getsockname()[1])
+        hosts.start(
+            "--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", port,
+            "--node-rank", "1", "--start-timeout", "5",
+        )  # fmt: skip
+        status, _, errors = hosts.end()[0]
+        thread.join()
+
+    assert status == 2
+    assert "nano-run" in errors.partition(": ")[2]
+    assert errors.count("\n") == 1
+
+
+def test_a_port_in_use_is_named(hosts):
+    with socket.create_server(("", 0)) as server:
+        port = str(server.getsockname()[1])
+        hosts.start(
+            "--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", port,
+            "--node-rank", "0",
+        )  # fmt: skip
+        status, _, errors = hosts.end()[0]
+
+    assert status == 2
+    assert f"cannot listen on port {port}" in errors
+
+
+def test_a_stranger_at_the_master_port_is_sent_away(hosts, port, tmp_path):
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    hosts.start(*flags, "--node-rank", "0")
+    stranger = _connect(port)
+    stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    hosts.start(*flags, "--node-rank", "1")
+
+    assert [end[0] for end in hosts.end()] == [0, 0]
+    stranger.close()
+
+
+def test_tasks_of_slurm_find_their_places_without_an_option(hosts, tmp_path, port):
+    for rank in range(2):
+        slurm = {
+            "SLURM_JOB_ID": str(port), "SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank),
+            "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0",
+            "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NODELIST": "localhost",
+        }  # fmt: skip
+        hosts.start("--nproc-per-node", "auto", env=slurm)
+
+    assert [end[0] for end in hosts.end()] == [0, 0]
+    assert (tmp_path / "config1").exists()
+
+
+def _connect(port):
+    for _ in range(200):
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except OSError:  # noqa: PERF203 - host 0 is not there yet
+            time.sleep(0.05)
+    raise AssertionError("nobody listens")
+
+
+def _wait_for(*paths: Path):
+    deadline = time.monotonic() + 20
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+TRAINING = """
+import json, os
+import keras, numpy as np
+keras.utils.set_random_seed(1)
+x = np.random.rand(40, 3).astype("float32")
+model = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(1)])
+model.compile(keras.optimizers.SGD(0.1), "mse")
+model.fit(x, x.sum(1, keepdims=True), batch_size=8, verbose=0)
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+with open(f"weights{index}", "w") as file:
+    json.dump([w.tolist() for w in model.get_weights()], file)
+"""
+
+
+@pytest.fixture
+def namespaces():
+    """Two network namespaces with an address each, joined by a pair of virtual devices."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("making network namespaces takes root and iproute2")
+    names = [f"nano{os.getpid()}{side}" for side in "ab"]
+    made = subprocess.run(
+        ["ip", "netns", "add", names[0]], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"network namespaces cannot be made here: {made.stderr.strip()}")
+    try:
+        for command in (
+            f"ip netns add {names[1]}",
+            f"ip -n {names[0]} link add eth9 type veth peer name eth9 netns {names[1]}",
+            *(f"ip -n {n} address add 10.77.0.{i}/24 dev eth9" for i, n in enumerate(names, 1)),
+            *(f"ip -n {n} link set {device} up" for n in names for device in ("lo", "eth9")),
+        ):
+            subprocess.run(command.split(), check=True)
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_two_hosts_with_addresses_of_their_own_train_to_equal_weights(hosts, namespaces, tmp_path):
+    pytest.importorskip("tensorflow")
+    for rank, namespace in enumerate(namespaces):
+        hosts.start(
+            "--nnodes", "2", "--node-rank", str(rank), "--master-addr", "10.77.0.1",
+            "--precision", "float32", script=TRAINING, prefix=("ip", "netns", "exec", namespace),
+        )  # fmt: skip
+
+    ends = hosts.end(120)
+    assert [end[0] for end in ends] == [0, 0], ends
+    assert (tmp_path / "weights0").read_text() == (tmp_path / "weights1").read_text()
