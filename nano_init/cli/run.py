@@ -22,11 +22,21 @@ from nano_init.shells.transition import original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from nano_init.cli.evidence_options import EvidenceRequest
+    from nano_init.launch.command import Command
     from nano_init.plan.settings import Plan
 
-__all__ = ["RunRequest", "main", "run"]
+__all__ = [
+    "Prepared",
+    "RunRequest",
+    "announce",
+    "describe_choice",
+    "main",
+    "prepare",
+    "run",
+]
 
 PROGRAM = "nano-run"
 
@@ -34,6 +44,7 @@ _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "-m")
 _VALUES = ("--precision", "--threads", "--allocator")
 # Left to click, as it may be repeated.
 _REPEATED = ("--keep-float32",)
+_EVIDENCE_VALUES = ("--sample-steps", "--sample-rounds", "--sample-seconds", "--tune-budget")
 _PRECISION = "NANO_RUN_PRECISION"
 
 
@@ -46,6 +57,26 @@ class RunRequest:
     dry_run: bool = False
     quiet: bool = False
     keep_float32: tuple[str, ...] = ()
+    evidence: EvidenceRequest | None = None
+
+
+@frozen
+class Prepared:
+    """All that was decided for a request.
+
+    Args:
+        plan: the environment's variables.
+        asked: the precision that was asked for.
+        precision: the one that was chosen.
+        command: the process to become.
+        environ: this process's environment without what nano-init set in it before.
+    """
+
+    plan: Plan
+    asked: str
+    precision: str
+    command: Command
+    environ: Mapping[str, str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +98,25 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     Raises:
         NanoError: the program cannot be started as asked.
     """
+    if request.evidence is not None:
+        from nano_init.cli.gathering import gather
+
+        return gather(request, request.evidence, environ)
+    prepared = prepare(request, environ)
+    if request.dry_run:
+        write_output(os.fsencode(_explain(prepared) + format_command(prepared.command)))
+        return 0
+    if not request.quiet:
+        announce(prepared)
+    return execute(prepared.command, prepared.environ)
+
+
+def prepare(request: RunRequest, environ: Mapping[str, str]) -> Prepared:
+    """Decide how the program of a request is run.
+
+    Raises:
+        NanoError: the program cannot be started as asked.
+    """
     asked = check_precision(request.options.precision)
     _check_patterns(request.keep_float32)
     check_target(request.target)
@@ -83,16 +133,27 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         sys.executable,
         keep_float32=request.keep_float32,
     )
-    if request.dry_run:
-        write_output(os.fsencode(_explain(plan, asked, precision) + format_command(command)))
-        return 0
-    if not request.quiet:
-        _announce(plan, asked, precision)
-    return execute(command, theirs)
+    return Prepared(plan, asked, precision, command, theirs)
+
+
+def announce(prepared: Prepared) -> None:
+    """Say in one line on stderr what was chosen, and what the user should be warned of."""
+    say(PROGRAM, f"{describe_choice(prepared)}; threads {prepared.plan.threads.reason}")
+    for warning in prepared.plan.warnings:
+        say(PROGRAM, f"warning: {warning}")
+
+
+def describe_choice(prepared: Prepared) -> str:
+    """Return the chosen precision with its reason."""
+    choice = prepared.plan.precision
+    if prepared.asked == "auto":
+        return f"{prepared.precision}: {cause_of(choice)}"
+    slow = slow_precision(prepared.precision, choice)
+    return f"{prepared.precision}, as asked" + (f"; warning: {slow}" if slow else "")
 
 
 def _answer(arguments: list[str]) -> int:
-    arguments = _split_module(arguments)
+    arguments = _split_module(_split_report(arguments))
     request = _parse_plain_request(arguments, os.environ)
     if request is not None:
         return run(request)
@@ -104,13 +165,28 @@ def _answer(arguments: list[str]) -> int:
 
 def _split_module(arguments: list[str]) -> list[str]:
     """Let `-mMODULE` stand for `-m MODULE`, as it does for Python."""
-    for position, argument in enumerate(arguments):
+    for position, argument in _own(arguments):
         if argument[:2] == "-m" != argument:
             return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
-        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_REPEATED)
-        if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
-            break
     return arguments
+
+
+def _split_report(arguments: list[str]) -> list[str]:
+    """Let `--report` without a file be `--report=`, or click would take the script for it."""
+    for position, argument in _own(arguments):
+        if argument == "--report":
+            return [*arguments[:position], "--report=", *arguments[position + 1 :]]
+    return arguments
+
+
+def _own(arguments: list[str]) -> Iterator[tuple[int, str]]:
+    """Give the arguments that stand before the program's, with their positions."""
+    values = (*_VALUES, *_REPEATED, *_EVIDENCE_VALUES)
+    for position, argument in enumerate(arguments):
+        is_value = position > 0 and arguments[position - 1] in values
+        if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
+            return
+        yield position, argument
 
 
 def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> RunRequest | None:
@@ -143,21 +219,9 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
         parse_keep_float32(patterns)
 
 
-def _announce(plan: Plan, asked: str, precision: str) -> None:
-    say(PROGRAM, f"{_choice(plan, asked, precision)}; threads {plan.threads.reason}")
-    for warning in plan.warnings:
-        say(PROGRAM, f"warning: {warning}")
-
-
-def _choice(plan: Plan, asked: str, precision: str) -> str:
-    if asked == "auto":
-        return f"{precision}: {cause_of(plan.precision)}"
-    slow = slow_precision(precision, plan.precision)
-    return f"{precision}, as asked" + (f"; warning: {slow}" if slow else "")
-
-
-def _explain(plan: Plan, asked: str, precision: str) -> str:
-    lines = [_choice(plan, asked, precision), f"threads {plan.threads.reason}"]
+def _explain(prepared: Prepared) -> str:
+    plan = prepared.plan
+    lines = [describe_choice(prepared), f"threads {plan.threads.reason}"]
     lines += [f"{s.name}: {s.reason}" for s in plan.settings]
     lines += [f"warning: {warning}" for warning in plan.warnings]
     return "".join(f"# {line}\n" for line in lines)

@@ -7,6 +7,7 @@ from click.shell_completion import CompletionItem
 
 import nano_init
 from nano_init.cli.command import PrecisionName
+from nano_init.cli.evidence_options import EvidenceRequest, evidence_options
 from nano_init.cli.run import RunRequest, run
 from nano_init.launch.target import Target
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
@@ -21,6 +22,7 @@ Examples:
   nano-run --precision mixed_bfloat16 train.py
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
+  nano-run --compare train.py --epochs 3
   NANO_RUN_PRECISION=float32 nano-run train.py
 
 Options stand before the script; all that follows it is the script's own. Every option
@@ -94,6 +96,7 @@ def _complete_file(
     is_flag=True,
     help="Print the environment and the command, each with its reason, and run nothing.",
 )
+@evidence_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing about what was chosen.")
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for python -m.")
 @click.argument("script", metavar="SCRIPT", shell_complete=_complete_file)
@@ -117,6 +120,7 @@ def nano_run(
     module: bool,
     script: str,
     arguments: tuple[str, ...],
+    evidence: EvidenceRequest | None,
 ) -> int:
     """Run a Python program as fast as this machine allows, without a change to it.
 
@@ -137,5 +141,6 @@ def nano_run(
             dry_run=dry_run,
             quiet=quiet,
             keep_float32=keep_float32,
+            evidence=evidence,
         )
     )

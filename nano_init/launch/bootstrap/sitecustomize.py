@@ -14,6 +14,7 @@ import sys
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(_FOLDER)))
 _VARIABLE = "NANO_INIT_PATCH"
+_WATCH_VARIABLE = "NANO_INIT_WATCH"
 
 
 class _PackageOnPath:
@@ -27,6 +28,30 @@ class _PackageOnPath:
     def __exit__(self, *_):
         if self._is_borrowed:
             sys.path.remove(_PACKAGE_PARENT)
+
+
+def _meet_keras(name):
+    """Patch the Keras that has just been imported, and watch it where that is asked for."""
+    if os.environ.get(_VARIABLE):
+        _patch_keras(name)
+    if _watch:
+        _watch_keras(name)
+
+
+def _watch_keras(name):
+    """Note the steps of a sample or a reported run; never raise into the program."""
+    try:
+        with _PackageOnPath():
+            import json
+
+            from nano_init.evidence.watch import start_watching
+
+            start_watching(json.loads(_watch), name)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+        sys.stderr.write(
+            "nano-run: steps are not seen (%s: %s)\n"  # noqa: UP031
+            % (type(error).__name__, error)
+        )
 
 
 def _patch_keras(name):
@@ -81,7 +106,7 @@ class _KerasFinder:
             vars(loader).pop("exec_module", None)
             if name in self._names:
                 self._names.remove(name)
-                _patch_keras(name)
+                _meet_keras(name)
 
         loader.exec_module = exec_module
 
@@ -133,8 +158,11 @@ def _run_shadowed():
         raise
 
 
-if os.environ.get(_VARIABLE):
+# Taken out: the processes that the program starts are not watched.
+_watch = os.environ.pop(_WATCH_VARIABLE, None)
+if os.environ.get(_VARIABLE) or _watch:
     sys.meta_path.insert(0, _KerasFinder())
+if os.environ.get(_VARIABLE):
     sys.meta_path.append(_BigdlFinder())
 _restore_preload()
 _leave_path()

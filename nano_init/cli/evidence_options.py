@@ -1,0 +1,107 @@
+"""The options of `nano-run` that measure: one decorator, one value."""
+
+from __future__ import annotations
+
+import functools
+
+import click
+
+from nano_init.errors import UsageError
+from nano_init.frozen import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["EvidenceRequest", "evidence_options"]
+
+
+@frozen
+class EvidenceRequest:
+    """What is to be measured, beside or instead of running the program.
+
+    Args:
+        compare: sample it under plain `python` and under `nano-run`.
+        as_json: print the comparison as JSON.
+        report: None, or where to write the report on the run: "" for the terminal alone.
+        steps: training steps of one sample.
+        rounds: samples of each way in a comparison.
+        seconds: the longest that one sample may train.
+    """
+
+    compare: bool = False
+    as_json: bool = False
+    report: str | None = None
+    steps: int = 30
+    rounds: int = 4
+    seconds: float = 60.0
+
+
+_OPTIONS = (
+    click.option(
+        "--compare",
+        is_flag=True,
+        help="Train a bounded number of steps under plain python and under nano-run, in turn, "
+        "and say what differs. Nothing that the script writes is kept.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="With --compare: print JSON."),
+    click.option(
+        "--sample-steps",
+        type=click.IntRange(12, 100_000),
+        default=30,
+        show_default=True,
+        metavar="N",
+        help="Training steps of one sample.",
+    ),
+    click.option(
+        "--sample-rounds",
+        type=click.IntRange(3, 100),
+        default=4,
+        show_default=True,
+        metavar="N",
+        help="With --compare: samples of each way; more of them tell smaller differences.",
+    ),
+    click.option(
+        "--sample-seconds",
+        type=click.FloatRange(1, 86_400),
+        default=60.0,
+        show_default=True,
+        metavar="S",
+        help="End a sample after this time with the steps that it has made.",
+    ),
+)
+
+_NAMES = ("compare", "as_json", "sample_steps", "sample_rounds", "sample_seconds")
+
+
+def evidence_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a click callback the options that measure, as one argument `evidence`.
+
+    Args:
+        command: the callback; it gets `evidence`, an EvidenceRequest, or None where nothing is
+            to be measured.
+    """
+
+    @functools.wraps(command)
+    def with_evidence(**given: Any) -> int:
+        asked = {name: given.pop(name) for name in _NAMES}
+        return command(**given, evidence=_request(asked))
+
+    for option in reversed(_OPTIONS):
+        with_evidence = option(with_evidence)
+    return with_evidence
+
+
+def _request(asked: dict[str, Any]) -> EvidenceRequest | None:
+    if asked["as_json"] and not asked["compare"]:
+        raise UsageError("--json is the form of a comparison; give --compare with it")
+    if not asked["compare"]:
+        return None
+    return EvidenceRequest(
+        compare=asked["compare"],
+        as_json=asked["as_json"],
+        steps=asked["sample_steps"],
+        rounds=asked["sample_rounds"],
+        seconds=asked["sample_seconds"],
+    )
