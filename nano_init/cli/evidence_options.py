@@ -47,6 +47,12 @@ _OPTIONS = (
     ),
     click.option("--json", "as_json", is_flag=True, help="With --compare: print JSON."),
     click.option(
+        "--report",
+        metavar="[=FILE]",
+        help="Run the script, and tell afterwards on stderr what really happened: step times, "
+        "units and kernels, casts, throttling, waiting; FILE.html or FILE.json gets it too.",
+    ),
+    click.option(
         "--sample-steps",
         type=click.IntRange(12, 100_000),
         default=30,
@@ -72,7 +78,7 @@ _OPTIONS = (
     ),
 )
 
-_NAMES = ("compare", "as_json", "sample_steps", "sample_rounds", "sample_seconds")
+_NAMES = ("compare", "as_json", "report", "sample_steps", "sample_rounds", "sample_seconds")
 
 
 def evidence_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -94,13 +100,20 @@ def evidence_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _request(asked: dict[str, Any]) -> EvidenceRequest | None:
-    if asked["as_json"] and not asked["compare"]:
+    compare, report = asked["compare"], asked["report"]
+    if asked["as_json"] and not compare:
         raise UsageError("--json is the form of a comparison; give --compare with it")
-    if not asked["compare"]:
+    if compare and report is not None:
+        raise UsageError(
+            "--compare keeps nothing that the script writes, and --report runs it in earnest; "
+            "give one"
+        )
+    if not compare and report is None:
         return None
     return EvidenceRequest(
-        compare=asked["compare"],
+        compare=compare,
         as_json=asked["as_json"],
+        report=report,
         steps=asked["sample_steps"],
         rounds=asked["sample_rounds"],
         seconds=asked["sample_seconds"],

@@ -9,6 +9,7 @@ import sys
 import click
 
 from nano_init.cli.outcome import write_output
+from nano_init.cli.reporting import run_with_report
 from nano_init.cli.run import PROGRAM, describe_choice, prepare
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.comparison import (
@@ -47,6 +48,8 @@ def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str,
     if request.dry_run:
         raise UsageError("--dry-run runs nothing, so nothing can be measured; leave one out")
     prepared = prepare(request, environ)
+    if evidence.report is not None:
+        return run_with_report(request, evidence, prepared)
     if request.target.name == "-" and not request.target.is_module:
         raise SampleError(
             "a program on stdin can be read once only; save it in a file to measure it"

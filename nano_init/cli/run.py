@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.launch.command import Command
+    from nano_init.machine.facts import Machine
     from nano_init.plan.settings import Plan
 
 __all__ = [
@@ -65,6 +66,7 @@ class Prepared:
     """All that was decided for a request.
 
     Args:
+        machine: the computer.
         plan: the environment's variables.
         asked: the precision that was asked for.
         precision: the one that was chosen.
@@ -72,6 +74,7 @@ class Prepared:
         environ: this process's environment without what nano-init set in it before.
     """
 
+    machine: Machine
     plan: Plan
     asked: str
     precision: str
@@ -123,7 +126,8 @@ def prepare(request: RunRequest, environ: Mapping[str, str]) -> Prepared:
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
     library = find_library(request.options.allocator, theirs)
-    plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
+    machine = probe(environ=theirs)
+    plan = decide(machine, theirs, request.options, read_build(), library)
     precision = plan.precision.recommended if asked == "auto" else asked
     command = prepare_command(
         request.target,
@@ -133,7 +137,7 @@ def prepare(request: RunRequest, environ: Mapping[str, str]) -> Prepared:
         sys.executable,
         keep_float32=request.keep_float32,
     )
-    return Prepared(plan, asked, precision, command, theirs)
+    return Prepared(machine, plan, asked, precision, command, theirs)
 
 
 def announce(prepared: Prepared) -> None:

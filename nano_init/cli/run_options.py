@@ -23,6 +23,7 @@ Examples:
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
   nano-run --compare train.py --epochs 3
+  nano-run --report=run.html train.py --epochs 3
   NANO_RUN_PRECISION=float32 nano-run train.py
 
 Options stand before the script; all that follows it is the script's own. Every option

@@ -102,7 +102,8 @@ def is_contraction(execution: Execution) -> bool:
 def dtype_of(execution: Execution) -> str:
     """Return the data type of a primitive's inputs; "+" joins different ones."""
     tensors = parse_descriptors(execution.descriptors)
-    inputs = {d.dtype for d in tensors if d.argument.startswith(("src", "wei", "diff_dst"))}
+    # Normalizations call their input and output "data".
+    inputs = {d.dtype for d in tensors if d.argument.startswith(("src", "wei", "diff_dst", "data"))}
     return "+".join(sorted(inputs - {"", "undef"}))
 
 

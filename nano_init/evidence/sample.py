@@ -26,13 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, BinaryIO
 
-__all__ = ["LEAST_STEPS", "Request", "Sample", "read_record", "take_sample"]
+__all__ = [
+    "LEAST_STEPS",
+    "WARM_UP",
+    "Request",
+    "Sample",
+    "main_marks",
+    "read_record",
+    "take_sample",
+]
 
 # Fewer steps than these say nothing about the next ones.
 LEAST_STEPS = 5
 
 # Steps that are not typical even after the first, which traces the graph.
-_WARM_UP = 4
+WARM_UP = 4
 
 # The script is given this long beyond its time before it is killed without a record.
 _GRACE_SECONDS = 30.0
@@ -53,8 +61,7 @@ class Request:
         seed: start the random numbers from here, and move the script's own seed by it; None
             leaves both alone.
         verbose: let oneDNN print its primitives; they are in the sample's output.
-        profile: the folder that TensorFlow's profile of the steps after the warm-up goes to,
-            inside the sample's view of the files; None for no profile.
+        profile: let TensorFlow profile the steps after the warm-up.
     """
 
     steps: int = 30
@@ -63,7 +70,7 @@ class Request:
     loss: bool = True
     seed: int | None = None
     verbose: bool = False
-    profile: str | None = None
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Sample:
         peak_kb: the most memory that the process had resident, or None.
         signature: the shapes of the trained variables.
         output: what the process has printed on stdout.
+        profile: what TensorFlow's profiler found, as `Profile.stop` gives it; None without.
     """
 
     step_seconds: tuple[float, ...]
@@ -87,6 +95,7 @@ class Sample:
     peak_kb: int | None
     signature: str
     output: bytes = b""
+    profile: Mapping[str, Any] | None = None
 
     @property
     def step_time(self) -> float:
@@ -168,13 +177,13 @@ def read_record(
     Raises:
         SampleError: the record does not hold enough steps.
     """
-    marks = _main_marks(record["marks"]) if record else []
+    marks = main_marks(record["marks"]) if record else []
     steps = [
         (after[0] - before[0]) / max(1, after[2] - before[2])
         for before, after in itertools.pairwise(marks)
     ]
     # Short samples give up some of the warm-up, but never the two that trace and allocate.
-    warm_up = min(_WARM_UP, max(2, len(steps) - LEAST_STEPS))
+    warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
     measured = steps[warm_up:]
     if record is None or len(measured) < LEAST_STEPS:
         raise SampleError(_why_too_short(len(marks), code, complaints, request))
@@ -186,10 +195,11 @@ def read_record(
         peak_kb=record["peak_kb"],
         signature=json.dumps(record["signature"]),
         output=output,
+        profile=record.get("profile"),
     )
 
 
-def _main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """Return the marks of the optimizer that has stepped most often."""
     by_optimizer: dict[int, list[Sequence[Any]]] = {}
     for mark in marks:
@@ -234,9 +244,10 @@ def _watch_variables(request: Request, fd: int) -> dict[str, str]:
         "seconds": request.seconds,
         "loss": request.loss,
         "seed": request.seed,
+        "verbose": request.verbose,
     }
-    if request.profile is not None:
-        wanted["profile"] = [_WARM_UP + 1, request.steps - 1, request.profile]
+    if request.profile:
+        wanted["profile"] = [WARM_UP, request.steps]
     verbose = {"ONEDNN_VERBOSE": "1"} if request.verbose else {}
     return {**_SILENCED, **verbose, WATCH_VARIABLE: json.dumps(wanted)}
 

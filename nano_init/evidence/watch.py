@@ -23,11 +23,13 @@ import threading
 import time
 from contextlib import suppress
 
+from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.profile import Profile
 from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
     from typing import Any
 
 __all__ = ["WATCH_VARIABLE", "Watch", "start_watching"]
@@ -62,14 +64,15 @@ class Watch:
         request: what the launcher asked for: `fd`, the file descriptor to write the record to;
             `steps`, after how many to end the process, or None for never; `seconds`, at what
             age to end it if it has made a step; `loss`, whether to record it; `profile`, None
-            or `[first, last, folder]`, the steps to profile.
+            or `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
+            what oneDNN prints.
         environ: the environment; tells when the process began.
     """
 
-    def __init__(self, request: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(self, request: Mapping[str, Any], environ: MutableMapping[str, str]) -> None:
         self.request = request
         self.wants_loss = bool(request.get("loss"))
-        self.started = float(environ.get("NANO_INIT_WATCH_STARTED") or time.monotonic())
+        self.started = float(environ.pop(STARTED_VARIABLE, "") or time.monotonic())
         self.marks: list[Mark] = []
         self.optimizers: list[Any] = []
         self.depth = threading.local()
@@ -78,8 +81,8 @@ class Watch:
         self.waited = 0.0
         self._process = os.getpid()
         self._made: list[int] = []
-        self._stride = 1
-        self._profiling = False
+        self._profile = Profile()
+        self._profiled: dict[str, Any] | None = None
 
     def note_optimizer(self, optimizer: Any) -> None:
         """Remember an optimizer that is being applied."""
@@ -95,6 +98,9 @@ class Watch:
                 continue
             self._made[index] = made
             self._add(Mark(time.monotonic(), index, made, self._last_loss()))
+            if self.request.get("verbose"):
+                _flush()
+                os.write(1, f"nano-run: step {made}\n".encode())
             self._act_on(made)
 
     def write(self, ended: str) -> None:
@@ -114,6 +120,7 @@ class Watch:
             "batch": _batch_size(self.batch),
             "waited": self.waited,
             "peak_kb": _status_kb("VmHWM"),
+            "profile": self._profiled,
             "signature": [_signature(optimizer) for optimizer in self.optimizers],
         }
         file = int(self.request["fd"])
@@ -126,18 +133,16 @@ class Watch:
     def _add(self, mark: Mark) -> None:
         if len(self.marks) >= _MOST_MARKS:
             del self.marks[1::2]
-            self._stride *= 2
         self.marks.append(mark)
 
     def _last_loss(self) -> float | None:
         return None if self.loss is None else _number(self.loss)
 
     def _act_on(self, made: int) -> None:
-        profile = self.request.get("profile")
-        if profile and not self._profiling and profile[0] <= made < profile[1]:
-            self._profiling = True
-            _profiler().start(profile[2])
-        elif profile and self._profiling and made >= profile[1]:
+        begin, end = self.request.get("profile") or (0, 0)
+        if begin <= made < end and not self._profile.is_on:
+            self._profile.start()
+        elif made >= end:
             self._stop_profile()
         last, seconds = self.request.get("steps"), self.request.get("seconds")
         late = seconds and time.monotonic() - self.started > seconds
@@ -149,10 +154,8 @@ class Watch:
             os._exit(0)
 
     def _stop_profile(self) -> None:
-        if self._profiling:
-            self._profiling = False
-            self.request = {**self.request, "profile": None}
-            _profiler().stop()
+        if self._profile.is_on:
+            self._profiled = self._profile.stop()
 
 
 def start_watching(request: Mapping[str, Any], name: str) -> None:
@@ -384,12 +387,6 @@ def _shift_seeds(offset: int) -> None:
         import_module(name).set_random_seed = set_shifted_seed  # type: ignore[attr-defined]
     random.seed(offset)
     np.random.seed(offset)
-
-
-def _profiler() -> Any:
-    from tensorflow.python.profiler import profiler_v2
-
-    return profiler_v2
 
 
 def _status_kb(key: str) -> int | None:
