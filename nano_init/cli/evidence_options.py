@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import click
 
@@ -24,6 +25,9 @@ class EvidenceRequest:
     Args:
         compare: sample it under plain `python` and under `nano-run`.
         as_json: print the comparison as JSON.
+        tune: search for the fastest way to train first, and run the program in it.
+        tune_budget: the seconds that the search may take.
+        use_cache: use and remember what was measured before.
         report: None, or where to write the report on the run: "" for the terminal alone.
         steps: training steps of one sample.
         rounds: samples of each way in a comparison.
@@ -32,10 +36,25 @@ class EvidenceRequest:
 
     compare: bool = False
     as_json: bool = False
+    tune: bool = False
+    tune_budget: float = 60.0
+    use_cache: bool = True
     report: str | None = None
     steps: int = 30
     rounds: int = 4
     seconds: float = 60.0
+
+
+def _clear_cache(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    from nano_init.evidence.cache import cache_folder, clear_cache
+
+    count = clear_cache(os.environ)
+    click.echo(
+        f"{count} tuned choice{'' if count == 1 else 's'} in {cache_folder(os.environ)} forgotten"
+    )
+    context.exit()
 
 
 _OPTIONS = (
@@ -46,6 +65,31 @@ _OPTIONS = (
         "and say what differs. Nothing that the script writes is kept.",
     ),
     click.option("--json", "as_json", is_flag=True, help="With --compare: print JSON."),
+    click.option(
+        "--tune",
+        is_flag=True,
+        help="Sample the script in several precisions, XLA modes, threads and allocators, run it "
+        "in the fastest whose loss is float32's, and remember that for later runs.",
+    ),
+    click.option(
+        "--tune-budget",
+        type=click.FloatRange(5, 86_400),
+        default=60.0,
+        show_default=True,
+        metavar="S",
+        help="With --tune: the seconds that the search may take.",
+    ),
+    click.option(
+        "--no-cache", is_flag=True, help="Neither use nor remember what --tune has measured."
+    ),
+    click.option(
+        "--clear-cache",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_clear_cache,
+        help="Forget all that --tune has measured, and exit.",
+    ),
     click.option(
         "--report",
         metavar="[=FILE]",
@@ -78,7 +122,10 @@ _OPTIONS = (
     ),
 )
 
-_NAMES = ("compare", "as_json", "report", "sample_steps", "sample_rounds", "sample_seconds")
+_NAMES = (
+    *("compare", "as_json", "tune", "tune_budget", "no_cache", "report"),
+    *("sample_steps", "sample_rounds", "sample_seconds"),
+)
 
 
 def evidence_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -100,19 +147,23 @@ def evidence_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _request(asked: dict[str, Any]) -> EvidenceRequest | None:
-    compare, report = asked["compare"], asked["report"]
+    compare, report, tune = asked["compare"], asked["report"], asked["tune"]
     if asked["as_json"] and not compare:
         raise UsageError("--json is the form of a comparison; give --compare with it")
-    if compare and report is not None:
+    if compare and (report is not None or tune):
+        other = "--tune" if tune else "--report"
         raise UsageError(
-            "--compare keeps nothing that the script writes, and --report runs it in earnest; "
+            f"--compare keeps nothing that the script writes, and {other} runs it in earnest; "
             "give one"
         )
-    if not compare and report is None:
+    if not compare and not tune and report is None and not asked["no_cache"]:
         return None
     return EvidenceRequest(
         compare=compare,
         as_json=asked["as_json"],
+        tune=tune,
+        tune_budget=asked["tune_budget"],
+        use_cache=not asked["no_cache"],
         report=report,
         steps=asked["sample_steps"],
         rounds=asked["sample_rounds"],

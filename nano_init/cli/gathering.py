@@ -1,4 +1,4 @@
-"""`nano-run` with an option that measures: compare, or report."""
+"""`nano-run` with an option that measures: compare, tune or report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import click
 
 from nano_init.cli.outcome import write_output
 from nano_init.cli.reporting import run_with_report
-from nano_init.cli.run import PROGRAM, describe_choice, prepare
+from nano_init.cli.run import PROGRAM, describe_choice, finish, prepare
+from nano_init.cli.tuning import tuned
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.comparison import (
     Comparison,
@@ -18,6 +19,7 @@ from nano_init.evidence.comparison import (
     format_comparison,
     sample_in_turn,
 )
+from nano_init.evidence.report_file import check_report_file
 from nano_init.evidence.sample import Request, take_sample
 from nano_init.launch.coercion import without_coercion
 from nano_init.launch.command import prepare_plain_command
@@ -45,11 +47,17 @@ def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str,
     Raises:
         NanoError: it cannot be measured; the program was not run.
     """
+    if not (evidence.compare or evidence.tune or evidence.report is not None):
+        return finish(request, prepare(request, environ))  # --no-cache alone
     if request.dry_run:
         raise UsageError("--dry-run runs nothing, so nothing can be measured; leave one out")
-    prepared = prepare(request, environ)
+    if evidence.report:
+        check_report_file(evidence.report)
+    prepared = tuned(request, evidence, environ) if evidence.tune else prepare(request, environ)
     if evidence.report is not None:
         return run_with_report(request, evidence, prepared)
+    if evidence.tune:
+        return finish(request, prepared)
     if request.target.name == "-" and not request.target.is_module:
         raise SampleError(
             "a program on stdin can be read once only; save it in a file to measure it"

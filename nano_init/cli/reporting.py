@@ -17,9 +17,9 @@ from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.report import Report, Run, read_sample, step_times
 from nano_init.evidence.report_file import check_report_file, write_report
 from nano_init.evidence.report_text import format_report
-from nano_init.evidence.sample import WARM_UP, Request, main_marks, take_sample
+from nano_init.evidence.sample import Request, main_marks, take_sample
 from nano_init.evidence.tensorflow_facts import examine_tensorflow
-from nano_init.evidence.watch import WATCH_VARIABLE
+from nano_init.evidence.watch import WARM_UP, WATCH_VARIABLE
 from nano_init.launch.coercion import without_coercion
 from nano_init.launch.command import Command
 from nano_init.launch.supervise import end_like, supervise

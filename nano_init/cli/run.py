@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from nano_init.cli.evidence_options import EvidenceRequest
+    from nano_init.evidence.configuration import Configuration
     from nano_init.launch.command import Command
     from nano_init.machine.facts import Machine
+    from nano_init.plan.build import Build
     from nano_init.plan.settings import Plan
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "RunRequest",
     "announce",
     "describe_choice",
+    "finish",
+    "leaves_all_open",
     "main",
     "prepare",
     "run",
@@ -59,6 +63,7 @@ class RunRequest:
     quiet: bool = False
     keep_float32: tuple[str, ...] = ()
     evidence: EvidenceRequest | None = None
+    use_cache: bool = True
 
 
 @frozen
@@ -72,6 +77,7 @@ class Prepared:
         precision: the one that was chosen.
         command: the process to become.
         environ: this process's environment without what nano-init set in it before.
+        tuned: how the choice was measured, in a phrase; "" if it was not.
     """
 
     machine: Machine
@@ -80,6 +86,7 @@ class Prepared:
     precision: str
     command: Command
     environ: Mapping[str, str]
+    tuned: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,7 +112,15 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         from nano_init.cli.gathering import gather
 
         return gather(request, request.evidence, environ)
-    prepared = prepare(request, environ)
+    return finish(request, prepare(request, environ))
+
+
+def finish(request: RunRequest, prepared: Prepared) -> int:
+    """Become a program, or print how that would be done.
+
+    Raises:
+        NanoError: the program cannot be started.
+    """
     if request.dry_run:
         write_output(os.fsencode(_explain(prepared) + format_command(prepared.command)))
         return 0
@@ -114,8 +129,16 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     return execute(prepared.command, prepared.environ)
 
 
-def prepare(request: RunRequest, environ: Mapping[str, str]) -> Prepared:
+def prepare(
+    request: RunRequest, environ: Mapping[str, str], chosen: Configuration | None = None
+) -> Prepared:
     """Decide how the program of a request is run.
+
+    Args:
+        request: the program, and what the user asked for.
+        environ: this process's environment.
+        chosen: the configuration to run it in; None for the one that was measured to be the
+            fastest for this script, if there is one, or else what fits the machine.
 
     Raises:
         NanoError: the program cannot be started as asked.
@@ -125,10 +148,18 @@ def prepare(request: RunRequest, environ: Mapping[str, str]) -> Prepared:
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
-    library = find_library(request.options.allocator, theirs)
-    machine = probe(environ=theirs)
-    plan = decide(machine, theirs, request.options, read_build(), library)
-    precision = plan.precision.recommended if asked == "auto" else asked
+    machine, build = probe(environ=theirs), read_build()
+    tuned = ""
+    if chosen is None and leaves_all_open(request):
+        chosen, tuned = _recall(request, machine, build, theirs)
+    options = request.options if chosen is None else chosen.options(request.options)
+    library = find_library(options.allocator, theirs)
+    plan = decide(machine, theirs, options, build, library)
+    if chosen is not None:
+        from nano_init.evidence.configuration import with_configuration
+
+        plan = with_configuration(plan, chosen, theirs)
+    precision = plan.precision.recommended if options.precision == "auto" else options.precision
     command = prepare_command(
         request.target,
         plan,
@@ -137,7 +168,30 @@ def prepare(request: RunRequest, environ: Mapping[str, str]) -> Prepared:
         sys.executable,
         keep_float32=request.keep_float32,
     )
-    return Prepared(machine, plan, asked, precision, command, theirs)
+    return Prepared(machine, plan, asked, precision, command, theirs, tuned)
+
+
+def leaves_all_open(request: RunRequest) -> bool:
+    """Say whether the user left to nano-run what a tuned choice decides."""
+    given = request.options
+    return (
+        request.use_cache
+        and (given.precision, given.allocator, given.threads) == ("auto", "none", None)
+        and not (given.pin or request.keep_float32)
+    )
+
+
+def _recall(
+    request: RunRequest, machine: Machine, build: Build | None, environ: Mapping[str, str]
+) -> tuple[Configuration | None, str]:
+    from nano_init.evidence.cache import describe_key, has_entries, recall
+
+    if not has_entries(environ):
+        return None, ""
+    found = recall(describe_key(request.target, machine, build, environ), environ)
+    if found.fault and not request.quiet:
+        say(PROGRAM, found.fault)
+    return found.configuration, found.note
 
 
 def announce(prepared: Prepared) -> None:
@@ -150,6 +204,8 @@ def announce(prepared: Prepared) -> None:
 def describe_choice(prepared: Prepared) -> str:
     """Return the chosen precision with its reason."""
     choice = prepared.plan.precision
+    if prepared.tuned:
+        return prepared.tuned
     if prepared.asked == "auto":
         return f"{prepared.precision}: {cause_of(choice)}"
     slow = slow_precision(prepared.precision, choice)

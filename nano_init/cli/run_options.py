@@ -23,6 +23,7 @@ Examples:
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
   nano-run --compare train.py --epochs 3
+  nano-run --tune train.py --epochs 3
   nano-run --report=run.html train.py --epochs 3
   NANO_RUN_PRECISION=float32 nano-run train.py
 
@@ -143,5 +144,6 @@ def nano_run(
             quiet=quiet,
             keep_float32=keep_float32,
             evidence=evidence,
+            use_cache=evidence is None or evidence.use_cache,
         )
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from nano_init.errors import SampleError
 from nano_init.evidence import isolation
-from nano_init.evidence.watch import WATCH_VARIABLE
+from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,15 +36,6 @@ __all__ = [
     "take_sample",
 ]
 
-# Fewer steps than these say nothing about the next ones.
-LEAST_STEPS = 5
-
-# Steps that are not typical even after the first, which traces the graph.
-WARM_UP = 4
-
-# The script is given this long beyond its time before it is killed without a record.
-_GRACE_SECONDS = 30.0
-
 # A sample must not reach services that keep a record of runs.
 _SILENCED = {"WANDB_MODE": "disabled"}
 
@@ -55,22 +46,26 @@ class Request:
 
     Args:
         steps: after how many steps of one optimizer the process ends.
-        seconds: after how long it ends with the steps that it has made.
+        seconds: how long after its first step it ends with those that it has made.
+        start_seconds: how long it may take to its first step.
         megabytes: how much it may write.
         loss: record the loss of each step.
         seed: start the random numbers from here, and move the script's own seed by it; None
             leaves both alone.
         verbose: let oneDNN print its primitives; they are in the sample's output.
         profile: let TensorFlow profile the steps after the warm-up.
+        bound: end the sample when even its fastest step is slower, in seconds; None for no end.
     """
 
     steps: int = 30
     seconds: float = 60.0
+    start_seconds: float = 300.0
     megabytes: int = 1024
     loss: bool = True
     seed: int | None = None
     verbose: bool = False
     profile: bool = False
+    bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ def take_sample(
             ],
             {**environ, **_watch_variables(request, record.fileno())},
             (status, record, output, complaints),
-            request.seconds + _GRACE_SECONDS,
+            request.start_seconds + request.seconds,
             cwd,
         )
         refusal = _content(status).decode(errors="replace")
@@ -212,7 +207,7 @@ def _why_too_short(steps: int, code: int | None, complaints: str, request: Reque
     last = lines[-1].strip()[:200] if lines else ""
     seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
     if code is None:
-        limit = request.seconds + _GRACE_SECONDS
+        limit = request.start_seconds + request.seconds
         return f"the script was still running {seen} when {limit:.0f} seconds were over"
     if "EOFError" in last:
         return f"the script reads stdin, which a sample does not have ({last})"
@@ -245,6 +240,7 @@ def _watch_variables(request: Request, fd: int) -> dict[str, str]:
         "loss": request.loss,
         "seed": request.seed,
         "verbose": request.verbose,
+        "bound": request.bound,
     }
     if request.profile:
         wanted["profile"] = [WARM_UP, request.steps]

@@ -15,26 +15,40 @@ only the process itself is watched, not those that it starts.
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import os
 import sys
 import threading
 import time
 from contextlib import suppress
+from itertools import pairwise
 
 from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.profile import Profile
+from nano_init.evidence.watch_hooks import (
+    hook_functions,
+    hook_iterators,
+    hook_models,
+    hook_optimizers,
+    hook_tapes,
+    shift_seeds,
+)
 from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping
     from typing import Any
 
-__all__ = ["WATCH_VARIABLE", "Watch", "start_watching"]
+__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
 
 WATCH_VARIABLE = "NANO_INIT_WATCH"
+
+# Fewer steps than these say nothing about the next ones.
+LEAST_STEPS = 5
+
+# Steps that are not typical even after the first, which traces the graph.
+WARM_UP = 4
 
 # A run of days keeps the marks of its first steps, and every later one that fits.
 _MOST_MARKS = 20_000
@@ -62,10 +76,10 @@ class Watch:
 
     Args:
         request: what the launcher asked for: `fd`, the file descriptor to write the record to;
-            `steps`, after how many to end the process, or None for never; `seconds`, at what
-            age to end it if it has made a step; `loss`, whether to record it; `profile`, None
+            `steps`, after how many to end the process, or None for never; `seconds`, how
+            long after the first step to end it; `loss`, whether to record it; `profile`, None
             or `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
-            what oneDNN prints.
+            what oneDNN prints; `bound`, seconds a step that end the sample once they are missed.
         environ: the environment; tells when the process began.
     """
 
@@ -145,13 +159,26 @@ class Watch:
         elif made >= end:
             self._stop_profile()
         last, seconds = self.request.get("steps"), self.request.get("seconds")
-        late = seconds and time.monotonic() - self.started > seconds
+        age = time.monotonic() - self.marks[0].at
+        late = (seconds and age > seconds) or self._is_behind()
         if last and (made >= last or late):
             self._stop_profile()
             self.write("full" if made >= last else "late")
             _flush()
             # Neither the script's `finally` nor its exit handlers: a sample saves nothing.
             os._exit(0)
+
+    def _is_behind(self) -> bool:
+        """Say whether even the fastest of enough steps is slower than the bound."""
+        bound = self.request.get("bound")
+        if not bound or len(self.marks) <= WARM_UP + LEAST_STEPS:
+            return False
+        marks = self.marks[WARM_UP:]
+        fastest = min(
+            (after.at - before.at) / max(1, after.iterations - before.iterations)
+            for before, after in pairwise(marks)
+        )
+        return bool(fastest > bound)
 
     def _stop_profile(self) -> None:
         if self._profile.is_on:
@@ -169,176 +196,18 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
     if _watch is None:
         _watch = Watch(request, os.environ)
         atexit.register(_watch.write, "exit")
-        _hook_functions(_watch)
-        _hook_iterators(_watch)
+        hook_functions(_watch)
+        hook_iterators(_watch)
         if _watch.wants_loss:
-            _hook_tapes(_watch)
+            hook_tapes(_watch)
     if request.get("seed") is not None:
-        _shift_seeds(int(request["seed"]))
-    _hook_optimizers(_watch, name)
+        shift_seeds(int(request["seed"]))
+    hook_optimizers(_watch, name)
     if name == "keras":
-        _hook_models(_watch)
+        hook_models(_watch)
 
 
 _watch: Watch | None = None
-
-
-def _hook_functions(watch: Watch) -> None:
-    from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
-
-    call = Function.__call__
-    depth = watch.depth
-
-    @functools.wraps(call)
-    def watched_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(depth, "value", 0):
-            return call(self, *args, **kwargs)
-        depth.value = 1
-        try:
-            result = call(self, *args, **kwargs)
-        finally:
-            depth.value = 0
-        if watch.optimizers and _is_eager():
-            watch.look()
-        return result
-
-    Function.__call__ = watched_call
-
-
-def _hook_optimizers(watch: Watch, name: str) -> None:
-    optimizer, method = _optimizer_class(name)
-    apply = getattr(optimizer, method)
-
-    @functools.wraps(apply)
-    def watched_apply(self: Any, *args: Any, **kwargs: Any) -> Any:
-        known = getattr(self, "iterations", None) is not None
-        if known:
-            watch.note_optimizer(self)
-        result = apply(self, *args, **kwargs)
-        if known and not getattr(watch.depth, "value", 0) and _is_eager():
-            watch.look()
-        return result
-
-    setattr(optimizer, method, watched_apply)
-
-
-def _optimizer_class(name: str) -> tuple[Any, str]:
-    if name == "keras":
-        from keras.src.optimizers.base_optimizer import BaseOptimizer
-
-        return BaseOptimizer, "apply"
-    from tf_keras.optimizers import Optimizer
-
-    return Optimizer, "apply_gradients"
-
-
-def _hook_iterators(watch: Watch) -> None:
-    """Learn how long a loop in Python waits for its batches."""
-    from tensorflow.python.data.ops.iterator_ops import OwnedIterator
-
-    following = OwnedIterator.__next__
-
-    @functools.wraps(following)
-    def timed_next(self: Any) -> Any:
-        start = time.perf_counter()
-        batch = following(self)
-        watch.waited += time.perf_counter() - start
-        return batch
-
-    OwnedIterator.__next__ = timed_next
-
-
-def _hook_models(watch: Watch) -> None:
-    """Learn the size of a batch: the first axis of what an outermost model is called with."""
-    from keras.models import Model
-
-    call = Model.__call__
-    depth = watch.depth
-
-    @functools.wraps(call)
-    def noted_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(depth, "in_model", False):
-            return call(self, *args, **kwargs)
-        depth.in_model = True
-        try:
-            inputs = _first_leaf(args or tuple(kwargs.values()))
-            if _is_eager():
-                watch.batch = _leading_size(inputs) or watch.batch
-            elif hasattr(inputs, "graph"):
-                _assign_in_graph(watch, "batch", inputs, _dynamic_size)
-            return call(self, *args, **kwargs)
-        finally:
-            depth.in_model = False
-
-    Model.__call__ = noted_call
-
-
-def _hook_tapes(watch: Watch) -> None:
-    """Keep the loss of each step: what a tape differentiates with respect to variables."""
-    from tensorflow.python.eager.backprop import GradientTape
-
-    gradient = GradientTape.gradient
-
-    @functools.wraps(gradient)
-    def noted_gradient(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
-        leaf = _first_leaf(target)
-        if _is_of_variables(sources) and getattr(leaf, "dtype", None) is not None:
-            if _is_eager():
-                watch.loss = _mean(leaf)
-            else:
-                _assign_in_graph(watch, "loss", leaf, _mean)
-        return gradient(self, target, sources, *args, **kwargs)
-
-    GradientTape.gradient = noted_gradient
-
-
-def _assign_in_graph(watch: Watch, name: str, tensor: Any, value: Callable[[Any], Any]) -> None:
-    """Let the graph that is being traced write a number where the host can read it."""
-    import tensorflow as tf
-
-    if tensor is None or tf.distribute.has_strategy():
-        return
-    holder = getattr(watch, name)
-    if not isinstance(holder, tf.Variable):
-        with tf.init_scope():
-            holder = tf.Variable(float("nan"), trainable=False, dtype=tf.float32)
-        setattr(watch, name, holder)
-    holder.assign(value(tensor))
-
-
-def _mean(tensor: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.reduce_mean(tf.cast(tensor, tf.float32))
-
-
-def _dynamic_size(tensor: Any) -> Any:
-    import tensorflow as tf
-
-    if tensor.shape.rank == 0:
-        return tf.constant(float("nan"))
-    return tf.cast(tf.shape(tensor)[0], tf.float32)
-
-
-def _is_of_variables(sources: Any) -> bool:
-    leaf = _first_leaf(sources)
-    return leaf is not None and hasattr(leaf, "assign")
-
-
-def _first_leaf(nest: Any) -> Any:
-    while isinstance(nest, (tuple, list, dict)):
-        if not nest:
-            return None
-        nest = next(iter(nest.values())) if isinstance(nest, dict) else nest[0]
-    return nest
-
-
-def _leading_size(tensor: Any) -> int | None:
-    shape = getattr(tensor, "shape", None)
-    try:
-        return int(shape[0]) if shape is not None and len(shape) else None
-    except (TypeError, ValueError):  # unknown rank or size
-        return None
 
 
 def _iterations(optimizer: Any) -> int:
@@ -360,33 +229,9 @@ def _batch_size(value: Any) -> int | None:
     return int(number) if number >= 1 else None
 
 
-def _is_eager() -> bool:
-    from tensorflow.python.eager import context
-
-    return bool(context.executing_eagerly())
-
-
 def _signature(optimizer: Any) -> list[list[int]]:
     variables = getattr(optimizer, "_trainable_variables", None) or ()
     return [[int(size) for size in variable.shape] for variable in variables]
-
-
-def _shift_seeds(offset: int) -> None:
-    """Start from a seed, and move those that the script sets by the same offset."""
-    import random
-    from importlib import import_module
-
-    import numpy as np
-    from keras.src.utils.rng_utils import set_random_seed
-
-    def set_shifted_seed(seed: int) -> None:
-        set_random_seed(seed + offset)
-
-    # The same function under the names that scripts use; tf.keras has modules of its own.
-    for name in ("keras.utils", "keras._tf_keras.keras.utils"):
-        import_module(name).set_random_seed = set_shifted_seed  # type: ignore[attr-defined]
-    random.seed(offset)
-    np.random.seed(offset)
 
 
 def _status_kb(key: str) -> int | None:

@@ -130,9 +130,8 @@ class TestWithoutTraining:
             take("input()")
 
     def test_a_script_that_hangs_is_ended_with_all_that_it_started(
-        self, take: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, take: Any, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr("nano_init.evidence.sample._GRACE_SECONDS", 1.0)
         mark = f"{os.getpid()}.{time.time_ns()}"
         script = (
             "import subprocess, sys, time\n"
@@ -141,7 +140,7 @@ class TestWithoutTraining:
             "time.sleep(600)\n"
         )
         with pytest.raises(SampleError, match=r"still running before its first step when 3 sec"):
-            take(script, seconds=2)
+            take(script, seconds=1, start_seconds=2)
         shown = subprocess.run(
             ["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True
         )
