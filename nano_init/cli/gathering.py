@@ -6,9 +6,8 @@ import json
 import os
 import sys
 
-import click
-
 from nano_init.cli.outcome import write_output
+from nano_init.cli.progress import show_progress
 from nano_init.cli.reporting import run_with_report
 from nano_init.cli.run import PROGRAM, describe_choice, finish, prepare
 from nano_init.cli.tuning import tuned
@@ -69,12 +68,8 @@ def _compare(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared)
     environ = without_coercion(prepared.environ)
     plain = prepare_plain_command(request.target, environ, sys.executable)
     rounds = evidence.rounds
-    with click.progressbar(
-        length=2 * rounds,
-        label=f"{PROGRAM}: {rounds} rounds of python and nano-run",
-        file=sys.stderr,
-        hidden=request.quiet or sys.stderr is None,
-    ) as progress:
+    label = f"{PROGRAM}: {rounds} rounds of python and nano-run"
+    with show_progress(label, 2 * rounds, quiet=request.quiet) as progress:
         first, second = sample_in_turn(
             _sampler(plain, environ, evidence),
             _sampler(prepared.command, environ, evidence),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
-
-import click
 
 from nano_init.cli.message import say
 from nano_init.cli.planning import find_library
+from nano_init.cli.progress import show_progress
 from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.cache import describe_key, remember
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from nano_init.evidence.sample import Sample
     from nano_init.evidence.search import Found
 
-__all__ = ["tuned"]
+__all__ = ["search_configuration", "tuned"]
 
 # A unit must multiply this much faster than float32 before bfloat16 is taken unsampled.
 _LEAST_GAIN = 1.1
@@ -54,7 +52,7 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     if request.target.name == "-" and not request.target.is_module:
         return _untuned(request, environ, plain, "a program on stdin can be read once only")
     try:
-        found = _search(request, evidence, environ, plain)
+        found = search_configuration(request, evidence, environ, plain)
     except SampleError as error:
         return _untuned(request, environ, plain, str(error))
     if not request.quiet:
@@ -91,9 +89,20 @@ class _Taker:
         return take_sample(prepared.command.argv, prepared.command.environment(theirs), wanted)
 
 
-def _search(
+def search_configuration(
     request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, str], plain: Prepared
 ) -> Found:
+    """Sample the program of a request in several configurations, with a progress bar.
+
+    Args:
+        request: the program.
+        evidence: how long the search and its samples may be.
+        environ: this process's environment.
+        plain: how the program would be run without tuning.
+
+    Raises:
+        SampleError: it cannot be sampled.
+    """
     theirs = plain.environ
     precisions: tuple[str, ...] = ("float32",)
     if plain.plan.precision.recommended == "mixed_bfloat16":
@@ -101,12 +110,9 @@ def _search(
     allocators = tuple(n for n in ("jemalloc", "tcmalloc") if find_library(n, theirs))
     clock = Clock(evidence.tune_budget, time.monotonic)
     taker = _Taker(_without_cache(request), evidence, environ)
-    with click.progressbar(
-        length=round(evidence.tune_budget),
-        label=f"{PROGRAM}: tuning, {evidence.tune_budget:.0f} s at most",
-        file=sys.stderr,
-        hidden=request.quiet or sys.stderr is None,
-    ) as progress:
+    label = f"{PROGRAM}: tuning, {evidence.tune_budget:.0f} s at most"
+    length = round(evidence.tune_budget)
+    with show_progress(label, length, quiet=request.quiet) as progress:
 
         def take(configuration: Configuration, seed: int, bound: float | None) -> Sample:
             begun = time.monotonic()

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from nano_init.errors import SampleError
@@ -23,7 +22,7 @@ from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
 __all__ = [
@@ -35,6 +34,8 @@ __all__ = [
     "read_record",
     "take_sample",
 ]
+
+_PR_SET_CHILD_SUBREAPER = 36  # sys/prctl.h
 
 # A sample must not reach services that keep a record of runs.
 _SILENCED = {"WANDB_MODE": "disabled"}
@@ -256,39 +257,52 @@ def _run(
     cwd: str | None,
 ) -> int | None:
     status, record, output, complaints = files
-    process = subprocess.Popen(
-        argv,
-        env=environ,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=complaints,
-        pass_fds=(status.fileno(), record.fileno()),
-        # Ctrl-C comes to this process alone, which then ends the whole tree.
-        start_new_session=True,
-    )
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        _end_tree(process)
+    with _adopting():
+        process = subprocess.Popen(
+            argv,
+            env=environ,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=complaints,
+            pass_fds=(status.fileno(), record.fileno()),
+            # Ctrl-C comes to this process alone, which then ends the whole tree.
+            start_new_session=True,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _end_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: those below it, and those of its session."""
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """End all that is started in here, those too whose parent ended before them.
+
+    Such processes become children of the nearest subreaper (prctl(2)), which this one is
+    meanwhile. It is none afterwards: it may become the user's program.
+    """
+    import ctypes
+
     import psutil
 
+    prctl = ctypes.CDLL(None).prctl
+    here = psutil.Process()
+    before = {child.pid for child in here.children(recursive=True)}
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
-        below = psutil.Process(process.pid).children(recursive=True)
-    except psutil.Error:
-        below = []
-    for each in below:
-        with suppress(psutil.Error):  # gone by itself
-            each.kill()
-    with suppress(OSError):  # none is left
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        yield
+    finally:
+        # A process that was just forked is found in the next round.
+        while left := [c for c in here.children(recursive=True) if c.pid not in before]:
+            for child in left:
+                with suppress(psutil.Error):  # gone by itself
+                    child.kill()
+            psutil.wait_procs(left, timeout=5)
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
 def _content(file: BinaryIO) -> bytes:

@@ -129,17 +129,25 @@ class TestWithoutTraining:
         with pytest.raises(SampleError, match="reads stdin, which a sample does not have"):
             take("input()")
 
-    def test_a_script_that_hangs_is_ended_with_all_that_it_started(
-        self, take: Any, tmp_path: Path
+    @pytest.mark.parametrize(
+        ("end", "reason"),
+        [
+            ("time.sleep(600)", "still running before its first step when 3 sec"),
+            ("sys.exit(5)", "the script failed before its first step with status 5"),
+        ],
+    )
+    def test_all_that_a_script_has_started_ends_with_it(
+        self, take: Any, end: str, reason: str
     ) -> None:
+        """In a session of its own, and though its parent has ended."""
         mark = f"{os.getpid()}.{time.time_ns()}"
         script = (
             "import subprocess, sys, time\n"
             "code = 'import time; time.sleep(600)'\n"
             f"subprocess.Popen([sys.executable, '-c', code, '{mark}'], start_new_session=True)\n"
-            "time.sleep(600)\n"
+            f"{end}\n"
         )
-        with pytest.raises(SampleError, match=r"still running before its first step when 3 sec"):
+        with pytest.raises(SampleError, match=reason):
             take(script, seconds=1, start_seconds=2)
         shown = subprocess.run(
             ["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True
