@@ -46,25 +46,26 @@ def main() -> None:
     parser.add_argument("--models", default="cnn-batchnorm,lstm")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--budget", type=float, default=60.0)
+    parser.add_argument("--steps", type=int, default=14, help="of a sample when all are tried")
     options = parser.parse_args()
     assert all(name in MODELS for name in options.models.split(",")), f"there are {list(MODELS)}"
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            _measure(name, os.path.join(folder, "train.py"), options.rounds, options.budget)
+            _measure(name, os.path.join(folder, "train.py"), options)
 
 
-def _measure(name: str, script: str, rounds: int, budget: float) -> None:
+def _measure(name: str, script: str, options: argparse.Namespace) -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     with open(script, "w", encoding="utf-8") as file:
         file.write(SCRIPT.format(folder=here, name=name))
     request = RunRequest(Target(script), Options(), quiet=True, use_cache=False)
     plain = prepare(request, os.environ)
     begun = time.monotonic()
-    evidence = EvidenceRequest(tune=True, tune_budget=budget)
+    evidence = EvidenceRequest(tune=True, tune_budget=options.budget)
     found = search_configuration(request, evidence, os.environ, plain)
     took = time.monotonic() - begun
     print(f"{name}: chosen in {took:.0f} s: {found.winner}", flush=True)
-    times = _try_all(request, plain.precision, plain.plan.threads.usable_cores, rounds)
+    times = _try_all(request, plain.precision, plain.plan.threads.usable_cores, options)
     ranked = sorted(times, key=lambda each: statistics.median(times[each]))
     for each in ranked:
         mark = " <- chosen" if each == found.winner else ""
@@ -78,19 +79,19 @@ def _measure(name: str, script: str, rounds: int, budget: float) -> None:
 
 
 def _try_all(
-    request: RunRequest, default: str, cores: int, rounds: int
+    request: RunRequest, default: str, cores: int, options: argparse.Namespace
 ) -> dict[Configuration, list[float]]:
     precisions = tuple(dict.fromkeys(("float32", default)))
     core = first_candidates(precisions, os.environ)
     beside = itertools.chain.from_iterable(neighbours(c, cores, (), os.environ) for c in core)
     everything = list(dict.fromkeys([*core, *beside]))
     times: dict[Configuration, list[float]] = {each: [] for each in everything}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for each in everything:
             command = prepare(request, os.environ, each).command
             environ = command.environment(os.environ)
             try:
-                sample = take_sample(command.argv, environ, Request(seconds=6.0, seed=0))
+                sample = take_sample(command.argv, environ, Request(options.steps, seed=0))
             except SampleError as error:
                 print(f"  {each}: {error}", file=sys.stderr)
                 continue

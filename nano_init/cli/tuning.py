@@ -59,7 +59,7 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
         _tell(found)
     gain = f"{found.gain:.2f} times as fast as by default"
     if found.gain < 1.005:
-        gain = "as fast as any other that was tried"
+        gain = "no other whose loss is float32's was faster"
     note = _NOTE.format(configuration=found.winner, gain=gain, date=time.strftime("%Y-%m-%d"))
     if evidence.use_cache and leaves_all_open(request):
         _remember(request, plain, found, note)

@@ -20,7 +20,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 from nano_init.evidence.isolation import STARTED_VARIABLE
@@ -37,7 +37,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
     from typing import Any
 
 __all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
@@ -95,27 +95,46 @@ class Watch:
         self.waited = 0.0
         self._process = os.getpid()
         self._made: list[int] = []
+        self._is_off = False
         self._profile = Profile()
         self._profiled: dict[str, Any] | None = None
 
     def note_optimizer(self, optimizer: Any) -> None:
         """Remember an optimizer that is being applied."""
-        if not any(known is optimizer for known in self.optimizers):
-            self.optimizers.append(optimizer)
+        if self._is_off or any(known is optimizer for known in self.optimizers):
+            return
+        with self._guarded():
             self._made.append(_iterations(optimizer))
+            self.optimizers.append(optimizer)
 
     def look(self) -> None:
         """Mark the steps that were made since the last look, and end the sample if it is full."""
         for index, optimizer in enumerate(self.optimizers):
-            made = _iterations(optimizer)
-            if made == self._made[index]:
-                continue
-            self._made[index] = made
-            self._add(Mark(time.monotonic(), index, made, self._last_loss()))
-            if self.request.get("verbose"):
-                _flush()
-                os.write(1, f"nano-run: step {made}\n".encode())
-            self._act_on(made)
+            with self._guarded():
+                made = _iterations(optimizer)
+                if made != self._made[index]:
+                    self._made[index] = made
+                    self._note_step(index, made)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let nothing that fails here fail the program: it goes on unwatched."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+            self._is_off = True
+            self.optimizers = []
+            print(
+                f"nano-run: steps are not seen any more ({type(error).__name__}: {error})",
+                file=sys.stderr,
+            )
+
+    def _note_step(self, index: int, made: int) -> None:
+        self._add(Mark(time.monotonic(), index, made, self._last_loss()))
+        if self.request.get("verbose"):
+            _flush()
+            os.write(1, f"nano-run: step {made}\n".encode())
+        self._act_on(made)
 
     def write(self, ended: str) -> None:
         """Write the record to the file descriptor that was asked for.

@@ -13,6 +13,7 @@ import pytest
 
 from nano_init.errors import SampleError
 from nano_init.evidence.sample import Request, Sample, read_record, take_sample
+from nano_init.evidence.watch import Watch
 from nano_init.launch.command import BOOTSTRAP
 
 HEAD = """
@@ -194,3 +195,37 @@ class TestReadRecord:
     def test_too_few_steps_are_refused(self) -> None:
         with pytest.raises(SampleError, match="ended after 6 steps, too few to measure"):
             read_record(record([1, 2, 3, 4, 5, 6]), 0, "", Request())
+
+
+@pytest.mark.tensorflow
+def test_what_fails_in_the_watch_does_not_fail_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Odd:
+        @property
+        def iterations(self) -> Any:
+            raise RuntimeError("odd")
+
+    pytest.importorskip("tensorflow", reason="the watch reads a TensorFlow optimizer")
+    watch = Watch({"fd": -1}, {})
+    for _ in range(2):
+        watch.note_optimizer(Odd())
+        watch.look()
+    assert watch.marks == []
+    assert capsys.readouterr().err == "nano-run: steps are not seen any more (RuntimeError: odd)\n"
+    watch.write("exit")  # to a file that is closed
+
+
+def test_a_system_that_permits_no_view_of_the_files_gets_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container without CAP_SYS_ADMIN answers; nothing of the script was run."""
+    refusing = tmp_path / "isolation.py"
+    refusing.write_text(
+        "import os, sys\n"
+        "os.write(int(sys.argv[1]), b'Operation not permitted (user and mount namespaces)')\n"
+        "sys.exit(125)\n"
+    )
+    monkeypatch.setattr("nano_init.evidence.isolation.__file__", str(refusing))
+    with pytest.raises(SampleError, match=r"permits none: Operation not permitted \(user and"):
+        take_sample([sys.executable, "-c", "print(1)"], {}, Request())
