@@ -6,7 +6,8 @@ NanoError
 ├── RecordingError (OSError)      a recorded machine cannot be read or written
 ├── StateError (ValueError)       the undo state of the environment is damaged
 ├── PatchError (RuntimeError)     Keras cannot be patched as asked
-└── LaunchError (OSError)         a script cannot be started
+├── LaunchError (OSError)         a script cannot be started
+└── SampleError (RuntimeError)    a sample of a script's training cannot be taken
 
 Each child also inherits the builtin that it refines, so that either can be caught.
 """
@@ -19,6 +20,7 @@ __all__ = [
     "PatchError",
     "PrecisionError",
     "RecordingError",
+    "SampleError",
     "StateError",
     "UsageError",
 ]
@@ -52,3 +54,9 @@ class PatchError(NanoError, RuntimeError):
 
 class LaunchError(NanoError, OSError):
     """A script cannot be started."""
+
+
+class SampleError(NanoError, RuntimeError):
+    """A sample of a script's training cannot be taken; the script itself was not run."""
+
+    exit_code = 1

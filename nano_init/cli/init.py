@@ -42,6 +42,8 @@ class InitRequest:
         remove_hook: likewise, and out of it.
         install_kernel: install the Jupyter kernel.
         remove_kernel: remove it.
+        doctor: examine the machine and the environment.
+        why_not: the precision to answer about, or None.
     """
 
     shell: str | None = None
@@ -56,6 +58,8 @@ class InitRequest:
     remove_hook: str | None = None
     install_kernel: bool = False
     remove_kernel: bool = False
+    doctor: bool = False
+    why_not: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +83,12 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
 
         write_output(os.fsencode(shell_code(request, environ)))
         return 0
+    if request.doctor or request.why_not:
+        from nano_init.cli.examining import examination
+
+        text, code = examination(request, environ)
+        write_output(_encode(text))
+        return code
     from nano_init.cli.showing import explained, shown
 
     if request.record is not None:

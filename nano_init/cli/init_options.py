@@ -10,6 +10,7 @@ from nano_init.cli.init import InitRequest, init
 from nano_init.cli.message import say
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
+from nano_init.plan.precision import PRECISIONS
 from nano_init.plan.settings import Options
 from nano_init.shells.formats import FORMATS
 from nano_init.shells.hooks import HOOKS
@@ -27,6 +28,8 @@ Examples:
   nano-init --print --format json        the same for a program
   nano-init --format docker > nano.env   and docker run --env-file nano.env …
   nano-init --explain usable_cores       every source, what it said, how it follows
+  nano-init --doctor                     what is wrong here, and how to mend it
+  nano-init --why-not mixed_bfloat16     one sentence
   nano-init --record machine.tar.gz      record this machine for a bug report
   nano-init --print --sysroot machine.tar.gz    and answer for it elsewhere
   eval "$(nano-init --shell bash)"       set it in this shell
@@ -71,6 +74,17 @@ _GONE = {
     metavar="NAME",
     help="Show every source of one fact or variable, what it said, and how the value follows; "
     "e.g. usable_cores, bf16, OMP_NUM_THREADS.",
+)
+@click.option(
+    "--doctor",
+    is_flag=True,
+    help="Examine this machine and this environment in a few seconds, and say what to mend; "
+    "exit code 1 if there is a problem.",
+)
+@click.option(
+    "--why-not",
+    type=click.Choice(PRECISIONS[1:]),
+    help="Say in one sentence why this precision is not taken here, or that it is.",
 )
 @click.option(
     "--record",
@@ -154,6 +168,8 @@ def nano_init_command(**given: Any) -> int:
             remove_hook=given["remove_hook"],
             install_kernel=given["install_kernel"],
             remove_kernel=given["remove_kernel"],
+            doctor=given["doctor"],
+            why_not=given["why_not"],
             options=Options(
                 threads=None if threads is None else parse_threads(threads),
                 precision=given["precision"],
@@ -175,6 +191,8 @@ def _check_one_thing(given: dict[str, Any]) -> None:
             f"--{name.replace('_', '-')}": given[name]
             for name in (
                 "explain",
+                "doctor",
+                "why_not",
                 "record",
                 "install_hook",
                 "remove_hook",
@@ -186,7 +204,11 @@ def _check_one_thing(given: dict[str, Any]) -> None:
     together = [name for name, wanted in asked.items() if wanted]
     if len(together) > 1:
         raise click.UsageError(f"{' and '.join(together)} are different things to do; give one")
-    if given["output"] and together and together[0] not in ("--print", "--explain"):
+    if given["doctor"] and given["output"] not in (None, "table", "json"):
+        raise click.UsageError("--doctor answers in --format table or json")
+    if given["sysroot"] != "/" and given["doctor"]:
+        raise click.UsageError("--doctor examines this machine; it does not go with --sysroot")
+    if given["output"] and together and together[0] not in ("--print", "--explain", "--doctor"):
         raise click.UsageError(f"--format shows the plan; it does not go with {together[0]}")
 
 

@@ -9,6 +9,7 @@ from nano_init.cli.message import say
 from nano_init.cli.outcome import exit_code_of, write_output
 from nano_init.cli.plain import parse_plain
 from nano_init.cli.planning import find_library
+from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.launch.command import format_command, prepare_command
 from nano_init.launch.execute import execute
@@ -23,19 +24,34 @@ from nano_init.shells.transition import original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.job_options import JobOptions
+    from nano_init.evidence.configuration import Configuration
+    from nano_init.launch.command import Command
+    from nano_init.machine.facts import Machine
+    from nano_init.plan.build import Build
     from nano_init.plan.settings import Plan
 
-__all__ = ["RunRequest", "main", "run"]
+__all__ = [
+    "Prepared",
+    "RunRequest",
+    "announce",
+    "describe_choice",
+    "finish",
+    "leaves_all_open",
+    "main",
+    "prepare",
+    "run",
+]
 
 PROGRAM = "nano-run"
 
 _FLAGS = ("--dry-run", "--quiet", "-q", "--force", "--pin", "--lazy-adam", "-m")
 _LISTS = ("--disable",)
 _VALUES = ("--precision", "--threads", "--allocator", "--steps-per-execution", *_LISTS)
-# Left to click: what may be repeated, and what makes a job of the script.
+# Left to click: what may be repeated, what makes a job of the script, and what samples it.
 _LEFT = (
     "--keep-float32",
     "--nproc-per-node",
@@ -54,6 +70,10 @@ _LEFT = (
     "--log-dir",
     "--log_dir",
     "--sysroot",
+    "--sample-steps",
+    "--sample-rounds",
+    "--sample-seconds",
+    "--tune-budget",
 )
 _PRECISION = "NANO_RUN_PRECISION"
 
@@ -69,6 +89,33 @@ class RunRequest:
     keep_float32: tuple[str, ...] = ()
     training: TrainingOptions = TrainingOptions()
     job: JobOptions | None = None
+    evidence: EvidenceRequest | None = None
+    use_cache: bool = True
+
+
+@frozen
+class Prepared:
+    """All that was decided for a request.
+
+    Args:
+        machine: the computer.
+        plan: the environment's variables.
+        asked: the precision that was asked for.
+        precision: the one that was chosen.
+        command: the process to become.
+        environ: this process's environment without what nano-init set in it before.
+        training: what else was asked of training.
+        tuned: how the choice was measured, in a phrase; "" if it was not.
+    """
+
+    machine: Machine
+    plan: Plan
+    asked: str
+    precision: str
+    command: Command
+    environ: Mapping[str, str]
+    training: TrainingOptions
+    tuned: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,21 +137,72 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     Raises:
         NanoError: the program cannot be started as asked.
     """
+    is_job = request.job is not None and request.job.is_asked
+    if request.evidence is not None and request.evidence.measures:
+        from nano_init.cli.gathering import gather
+
+        if is_job:
+            raise UsageError("a sample is of one process; leave out either it or the workers")
+        return gather(request, request.evidence, environ)
+    if request.job is not None and is_job:
+        status = _run_job(request, request.job, environ)
+        if status is not None:
+            return status
+    return finish(request, prepare(request, environ))
+
+
+def finish(request: RunRequest, prepared: Prepared) -> int:
+    """Become a program, or print how that would be done.
+
+    Raises:
+        NanoError: the program cannot be started.
+    """
+    command = prepared.command
+    if prepared.environ.get("TF_CONFIG"):
+        from nano_init.cli.cluster import join_cluster
+
+        command = join_cluster(command, prepared.environ, request.job)
+    if request.dry_run:
+        write_output(os.fsencode(_explain(prepared) + format_command(command)))
+        return 0
+    if not request.quiet:
+        announce(prepared)
+    if request.training.warning:
+        say(PROGRAM, f"warning: {request.training.warning}")
+    return execute(command, prepared.environ)
+
+
+def prepare(
+    request: RunRequest, environ: Mapping[str, str], chosen: Configuration | None = None
+) -> Prepared:
+    """Decide how the program of a request is run.
+
+    Args:
+        request: the program, and what the user asked for.
+        environ: this process's environment.
+        chosen: the configuration to run it in; None for the one that was measured to be the
+            fastest for this script, if there is one, or else what fits the machine.
+
+    Raises:
+        NanoError: the program cannot be started as asked.
+    """
     asked = check_precision(request.options.precision)
     _check_patterns(request.keep_float32)
     check_target(request.target)
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
-    is_job = request.job is not None and request.job.is_asked
-    if request.job is not None and is_job:
-        from nano_init.cli.job import run_workers
+    machine, build = probe(environ=theirs), read_build()
+    tuned = ""
+    if chosen is None and leaves_all_open(request):
+        chosen, tuned = _recall(request, machine, build, theirs)
+    options = request.options if chosen is None else chosen.options(request.options)
+    library = find_library(options.allocator, theirs)
+    plan = decide(machine, theirs, options, build, library)
+    if chosen is not None:
+        from nano_init.evidence.configuration import with_configuration
 
-        status = run_workers(request, request.job, theirs)
-        if status is not None:
-            return status
-    library = find_library(request.options.allocator, theirs)
-    plan = decide(probe(environ=theirs), theirs, request.options, read_build(), library)
-    precision = plan.precision.recommended if asked == "auto" else asked
+        plan = with_configuration(plan, chosen, theirs)
+    precision = plan.precision.recommended if options.precision == "auto" else options.precision
     command = prepare_command(
         request.target,
         plan,
@@ -114,24 +212,67 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
         keep_float32=request.keep_float32,
         training=request.training,
     )
-    if theirs.get("TF_CONFIG") and not is_job:
-        from nano_init.cli.cluster import join_cluster
+    return Prepared(machine, plan, asked, precision, command, theirs, request.training, tuned)
 
-        command = join_cluster(command, theirs, request.job)
-    choice = "; ".join([_choice(plan, asked, precision), *request.training.describe()])
-    if request.dry_run:
-        lines = _explain(plan, choice, request.training.warning)
-        write_output(os.fsencode(lines + format_command(command)))
-        return 0
-    if not request.quiet:
-        _announce(plan, choice)
-    if request.training.warning:
-        say(PROGRAM, f"warning: {request.training.warning}")
-    return execute(command, theirs)
+
+def _run_job(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:
+    """Run the program on several workers; return None where it turns out to be one process."""
+    from nano_init.cli.job import run_workers
+
+    check_precision(request.options.precision)
+    _check_patterns(request.keep_float32)
+    check_target(request.target)
+    theirs, _ = original(environ)
+    return run_workers(request, job, theirs)
+
+
+def leaves_all_open(request: RunRequest) -> bool:
+    """Say whether the user left to nano-run what a tuned choice decides."""
+    given = request.options
+    return (
+        request.use_cache
+        and (given.precision, given.allocator, given.threads) == ("auto", "none", None)
+        and not (given.pin or request.keep_float32 or request.training.disable)
+    )
+
+
+def _recall(
+    request: RunRequest, machine: Machine, build: Build | None, environ: Mapping[str, str]
+) -> tuple[Configuration | None, str]:
+    from nano_init.evidence.cache import describe_key, has_entries, recall
+
+    if not has_entries(environ):
+        return None, ""
+    found = recall(describe_key(request.target, machine, build, environ), environ)
+    if found.fault and not request.quiet:
+        say(PROGRAM, found.fault)
+    return found.configuration, found.note
+
+
+def announce(prepared: Prepared) -> None:
+    """Say in one line on stderr what was chosen, and what the user should be warned of."""
+    say(PROGRAM, f"{describe_choice(prepared)}; threads {prepared.plan.threads.reason}")
+    for warning in prepared.plan.warnings:
+        say(PROGRAM, f"warning: {warning}")
+
+
+def describe_choice(prepared: Prepared) -> str:
+    """Return the chosen precision with its reason, and what else changes how it trains."""
+    return "; ".join([_describe_precision(prepared), *prepared.training.describe()])
+
+
+def _describe_precision(prepared: Prepared) -> str:
+    choice = prepared.plan.precision
+    if prepared.tuned:
+        return prepared.tuned
+    if prepared.asked == "auto":
+        return f"{prepared.precision}: {cause_of(choice)}"
+    slow = slow_precision(prepared.precision, choice)
+    return f"{prepared.precision}, as asked" + (f"; warning: {slow}" if slow else "")
 
 
 def _answer(arguments: list[str]) -> int:
-    arguments = _split_module(arguments)
+    arguments = _split_module(_split_report(arguments))
     request = _parse_plain_request(arguments, os.environ)
     if request is not None:
         return run(request)
@@ -143,13 +284,28 @@ def _answer(arguments: list[str]) -> int:
 
 def _split_module(arguments: list[str]) -> list[str]:
     """Let `-mMODULE` stand for `-m MODULE`, as it does for Python."""
-    for position, argument in enumerate(arguments):
+    for position, argument in _own(arguments):
         if argument[:2] == "-m" != argument:
             return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
-        is_value = position > 0 and arguments[position - 1] in (*_VALUES, *_LEFT)
-        if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
-            break
     return arguments
+
+
+def _split_report(arguments: list[str]) -> list[str]:
+    """Let `--report` without a file be `--report=`, or click would take the script for it."""
+    for position, argument in _own(arguments):
+        if argument == "--report":
+            return [*arguments[:position], "--report=", *arguments[position + 1 :]]
+    return arguments
+
+
+def _own(arguments: list[str]) -> Iterator[tuple[int, str]]:
+    """Give the arguments that stand before the program's, with their positions."""
+    values = (*_VALUES, *_LEFT)
+    for position, argument in enumerate(arguments):
+        is_value = position > 0 and arguments[position - 1] in values
+        if not is_value and (argument in ("-", "--") or not argument.startswith("-")):
+            return
+        yield position, argument
 
 
 def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> RunRequest | None:
@@ -187,22 +343,11 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
         parse_keep_float32(patterns)
 
 
-def _announce(plan: Plan, choice: str) -> None:
-    say(PROGRAM, f"{choice}; threads {plan.threads.reason}")
-    for warning in plan.warnings:
-        say(PROGRAM, f"warning: {warning}")
-
-
-def _choice(plan: Plan, asked: str, precision: str) -> str:
-    if asked == "auto":
-        return f"{precision}: {cause_of(plan.precision)}"
-    slow = slow_precision(precision, plan.precision)
-    return f"{precision}, as asked" + (f"; warning: {slow}" if slow else "")
-
-
-def _explain(plan: Plan, choice: str, warning: str | None) -> str:
-    lines = [choice, f"threads {plan.threads.reason}"]
+def _explain(prepared: Prepared) -> str:
+    plan = prepared.plan
+    lines = [describe_choice(prepared), f"threads {plan.threads.reason}"]
     lines += [f"{s.name}: {s.reason}" for s in plan.settings]
+    warning = prepared.training.warning
     warnings = [*plan.warnings, *([warning] if warning else [])]
     lines += [f"warning: {sentence}" for sentence in warnings]
     return "".join(f"# {line}\n" for line in lines)

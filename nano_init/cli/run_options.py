@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 import nano_init
 from nano_init.cli.command import PrecisionName
+from nano_init.cli.evidence_options import EvidenceRequest, evidence_options
 from nano_init.cli.job_options import job_options, take_job_options
 from nano_init.cli.run import RunRequest, run
 from nano_init.cli.training_options import training_options
@@ -31,6 +32,9 @@ Examples:
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
   nano-run --nproc-per-node 2 train.py
+  nano-run --compare train.py --epochs 3
+  nano-run --tune train.py --epochs 3
+  nano-run --report=run.html train.py --epochs 3
   NANO_RUN_PRECISION=float32 nano-run train.py
 
 Options stand before the script; all that follows it is the script's own. Every option
@@ -105,6 +109,7 @@ def _complete_file(
     is_flag=True,
     help="Print the environment and the command, each with its reason, and run nothing.",
 )
+@evidence_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing about what was chosen.")
 @job_options
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for python -m.")
@@ -130,6 +135,7 @@ def nano_run(
     module: bool,
     script: str,
     arguments: tuple[str, ...],
+    evidence: EvidenceRequest | None,
     **job: Any,
 ) -> int:
     """Run a Python program as fast as this machine allows, without a change to it.
@@ -153,5 +159,7 @@ def nano_run(
             keep_float32=keep_float32,
             training=training,
             job=take_job_options(job),
+            evidence=evidence,
+            use_cache=evidence is None or evidence.use_cache,
         )
     )

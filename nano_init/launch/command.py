@@ -24,6 +24,7 @@ __all__ = [
     "Command",
     "format_command",
     "prepare_command",
+    "prepare_plain_command",
 ]
 
 # The folder of the sitecustomize module that patches Keras in the child.
@@ -93,6 +94,24 @@ def prepare_command(
         precision, keep_float32, training.payload() if training else {}
     )
     return Command((python, *target.python_arguments), variables)
+
+
+def prepare_plain_command(
+    target: Target, environ: Mapping[str, str], python: str, bootstrap: str = BOOTSTRAP
+) -> Command:
+    """Return the command that runs a program as plain `python` does, but can be watched.
+
+    Args:
+        target: the program.
+        environ: the environment without what nano-init set in it before.
+        python: the interpreter's path.
+        bootstrap: the folder to put first in PYTHONPATH.
+
+    Raises:
+        LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
+    """
+    path = _put_first(bootstrap, environ.get("PYTHONPATH"))
+    return Command((python, *target.python_arguments), {"PYTHONPATH": path})
 
 
 def _put_first(bootstrap: str, own: str | None) -> str:

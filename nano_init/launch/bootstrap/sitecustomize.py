@@ -14,6 +14,7 @@ import sys
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(_FOLDER)))
 _VARIABLE = "NANO_INIT_PATCH"
+_WATCH_VARIABLE = "NANO_INIT_WATCH"
 
 
 class _PackageOnPath:
@@ -41,15 +42,34 @@ def _join_job():
     return ("numpy", "tensorflow")
 
 
-def _prepare(name):
+def _meet(name):
     """Do what is to be done to a module that has just been imported."""
-    if name in ("keras", "tf_keras"):
-        _patch_keras(name)
-    else:
+    if name not in ("keras", "tf_keras"):
         with _PackageOnPath():
             from nano_init.launch.joining import prepare_module
 
             prepare_module(name)
+        return
+    if os.environ.get(_VARIABLE):
+        _patch_keras(name)
+    if _watch:
+        _watch_keras(name)
+
+
+def _watch_keras(name):
+    """Note the steps of a sample or a reported run; never raise into the program."""
+    try:
+        with _PackageOnPath():
+            import json
+
+            from nano_init.evidence.watch import start_watching
+
+            start_watching(json.loads(_watch), name)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+        sys.stderr.write(
+            "nano-run: steps are not seen (%s: %s)\n"  # noqa: UP031
+            % (type(error).__name__, error)
+        )
 
 
 def _patch_keras(name):
@@ -106,7 +126,7 @@ class _KerasFinder:
             vars(loader).pop("exec_module", None)
             if name in self._names:
                 self._names.remove(name)
-                _prepare(name)
+                _meet(name)
 
         loader.exec_module = exec_module
 
@@ -158,9 +178,12 @@ def _run_shadowed():
         raise
 
 
-if os.environ.get(_VARIABLE):
-    _IS_WORKER = "NANO_INIT_WORKER" in os.environ
+# Taken out: the processes that the program starts are not watched.
+_watch = os.environ.pop(_WATCH_VARIABLE, None)
+_IS_WORKER = "NANO_INIT_WORKER" in os.environ
+if os.environ.get(_VARIABLE) or _watch:
     sys.meta_path.insert(0, _KerasFinder(_join_job()))
+if os.environ.get(_VARIABLE):
     sys.meta_path.append(_BigdlFinder())
 _restore_preload()
 _leave_path()

@@ -1,0 +1,94 @@
+"""`nano-run` with an option that measures: compare, tune or report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from nano_init.cli.outcome import write_output
+from nano_init.cli.progress import show_progress
+from nano_init.cli.reporting import run_with_report
+from nano_init.cli.run import PROGRAM, describe_choice, finish, prepare
+from nano_init.cli.tuning import tuned
+from nano_init.errors import SampleError, UsageError
+from nano_init.evidence.comparison import (
+    Comparison,
+    comparison_to_json,
+    format_comparison,
+    sample_in_turn,
+)
+from nano_init.evidence.report_file import check_report_file
+from nano_init.evidence.sample import Request, take_sample
+from nano_init.launch.coercion import without_coercion
+from nano_init.launch.command import prepare_plain_command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nano_init.cli.evidence_options import EvidenceRequest
+    from nano_init.cli.run import Prepared, RunRequest
+    from nano_init.evidence.sample import Sample
+    from nano_init.launch.command import Command
+
+__all__ = ["gather"]
+
+
+def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, str]) -> int:
+    """Measure what a request asks for, and return the exit code.
+
+    Args:
+        request: the program, and how it is run.
+        evidence: what to measure.
+        environ: this process's environment.
+
+    Raises:
+        NanoError: it cannot be measured; the program was not run.
+    """
+    if request.dry_run:
+        raise UsageError("--dry-run runs nothing, so nothing can be measured; leave one out")
+    if evidence.report:
+        check_report_file(evidence.report)
+    prepared = tuned(request, evidence, environ) if evidence.tune else prepare(request, environ)
+    if evidence.report is not None:
+        return run_with_report(request, evidence, prepared)
+    if evidence.tune:
+        return finish(request, prepared)
+    if request.target.name == "-" and not request.target.is_module:
+        raise SampleError(
+            "a program on stdin can be read once only; save it in a file to measure it"
+        )
+    return _compare(request, evidence, prepared)
+
+
+def _compare(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared) -> int:
+    environ = without_coercion(prepared.environ)
+    plain = prepare_plain_command(request.target, environ, sys.executable)
+    rounds = evidence.rounds
+    label = f"{PROGRAM}: {rounds} rounds of python and nano-run"
+    with show_progress(label, 2 * rounds, quiet=request.quiet) as progress:
+        first, second = sample_in_turn(
+            _sampler(plain, environ, evidence),
+            _sampler(prepared.command, environ, evidence),
+            rounds,
+            lambda: progress.update(1),
+        )
+    comparison = Comparison(first, second, describe_choice(prepared))
+    if evidence.as_json:
+        text = json.dumps(comparison_to_json(comparison), indent=2) + "\n"
+    else:
+        text = format_comparison(comparison)
+    write_output(os.fsencode(text))
+    return 0
+
+
+def _sampler(
+    command: Command, environ: Mapping[str, str], evidence: EvidenceRequest
+) -> Callable[[int], Sample]:
+    def take(number: int) -> Sample:
+        # Both ways of a round start from the same random numbers, and each round from others.
+        wanted = Request(steps=evidence.steps, seconds=evidence.seconds, seed=number)
+        return take_sample(command.argv, command.environment(environ), wanted)
+
+    return take

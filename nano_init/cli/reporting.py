@@ -1,0 +1,158 @@
+"""`nano-run --report`: run the program, then tell what really happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from shlex import join
+
+from nano_init.cli.message import say
+from nano_init.cli.run import PROGRAM, announce, describe_choice
+from nano_init.errors import SampleError
+from nano_init.evidence.counters import Threads, read_counters, used_between
+from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.report import Report, Run, read_sample, step_times
+from nano_init.evidence.report_file import check_report_file, write_report
+from nano_init.evidence.report_text import format_report
+from nano_init.evidence.sample import Request, main_marks, take_sample
+from nano_init.evidence.tensorflow_facts import examine_tensorflow
+from nano_init.evidence.watch import WARM_UP, WATCH_VARIABLE
+from nano_init.launch.coercion import without_coercion
+from nano_init.launch.command import Command
+from nano_init.launch.supervise import end_like, supervise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from nano_init.cli.evidence_options import EvidenceRequest
+    from nano_init.cli.run import Prepared, RunRequest
+    from nano_init.evidence.counters import Usage
+    from nano_init.evidence.report import SampledSteps
+    from nano_init.evidence.tensorflow_facts import TensorFlowFacts
+    from nano_init.launch.supervise import Outcome
+
+__all__ = ["run_with_report"]
+
+
+def run_with_report(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared) -> int:
+    """Run the program, write the report, and end as the program has ended.
+
+    Args:
+        request: the program.
+        evidence: where the report goes, and how long its sample is.
+        prepared: how the program is run.
+
+    Raises:
+        NanoError: the report could not be written, or the program not be started; it was not.
+    """
+    path = evidence.report or ""
+    if path:
+        check_report_file(path)
+    if not request.quiet:
+        announce(prepared)
+    _flush()
+    outcome, record, usage, threads = _run(prepared)
+    run = _describe(prepared, outcome, record, usage, threads)
+    try:
+        sampled, fault, facts = _sample(request, evidence, prepared, run)
+    except KeyboardInterrupt:
+        sampled, fault, facts = None, "it was interrupted", None
+    report = Report(run, describe_choice(prepared), prepared.precision, sampled, fault, facts)
+    _write(path, report)
+    return end_like(outcome)
+
+
+def _run(prepared: Prepared) -> tuple[Outcome, Mapping[str, Any] | None, Usage, Threads]:
+    quota_source = prepared.machine.limits.cpu_quota_source
+    threads = Threads()
+    with tempfile.TemporaryFile() as file:
+        os.set_inheritable(file.fileno(), True)
+        watch = {
+            WATCH_VARIABLE: json.dumps({"fd": file.fileno()}),
+            STARTED_VARIABLE: repr(time.monotonic()),
+        }
+        command = Command(prepared.command.argv, {**prepared.command.variables, **watch})
+        before = read_counters(quota_source)
+        outcome = supervise(command, without_coercion(prepared.environ), threads.look)
+        usage = used_between(before, read_counters(quota_source))
+        file.seek(0)
+        text = file.read()
+    return outcome, json.loads(text) if text else None, usage, threads
+
+
+def _describe(
+    prepared: Prepared,
+    outcome: Outcome,
+    record: Mapping[str, Any] | None,
+    usage: Usage,
+    threads: Threads,
+) -> Run:
+    marks = main_marks(record["marks"]) if record else []
+    used = outcome.usage
+    return Run(
+        command=join(prepared.command.argv[1:]),
+        status=outcome.status,
+        seconds=outcome.seconds,
+        cpu_seconds=used.ru_utime + used.ru_stime,
+        step_seconds=step_times(marks),
+        steps=marks[-1][2] - marks[0][2] + 1 if marks else 0,
+        first_step_seconds=marks[0][0] - record["started"] if record and marks else None,
+        batch=record["batch"] if record else None,
+        waited_seconds=record["waited"] if record else 0.0,
+        # The kernel's own number counts the largest of the program and its children.
+        peak_kb=(record and record["peak_kb"]) or used.ru_maxrss,
+        minor_faults=used.ru_minflt,
+        major_faults=used.ru_majflt,
+        usage=usage,
+        most_threads=threads.most,
+        processors=threads.processors,
+    )
+
+
+def _sample(
+    request: RunRequest, evidence: EvidenceRequest, prepared: Prepared, run: Run
+) -> tuple[SampledSteps | None, str, TensorFlowFacts | None]:
+    if not run.step_seconds:
+        return None, "the run made no steps that could be seen", None
+    if run.status < 0:
+        return None, "the run was ended by a signal", None
+    if request.target.name == "-" and not request.target.is_module:
+        return None, "a program on stdin can be read once only", None
+    if not request.quiet:
+        say(PROGRAM, f"sampling {evidence.steps} steps for the report")
+    environ = without_coercion(prepared.environ)
+    wanted = Request(
+        steps=evidence.steps, seconds=evidence.seconds, loss=False, verbose=True, profile=True
+    )
+    try:
+        sample = take_sample(prepared.command.argv, prepared.command.environment(environ), wanted)
+    except SampleError as error:
+        return None, str(error), None
+    return read_sample(sample, WARM_UP), "", examine_tensorflow(environ)
+
+
+def _write(path: str, report: Report) -> None:
+    if path:
+        try:
+            write_report(path, report)
+            say(PROGRAM, f"the report is in {path}")
+        except OSError as error:
+            say(PROGRAM, f"the report cannot be written to {path}: {error.strerror or error}")
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(format_report(report))
+        sys.stderr.flush()
+    except (OSError, UnicodeError):
+        return  # a reader that has gone must not change the program's status
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -1,0 +1,1 @@
+"""Choose by measuring, and prove it: samples of training, comparisons, reports, the doctor."""

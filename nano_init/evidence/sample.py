@@ -1,0 +1,310 @@
+"""Take a sample of a script's training: a bounded number of steps, in a process of its own.
+
+The script runs as it is, from its start, on a copy-on-write view of all files
+(`isolation.py`); the hooks of `watch.py` see its steps, and end the process after the last.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from nano_init.errors import SampleError
+from nano_init.evidence import isolation
+from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, BinaryIO
+
+__all__ = [
+    "LEAST_STEPS",
+    "WARM_UP",
+    "Request",
+    "Sample",
+    "main_marks",
+    "read_record",
+    "take_sample",
+]
+
+_PR_SET_CHILD_SUBREAPER = 36  # sys/prctl.h
+
+# A sample must not reach services that keep a record of runs.
+_SILENCED = {"WANDB_MODE": "disabled"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """How long a sample is, and what it records.
+
+    Args:
+        steps: after how many steps of one optimizer the process ends.
+        seconds: how long after its first step it ends with those that it has made.
+        start_seconds: how long it may take to its first step.
+        megabytes: how much it may write.
+        loss: record the loss of each step.
+        seed: start the random numbers from here, and move the script's own seed by it; None
+            leaves both alone.
+        verbose: let oneDNN print its primitives; they are in the sample's output.
+        profile: let TensorFlow profile the steps after the warm-up.
+        bound: end the sample when even its fastest step is slower, in seconds; None for no end.
+    """
+
+    steps: int = 30
+    seconds: float = 60.0
+    start_seconds: float = 300.0
+    megabytes: int = 1024
+    loss: bool = True
+    seed: int | None = None
+    verbose: bool = False
+    profile: bool = False
+    bound: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was measured of one process.
+
+    Args:
+        step_seconds: the time of each step after the warm-up.
+        losses: the loss of every step that was seen; () where none was.
+        first_step_seconds: from the start of the process to the end of its first step.
+        batch: samples in a step, or None where it is unknown.
+        peak_kb: the most memory that the process had resident, or None.
+        signature: the shapes of the trained variables.
+        output: what the process has printed on stdout.
+        profile: what TensorFlow's profiler found, as `Profile.stop` gives it; None without.
+    """
+
+    step_seconds: tuple[float, ...]
+    losses: tuple[float, ...]
+    first_step_seconds: float
+    batch: int | None
+    peak_kb: int | None
+    signature: str
+    output: bytes = b""
+    profile: Mapping[str, Any] | None = None
+
+    @property
+    def step_time(self) -> float:
+        """Return the median step time in seconds."""
+        return statistics.median(self.step_seconds)
+
+    @property
+    def last_loss(self) -> float | None:
+        """Return the mean loss of the last quarter of the steps, or None."""
+        if not self.losses:
+            return None
+        return statistics.fmean(self.losses[-max(1, len(self.losses) // 4) :])
+
+
+def take_sample(
+    argv: Sequence[str], environ: Mapping[str, str], request: Request, cwd: str | None = None
+) -> Sample:
+    """Run a command for a number of training steps, and measure them.
+
+    Args:
+        argv: the interpreter's path and its arguments.
+        environ: its whole environment; the bootstrap stands in its PYTHONPATH.
+        request: what to sample.
+        cwd: the folder to run in; this process's own by default.
+
+    Raises:
+        SampleError: no sample can be taken; the sentence says why. No file was changed.
+    """
+    with (
+        tempfile.TemporaryFile() as status,
+        tempfile.TemporaryFile() as record,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as complaints,
+        tempfile.TemporaryDirectory(prefix="nano-run-") as scratch,
+    ):
+        code = _run(
+            [
+                *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno()), scratch),
+                *(str(request.megabytes), *argv),
+            ],
+            {**environ, **_watch_variables(request, record.fileno())},
+            (status, record, output, complaints),
+            request.start_seconds + request.seconds,
+            cwd,
+        )
+        refusal = _content(status).decode(errors="replace")
+        if refusal:
+            raise SampleError(
+                "a sample needs a copy-on-write view of the files, so that none is touched, and "
+                f"this system permits none: {refusal}"
+            )
+        text = _content(record)
+        return read_record(
+            json.loads(text) if text else None,
+            code,
+            _content(complaints).decode(errors="replace"),
+            request,
+            _content(output),
+        )
+
+
+def read_record(
+    record: Mapping[str, Any] | None,
+    code: int | None,
+    complaints: str,
+    request: Request,
+    output: bytes = b"",
+) -> Sample:
+    """Return the sample that a process's record tells of. Pure.
+
+    Args:
+        record: what the watch has written; None if it has written nothing.
+        code: the exit status, negative for a signal; None if the process was killed for its
+            time.
+        complaints: what the process printed on stderr.
+        request: what was asked for.
+        output: what it printed on stdout.
+
+    Raises:
+        SampleError: the record does not hold enough steps.
+    """
+    marks = main_marks(record["marks"]) if record else []
+    steps = [
+        (after[0] - before[0]) / max(1, after[2] - before[2])
+        for before, after in itertools.pairwise(marks)
+    ]
+    # Short samples give up some of the warm-up, but never the two that trace and allocate.
+    warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
+    measured = steps[warm_up:]
+    if record is None or len(measured) < LEAST_STEPS:
+        raise SampleError(_why_too_short(len(marks), code, complaints, request))
+    return Sample(
+        step_seconds=tuple(measured),
+        losses=tuple(mark[3] for mark in marks if mark[3] is not None),
+        first_step_seconds=marks[0][0] - record["started"],
+        batch=record["batch"],
+        peak_kb=record["peak_kb"],
+        signature=json.dumps(record["signature"]),
+        output=output,
+        profile=record.get("profile"),
+    )
+
+
+def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return the marks of the optimizer that has stepped most often."""
+    by_optimizer: dict[int, list[Sequence[Any]]] = {}
+    for mark in marks:
+        by_optimizer.setdefault(mark[1], []).append(mark)
+    return max(by_optimizer.values(), key=len, default=[])
+
+
+def _why_too_short(steps: int, code: int | None, complaints: str, request: Request) -> str:
+    lines = [line for line in complaints.splitlines() if line.strip()]
+    last = lines[-1].strip()[:200] if lines else ""
+    seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
+    if code is None:
+        limit = request.start_seconds + request.seconds
+        return f"the script was still running {seen} when {limit:.0f} seconds were over"
+    if "EOFError" in last:
+        return f"the script reads stdin, which a sample does not have ({last})"
+    if code < 0:
+        return f"the script was ended by {_signal_name(-code)} {seen}" + (
+            f": {last}" if last else ""
+        )
+    if code:
+        return f"the script failed {seen}" + (f": {last}" if last else f" with status {code}")
+    if not steps:
+        return (
+            "the script trained nothing that can be seen: no Keras optimizer made a step in its "
+            "own process"
+        )
+    return f"the script's training ended {seen}, too few to measure"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _watch_variables(request: Request, fd: int) -> dict[str, str]:
+    wanted: dict[str, object] = {
+        "fd": fd,
+        "steps": request.steps,
+        "seconds": request.seconds,
+        "loss": request.loss,
+        "seed": request.seed,
+        "verbose": request.verbose,
+        "bound": request.bound,
+    }
+    if request.profile:
+        wanted["profile"] = [WARM_UP, request.steps]
+    verbose = {"ONEDNN_VERBOSE": "1"} if request.verbose else {}
+    return {**_SILENCED, **verbose, WATCH_VARIABLE: json.dumps(wanted)}
+
+
+def _run(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    files: tuple[BinaryIO, BinaryIO, BinaryIO, BinaryIO],
+    seconds: float,
+    cwd: str | None,
+) -> int | None:
+    status, record, output, complaints = files
+    with _adopting():
+        process = subprocess.Popen(
+            argv,
+            env=environ,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=complaints,
+            pass_fds=(status.fileno(), record.fileno()),
+            # Ctrl-C comes to this process alone, which then ends the whole tree.
+            start_new_session=True,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """End all that is started in here, those too whose parent ended before them.
+
+    Such processes become children of the nearest subreaper (prctl(2)), which this one is
+    meanwhile. It is none afterwards: it may become the user's program.
+    """
+    import ctypes
+
+    import psutil
+
+    prctl = ctypes.CDLL(None).prctl
+    here = psutil.Process()
+    before = {child.pid for child in here.children(recursive=True)}
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        # A process that was just forked is found in the next round.
+        while left := [c for c in here.children(recursive=True) if c.pid not in before]:
+            for child in left:
+                with suppress(psutil.Error):  # gone by itself
+                    child.kill()
+            psutil.wait_procs(left, timeout=5)
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()

@@ -1,0 +1,274 @@
+"""See the steps of a training from inside its process, whatever loop runs them.
+
+A step is what moves an optimizer's `iterations`. In eager code that happens in the optimizer's
+`apply`; in a graph nothing in Python runs at that time, so the number is read again whenever an
+outermost call of a `tf.function` returns: `fit` with any `steps_per_execution`, a custom loop
+with a compiled step and one that is compiled whole are all seen by the same two hooks. On CPUs
+such a call returns when its operations have run (TensorFlow's eager runtime is synchronous
+there), so that the times between marks are those of steps, with all that the script does
+between them: input, callbacks, logging.
+
+The launcher asks for it in NANO_INIT_WATCH, which the bootstrap takes out of the environment:
+only the process itself is watched, not those that it starts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+
+from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.profile import Profile
+from nano_init.evidence.watch_hooks import (
+    hook_functions,
+    hook_iterators,
+    hook_models,
+    hook_optimizers,
+    hook_tapes,
+    shift_seeds,
+)
+from nano_init.frozen import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping
+    from typing import Any
+
+__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
+
+WATCH_VARIABLE = "NANO_INIT_WATCH"
+
+# Fewer steps than these say nothing about the next ones.
+LEAST_STEPS = 5
+
+# Steps that are not typical even after the first, which traces the graph.
+WARM_UP = 4
+
+# A run of days keeps the marks of its first steps, and every later one that fits.
+_MOST_MARKS = 20_000
+
+
+@frozen
+class Mark:
+    """The end of one or more steps.
+
+    Args:
+        at: seconds of the monotonic clock.
+        optimizer: which of the optimizers stepped, by the order of their first use.
+        iterations: how many steps it has made by then.
+        loss: the loss of the last step, or None where none was seen.
+    """
+
+    at: float
+    optimizer: int
+    iterations: int
+    loss: float | None
+
+
+class Watch:
+    """The steps that were seen in this process, and what is to be done at the last one.
+
+    Args:
+        request: what the launcher asked for: `fd`, the file descriptor to write the record to;
+            `steps`, after how many to end the process, or None for never; `seconds`, how
+            long after the first step to end it; `loss`, whether to record it; `profile`, None
+            or `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
+            what oneDNN prints; `bound`, seconds a step that end the sample once they are missed.
+        environ: the environment; tells when the process began.
+    """
+
+    def __init__(self, request: Mapping[str, Any], environ: MutableMapping[str, str]) -> None:
+        self.request = request
+        self.wants_loss = bool(request.get("loss"))
+        self.started = float(environ.pop(STARTED_VARIABLE, "") or time.monotonic())
+        self.marks: list[Mark] = []
+        self.optimizers: list[Any] = []
+        self.depth = threading.local()
+        self.batch: Any = None
+        self.loss: Any = None
+        self.waited = 0.0
+        self._process = os.getpid()
+        self._made: list[int] = []
+        self._is_off = False
+        self._profile = Profile()
+        self._profiled: dict[str, Any] | None = None
+
+    def note_optimizer(self, optimizer: Any) -> None:
+        """Remember an optimizer that is being applied."""
+        if self._is_off or any(known is optimizer for known in self.optimizers):
+            return
+        with self._guarded():
+            self._made.append(_iterations(optimizer))
+            self.optimizers.append(optimizer)
+
+    def look(self) -> None:
+        """Mark the steps that were made since the last look, and end the sample if it is full."""
+        for index, optimizer in enumerate(self.optimizers):
+            with self._guarded():
+                made = _iterations(optimizer)
+                if made != self._made[index]:
+                    self._made[index] = made
+                    self._note_step(index, made)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let nothing that fails here fail the program: it goes on unwatched."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+            self._is_off = True
+            self.optimizers = []
+            print(
+                f"nano-run: steps are not seen any more ({type(error).__name__}: {error})",
+                file=sys.stderr,
+            )
+
+    def _note_step(self, index: int, made: int) -> None:
+        self._add(Mark(time.monotonic(), index, made, self._last_loss()))
+        if self.request.get("verbose"):
+            _flush()
+            os.write(1, f"nano-run: step {made}\n".encode())
+        self._act_on(made)
+
+    def write(self, ended: str) -> None:
+        """Write the record to the file descriptor that was asked for.
+
+        Args:
+            ended: "full" if the sample has all its steps, "late" if its time was over before,
+                "exit" if the program ended.
+        """
+        if os.getpid() != self._process:  # forked: the record is the parent's
+            return
+        record = {
+            "ended": ended,
+            "started": self.started,
+            "now": time.monotonic(),
+            "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
+            "batch": _batch_size(self.batch),
+            "waited": self.waited,
+            "peak_kb": _status_kb("VmHWM"),
+            "profile": self._profiled,
+            "signature": [_signature(optimizer) for optimizer in self.optimizers],
+        }
+        file = int(self.request["fd"])
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(record).encode(), 0)
+        except OSError:
+            return  # the program has closed it: the launcher then finds no record
+
+    def _add(self, mark: Mark) -> None:
+        if len(self.marks) >= _MOST_MARKS:
+            del self.marks[1::2]
+        self.marks.append(mark)
+
+    def _last_loss(self) -> float | None:
+        return None if self.loss is None else _number(self.loss)
+
+    def _act_on(self, made: int) -> None:
+        begin, end = self.request.get("profile") or (0, 0)
+        if begin <= made < end and not self._profile.is_on:
+            self._profile.start()
+        elif made >= end:
+            self._stop_profile()
+        last, seconds = self.request.get("steps"), self.request.get("seconds")
+        age = time.monotonic() - self.marks[0].at
+        late = (seconds and age > seconds) or self._is_behind()
+        if last and (made >= last or late):
+            self._stop_profile()
+            self.write("full" if made >= last else "late")
+            _flush()
+            # Neither the script's `finally` nor its exit handlers: a sample saves nothing.
+            os._exit(0)
+
+    def _is_behind(self) -> bool:
+        """Say whether even the fastest of enough steps is slower than the bound."""
+        bound = self.request.get("bound")
+        if not bound or len(self.marks) <= WARM_UP + LEAST_STEPS:
+            return False
+        marks = self.marks[WARM_UP:]
+        fastest = min(
+            (after.at - before.at) / max(1, after.iterations - before.iterations)
+            for before, after in pairwise(marks)
+        )
+        return bool(fastest > bound)
+
+    def _stop_profile(self) -> None:
+        if self._profile.is_on:
+            self._profiled = self._profile.stop()
+
+
+def start_watching(request: Mapping[str, Any], name: str) -> None:
+    """Hook into the Keras that has just been imported.
+
+    Args:
+        request: what the launcher asked for, as for `Watch`.
+        name: the package, "keras" or "tf_keras".
+    """
+    global _watch
+    if _watch is None:
+        _watch = Watch(request, os.environ)
+        atexit.register(_watch.write, "exit")
+        hook_functions(_watch)
+        hook_iterators(_watch)
+        if _watch.wants_loss:
+            hook_tapes(_watch)
+    if request.get("seed") is not None:
+        shift_seeds(int(request["seed"]))
+    hook_optimizers(_watch, name)
+    if name == "keras":
+        hook_models(_watch)
+
+
+_watch: Watch | None = None
+
+
+def _iterations(optimizer: Any) -> int:
+    import tensorflow as tf
+
+    try:
+        with tf.init_scope():  # out of the graph that is being traced, if one is
+            return int(optimizer.iterations.numpy())
+    except (AttributeError, NotImplementedError):  # made inside the graph: not yet there
+        return 0
+
+
+def _number(value: Any) -> float:
+    return float(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def _batch_size(value: Any) -> int | None:
+    number = float("nan") if value is None else _number(value)
+    return int(number) if number >= 1 else None
+
+
+def _signature(optimizer: Any) -> list[list[int]]:
+    variables = getattr(optimizer, "_trainable_variables", None) or ()
+    return [[int(size) for size in variable.shape] for variable in variables]
+
+
+def _status_kb(key: str) -> int | None:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(key + ":"):
+                    return int(line.split()[1])
+    except OSError:
+        return None
+    return None
+
+
+def _flush() -> None:
+    """Write out what Python and oneDNN have printed; `os._exit` would drop it."""
+    import ctypes
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or replaced by the script
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)

@@ -1,0 +1,110 @@
+"""Run a program as a child, and end as it ends.
+
+`nano-run` becomes the program wherever it can (`execute.py`). Where something is to be done
+after the program's end, it stays, and behaves to the outside as the program would: signals
+sent to it reach the program, and its exit status is the program's, a signal's included.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+
+from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nano_init.launch.command import Command
+
+__all__ = ["Outcome", "end_like", "supervise"]
+
+# Those that ask a process for something; SIGKILL and SIGSTOP cannot be held, and job control
+# reaches the program by itself, which is in the same process group.
+_FORWARDED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
+    *(signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGCONT),
+)
+
+# Sent by the kernel to a whole process group, as for Ctrl-C (sigaction(2), si_code).
+_SI_KERNEL = 0x80
+
+
+@frozen
+class Outcome:
+    """How a program ended.
+
+    Args:
+        status: its exit status, or minus the signal that ended it.
+        seconds: how long it ran.
+        usage: what it used, its own children included.
+    """
+
+    status: int
+    seconds: float
+    usage: resource.struct_rusage
+
+
+def supervise(
+    command: Command,
+    environ: Mapping[str, str],
+    poll: Callable[[int], None],
+    every: float = 1.0,
+) -> Outcome:
+    """Run a command to its end, and hand on the signals that this process gets.
+
+    Args:
+        command: what to run.
+        environ: this process's environment, which the command's own variables are added to.
+        poll: called now and then with the program's process id.
+        every: how often, in seconds.
+
+    Raises:
+        LaunchError: the interpreter cannot be started.
+    """
+    watched = {*_FORWARDED, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    start = time.monotonic()
+    try:
+        try:
+            child = os.posix_spawn(
+                command.argv[0], command.argv, command.environment(environ), setsigmask=before
+            )
+        except OSError as error:
+            raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
+        due = start
+        while True:
+            ended, status, usage = os.wait4(child, os.WNOHANG)
+            if ended:
+                code = os.waitstatus_to_exitcode(status)
+                return Outcome(code, time.monotonic() - start, usage)
+            if time.monotonic() >= due:
+                poll(child)
+                due = time.monotonic() + every
+            told = signal.sigtimedwait(watched, max(0.0, due - time.monotonic()))
+            # The terminal's signals have reached the program already.
+            if told and told.si_signo in _FORWARDED and told.si_code != _SI_KERNEL:
+                os.kill(child, told.si_signo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_like(outcome: Outcome) -> int:
+    """End this process by the signal that ended the program, or return its exit status.
+
+    Args:
+        outcome: how the program ended.
+    """
+    if outcome.status >= 0:
+        return outcome.status
+    number = -outcome.status
+    # The program has left its core; a second one of this process would be misleading.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number

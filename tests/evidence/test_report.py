@@ -1,0 +1,282 @@
+"""A report says what happened, advises only by numbers, and is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_init.errors import UsageError
+from nano_init.evidence.counters import Usage
+from nano_init.evidence.onednn_kinds import Kind, Summary
+from nano_init.evidence.profile import add_up_operations
+from nano_init.evidence.report import (
+    Report,
+    Run,
+    SampledSteps,
+    advise,
+    read_sample,
+    report_to_json,
+    step_times,
+)
+from nano_init.evidence.report_file import check_report_file, write_report
+from nano_init.evidence.report_html import render_html
+from nano_init.evidence.report_text import format_report
+from nano_init.evidence.sample import Sample
+from nano_init.evidence.svg import Point, Roof, plot_bars, plot_line, plot_roofline
+from nano_init.evidence.tensorflow_facts import TensorFlowFacts
+
+Command = Callable[..., Any]
+
+RUN = Run(
+    command="train.py --name '<b>&'",
+    status=0,
+    seconds=20.0,
+    cpu_seconds=30.0,
+    step_seconds=(0.01,) * 99,
+    steps=100,
+    first_step_seconds=5.0,
+    batch=32,
+    waited_seconds=0.0,
+    peak_kb=700_000,
+    minor_faults=1000,
+    major_faults=0,
+    usage=Usage(steal=0.0, throttled=None, numa_miss=None),
+    most_threads=9,
+    processors={0: 3, 1: 1},
+)
+MATMUL = Kind("matmul", "bf16", "avx512", "avx512_core_bf16", 20, 60.0, 2e9, 1e7)
+ONEDNN = Summary((MATMUL,), 70.0, 60.0, 60.0, 0.0, 0.0, 1.0, 2.0)
+SAMPLED = SampledSteps(
+    steps=10,
+    step_time=0.01,
+    onednn=ONEDNN,
+    operations={"_MklMatMul": 60.0, "Cast": 5.0, "Erf": 3.0},
+    unable=(),
+    get_next_ms=1.0,
+)
+FACTS = TensorFlowFacts(
+    tensorflow="2.21.0", gflops=(("float32", 200.0), ("bfloat16", 400.0)), gigabytes_a_second=20.0
+)
+REPORT = Report(RUN, "mixed_bfloat16: a unit", "mixed_bfloat16", SAMPLED, "", FACTS)
+
+
+def with_run(**changes: Any) -> Report:
+    return replace(REPORT, run=replace(RUN, **changes))
+
+
+def with_sample(**changes: Any) -> Report:
+    return replace(REPORT, sampled=replace(SAMPLED, **changes))
+
+
+def with_onednn(**changes: Any) -> Report:
+    return with_sample(onednn=replace(ONEDNN, **changes))
+
+
+def test_where_no_number_calls_for_it_there_is_no_advice() -> None:
+    assert advise(REPORT) == ()
+    assert "Advice: none" in format_report(REPORT)
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (with_run(usage=Usage(0.0, 0.4, None)), "stopped the run in 40% of its periods"),
+        (with_run(usage=Usage(0.2, None, None)), "gave 20% of the processor time to others"),
+        (with_run(usage=Usage(0.0, None, 0.3)), "30% of the pages came from another NUMA node"),
+        (with_run(major_faults=5000), "5000 pages were read from a disk"),
+        (with_run(waited_seconds=0.5), "steps waited 50% of their time for data"),
+        (with_sample(get_next_ms=40.0), "steps waited 40% of their time for data"),
+        (with_onednn(emulated_ms=30.0), "50% of the time in matrix products was bfloat16 without"),
+        (with_onednn(reference_ms=35.0), "50% of oneDNN's time was in plain loops"),
+        (with_onednn(bf16_ms=15.0), "only 25% of the time in matrix products was bfloat16"),
+        (with_sample(operations={"MatMul": 50.0, "Cast": 50.0}), "50% of the operations' time wer"),
+        (
+            with_sample(operations={"MatMul": 75.0, "Erf": 25.0}, unable=("Erf",)),
+            "25% of the operations' time was in ones without a bfloat16 kernel (Erf)",
+        ),
+    ],
+)
+def test_advice_stands_on_a_number(report: Report, words: str) -> None:
+    (sentence,) = advise(report)
+    assert words in sentence
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        REPORT,
+        replace(REPORT, sampled=None, fault="the script reads stdin", facts=None),
+        with_run(step_seconds=(), first_step_seconds=None, batch=None, status=-9, processors={}),
+        with_sample(onednn=Summary((), 0, 0, 0, 0, 0, 0, 0), operations={}),
+    ],
+)
+def test_every_form_tells_the_same_run(report: Report) -> None:
+    text, page, values = format_report(report), render_html(report), report_to_json(report)
+    json.dumps(values, allow_nan=False)
+    assert "train.py --name '<b>&'" in text
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>" not in page
+    for sentence in values["advice"]:
+        assert sentence in text
+    if report.fault:
+        assert report.fault in text
+        assert report.fault in page
+    assert is_balanced(page)
+
+
+def is_balanced(page: str) -> bool:
+    open_tags: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            if tag not in ("meta", "br"):
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Reader().feed(page)
+    return open_tags == []
+
+
+def test_the_page_loads_nothing() -> None:
+    page = render_html(REPORT)
+    assert not re.search(r"https?:|<script|<link|url\(|@import|src=", page)
+    assert page.count("<svg") == 4
+
+
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+@given(st.lists(POSITIVE, min_size=1, max_size=2000), POSITIVE, POSITIVE, st.text())
+def test_plots_stay_in_their_frame(
+    values: list[float], gflops: float, bandwidth: float, name: str
+) -> None:
+    svgs = (
+        plot_line(values, "step", "ms"),
+        plot_bars([(name, value, "bf16") for value in values[:20]], "ms"),
+        plot_roofline([Roof(name, gflops, bandwidth)], [Point(name, values[0], values[-1])]),
+    )
+    for svg in svgs:
+        numbers = re.findall(r' (?:x|y|x1|x2|y1|y2|cx|cy)="([^"]*)"', svg)
+        numbers += [n for p in re.findall(r'points="([^"]*)"', svg) for n in re.split("[ ,]", p)]
+        assert all(-20 <= float(number) <= 780 for number in numbers)
+        assert svg.count("<") == svg.count(">")
+
+
+def test_steps_between_marks_count_what_a_mark_stands_for() -> None:
+    assert step_times([[0.0, 0, 1, None], [1.0, 0, 2, None], [5.0, 0, 4, None]]) == (1.0, 2.0)
+
+
+def test_the_sample_begins_after_the_warm_up_and_keeps_the_header() -> None:
+    line = (
+        "onednn_verbose,v1,primitive,exec,cpu,matmul,gemm:jit,undef,src:bf16::blocked:ab::f0 "
+        "wei:bf16::blocked:ab::f0 dst:bf16::blocked:ab::f0,,,2x2:2x2,{}"
+    )
+    header = "onednn_verbose,v1,info,cpu,isa:Intel AVX-512 with Intel DL Boost and bfloat16 support"
+    output = [header, line.format(100), "nano-run: step 1", line.format(1), "noise"]
+    output += ["nano-run: step 2", line.format(2), "nano-run: step 3"]
+    sample = Sample((0.1,), (), 1.0, None, None, "", "\n".join(output).encode())
+    found = read_sample(sample, 1)
+    assert (found.steps, found.onednn.milliseconds, found.onednn.bf16_share) == (2, 3.0, 1.0)
+
+
+def test_operations_are_told_from_the_executors_own_events() -> None:
+    events = [
+        ("tf_Compute/1", "while/body/dense/MatMul:_MklMatMul", 3.0),
+        ("tf_Compute/2", "MatMul_1:_MklMatMul", 1.0),
+        ("tf_Compute/1", "ExecutorState::Process", 50.0),
+        ("tf_Compute/1", "a/Cast:Cast", 5.0),
+        ("tf_data_private_threadpool/1", "GatherV2:GatherV2", 9.0),
+        ("python", "EagerLocalExecute: __inference", 9.0),
+    ]
+    assert list(add_up_operations(events).items()) == [("Cast", 5.0), ("_MklMatMul", 4.0)]
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("report.txt", "must end in .html or .json"),
+            ("no/report.html", "there is no folder"),
+            ("mine.html", "exists and is no report of nano-run; name another file"),
+        ],
+    )
+    def test_what_cannot_be_written_is_refused_before_the_run(
+        self, nano_run: Command, tmp_path: Path, name: str, words: str
+    ) -> None:
+        (tmp_path / "mine.html").write_text("<html>mine</html>")
+        (tmp_path / "s.py").write_text("print('ran')")
+        result = nano_run(f"--report={name}", "s.py")
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert words in result.stderr
+        assert (tmp_path / "mine.html").read_text() == "<html>mine</html>"
+
+    @pytest.mark.parametrize("name", ["r.html", "r.json"])
+    def test_an_earlier_report_is_replaced(self, tmp_path: Path, name: str) -> None:
+        path = str(tmp_path / name)
+        for status in (0, 1):
+            check_report_file(path)
+            write_report(path, with_run(status=status))
+        assert "1" in (tmp_path / name).read_text()
+        assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+    def test_a_link_to_nowhere_is_not_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "r.html").symlink_to("gone")
+        with pytest.raises(UsageError, match="is no report"):
+            check_report_file(str(tmp_path / "r.html"))
+
+
+class TestRuns:
+    @pytest.mark.parametrize(
+        ("tail", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", -9)]
+    )
+    def test_a_program_without_training_is_reported_and_its_end_is_its_own(
+        self, nano_run: Command, tmp_path: Path, tail: str, status: int
+    ) -> None:
+        (tmp_path / "s.py").write_text(
+            f"import os, sys; print(sys.stdin.read(), sys.argv[1:])\n{tail}"
+        )
+        # Unbuffered: the second one is killed.
+        variables = {"PYTHONUNBUFFERED": "1"}
+        result = nano_run("--report", "s.py", "--report", input="typed", env=variables)
+        assert (result.stdout, result.returncode) == ("typed ['--report']\n", status)
+        assert "none seen" in result.stderr
+
+    @pytest.mark.tensorflow
+    @pytest.mark.slow
+    def test_a_training_is_reported_with_its_sample_and_its_stdout_is_clean(
+        self, nano_run: Command, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s.py").write_text(
+            "import keras, numpy as np\n"
+            "open('log.txt', 'a').write('ran')\n"
+            "model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])\n"
+            "model.compile('sgd', 'mse')\n"
+            "model.fit(np.ones((640, 64)), np.ones((640, 64)), batch_size=32, verbose=0)\n"
+            "print('done')\n"
+        )
+        options = ("--report=r.json", "--sample-steps", "14", "--precision", "float32")
+        result = nano_run(*options, "s.py")
+        assert (result.stdout, result.returncode) == ("done\n", 0)
+        assert (tmp_path / "log.txt").read_text() == "ran"
+        found = json.loads((tmp_path / "r.json").read_text())
+        assert found["run"]["steps"] == 20
+        assert found["run"]["batch"] == 32
+        assert 1 < found["run"]["first_step_seconds"] < found["run"]["seconds"]
+        if "copy-on-write" in (found["no_sample_because"] or ""):
+            pytest.skip(found["no_sample_because"])
+        assert found["sample"]["steps"] == 10
+        assert found["sample"]["operations"]
+        assert found["peaks"]["gflops"]["float32"] > 1
+        kinds = found["sample"]["onednn"]["kinds"]
+        assert any(kind["dtype"] == "f32" and kind["operations"] for kind in kinds), kinds
