@@ -158,7 +158,8 @@ def finish(request: RunRequest, prepared: Prepared) -> int:
         NanoError: the program cannot be started.
     """
     command = prepared.command
-    if prepared.environ.get("TF_CONFIG"):
+    is_job = request.job is not None and request.job.is_asked
+    if prepared.environ.get("TF_CONFIG") and not is_job:
         from nano_init.cli.cluster import join_cluster
 
         command = join_cluster(command, prepared.environ, request.job)
