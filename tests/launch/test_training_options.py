@@ -19,9 +19,9 @@ def test_nothing_is_asked_for_by_default() -> None:
 
 def test_paths_are_given_with_commas_or_again_and_stand_in_one_order() -> None:
     options = parse_training_options(["sgd, rmsprop", "adam"])
-    assert options.disable == ("adam", "sgd", "rmsprop")
+    assert options.disable == ("adam", "rmsprop", "sgd")
     assert options.warning is None
-    assert options.describe() == ("without adam, sgd, rmsprop",)
+    assert options.describe() == ("without adam, rmsprop, sgd",)
 
 
 def test_an_unknown_path_is_told_of_and_not_handed_on() -> None:
