@@ -5,8 +5,9 @@ bfloat16 at every one. An island reads its inputs once, computes in float32 and 
 once. Matrix products stay outside, with oneDNN.
 
 XLA compiles an island anew for each shape (50 to 100 ms), so that islands are for graphs that
-train, where few shapes come again and again; and launching one takes as long as TensorFlow
-takes for a few thousand elements.
+train on few shapes again and again: all sizes are known, or all but that of the batch in a step
+of Keras's own `fit`, whose batches are of one size but for the last. Launching an island takes
+as long as TensorFlow takes for a few thousand elements.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ __all__ = [
 # Where an island and TensorFlow's own ops take the same time, measured for GELU.
 _FEWEST_ELEMENTS = 2**13
 _SUPPOSED_BATCH = 32
+
+_STEP_NAMES = ("one_step_on_", "multi_step_on_")
 
 
 def is_worth_an_island(tensor: Any) -> bool:
@@ -124,7 +127,7 @@ def _in_float32(function: Callable[..., Any], *tensors: Any) -> Any:
 
 def _elements(shape: Any) -> int:
     """Return how many elements a shape has, with a batch supposed; 0 if it is not known."""
-    if not shape.rank:
+    if not shape.rank or (shape[0] is None and not _is_in_fit()):
         return 0
     count = _SUPPOSED_BATCH if shape[0] is None else shape[0]
     for size in shape[1:]:
@@ -132,6 +135,23 @@ def _elements(shape: Any) -> int:
             return 0
         count *= size
     return int(count)
+
+
+def _is_in_fit() -> bool:
+    """Say whether the graph being traced is a step of Keras's trainer, or is within one.
+
+    Its functions have these names in keras/src/backend/tensorflow/trainer.py,
+    `make_train_function` and `make_test_function`. A custom loop that leaves sizes open does so
+    because they vary.
+    """
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", "").startswith(_STEP_NAMES):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def _is_training() -> bool:
