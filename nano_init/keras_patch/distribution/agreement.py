@@ -16,6 +16,7 @@ __all__ = [
     "agreed_batches",
     "broadcast_start",
     "checked_alike",
+    "count_workers_where",
     "wait_for_all",
 ]
 
@@ -189,28 +190,27 @@ def _count_workers() -> int:
     return int(job_strategy().num_replicas_in_sync)
 
 
-def broadcast_start(model: Any, membership: Membership, *, has_backup: bool) -> None:
-    """Let all workers start from what the chief has restored, where they could not read it.
+def count_workers_where(condition: bool) -> int:
+    """Return on how many workers a condition holds; all have to ask."""
+    return int(_sum_over_workers(1.0 if condition else 0.0))
+
+
+def broadcast_start(model: Any, membership: Membership) -> None:
+    """Let all workers start from what the chief has restored, where some could not read it.
 
     Hosts that share no file system have no copy of the chief's backup.
 
     Args:
-        model: The model, restored or not.
+        model: The model, restored or not; its optimizer is built.
         membership: This worker's place in the job.
-        has_backup: Whether this worker has restored a backup.
     """
     import tensorflow as tf
 
     from nano_init.keras_patch.distribution.strategy import job_strategy
 
-    having = _sum_over_workers(1.0 if has_backup else 0.0)
-    if having in (0, membership.workers):
-        return
     is_chief = membership.index == 0
     epoch = _sum_over_workers(float(model._initial_epoch or 0) if is_chief else 0.0)
     model._initial_epoch = int(epoch)
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
     for variable in variables:
         value = tf.convert_to_tensor(variable.value)

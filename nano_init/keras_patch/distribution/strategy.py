@@ -53,8 +53,10 @@ def await_first_use(membership: Membership) -> None:
         CollectiveAllReduceStrategy,
     )
     from tensorflow.python.distribute.values import DistributedVariable
+    from tensorflow.python.eager import context
     from tensorflow.python.eager.context import Context
     from tensorflow.python.framework.func_graph import FuncGraph
+    from tensorflow.python.ops.variables import VariableMetaclass
 
     tf.random.set_seed(membership.seed)
     initialize = Context.ensure_initialized
@@ -67,7 +69,17 @@ def await_first_use(membership: Membership) -> None:
                 _make(membership)
         initialize(self)
 
+    make_variable = VariableMetaclass.__call__
+
+    @functools.wraps(make_variable)
+    def make_variable_in_job(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        # A variable whose own value is the first use would be made outside of the strategy.
+        VariableMetaclass.__call__ = make_variable
+        context.ensure_initialized()
+        return cls(*args, **kwargs)
+
     Context.ensure_initialized = initialize_in_job
+    VariableMetaclass.__call__ = make_variable_in_job
     FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
     DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
     extended = distribute_lib.StrategyExtendedV2

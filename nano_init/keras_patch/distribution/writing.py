@@ -11,7 +11,11 @@ import functools
 import os
 from contextlib import contextmanager
 
-from nano_init.keras_patch.distribution.agreement import broadcast_start, wait_for_all
+from nano_init.keras_patch.distribution.agreement import (
+    broadcast_start,
+    count_workers_where,
+    wait_for_all,
+)
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -116,11 +120,17 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
 
     @functools.wraps(start)
     def start_alike(self: Any, logs: Any = None) -> None:
+        if job_strategy() is None:
+            start(self, logs)
+            return
+        having = count_workers_where(os.path.exists(self._weights_path))
+        optimizer = self.model.optimizer
+        # What makes variables is done by all workers at once.
+        if having and optimizer is not None and not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
         start(self, logs)
-        if job_strategy() is not None:
-            broadcast_start(
-                self.model, membership, has_backup=self.model._initial_epoch is not None
-            )
+        if having not in (0, membership.workers):
+            broadcast_start(self.model, membership)
 
     @functools.wraps(end)
     def end_once(self: Any, logs: Any = None) -> None:
