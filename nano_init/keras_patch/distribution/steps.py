@@ -116,21 +116,20 @@ def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
     import tensorflow as tf
     from keras.src import tree
 
+    kinds = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor, np.ndarray)
     flat = tree.flatten((args, kwargs))
-    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, (tf.Tensor, np.ndarray))]
-    places += [
-        i
-        for i, leaf in enumerate(flat)
-        if isinstance(leaf, (tf.SparseTensor, tf.RaggedTensor)) and i not in places
-    ]
+    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, kinds)]
+    batch = [flat[i] for i in places]
 
     def arguments(rows: Any) -> Any:
-        replaced = dict(zip(places, rows, strict=True))
-        leaves = [replaced.get(i, leaf) for i, leaf in enumerate(flat)]
+        leaves = list(flat)
+        for place, row in zip(places, rows, strict=True):
+            leaves[place] = row
         return tree.pack_sequence_as((args, kwargs), leaves)
 
-    return [tf.convert_to_tensor(flat[i]) if isinstance(flat[i], np.ndarray) else flat[i]
-            for i in places], arguments  # fmt: skip
+    return [
+        tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in batch
+    ], arguments
 
 
 def _converted(function: Callable[..., Any]) -> Callable[..., Any]:
