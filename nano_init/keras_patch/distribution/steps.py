@@ -76,15 +76,18 @@ def check_processes(wanted: int) -> None:
 def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run_on_share(*args: Any, **kwargs: Any) -> Any:
+        from nano_init.launch.joining import current_membership
+
+        membership = current_membership()
+        if membership is None:
+            return function(*args, **kwargs)
         import tensorflow as tf
 
         from nano_init.keras_patch.distribution.strategy import job_strategy
-        from nano_init.launch.joining import current_membership
 
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
-        membership = current_membership()
         strategy = job_strategy()
-        if membership is None or strategy is None or not _is_outside_replicas():
+        if strategy is None or not tf.distribute.in_cross_replica_context():
             return function(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 
@@ -102,12 +105,6 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
     # AutoGraph leaves the wrapper's own source alone (see `decorator`).
     run_on_share.autograph_info__ = None  # type: ignore[attr-defined]
     return run_on_share
-
-
-def _is_outside_replicas() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.distribute.in_cross_replica_context())
 
 
 def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
