@@ -64,7 +64,7 @@ def test_the_source_distribution_holds_what_is_needed_to_build_and_test(built: P
     stem = f"nano_init-{nano_init.__version__}/"
     with tarfile.open(sdist) as archive:
         names = {m.name.removeprefix(stem) for m in archive.getmembers() if m.isfile()}
-    folders = ("nano_init", "scripts", "examples", "benchmarks", "tests")
+    folders = ("nano_init", "scripts", "examples", "benchmarks", "docs", "tests")
     files = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml"}
     assert names - {"PKG-INFO", ".gitignore"} == tracked(*folders) | files
 
