@@ -17,7 +17,7 @@ from nano_init.launch.coercion import without_coercion
 from nano_init.launch.command import Command, format_command, prepare_command
 from nano_init.launch.job import Job, Seat, digest_target, run_job
 from nano_init.launch.membership import MEMBERSHIP_VARIABLE, Membership, format_membership
-from nano_init.machine.cluster import read_task
+from nano_init.machine.cluster import read_cluster, read_task
 from nano_init.machine.probe import probe
 from nano_init.plan.build import read_build
 from nano_init.plan.decide import decide, thread_cap
@@ -83,7 +83,13 @@ def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]
     """
     if job.sysroot != "/" and not request.dry_run:
         raise UsageError("--sysroot plans for a recorded machine; give --dry-run with it")
-    host = find_host_part(job, read_task(environ))
+    if not job.has_workers and read_cluster(environ) is not None:
+        raise UsageError(
+            "TF_CONFIG describes workers that somebody else has started, and who that is keeps "
+            "their logs and restarts them: leave --log-dir, --tee and --max-restarts out"
+        )
+    # Tasks of Slurm are workers of one job only where workers are asked for.
+    host = find_host_part(job, read_task(environ) if job.has_workers else None)
     workers = _plan(request, job, environ, host)
     is_alone = host.count == 1 and len(workers.plans) == 1
     if is_alone and not (job.max_restarts or job.log_dir or job.tee or job.sysroot != "/"):
@@ -138,6 +144,10 @@ def find_host_part(job: JobOptions, task: Task | None) -> HostPart:
     if task is not None and job.hosts is None:
         return _part_of_task(job, task)
     count = 1 if job.hosts is None else job.hosts
+    if job.hosts is None and (job.host_rank is not None or job.master_addr or job.master_port):
+        raise UsageError(
+            "--node-rank, --master-addr and --master-port need --nnodes, the number of hosts"
+        )
     if count == 1:
         return HostPart()
     rank = task.rank if task is not None and job.host_rank is None else job.host_rank

@@ -45,9 +45,16 @@ class JobOptions:
     sysroot: str = "/"
 
     @property
-    def is_asked(self) -> bool:
-        """Say whether the user wants workers at all."""
+    def has_workers(self) -> bool:
+        """Say whether the user wants workers, or a place among other hosts'."""
         return self.workers is not None or self.hosts is not None
+
+    @property
+    def is_asked(self) -> bool:
+        """Say whether the script needs a launcher that stays: for one worker alone, too."""
+        stays = self.max_restarts or self.log_dir or self.tee or self.sysroot != "/"
+        placed = self.host_rank is not None or self.master_addr or self.master_port
+        return self.has_workers or bool(stays or placed)
 
 
 # Each option's names, its place in JobOptions, and what click is told of it.

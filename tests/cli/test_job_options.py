@@ -45,6 +45,8 @@ def test_the_options_go_before_the_outer_launcher():
         (JobOptions(workers="1"), MPI, "give --master-addr"),
         (JobOptions(workers="3", master_addr="h"), MPI, "within 4 tasks on this host"),
         (JobOptions(hosts=8), None, "needs --node-rank"),
+        (JobOptions(workers="2", master_addr="h"), None, "need --nnodes"),
+        (JobOptions(host_rank=1), None, "need --nnodes"),
         (JobOptions(hosts=8, host_rank=8), None, "is not below --nnodes 8"),
         (JobOptions(hosts=8, host_rank=0), None, "needs --master-addr"),
     ],

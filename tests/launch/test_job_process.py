@@ -326,11 +326,14 @@ def test_one_worker_alone_is_the_process_that_python_would_be(
     assert result.stdout == f"{os.getpid()} None\n"
 
 
-def test_one_worker_alone_can_be_started_anew(nano_run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [("--nproc-per-node", "1"), ()])
+def test_one_worker_alone_can_be_started_anew(
+    nano_run: Run, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
     (tmp_path / "s.py").write_text(
         "import os, sys; sys.exit(int(os.environ['NANO_INIT_RESTARTS']) < 1)"
     )
-    result = nano_run("-q", "--nproc-per-node", "1", "--max-restarts", "1", "s.py")
+    result = nano_run("-q", *asked, "--max-restarts", "1", "s.py")
 
     assert result.returncode == 0, result.stderr
 
@@ -462,6 +465,18 @@ def test_a_nano_run_that_a_worker_starts_is_no_worker(
     )
 
     assert result.stdout == "None\n", result.stderr
+
+
+def test_logs_and_restarts_of_a_ready_cluster_are_somebody_elses(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    ready = {**READY, "task": {"type": "worker", "index": 0}}
+    result = nano_run("-q", "--tee", "s.py", env={"TF_CONFIG": json.dumps(ready)})
+
+    assert result.returncode == 2
+    assert "leave --log-dir, --tee and --max-restarts out" in result.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_damaged_cluster_is_named_before_anything_runs(nano_run: Run, tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from nano_init.launch.membership import Membership
-
 __all__ = [
     "UnequalDataError",
     "agreed_batches",
-    "broadcast_start",
+    "broadcast_bytes",
     "checked_alike",
+    "count_workers_where",
     "wait_for_all",
 ]
 
@@ -189,30 +188,27 @@ def _count_workers() -> int:
     return int(job_strategy().num_replicas_in_sync)
 
 
-def broadcast_start(model: Any, membership: Membership, *, has_backup: bool) -> None:
-    """Let all workers start from what the chief has restored, where they could not read it.
+def count_workers_where(condition: bool) -> int:
+    """Return on how many workers a condition holds; all have to ask."""
+    return int(_sum_over_workers(1.0 if condition else 0.0))
 
-    Hosts that share no file system have no copy of the chief's backup.
+
+def broadcast_bytes(content: bytes, *, is_chief: bool) -> bytes:
+    """Return the chief's bytes on all workers; all have to ask.
 
     Args:
-        model: The model, restored or not.
-        membership: This worker's place in the job.
-        has_backup: Whether this worker has restored a backup.
+        content: What to send; only the chief's counts.
+        is_chief: This worker is the chief.
     """
+    import numpy as np
     import tensorflow as tf
 
     from nano_init.keras_patch.distribution.strategy import job_strategy
 
-    having = _sum_over_workers(1.0 if has_backup else 0.0)
-    if having in (0, membership.workers):
-        return
-    is_chief = membership.index == 0
-    epoch = _sum_over_workers(float(model._initial_epoch or 0) if is_chief else 0.0)
-    model._initial_epoch = int(epoch)
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
-    for variable in variables:
-        value = tf.convert_to_tensor(variable.value)
-        sent = value if is_chief else tf.zeros_like(value)
-        variable.assign(job_strategy().reduce("SUM", sent, axis=None))
+    own = np.frombuffer(content if is_chief else b"", np.uint8).astype(np.int32)
+    size = int(job_strategy().reduce("SUM", tf.constant(len(own)), axis=None))
+    if not size:
+        return b""
+    sent = own if is_chief else np.zeros(size, np.int32)
+    received = job_strategy().reduce("SUM", tf.constant(sent), axis=None)
+    return bytes(np.asarray(received).astype(np.uint8).tobytes())

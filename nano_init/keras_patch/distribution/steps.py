@@ -76,15 +76,18 @@ def check_processes(wanted: int) -> None:
 def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run_on_share(*args: Any, **kwargs: Any) -> Any:
+        from nano_init.launch.joining import current_membership
+
+        membership = current_membership()
+        if membership is None:
+            return function(*args, **kwargs)
         import tensorflow as tf
 
         from nano_init.keras_patch.distribution.strategy import job_strategy
-        from nano_init.launch.joining import current_membership
 
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
-        membership = current_membership()
         strategy = job_strategy()
-        if membership is None or strategy is None or not _is_outside_replicas():
+        if strategy is None or not tf.distribute.in_cross_replica_context():
             return function(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 
@@ -104,33 +107,26 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
     return run_on_share
 
 
-def _is_outside_replicas() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.distribute.in_cross_replica_context())
-
-
 def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
     """Return the tensors among arguments, and how to put their rows in their places."""
     import numpy as np
     import tensorflow as tf
     from keras.src import tree
 
+    kinds = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor, np.ndarray)
     flat = tree.flatten((args, kwargs))
-    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, (tf.Tensor, np.ndarray))]
-    places += [
-        i
-        for i, leaf in enumerate(flat)
-        if isinstance(leaf, (tf.SparseTensor, tf.RaggedTensor)) and i not in places
-    ]
+    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, kinds)]
+    batch = [flat[i] for i in places]
 
     def arguments(rows: Any) -> Any:
-        replaced = dict(zip(places, rows, strict=True))
-        leaves = [replaced.get(i, leaf) for i, leaf in enumerate(flat)]
+        leaves = list(flat)
+        for place, row in zip(places, rows, strict=True):
+            leaves[place] = row
         return tree.pack_sequence_as((args, kwargs), leaves)
 
-    return [tf.convert_to_tensor(flat[i]) if isinstance(flat[i], np.ndarray) else flat[i]
-            for i in places], arguments  # fmt: skip
+    return [
+        tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in batch
+    ], arguments
 
 
 def _converted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,8 +53,10 @@ def await_first_use(membership: Membership) -> None:
         CollectiveAllReduceStrategy,
     )
     from tensorflow.python.distribute.values import DistributedVariable
+    from tensorflow.python.eager import context
     from tensorflow.python.eager.context import Context
     from tensorflow.python.framework.func_graph import FuncGraph
+    from tensorflow.python.ops.variables import VariableMetaclass
 
     tf.random.set_seed(membership.seed)
     initialize = Context.ensure_initialized
@@ -67,7 +69,17 @@ def await_first_use(membership: Membership) -> None:
                 _make(membership)
         initialize(self)
 
+    make_variable = VariableMetaclass.__call__
+
+    @functools.wraps(make_variable)
+    def make_variable_in_job(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        # A variable whose own value is the first use would be made outside of the strategy.
+        VariableMetaclass.__call__ = make_variable
+        context.ensure_initialized()
+        return cls(*args, **kwargs)
+
     Context.ensure_initialized = initialize_in_job
+    VariableMetaclass.__call__ = make_variable_in_job
     FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
     DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
     extended = distribute_lib.StrategyExtendedV2
@@ -103,15 +115,22 @@ def _configure_coordination(membership: Membership) -> None:
     The same fields as in `CollectiveAllReduceExtended._initialize_multi_worker`, which leaves
     a service that is configured as it is.
     """
+    import tensorflow as tf
+    from tensorflow.python.distribute import multi_worker_util
     from tensorflow.python.eager import context
 
-    # Its module has moved from one version of TensorFlow to another.
-    messages = context.coordination_config_pb2
-    job = messages.CoordinatedJob(name="worker", num_tasks=membership.workers)
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    spec = multi_worker_util.normalize_cluster_spec(resolver.cluster_spec())
+    # The messages' module has moved from one version of TensorFlow to another.
+    job = context.coordination_config_pb2.CoordinatedJob
     context.context().configure_coordination_service(
         service_type="standalone",
-        service_leader="/job:worker/replica:0/task:0",
-        coordinated_jobs=[job],
+        service_leader=multi_worker_util.coordination_leader(spec),
+        coordinated_jobs=[
+            job(name=name, num_tasks=spec.num_tasks(name))
+            for name in ("chief", "worker")
+            if name in spec.jobs
+        ],
         cluster_register_timeout_in_ms=membership.start_timeout * 1000,
         heartbeat_timeout_in_ms=_HEARTBEAT_SECONDS * 1000,
     )

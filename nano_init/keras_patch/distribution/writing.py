@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import functools
 import os
+import tempfile
 from contextlib import contextmanager
 
-from nano_init.keras_patch.distribution.agreement import broadcast_start, wait_for_all
+from nano_init.keras_patch.distribution.agreement import (
+    broadcast_bytes,
+    count_workers_where,
+    wait_for_all,
+)
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -80,8 +85,6 @@ def _place(path: Any, membership: Membership) -> Iterator[Any]:
     if membership.index == 0:
         yield path
         return
-    import tempfile
-
     with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
         yield os.path.join(folder, os.path.basename(os.fspath(path).rstrip("/")))
 
@@ -91,8 +94,6 @@ def _writing_elsewhere(
 ) -> Callable[..., Any]:
     @functools.wraps(act)
     def write_elsewhere(self: Any, *args: Any, **kwargs: Any) -> Any:
-        import tempfile
-
         if job_strategy() is not None:
             path = os.fspath(getattr(self, attribute))
             folder = tempfile.mkdtemp(dir=membership.scratch or None)
@@ -116,11 +117,25 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
 
     @functools.wraps(start)
     def start_alike(self: Any, logs: Any = None) -> None:
-        start(self, logs)
-        if job_strategy() is not None:
-            broadcast_start(
-                self.model, membership, has_backup=self.model._initial_epoch is not None
-            )
+        if job_strategy() is None:
+            start(self, logs)
+            return
+        having = count_workers_where(os.path.exists(self._weights_path))
+        if having in (0, membership.workers):
+            start(self, logs)
+            return
+        # Hosts that share no file system have no copy of the chief's backup.
+        with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
+            _receive_backup(self, folder, membership)
+            paths = self._weights_path, self._training_metadata_path
+            if membership.index > 0:
+                self._weights_path, self._training_metadata_path = (
+                    os.path.join(folder, os.path.basename(path)) for path in paths
+                )
+            try:
+                start(self, logs)
+            finally:
+                self._weights_path, self._training_metadata_path = paths
 
     @functools.wraps(end)
     def end_once(self: Any, logs: Any = None) -> None:
@@ -130,6 +145,19 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
     yield Replacement(owner, "_save_model", save_whole)
     yield Replacement(owner, "on_train_begin", start_alike)
     yield Replacement(owner, "on_train_end", end_once)
+
+
+def _receive_backup(callback: Any, folder: str, membership: Membership) -> None:
+    """Copy the chief's backup, as far as it has one, into every other worker's folder."""
+    for path in (callback._weights_path, callback._training_metadata_path):
+        content = b""
+        if membership.index == 0 and os.path.exists(path):
+            with open(path, "rb") as file:
+                content = file.read()
+        content = broadcast_bytes(content, is_chief=membership.index == 0)
+        if content and membership.index > 0:
+            with open(os.path.join(folder, os.path.basename(path)), "wb") as file:
+                file.write(content)
 
 
 def _save_then_replace(callback: Any, save: Callable[[Any], None]) -> None:

@@ -177,6 +177,23 @@ def test_a_custom_loop_trains_alike_plain_or_with_its_step_decorated(run):
             np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=name)
 
 
+FIRST_USE = """
+inputs = keras.Input((4,), dtype="int32")
+hidden = keras.layers.Flatten()(keras.layers.Embedding(9, 3)(inputs))
+model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+model.compile("adam", "mse")
+ids = (100 * x[:, :1]).astype("int32") % 9 + np.zeros((1, 4), "int32")
+model.fit(ids, y, batch_size=8, verbose=0)
+tell(weights=weights(model))
+"""
+
+
+def test_a_variable_may_be_the_first_use_of_tensorflow(run):
+    _, told = run(FIRST_USE)
+
+    assert told[0] == told[1]
+
+
 LEGACY = """
 import tf_keras
 tf_keras.utils.set_random_seed(1)
