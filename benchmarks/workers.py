@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from models import MODELS
+from small_models import MODELS
 
 WARM_UP = 8
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
