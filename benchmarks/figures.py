@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-__all__ = ["Result", "format_means", "format_results", "plot_results"]
+__all__ = ["Result", "format_means", "format_results", "format_summary", "plot_results"]
 
 
 @dataclass
@@ -76,6 +76,34 @@ def format_results(title: str, results: Sequence[Result]) -> str:
             f"| {statistics.median(result.peaks_mb):.0f} MB "
             f"| {statistics.median(result.losses):.4f} |"
         )
+    return "\n".join(lines)
+
+
+def format_summary(titles: Mapping[str, str], results: Sequence[Result]) -> str:
+    """Return one row a model: stock's milliseconds, and how much faster each configuration is.
+
+    Args:
+        titles: What the table calls each model.
+        results: All results of a run.
+    """
+    columns = {r.configuration: r.title for r in results if r.configuration != "stock"}
+    lines = [
+        "\n### All models: times as fast as stock float32\n",
+        f"| model | stock, ms a step | {' | '.join(columns.values())} |",
+        f"| --- | --- |{' --- |' * len(columns)}",
+    ]
+    for stock in (r for r in results if r.configuration == "stock"):
+        rows = {r.configuration: r for r in results if r.model == stock.model}
+        cells = [
+            f"{statistics.median(_ratios(stock, rows[key])):.2f}"
+            if key in rows and not rows[key].failure
+            else "fails"
+            if key in rows
+            else ""
+            for key in columns
+        ]
+        fastest = statistics.median(stock.fastest_fifths)
+        lines.append(f"| {titles[stock.model]} | {fastest:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

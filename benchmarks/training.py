@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from figures import Result, format_means, format_results, plot_results
+from figures import Result, format_means, format_results, format_summary, plot_results
 from models import MODELS
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def main() -> None:
         for name in dict.fromkeys(result.model for result in results):
             rows = [result for result in results if result.model == name]
             print(format_results(MODELS[name].title, rows))
+    print(format_summary({name: model.title for name, model in MODELS.items()}, results))
     print(format_means(results))
     document = {
         **_describe_machine(),
