@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -44,9 +43,8 @@ def main() -> None:
     """Search, try all, and print how far apart they are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="cnn-batchnorm,lstm")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="0: the search alone")
     parser.add_argument("--budget", type=float, default=60.0)
-    parser.add_argument("--steps", type=int, default=14, help="of a sample when all are tried")
     options = parser.parse_args()
     assert all(name in MODELS for name in options.models.split(",")), f"there are {list(MODELS)}"
     for name in options.models.split(","):
@@ -65,16 +63,22 @@ def _measure(name: str, script: str, options: argparse.Namespace) -> None:
     found = search_configuration(request, evidence, os.environ, plain)
     took = time.monotonic() - begun
     print(f"{name}: chosen in {took:.0f} s: {found.winner}", flush=True)
+    for trial in found.trials:
+        time_text = trial.fault or f"{trial.step_time * 1000:.2f} ms, {len(trial.samples)} samples"
+        mark = f" ({found.objection})" if trial.configuration in found.rejected else ""
+        print(f"  tried {trial.configuration}: {time_text}{mark}", flush=True)
+    if not options.rounds:
+        return
     times = _try_all(request, plain.precision, plain.plan.threads.usable_cores, options)
-    ranked = sorted(times, key=lambda each: statistics.median(times[each]))
+    ranked = sorted(times, key=lambda each: min(times[each]))
     for each in ranked:
         mark = " <- chosen" if each == found.winner else ""
         rejected = " (loss not float32's)" if each in found.rejected else ""
         spread = f"{min(times[each]) * 1000:.2f}-{max(times[each]) * 1000:.2f}"
-        middle = statistics.median(times[each]) * 1000
+        middle = min(times[each]) * 1000
         print(f"  {middle:8.2f} ms ({spread})  {each}{rejected}{mark}")
     sound = [each for each in ranked if each not in found.rejected]
-    behind = statistics.median(times[found.winner]) / statistics.median(times[sound[0]]) - 1
+    behind = min(times[found.winner]) / min(times[sound[0]]) - 1
     print(f"{name}: the chosen one is {behind:.1%} behind the fastest sound one", flush=True)
 
 
@@ -91,11 +95,11 @@ def _try_all(
             command = prepare(request, os.environ, each).command
             environ = command.environment(os.environ)
             try:
-                sample = take_sample(command.argv, environ, Request(options.steps, seed=0))
+                sample = take_sample(command.argv, environ, Request(300, seconds=2.0, seed=0))
             except SampleError as error:
                 print(f"  {each}: {error}", file=sys.stderr)
                 continue
-            times[each].append(sample.step_time)
+            times[each].append(sample.undisturbed_step_time)
     return {each: taken for each, taken in times.items() if taken}
 
 

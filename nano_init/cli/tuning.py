@@ -32,6 +32,8 @@ __all__ = ["search_configuration", "tuned"]
 # A unit must multiply this much faster than float32 before bfloat16 is taken unsampled.
 _LEAST_GAIN = 1.1
 
+_MORE_STEPS = 10
+
 # An entry's note stands in the line that every later run prints.
 _NOTE = "{configuration}: {gain}, measured on this script by --tune on {date}"
 
@@ -78,9 +80,9 @@ class _Taker:
     def __call__(self, configuration: Configuration, seed: int, bound: float | None) -> Sample:
         prepared = prepare(self.request, self.environ, configuration)
         wanted = Request(
-            steps=self.evidence.steps,
-            # One sample must leave time for others; each ends with the steps that it has made.
-            seconds=max(1.0, min(self.evidence.seconds, self.evidence.tune_budget / 8)),
+            # Most of a sample is its start: more steps cost little, up to a share of the budget.
+            steps=_MORE_STEPS * self.evidence.steps,
+            seconds=min(self.evidence.seconds, self.evidence.tune_budget / 30),
             start_seconds=max(30.0, self.evidence.tune_budget),
             seed=seed,
             bound=bound,

@@ -47,7 +47,8 @@ class Request:
 
     Args:
         steps: after how many steps of one optimizer the process ends.
-        seconds: how long after its first step it ends with those that it has made.
+        seconds: how long after its first step it ends with those that it has made, if they are
+            enough to measure.
         start_seconds: how long it may take to its first step.
         megabytes: how much it may write.
         loss: record the loss of each step.
@@ -97,6 +98,15 @@ class Sample:
     def step_time(self) -> float:
         """Return the median step time in seconds."""
         return statistics.median(self.step_seconds)
+
+    @property
+    def undisturbed_step_time(self) -> float:
+        """Return the 20th percentile of the step times in seconds.
+
+        What else a machine does makes steps slower and never faster, so that it is nearer to
+        the program's own speed than the median, and steadier than the minimum.
+        """
+        return statistics.quantiles(self.step_seconds, n=5)[0]
 
     @property
     def last_loss(self) -> float | None:

@@ -29,13 +29,18 @@ SEEDS = 3
 # A configuration has to be as much faster than what would be run without tuning.
 _LEAST_GAIN = 1.03
 
-# A sample ends early when its fastest step is this much slower than the best median.
+# A sample ends early when its fastest step is this much slower than the best step time.
 _BEHIND = 1.5
 
 # Sums in another order differ by as much, relative to the loss, after a few steps.
 _ROUNDING = 1e-3
 
 _FINAL_ROUNDS = 2
+
+_TOO_SHORT = (
+    f"the time was too short: {SEEDS} samples of float32 and one of the default are the least; "
+    "raise --tune-budget"
+)
 
 
 @dataclass
@@ -54,8 +59,8 @@ class Trial:
 
     @property
     def step_time(self) -> float:
-        """Return the median of the samples' step times, in seconds."""
-        return statistics.median(sample.step_time for sample in self.samples)
+        """Return the least disturbed step time of all samples, in seconds."""
+        return min(sample.undisturbed_step_time for sample in self.samples)
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def search(
         clock: the time that there is.
 
     Raises:
-        SampleError: float32 itself cannot be sampled.
+        SampleError: float32 itself cannot be sampled, or the time is too short to compare.
     """
     trials = _Trials(candidates[0], take, clock)
     trials.sample(trials.reference)
@@ -136,10 +141,14 @@ def search(
     # What would be run anyway comes before what may be better.
     for configuration in sorted(candidates[1:], key=lambda candidate: candidate != default):
         trials.sample_if_time(configuration, keep=SEEDS - 1)
+    if default not in trials.of:
+        raise SampleError(_TOO_SHORT)
     # Kept beside the seeds: time for the best two once more.
     for configuration in neighbours(trials.ranked()[0].configuration):
         trials.sample_if_time(configuration, keep=SEEDS - 1 + 2)
     trials.sample_seeds()
+    if len(trials.seeds) < SEEDS:
+        raise SampleError(_TOO_SHORT)
     for _ in range(_FINAL_ROUNDS):
         for trial in trials.ranked()[:2]:
             trials.sample_if_time(trial.configuration)
@@ -252,6 +261,4 @@ def _decide(trials: _Trials, default: Configuration) -> Found:
 def _objection(references: Sequence[Sample]) -> str:
     if not all(each.losses for each in references):
         return "no loss was seen to hold against float32's"
-    if len(references) < SEEDS:
-        return "no time was left to hold its loss against float32's"
     return "its loss departs from float32's"

@@ -77,9 +77,10 @@ class Watch:
     Args:
         request: what the launcher asked for: `fd`, the file descriptor to write the record to;
             `steps`, after how many to end the process, or None for never; `seconds`, how
-            long after the first step to end it; `loss`, whether to record it; `profile`, None
-            or `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
-            what oneDNN prints; `bound`, seconds a step that end the sample once they are missed.
+            long after the first step to end it if it has made enough; `bound`, seconds a step
+            that end it once they are missed; `loss`, whether to record it; `profile`, None or
+            `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
+            what oneDNN prints.
         environ: the environment; tells when the process began.
     """
 
@@ -178,8 +179,9 @@ class Watch:
         elif made >= end:
             self._stop_profile()
         last, seconds = self.request.get("steps"), self.request.get("seconds")
-        age = time.monotonic() - self.marks[0].at
-        late = (seconds and age > seconds) or self._is_behind()
+        is_enough = len(self.marks) > WARM_UP + LEAST_STEPS
+        is_old = seconds and time.monotonic() - self.marks[0].at > seconds
+        late = is_enough and (is_old or self._is_behind())
         if last and (made >= last or late):
             self._stop_profile()
             self.write("full" if made >= last else "late")
@@ -190,7 +192,7 @@ class Watch:
     def _is_behind(self) -> bool:
         """Say whether even the fastest of enough steps is slower than the bound."""
         bound = self.request.get("bound")
-        if not bound or len(self.marks) <= WARM_UP + LEAST_STEPS:
+        if not bound:
             return False
         marks = self.marks[WARM_UP:]
         fastest = min(

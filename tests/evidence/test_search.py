@@ -117,24 +117,27 @@ def test_a_gain_that_no_user_would_notice_changes_nothing() -> None:
 TIMES = st.floats(0.1, 10)
 
 
-@given(st.tuples(TIMES, TIMES, TIMES, TIMES), st.floats(1, 200), st.sets(st.sampled_from(CORE[1:])))
-def test_the_budget_holds_but_for_the_first_sample_and_the_choice_is_sound(
+@given(
+    st.tuples(TIMES, TIMES, TIMES, TIMES), st.floats(20, 200), st.sets(st.sampled_from(CORE[1:]))
+)
+def test_the_budget_holds_and_the_choice_is_sound(
     times: tuple[float, ...], budget: float, wrong: set[Configuration]
 ) -> None:
     world = World(dict(zip(CORE, times, strict=True)), dict.fromkeys(wrong, 3.0))
     found = world.find(budget)
-    assert world.now <= max(budget, world.seconds)
+    assert world.now <= budget
     assert found.winner not in wrong
     assert found.gain >= 1
     tried = {trial.configuration for trial in found.trials}
-    if len(world.taken) > 12:  # time enough for all
-        best = min(t for c, t in world.times.items() if c not in wrong and c in tried)
-        assert world.times.get(found.winner, 10.0) <= best * 1.04
+    sound = [t for c, t in world.times.items() if c not in wrong and c in tried]
+    assert world.times.get(found.winner, 10.0) <= min(sound) * 1.031
 
 
-def test_without_time_for_the_seeds_float32_stays() -> None:
-    found = World({FLOAT32: 4.0, BFLOAT16: 1.0}).find(budget=11.0)
-    assert found.winner == FLOAT32
+@pytest.mark.parametrize("budget", [4.0, 11.0, 19.0])
+def test_without_time_to_compare_nothing_is_chosen(budget: float) -> None:
+    """What would be run anyway is then run: float32 alone is no evidence against it."""
+    with pytest.raises(SampleError, match="raise --tune-budget"):
+        World({FLOAT32: 4.0, BFLOAT16: 1.0}).find(budget)
 
 
 def sample(*losses: float) -> Sample:
