@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from models import MODELS
+from small_models import MODELS
 
 from nano_init.cli.evidence_options import EvidenceRequest
 from nano_init.cli.run import RunRequest, prepare
@@ -31,7 +31,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 import keras, tensorflow as tf
-from models import MODELS
+from small_models import MODELS
 keras.utils.set_random_seed(1)
 model = MODELS[{name!r}].build()
 data = tf.data.Dataset.from_tensors(MODELS[{name!r}].batch()).cache().repeat()
@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="0: the search alone")
     parser.add_argument("--budget", type=float, default=60.0)
     options = parser.parse_args()
-    assert all(name in MODELS for name in options.models.split(",")), f"there are {list(MODELS)}"
+    unknown = sorted(set(options.models.split(",")) - set(MODELS))
+    if unknown:
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
             _measure(name, os.path.join(folder, "train.py"), options)

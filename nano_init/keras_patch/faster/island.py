@@ -23,6 +23,7 @@ __all__ = [
     "compiled",
     "is_compiled_by_xla",
     "is_large_in_graph",
+    "is_shape_worth_an_island",
     "is_worth_an_island",
     "with_compiled_gradient",
 ]
@@ -44,19 +45,35 @@ def is_worth_an_island(tensor: Any) -> bool:
     return _is_training() and is_large_in_graph(tensor)
 
 
+def is_shape_worth_an_island(tensor: Any, sizes: Any) -> bool:
+    """Say the same of a tensor that is yet to be computed from another one.
+
+    Args:
+        tensor: As for `is_worth_an_island`; its own shape does not matter.
+        sizes: The shape of what is computed, None where a size is unknown.
+    """
+    import tensorflow as tf
+
+    return _is_training() and _is_large(tensor, tf.TensorShape(sizes))
+
+
 def is_large_in_graph(tensor: Any) -> bool:
     """Say the same of a tensor outside of layers, as in a loss, where training is not told.
 
     Args:
         tensor: As for `is_worth_an_island`.
     """
+    return _is_large(tensor, getattr(tensor, "shape", None))
+
+
+def _is_large(tensor: Any, shape: Any) -> bool:
     import tensorflow as tf
 
     return (
         isinstance(tensor, tf.Tensor)
         and not isinstance(tensor, tf.__internal__.EagerTensor)
         and tensor.dtype in (tf.float32, tf.bfloat16)
-        and _elements(tensor.shape) >= _FEWEST_ELEMENTS
+        and _elements(shape) >= _FEWEST_ELEMENTS
         # There all is compiled already.
         and not is_compiled_by_xla()
         and _has_compiler()

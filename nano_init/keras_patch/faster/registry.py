@@ -16,6 +16,7 @@ _PACKAGE = "nano_init.keras_patch.faster"
 FASTER_PATHS = (
     "activations",
     "adam",
+    "attention",
     "batch_norm",
     "cross_entropy",
     "depthwise",

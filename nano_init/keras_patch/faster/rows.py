@@ -19,10 +19,10 @@ _HALVINGS = 3
 
 
 def row_sum(rows: Any) -> Any:
-    """Return the sum of each row, of shape [rows, 1].
+    """Return the sum of each row, of shape [..., 1].
 
     Args:
-        rows: float32 of shape [rows, width]; the width is known while tracing.
+        rows: float32 of shape [..., width]; the width is known while tracing.
     """
     import tensorflow as tf
 
@@ -30,12 +30,12 @@ def row_sum(rows: Any) -> Any:
 
 
 def row_mean(rows: Any) -> Any:
-    """Return the mean of each row, of shape [rows, 1]; as `row_sum`."""
+    """Return the mean of each row, of shape [..., 1]; as `row_sum`."""
     return row_sum(rows) / float(rows.shape[-1])
 
 
 def row_max(rows: Any) -> Any:
-    """Return the maximum of each row, of shape [rows, 1]; as `row_sum`."""
+    """Return the maximum of each row, of shape [..., 1]; as `row_sum`."""
     import tensorflow as tf
 
     return tf.reduce_max(_folded(rows, tf.maximum), -1, keepdims=True)
@@ -46,5 +46,5 @@ def _folded(rows: Any, fold: Callable[[Any, Any], Any]) -> Any:
         half, is_odd = divmod(rows.shape[-1], 2)
         if is_odd or not half:
             break
-        rows = fold(rows[:, :half], rows[:, half:])
+        rows = fold(rows[..., :half], rows[..., half:])
     return rows

@@ -1,0 +1,126 @@
+"""Attention with its scores scaled, masked and normalized in one compiled kernel a direction.
+
+Keras casts the scores to float32 and keeps several float32 copies of them for the gradient
+(keras/src/backend/tensorflow/nn.py, `_dot_product_attention_xla`). Here the scores stay in the
+compute dtype; the softmax is computed in float32 within the kernel, and again from the scores
+and each row's log-sum-exp on the way back (Dao et al., "FlashAttention", 2022, section 3.1).
+The matrix products stay with oneDNN.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.island import compiled, is_shape_worth_an_island
+from nano_init.keras_patch.faster.rows import row_max, row_sum
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["attention_replacements"]
+
+_NAME = "_dot_product_attention_xla"
+
+# Keras's own (`_get_large_negative`); exp of it is 0 wherever a row has any other score.
+_MASKED = -0.7 * 3.38953e38
+
+
+def attention_replacements() -> Iterator[Replacement]:
+    """Yield what normalizes attention scores by islands while training."""
+    from keras.src.backend.tensorflow import nn
+
+    # Earlier versions of Keras 3 have no such function; what they have stays.
+    if hasattr(nn, _NAME):
+        faster = with_faster_path("attention", vars(nn)[_NAME], _applies, _attend)
+        yield Replacement(nn, _NAME, faster)
+
+
+def _applies(
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, is_causal: bool, scale: Any
+) -> bool:
+    import tensorflow as tf
+
+    del scale
+    operands = (query, key, value)
+    return (
+        bias is None
+        and isinstance(is_causal, bool)
+        and all(isinstance(operand, tf.Tensor) for operand in operands)
+        and len({operand.dtype for operand in operands}) == 1
+        and (mask is None or _is_known_mask(mask))
+        and is_shape_worth_an_island(
+            query, [query.shape[0], query.shape[2], query.shape[1], key.shape[1]]
+        )
+    )
+
+
+def _is_known_mask(mask: Any) -> bool:
+    import tensorflow as tf
+
+    return (
+        isinstance(mask, tf.Tensor)
+        and mask.dtype == tf.bool
+        and mask.shape.rank == 4
+        and None not in mask.shape[1:]
+    )
+
+
+def _attend(
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, is_causal: bool, scale: Any
+) -> Any:
+    del bias
+    import tensorflow as tf
+
+    scores = tf.einsum("BTNH,BSNH->BNTS", query, key, optimize="optimal")
+    if mask is None:
+        mask = tf.ones([1, 1, 1, 1], tf.bool)
+    if is_causal:
+        mask = tf.logical_and(mask, _lower_triangle(*scores.shape[2:]))
+    shares = _shares_of(scores, mask, tf.cast(scale, tf.float32))
+    return tf.einsum("BNTS,BSNH->BTNH", shares, value, optimize="optimal")
+
+
+def _lower_triangle(queries: int, keys: int) -> Any:
+    import tensorflow as tf
+
+    return tf.linalg.band_part(tf.ones([1, 1, queries, keys], tf.bool), -1, 0)
+
+
+def _shares_of(scores: Any, mask: Any, scale: Any) -> Any:
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def shares_of(scores: Any) -> Any:
+        shares, normalizers = _forward(scores, mask, scale)
+
+        def gradient(upstream: Any) -> Any:
+            return _backward(scores, mask, scale, normalizers, upstream)
+
+        return shares, gradient
+
+    return shares_of(scores)
+
+
+@compiled
+def _forward(scores: Any, mask: Any, scale: Any) -> Any:
+    """Return the softmax of each row, and its log-sum-exp, of shape [..., 1]."""
+    import tensorflow as tf
+
+    wide = tf.where(mask, tf.cast(scores, tf.float32) * scale, _MASKED)
+    top = row_max(wide)
+    powers = tf.exp(wide - top)
+    total = row_sum(powers)
+    return tf.cast(powers / total, scores.dtype), top + tf.math.log(total)
+
+
+@compiled
+def _backward(scores: Any, mask: Any, scale: Any, normalizers: Any, upstream: Any) -> Any:
+    import tensorflow as tf
+
+    # A masked score has no gradient, also in a row that is masked as a whole.
+    shares = tf.where(mask, tf.exp(tf.cast(scores, tf.float32) * scale - normalizers), 0.0)
+    wide = tf.cast(upstream, tf.float32)
+    gradient = shares * (wide - row_sum(shares * wide)) * scale
+    return tf.cast(tf.where(mask, gradient, 0.0), scores.dtype)
