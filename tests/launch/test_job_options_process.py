@@ -1,0 +1,119 @@
+"""Jobs as a command line or a ready TF_CONFIG describes them: what is refused, joined, shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="workers are bound and watched over on Linux"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--nproc-per-node", "0"), "--nproc-per-node is '0'"),
+        (("--nproc-per-node", "100000"), "--nproc-per-node is '100000'"),
+        (("--nproc-per-node", "4000"), "more than the"),
+        (("--nnodes", "2"), "--nnodes 2 needs --node-rank"),
+        (("--nnodes", "2", "--node-rank", "1"), "needs --master-addr"),
+        (("--nnodes", "2", "--node-rank", "2"), "--node-rank 2 is not below --nnodes 2"),
+        (("--nnodes", "two"), "--nnodes is 'two'"),
+        (("--nproc-per-node", "2", "--max-restarts", "-1"), "--max-restarts is '-1'"),
+        (("--nproc-per-node", "2", "--sysroot", "x"), "give --dry-run"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_nothing_runs(
+    nano_run: Run, tmp_path: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    result = nano_run("-q", *options, "s.py")
+
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "ran").exists()
+
+
+READY = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker"}}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_ready_cluster_is_joined_as_the_process_that_was_started(
+    nano_run: Run, tmp_path: Path, index: int
+) -> None:
+    """Kubernetes's training operator starts the pods, and writes TF_CONFIG."""
+    READY["task"]["index"] = index
+    (tmp_path / "s.py").write_text(
+        "import os, random\n"
+        "from nano_init.launch.joining import current_membership\n"
+        "print(os.getppid(), current_membership().index, current_membership().workers)\n"
+        "open(f'drawn{current_membership().index}', 'w').write(str(random.random()))"
+    )
+    result = nano_run("-q", "s.py", env={"TF_CONFIG": json.dumps(READY)})
+
+    assert result.stdout == f"{os.getpid()} {index} 2\n"
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_nano_run_that_a_worker_starts_is_no_worker(
+    nano_run: Run, tmp_path: Path, is_ready: bool
+) -> None:
+    (tmp_path / "inner.py").write_text(
+        "from nano_init.launch.joining import current_membership\nprint(current_membership())"
+    )
+    (tmp_path / "s.py").write_text(
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', {START!r}, '-q', 'inner.py'], check=True)"
+    )
+    flags = () if is_ready else ("--oversubscribe", "--nproc-per-node", "2")
+    ready = {**READY, "task": {"type": "worker", "index": 0}}
+    result = nano_run(
+        "-q", *flags, "s.py", env={"TF_CONFIG": json.dumps(ready)} if is_ready else {}
+    )
+
+    assert result.stdout == "None\n", result.stderr
+
+
+def test_logs_and_restarts_of_a_ready_cluster_are_somebody_elses(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    ready = {**READY, "task": {"type": "worker", "index": 0}}
+    result = nano_run("-q", "--tee", "s.py", env={"TF_CONFIG": json.dumps(ready)})
+
+    assert result.returncode == 2
+    assert "leave --log-dir, --tee and --max-restarts out" in result.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_damaged_cluster_is_named_before_anything_runs(nano_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    result = nano_run("-q", "s.py", env={"TF_CONFIG": "{"})
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("nano-run: TF_CONFIG cannot be read")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_dry_run_prints_who_runs_where_with_what_and_runs_nothing(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    result = nano_run("--dry-run", "--oversubscribe", "--nproc-per-node", "3", "s.py")
+
+    assert result.returncode == 0
+    assert [n for n in range(3) if f"\n# worker {n}\n" in result.stdout] == [0, 1, 2]
+    assert result.stdout.count("export TF_CONFIG=") == 3
+    assert "# worker  cpus" in result.stdout
+    assert not (tmp_path / "ran").exists()
