@@ -110,7 +110,8 @@ def _loop(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy()
     optimizer = tf.keras.optimizers.Adam()
 
-    @tf.function
+    # TensorFlow 2.10's AutoGraph has a `zip` that knows no `strict`.
+    @tf.function(autograph=False)
     def step(inputs: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(labels, model(inputs, training=True))
