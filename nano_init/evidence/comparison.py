@@ -118,6 +118,14 @@ def sample_in_turn(
     return tuple(plain), tuple(ours)
 
 
+def _loss_rows(comparison: Comparison) -> list[tuple[str, str, str, str, str]]:
+    plain, ours = comparison.losses()
+    if not (plain and ours):
+        return []
+    name = f"loss after {len(comparison.python[0].losses)} steps"
+    return [(name, _spread(plain), _spread(ours), "", _judge_losses(plain, ours))]
+
+
 def format_comparison(comparison: Comparison) -> str:
     """Return the table and the verdict as text."""
     table = [("", "python", "nano-run", "ratio (95 % interval)", "")]
@@ -131,18 +139,7 @@ def format_comparison(comparison: Comparison) -> str:
                 "" if difference.is_real else "no difference",
             )
         )
-    plain_losses, our_losses = comparison.losses()
-    if plain_losses and our_losses:
-        steps = len(comparison.python[0].losses)
-        table.append(
-            (
-                f"loss after {steps} steps",
-                _spread(plain_losses),
-                _spread(our_losses),
-                "",
-                _judge_losses(plain_losses, our_losses),
-            )
-        )
+    table += _loss_rows(comparison)
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table

@@ -1,7 +1,4 @@
-"""Workers of programs that need no TensorFlow: how they start, speak, fail and are ended.
-
-Every test here is about whole processes, and bounded in time.
-"""
+"""Workers of programs without TensorFlow: how they start, speak, fail and end, bounded in time."""
 
 from __future__ import annotations
 

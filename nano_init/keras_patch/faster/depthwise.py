@@ -95,28 +95,16 @@ def _convolve(
 
 
 def _separable_applies(
-    inputs: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: str = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
+    inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, *others: Any, **options: Any
 ) -> bool:
     del pointwise_kernel
-    return _applies(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return _applies(inputs, depthwise_kernel, *others, **options)
 
 
 def _convolve_separably(
-    inputs: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: str = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
+    inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, *others: Any, **options: Any
 ) -> Any:
     import tensorflow as tf
 
-    depths = _convolve(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    depths = _convolve(inputs, depthwise_kernel, *others, **options)
     return tf.nn.conv2d(depths, pointwise_kernel, 1, "VALID")
