@@ -29,6 +29,7 @@ FASTER_PATHS = (
     "lstm",
     "rmsprop",
     "sgd",
+    "step_call",
 )
 
 

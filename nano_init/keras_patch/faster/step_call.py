@@ -1,0 +1,139 @@
+"""Steps of `fit` and `evaluate` called straight, where the way there takes as long as the step.
+
+Keras wraps what a step returns in an optional and takes it out again by two eager ops, although
+with one step per execution it is never empty (keras/src/backend/tensorflow/trainer.py,
+`_make_function`). `tf.function` finds out at each call which of its graphs fits the arguments
+(tensorflow/python/eager/polymorphic_function/tracing_compilation.py). Here a step returns what it
+returns, and the graph that fits an iterator is looked up once.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["step_call_replacements"]
+
+
+class _UnfitOutputsError(TypeError):
+    """A step returns something that Keras's optional would have changed."""
+
+
+def step_call_replacements() -> Iterator[Replacement]:
+    """Yield what calls the steps of `fit` and `evaluate` straight."""
+    from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+
+    name = "_make_function"
+    yield Replacement(TensorFlowTrainer, name, _made_straight(vars(TensorFlowTrainer)[name]))
+
+
+def _made_straight(make: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(make)
+    def make_function(self: Any, step_function: Any) -> Any:
+        function = make(self, step_function)
+        if self.run_eagerly or self._distribute_strategy is not None:
+            return function
+        return functools.wraps(function)(_StraightStep(self, function))
+
+    return make_function
+
+
+class _StraightStep:
+    """A train or test function of Keras's that takes the short way where there is one.
+
+    Args:
+        model: The model.
+        function: Keras's own function: of an iterator, or of a list of batches.
+    """
+
+    def __init__(self, model: Any, function: Callable[[Any], Any]) -> None:
+        self._model = weakref.ref(model)
+        self._function = function
+        self._traced: Any = None
+        self._is_unfit = False
+        self._known: Any = None
+        self._graph: Any = None
+        self._device: Any = None
+
+    def __call__(self, data: Any) -> Any:
+        """Run a step on an iterator's next batch, and return its outputs."""
+        if self._known is not None and self._known() is data and self._is_as_before():
+            graph = self._graph
+            return graph._call_flat([data._iterator_resource], graph.captured_inputs)
+        if self._is_unfit or not self._applies(data):
+            return self._function(data)
+        return self._call_new(data)
+
+    def _is_as_before(self) -> bool:
+        import tensorflow as tf
+        from tensorflow.python.eager import context
+
+        return (
+            tf.executing_eagerly()
+            and not tf.config.functions_run_eagerly()
+            and context.context().device_name == self._device
+        )
+
+    def _applies(self, data: Any) -> bool:
+        import tensorflow as tf
+        from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+
+        model = self._model()
+        return (
+            isinstance(data, OwnedIterator)
+            and model is not None
+            and model.steps_per_execution == 1
+            and tf.executing_eagerly()
+            and not tf.config.functions_run_eagerly()
+            and not tf.distribute.has_strategy()
+        )
+
+    def _call_new(self, data: Any) -> Any:
+        """Run a step on an iterator that is not the last one's, as `tf.function` does."""
+        from tensorflow.python.eager import context
+
+        if self._traced is None:
+            self._traced = _traceable(self._function)
+        try:
+            outputs = self._traced(data)
+        except _UnfitOutputsError:
+            # No step has run: it is while tracing that this is seen.
+            self._is_unfit = True
+            return self._function(data)
+        self._graph = self._traced.get_concrete_function(data)
+        self._device = context.context().device_name
+        self._known = weakref.ref(data)
+        return outputs
+
+
+def _traceable(function: Callable[[Any], Any]) -> Any:
+    import tensorflow as tf
+
+    def multi_step_on_iterator(iterator: Any) -> Any:
+        outputs = function([iterator.get_next()])
+        _check_outputs(outputs)
+        return outputs
+
+    return tf.function(multi_step_on_iterator, autograph=False, reduce_retracing=True)
+
+
+def _check_outputs(outputs: Any) -> None:
+    """Make sure that an optional would give back the outputs as they are.
+
+    It makes one tensor of a list, and tensors of numbers
+    (tensorflow/python/data/util/structure.py, `normalize_element`).
+    """
+    import tensorflow as tf
+
+    if isinstance(outputs, dict):
+        for value in outputs.values():
+            _check_outputs(value)
+    elif not isinstance(outputs, tf.Tensor):
+        raise _UnfitOutputsError(f"a step returns {type(outputs).__name__}")
