@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compiled",
     "is_compiled_by_xla",
+    "is_in_fit",
     "is_large_in_graph",
     "is_shape_worth_an_island",
     "is_worth_an_island",
@@ -144,7 +145,7 @@ def _in_float32(function: Callable[..., Any], *tensors: Any) -> Any:
 
 def _elements(shape: Any) -> int:
     """Return how many elements a shape has, with a batch supposed; 0 if it is not known."""
-    if not shape.rank or (shape[0] is None and not _is_in_fit()):
+    if not shape.rank or (shape[0] is None and not is_in_fit()):
         return 0
     count = _SUPPOSED_BATCH if shape[0] is None else shape[0]
     for size in shape[1:]:
@@ -154,7 +155,7 @@ def _elements(shape: Any) -> int:
     return int(count)
 
 
-def _is_in_fit() -> bool:
+def is_in_fit() -> bool:
     """Say whether the graph being traced is a step of Keras's trainer, or is within one.
 
     Its functions have these names in keras/src/backend/tensorflow/trainer.py,

@@ -11,6 +11,7 @@ under bfloat16 too; matrix products take the compute dtype, as Keras's do.
 from __future__ import annotations
 
 from nano_init.frozen import frozen
+from nano_init.keras_patch.faster.halves import count_parts, join_batch, split_batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class _Recurrence:
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def run(projected: Any, *others: Any) -> Any:
             weights, states = list(others[:count]), list(others[count:])
-            outputs, last, saved = self._forward(projected, weights, states)
+            outputs, last, saved = self._forward_halves(projected, weights, states)
 
             def gradient(*upstream: Any) -> Any:
                 if _is_saving():
@@ -247,12 +248,27 @@ class _Recurrence:
         results = list(run(projected, *weights, *states))
         return (results[0], results[1:]) if self.sequences else (None, results)
 
-    def _forward(self, projected: Any, weights: list[Any], states: list[Any]) -> Any:
+    def _forward_halves(
+        self, projected: Any, weights: list[Any], states: list[Any]
+    ) -> tuple[Any, list[Any], tuple[Any, ...]]:
+        """Return the outputs of all steps, the last states, and what each half saved."""
+        parts = count_parts(projected)
+        inputs, masks = (split_batch(part, parts, 1) for part in (projected, self.is_on))
+        firsts = zip(*(split_batch(state, parts, 0) for state in states), strict=True)
+        batches = zip(inputs, masks, firsts, strict=True)
+        found = [self._forward(rows, weights, list(first), on) for rows, on, first in batches]
+        outputs, lasts, saved = zip(*found, strict=True)
+        last = [join_batch(state, 0) for state in zip(*lasts, strict=True)]
+        return join_batch(outputs, 1), last, saved
+
+    def _forward(
+        self, projected: Any, weights: list[Any], states: list[Any], mask: Any
+    ) -> tuple[Any, list[Any], Any]:
         import tensorflow as tf
 
         dtype, steps = projected.dtype, _size(projected)
         inputs = _array(projected)
-        masks = None if self.is_on is None else _array(self.is_on)
+        masks = None if mask is None else _array(mask)
         shape = states[0].shape
 
         def step(t: Any, output: Any, *rest: Any) -> Any:
@@ -288,7 +304,7 @@ class _Recurrence:
         sources = [projected, *weights, *states]
         with tf.GradientTape() as tape:
             tape.watch(sources)
-            outputs, last, _ = self._forward(projected, weights, states)
+            outputs, last, _ = self._forward(projected, weights, states, self.is_on)
         targets = [outputs, *last] if self.sequences else last
         return tape.gradient(targets, sources, list(upstream))
 
@@ -298,9 +314,16 @@ class _Recurrence:
         import tensorflow as tf
 
         d_outputs, d_last = (upstream[0], upstream[1:]) if self.sequences else (None, upstream)
-        d_products, d_states = self._back(
-            weights[0], _size(outputs), saved, d_outputs, list(d_last)
-        )
+        # Turned once: a product with a turned operand is up to three times as slow.
+        turned = tf.transpose(weights[0])
+        parts, steps = len(saved), _size(outputs)
+        lasts = zip(*(split_batch(d_state, parts, 0) for d_state in d_last), strict=True)
+        given, masks = (split_batch(part, parts, 1) for part in (d_outputs, self.is_on))
+        batches = zip(saved, given, masks, lasts, strict=True)
+        found = [self._back(turned, steps, a, b, c, list(last)) for a, b, c, last in batches]
+        products, firsts = zip(*found, strict=True)
+        d_products = [join_batch(product, 1) for product in zip(*products, strict=True)]
+        d_states = [join_batch(state, 0) for state in zip(*firsts, strict=True)]
         before = tf.concat([states[0][None], outputs[:-1]], 0)
         rows = tf.reshape(d_products[0], [-1, d_products[0].shape[-1]])
         d_kernel = tf.matmul(tf.reshape(before, [-1, before.shape[-1]]), rows, transpose_a=True)
@@ -308,13 +331,13 @@ class _Recurrence:
         d_states = [_narrow(d_state, outputs.dtype) for d_state in d_states]
         return [d_products[-1], d_kernel, *d_bias, *d_states]
 
-    def _back(self, kernel: Any, steps: Any, saved: Any, d_outputs: Any, d_last: list[Any]) -> Any:
+    def _back(
+        self, turned: Any, steps: Any, saved: Any, d_outputs: Any, mask: Any, d_last: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
         import tensorflow as tf
 
-        # Turned once: a product with a turned operand is up to three times as slow.
-        turned = tf.transpose(kernel)
         given = None if d_outputs is None else _array(d_outputs)
-        masks = None if self.is_on is None else _array(self.is_on)
+        masks = None if mask is None else _array(mask)
 
         def back(t: Any, *rest: Any) -> Any:
             d_new, written = list(rest[: len(d_last)]), rest[len(d_last) :]
@@ -325,8 +348,8 @@ class _Recurrence:
             pairs = zip(written, d_products, strict=True)
             return (t - 1, *d_old, *(array.write(t, d_product) for array, d_product in pairs))
 
-        shape = [d_last[0].shape[0], kernel.shape[1]]
-        arrays = [_empty(kernel.dtype, steps, shape) for _ in range(self.gates.products)]
+        shape = [d_last[0].shape[0], turned.shape[0]]
+        arrays = [_empty(turned.dtype, steps, shape) for _ in range(self.gates.products)]
         _, *found = tf.while_loop(
             lambda t, *_: t >= 0,
             back,

@@ -99,6 +99,57 @@ def test_same_outputs_states_and_gradients(only, path, case):
         _assert_same(_one_call(path, **OPTIONS[case]), expected)
 
 
+@pytest.mark.parametrize("rows", [33, 64])
+@pytest.mark.parametrize("case", ["sequences", "without bias", "masked", "zeroed"])
+def test_same_for_a_batch_that_is_stepped_through_in_halves(only, path, case, rows):
+    options = {**OPTIONS[case], "shape": (rows, 5, 4)}
+    if "mask" in options:
+        options["mask"] = np.random.default_rng(4).random((rows, 5)) < 0.6
+    expected = _one_call(path, **options)
+    with only(path):
+        _assert_same(_one_call(path, **options), expected)
+
+
+def test_fit_in_halves_of_unknown_batches_trains_alike(only, path):
+    """The last batch has one row, so that one of its halves has none."""
+
+    def trained():
+        import keras
+
+        keras.utils.set_random_seed(1)
+        layers = [
+            keras.Input((None, 4)),
+            keras.layers.Masking(),
+            _layer(path),
+            keras.layers.Dense(1),
+        ]
+        model = keras.Sequential(layers)
+        model.compile("sgd", "mse")
+        x = _normal(7, 5, 4)
+        x[2, 3:] = 0.0
+        history = model.fit(x, x[:, 0, :1], batch_size=3, epochs=2, shuffle=False, verbose=0)
+        return [*(w.numpy() for w in model.weights), np.array(history.history["loss"])]
+
+    expected = trained()
+    with only(path):
+        _assert_same(trained(), expected)
+
+
+def test_loops_are_halved_where_that_pays_only(only, path):
+    """Not for few rows, for an open batch outside of `fit`, nor where XLA compiles all."""
+    import tensorflow as tf
+
+    def count_loops(rows):
+        layer = _layer(path)
+        function = tf.function(layer).get_concrete_function(tf.TensorSpec((rows, 5, 4)))
+        graph = function.graph.as_graph_def()
+        functions = [graph.node, *(f.node_def for f in graph.library.function)]
+        return sum(node.op in ("While", "StatelessWhile") for nodes in functions for node in nodes)
+
+    with only(path):
+        assert [count_loops(rows) for rows in (32, 31, None)] == [2, 1, 1]
+
+
 @pytest.mark.parametrize("case", ["started", "masked"])
 @pytest.mark.parametrize("way", ["eager", "compiled"])
 def test_same_eagerly_and_compiled(only, path, way, case):
