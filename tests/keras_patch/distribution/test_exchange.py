@@ -8,20 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-
-np = pytest.importorskip("numpy")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nano_init.keras_patch.distribution.exchange import (
-    Exchange,
-    PeerLostError,
-    UnequalStepsError,
-)
 from nano_init.launch.shared_memory import create_shared_memory, layout_of
+
+np = pytest.importorskip("numpy")
+exchange = pytest.importorskip("nano_init.keras_patch.distribution.exchange")
+Exchange = exchange.Exchange
+PeerLostError, UnequalStepsError = exchange.PeerLostError, exchange.UnequalStepsError
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,9 +84,7 @@ def test_sums_are_those_of_numpy_in_the_order_of_workers_to_the_last_bit(
     factors = weights[:workers] if weights else [None] * workers
     ends = groups[workers]
 
-    sums = act_together(
-        [lambda i=i: ends[i].add_up(given_[i], factors[i]) for i in range(workers)]
-    )
+    sums = act_together([lambda i=i: ends[i].add_up(given_[i], factors[i]) for i in range(workers)])
 
     scale = [np.dtype(dtype).type(1 if f is None else f) for f in factors]
     for position in range(len(lengths)):
@@ -244,7 +241,7 @@ def test_nothing_in_the_memory_lies_on_anything_else(workers):
     assert len(set(doors)) == len(doors)
     assert max(doors) + 64 <= layout.notices
     assert layout.notices + 64 * workers <= min(slots)
-    assert all(b - a == layout.chunk for a, b in zip(slots, slots[1:], strict=False))
+    assert all(b - a == layout.chunk for a, b in pairwise(slots))
     assert max(slots) + layout.chunk <= layout.sums
     assert layout.sums + layout.chunk == layout.size
     assert layout.size < 80 << 20
