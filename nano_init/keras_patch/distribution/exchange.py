@@ -73,7 +73,7 @@ class Exchange:
         slots = self._bytes[layout.slot(0, 0) : layout.slot(0, 2)]
         self._slots = slots.reshape(2, workers, layout.chunk)
         self._sums = self._bytes[layout.sums : layout.sums + layout.chunk]
-        self._doorbell = Doorbell(memory, layout, index, self._check_peers)
+        self._doorbell = Doorbell(memory, layout, index, self._find_lost)
         self._buffers = Buffers()
         self._parity = 0
         self._lock = threading.Lock()
@@ -197,17 +197,18 @@ class Exchange:
             "give all workers the same model and the same data, and let none leave out a step"
         )
 
-    def _check_peers(self) -> None:
-        """Raise if a worker has ended; it is asked for while waiting."""
+    def _find_lost(self) -> PeerLostError | None:
+        """Return what to say of a worker that has ended, if one has; asked for while waiting."""
         for worker in range(self._workers):
             pid = int(self._notices[worker, _PID])
             if worker == self._index or not pid:
                 continue
             if self._notices[worker, _HAS_LEFT] or not _is_alive(pid):
-                raise PeerLostError(
+                return PeerLostError(
                     f"nano-run: worker {worker} (process {pid}) has ended while worker "
                     f"{self._index} waits for its part of a step"
                 )
+        return None
 
 
 @functools.lru_cache(maxsize=256)
