@@ -105,7 +105,13 @@ def _sum_by_collectives(values: Sequence[Any], weight: Any, *, compress: bool) -
     weighted = [_weighted(value, weight) for value in values]
     sent = [_narrowed(value) for value in weighted] if compress else weighted
     replica = tf.distribute.get_replica_context()
-    sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sent)
+    sums: list[Any] = list(sent)
+    # TensorFlow makes one vector of all that it is given, which must be of one dtype.
+    for dtype in dict.fromkeys(value.dtype for value in sent):
+        places = [i for i, value in enumerate(sent) if value.dtype == dtype]
+        totals = replica.all_reduce(tf.distribute.ReduceOp.SUM, [sent[i] for i in places])
+        for place, total in zip(places, totals, strict=True):
+            sums[place] = total
     return [_cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
 
 
