@@ -5,7 +5,8 @@
 
 Both train the same model by `fit` on the same batches through nano-run, each time in
 processes of their own, in turn. The ratio is the one process's time a step over the workers',
-taken within a round. `--reduce` times the sum of a gradient over the workers, by its size.
+taken within a round. `--reduce` times the sum of a gradient over the workers, by its size: by
+TensorFlow's collective, and as a job on one host adds up, through shared memory.
 """
 
 from __future__ import annotations
@@ -51,29 +52,36 @@ def train(name: str, path: str) -> None:
 
 
 def reduce(path: str) -> None:
-    """Sum tensors over the workers, and write the milliseconds for each size."""
+    """Sum tensors over the workers, and write the milliseconds of both sums for each size."""
+    import keras  # noqa: F401 - the patch comes with it
     import tensorflow as tf
 
+    from nano_init.keras_patch.distribution.sums import sum_over_workers
+
+    def by_collective(value):
+        return tf.distribute.get_replica_context().all_reduce("SUM", value)
+
     tf.constant(0)
-    strategy = tf.distribute.get_strategy()
     times = {}
     for size in SIZES:
         value = tf.ones([size])
-
-        @tf.function
-        def add_up(value):
-            def in_replica():
-                return tf.distribute.get_replica_context().all_reduce("SUM", value)
-
-            return strategy.run(in_replica)
-
-        moments = []
-        for _ in range(25):
-            start = time.perf_counter()
-            add_up(value)[:1].numpy()
-            moments.append(1000 * (time.perf_counter() - start))
-        times[str(size)] = statistics.median(moments[5:])
+        sums = (_compiled(by_collective), _compiled(lambda value: sum_over_workers([value])[0]))
+        moments = [[_milliseconds(add_up, value) for add_up in sums] for _ in range(25)]
+        times[str(size)] = [statistics.median(each) for each in zip(*moments[5:], strict=True)]
     _write(path, times)
+
+
+def _compiled(add_up):
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    return tf.function(lambda value: strategy.run(add_up, args=(value,)))
+
+
+def _milliseconds(add_up, value) -> float:
+    start = time.perf_counter()
+    add_up(value)[:1].numpy()
+    return 1000 * (time.perf_counter() - start)
 
 
 def _write(path: str, value: object) -> None:
@@ -134,9 +142,11 @@ def main() -> None:
         reduce(options.into)
     elif options.reduce:
         times = run(["--nproc-per-node", str(options.workers)], "--reduce")
-        print("| float32 numbers | ms |\n|---|---|")
-        for size, milliseconds in times.items():
-            print(f"| {int(size):,} | {milliseconds:.2f} |")
+        print(
+            "| float32 numbers | TensorFlow's collective, ms | shared memory, ms |\n|---|---|---|"
+        )
+        for size, (collective, shared) in times.items():
+            print(f"| {int(size):,} | {collective:.2f} | {shared:.2f} |")
     else:
         compare(options.models.split(","), options.rounds, options.workers, options.precision)
 

@@ -128,6 +128,7 @@ def _make_job(
         log_dir=job.log_dir,
         tee=job.tee,
         say=lambda sentence: say(PROGRAM, sentence),
+        shares_memory=environ.get("NANO_INIT_SHARED_MEMORY") != "0",
     )
 
 
@@ -226,6 +227,7 @@ def _command(
         start_timeout=job.start_timeout,
         compress=job.compress,
         scratch=seat.scratch if seat.index else "",
+        memory_fd=seat.memory_fd,
     )
     command = prepare_command(
         request.target,

@@ -27,7 +27,7 @@ class JobOptions:
         log_dir: a folder for each worker's output; "" for none.
         tee: show every worker's output, each line with its number.
         oversubscribe: more workers than cores are allowed.
-        compress: gradients travel in bfloat16.
+        compress: gradients travel between hosts in bfloat16.
         sysroot: plan for a recorded machine; "/" for this one.
     """
 
@@ -123,7 +123,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (
         ("--compress-gradients", "--compress_gradients"),
         "compress",
-        {"is_flag": True, "help": "Send gradients between workers as bfloat16."},
+        {"is_flag": True, "help": "Send gradients between hosts as bfloat16."},
     ),
     (
         ("--sysroot",),

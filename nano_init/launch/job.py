@@ -19,6 +19,7 @@ from nano_init.launch.output import Stream
 from nano_init.launch.peers import Peers
 from nano_init.launch.ports import HeldPort
 from nano_init.launch.rendezvous import Host, meet
+from nano_init.launch.shared_memory import create_shared_memory
 from nano_init.launch.supervision import Supervisor
 from nano_init.launch.worker import Worker
 from nano_init.launch.worker_process import WorkerCommand, start_worker, try_binding
@@ -49,6 +50,7 @@ class Seat:
         status_fd: the descriptor to tell the launcher by.
         scratch: a folder for what only the chief's copy of is kept.
         restarts: how often the job has been started anew.
+        memory_fd: the descriptor of the memory that all workers share; -1 without one.
     """
 
     local: int
@@ -58,6 +60,7 @@ class Seat:
     status_fd: int
     scratch: str
     restarts: int
+    memory_fd: int = -1
 
 
 @frozen
@@ -78,6 +81,7 @@ class Job:
         log_dir: a folder for each worker's output; "" for none.
         tee: show every worker's output.
         say: how to tell the user something.
+        shares_memory: the workers of a job on one host may share memory.
     """
 
     target: Target
@@ -93,6 +97,7 @@ class Job:
     log_dir: str
     tee: bool
     say: Callable[[str], None]
+    shares_memory: bool = True
 
 
 def run_job(job: Job) -> int:
@@ -177,15 +182,26 @@ class _Launcher:
             meeting = self._meet(tuple(port.number for port in ports))
             for link in meeting.links:
                 stack.callback(link.close)
+            memory_fd = self._make_memory(stack)
             workers: list[Worker] = []
             try:
-                workers.extend(self._start(meeting, n, stack) for n in range(len(ports)))
+                workers.extend(self._start(meeting, n, memory_fd, stack) for n in range(len(ports)))
             except BaseException:
                 for worker in workers:
                     worker.process.kill()
                 raise
             peers = Peers(meeting.links, is_first=job.rank == 0)
             return Supervisor(workers, self._guard, job.start_timeout, peers).run()
+
+    def _make_memory(self, stack: contextlib.ExitStack) -> int:
+        """Return a descriptor of new memory for an attempt's workers, or -1."""
+        count = len(self._job.placement.places)
+        if self._job.hosts > 1 or count == 1 or not self._job.shares_memory:
+            return -1
+        descriptor = create_shared_memory(count)
+        if descriptor >= 0:
+            stack.callback(os.close, descriptor)
+        return descriptor
 
     def _meet(self, ports: tuple[int, ...]) -> Meeting:
         job = self._job
@@ -200,13 +216,24 @@ class _Launcher:
         )
         return meet(host, job.start_timeout)
 
-    def _start(self, meeting: Meeting, local: int, stack: contextlib.ExitStack) -> Worker:
+    def _start(
+        self, meeting: Meeting, local: int, memory_fd: int, stack: contextlib.ExitStack
+    ) -> Worker:
         index = meeting.first + local
         scratch = os.path.join(self._scratch, str(index))
         os.makedirs(scratch, exist_ok=True)
         ours, theirs = socket.socketpair()
         seed = int(meeting.shared["seed"])
-        seat = Seat(local, index, meeting.addresses, seed, theirs.fileno(), scratch, self._restarts)
+        seat = Seat(
+            local,
+            index,
+            meeting.addresses,
+            seed,
+            theirs.fileno(),
+            scratch,
+            self._restarts,
+            memory_fd,
+        )
         argv, environ = self._job.prepare(seat)
         placement = self._job.placement
         command = WorkerCommand(
@@ -216,7 +243,7 @@ class _Launcher:
         stdin = os.open(self._script or os.devnull, os.O_RDONLY)
         try:
             process = start_worker(
-                command, stdin, output.stdout, output.stderr, theirs, self._set_policy
+                command, stdin, output.stdout, output.stderr, theirs, self._set_policy, memory_fd
             )
         finally:
             theirs.close()

@@ -40,8 +40,9 @@ def join(text: str) -> None:
 
     _membership = parse_membership(text)
     _pid = os.getpid()
-    if _membership.status_fd >= 0:
-        os.set_inheritable(_membership.status_fd, False)
+    for descriptor in (_membership.status_fd, _membership.memory_fd):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
     random.seed(_membership.seed)
     sys.excepthook = _telling(sys.excepthook)
     sys.exit = _noting(sys.exit)

@@ -28,8 +28,9 @@ class Membership:
         seed: where unseeded random numbers start, the same for all workers.
         status_fd: the descriptor to tell the launcher by; -1 without one.
         start_timeout: seconds to wait for the other workers.
-        compress: gradients travel between workers in bfloat16.
+        compress: gradients travel between hosts in bfloat16.
         scratch: a folder for what only the chief's copy of is kept; "" for the chief.
+        memory_fd: the descriptor of the memory that all workers share; -1 without one.
     """
 
     index: int
@@ -39,6 +40,7 @@ class Membership:
     start_timeout: int = 600
     compress: bool = False
     scratch: str = ""
+    memory_fd: int = -1
 
 
 def format_membership(membership: Membership) -> str:

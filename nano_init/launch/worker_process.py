@@ -48,6 +48,7 @@ def start_worker(
     stderr: int,
     status: socket.socket,
     set_policy: Callable[[int, int], int] | None,
+    memory_fd: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own.
 
@@ -58,6 +59,7 @@ def start_worker(
         stderr: a descriptor.
         status: the worker's end of the connection to the launcher.
         set_policy: how to bind memory, as `memory_binder` gives it.
+        memory_fd: the descriptor of the memory that all workers share; -1 without one.
 
     Raises:
         LaunchError: the interpreter cannot be started.
@@ -82,7 +84,7 @@ def start_worker(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=[status.fileno()],
+            pass_fds=[fd for fd in (status.fileno(), memory_fd) if fd >= 0],
             # The launcher has one thread, so that nothing can hold a lock here.
             preexec_fn=prepare,
         )

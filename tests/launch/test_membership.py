@@ -9,7 +9,7 @@ from nano_init.launch.membership import Membership, format_membership, parse_mem
 
 
 def test_a_membership_survives_its_text():
-    membership = Membership(3, 8, 12345, 7, 60, True, "/tmp/a b")
+    membership = Membership(3, 8, 12345, 7, 60, True, "/tmp/a b", 9)
 
     assert parse_membership(format_membership(membership)) == membership
 

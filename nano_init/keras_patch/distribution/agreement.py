@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nano_init.errors import NanoError
+from nano_init.keras_patch.distribution.sums import sum_of_scalars, sum_over_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def agreed_batches(dataset: Any, length: int | None) -> Any:
 
 
 def _check_length(length: int) -> None:
-    total = _sum_over_workers(float(length))
+    total = sum_of_scalars(float(length))
     if total != length * _count_workers():
         raise UnequalDataError(
             f"this worker's data has {length} batches, the workers' mean is "
@@ -73,7 +74,7 @@ class _AgreedBatches:
         number = 0
         while True:
             batch = next(batches, end)
-            having = _sum_over_workers(0.0 if batch is end else 1.0)
+            having = sum_of_scalars(0.0 if batch is end else 1.0)
             if having == 0:
                 # Keras's loop over an iterator that is not TensorFlow's expects no other end.
                 raise tf.errors.OutOfRangeError(None, None, "end of data")
@@ -106,9 +107,8 @@ def checked_alike(parts: Sequence[Any], batch: Any, workers: int, dtype: Any) ->
 
     mark = tf.cast(_fingerprint(batch), dtype)
     checks = tf.stack([mark, mark * mark])
-    replica = tf.distribute.get_replica_context()
     message = tf.concat([*parts, checks], 0)
-    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, message)
+    (total,) = sum_over_workers([message])
     mean, mean_square = tf.unstack(total[-2:] / workers)
     # Workers on different processors may have made the same batch with other roundings.
     is_alike = tf.abs(mean_square - mean * mean) <= 1e-5 * tf.abs(mean_square) + 1e-12
@@ -154,32 +154,21 @@ def sum_in_step(value: Any, weight: Any) -> Any:
     """
     import tensorflow as tf
 
-    replica = tf.distribute.get_replica_context()
-
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def add_up(part: Any) -> Any:
         def back(gradient: Any) -> Any:
             part_of_batch = tf.cast(weight, gradient.dtype)
-            total = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient * part_of_batch)
+            (total,) = sum_over_workers([gradient], part_of_batch)
             return tf.math.divide_no_nan(total, part_of_batch)
 
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, part), back
+        return sum_over_workers([part])[0], back
 
     return add_up(value)
 
 
 def wait_for_all() -> None:
     """Wait until every worker has come to the same place of the program."""
-    _sum_over_workers(1.0)
-
-
-def _sum_over_workers(value: float) -> float:
-    import tensorflow as tf
-
-    from nano_init.keras_patch.distribution.strategy import job_strategy
-
-    strategy = job_strategy()
-    return float(strategy.reduce("SUM", tf.constant(value), axis=None))
+    sum_of_scalars(1.0)
 
 
 def _count_workers() -> int:
@@ -190,7 +179,7 @@ def _count_workers() -> int:
 
 def count_workers_where(condition: bool) -> int:
     """Return on how many workers a condition holds; all have to ask."""
-    return int(_sum_over_workers(1.0 if condition else 0.0))
+    return int(sum_of_scalars(1.0 if condition else 0.0))
 
 
 def broadcast_bytes(content: bytes, *, is_chief: bool) -> bytes:

@@ -11,6 +11,7 @@ import functools
 import threading
 
 from nano_init.keras_patch.distribution.share import current_share
+from nano_init.keras_patch.distribution.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
     """Yield what makes every optimizer apply the whole batch's gradients.
 
     Args:
-        compress: Dense float32 gradients travel between workers as bfloat16.
+        compress: Dense float32 gradients travel between hosts as bfloat16.
     """
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
     from keras.src.optimizers.base_optimizer import BaseOptimizer
@@ -97,36 +98,12 @@ def is_summed() -> bool:
 def _sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[Any]:
     import tensorflow as tf
 
-    present = [_weighted(g, share.weight) for g in grads if g is not None]
+    present = [
+        g if isinstance(g, tf.IndexedSlices) else tf.convert_to_tensor(g)
+        for g in grads
+        if g is not None
+    ]
     if not present:
         return list(grads)
-    dtypes = [g.dtype for g in present]
-    if compress:
-        present = [_narrowed(g) for g in present]
-    replica = tf.distribute.get_replica_context()
-    sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, present))
-    widened = iter([_cast(g, dtype) for g, dtype in zip(sums, dtypes, strict=True)])
-    return [None if g is None else next(widened) for g in grads]
-
-
-def _weighted(gradient: Any, weight: Any) -> Any:
-    import tensorflow as tf
-
-    if isinstance(gradient, tf.IndexedSlices):
-        values = gradient.values * tf.cast(weight, gradient.values.dtype)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    gradient = tf.convert_to_tensor(gradient)
-    return gradient * tf.cast(weight, gradient.dtype)
-
-
-def _narrowed(gradient: Any) -> Any:
-    import tensorflow as tf
-
-    is_dense = isinstance(gradient, tf.Tensor) and gradient.dtype == tf.float32
-    return tf.cast(gradient, tf.bfloat16) if is_dense else gradient
-
-
-def _cast(gradient: Any, dtype: Any) -> Any:
-    import tensorflow as tf
-
-    return gradient if gradient.dtype == dtype else tf.cast(gradient, dtype)
+    sums = iter(sum_over_workers(present, share.weight, compress=compress))
+    return [None if g is None else next(sums) for g in grads]

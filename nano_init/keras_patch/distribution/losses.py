@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.distribution.share import current_share
+from nano_init.keras_patch.distribution.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -106,5 +107,4 @@ def _cast(value: Any, like: Any) -> Any:
 def _sum_over_workers(value: Any) -> Any:
     import tensorflow as tf
 
-    replica = tf.distribute.get_replica_context()
-    return tf.stop_gradient(replica.all_reduce(tf.distribute.ReduceOp.SUM, value))
+    return tf.stop_gradient(sum_over_workers([value])[0])

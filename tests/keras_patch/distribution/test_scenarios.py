@@ -48,19 +48,23 @@ NAMES = [
     "on_batch",
     "callbacks",
 ]
+# Those that add up something of their own within a step.
+APART = ["arrays", "mean_by_weights", "steps_per_execution", "embedding", "masked"]
 TOLERANCE = {"synchronized_norm": 1e-4}
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
-def run(folder: Path, workers: int, *names: str) -> list[dict[str, dict[str, object]]]:
+def run(
+    folder: Path, workers: int, *names: str, **variables: str
+) -> list[dict[str, dict[str, object]]]:
     """Run scenarios on workers, and return what each of them printed, by scenario."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("NANO_", "TF_", "PYTHON"))}
     flags = ["-q", "--precision", "float32", "--oversubscribe", "--log-dir", str(folder)]
     result = subprocess.run(
         [sys.executable, "-c", START, *flags, "--nproc-per-node", str(workers),
          str(HERE / "scenarios.py"), *names],
-        env={**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
         capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
@@ -83,6 +87,11 @@ def pair(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("apart"), 2, *APART, NANO_INIT_SHARED_MEMORY="0")
+
+
+@pytest.fixture(scope="module")
 def four(tmp_path_factory):
     return run(tmp_path_factory.mktemp("four"), 4, "arrays", "tiny_batches")
 
@@ -100,6 +109,12 @@ def assert_alike(expected, actual, tolerance, path=""):
 def test_two_workers_train_as_one_process_does(alone, pair, name):
     for worker in pair:
         assert_alike(alone[name], worker[name], TOLERANCE.get(name, 2e-6), name)
+
+
+@pytest.mark.parametrize("name", APART)
+def test_two_workers_without_shared_memory_train_as_one_process_does(alone, apart, name):
+    for worker in apart:
+        assert_alike(alone[name], worker[name], 2e-6, name)
 
 
 @pytest.mark.parametrize("name", ["arrays", "tiny_batches"])

@@ -39,14 +39,14 @@ def weights(model):
 def run(tmp_path):
     """Run a script on workers in an empty folder, and return its process and what they told."""
 
-    def start(script, *options, workers=2, fails=False):
+    def start(script, *options, workers=2, fails=False, **variables):
         (tmp_path / "s.py").write_text(COMMON + script)
         stray = ("NANO_", "TF_", "PYTHON")
         kept = {n: v for n, v in os.environ.items() if not n.startswith(stray)}
         flags = ["-q", "--precision", "float32", "--oversubscribe", "--nproc-per-node"]
         result = subprocess.run(
             [sys.executable, "-c", START, *flags, str(workers), *options, "s.py"],
-            env={**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
             cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         assert bool(result.returncode) == fails, result.stderr[-3000:]
@@ -261,3 +261,71 @@ def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
         loss = values["loss"]
         assert mixed[0][name]["loss"] != loss
         np.testing.assert_allclose(mixed[0][name]["loss"], loss, rtol=0.03, err_msg=name)
+
+
+SUMS = """
+from nano_init.keras_patch.distribution import sums
+base = tf.constant(np.linspace(1, 2, 30_000) * (index + 1))
+strategy = tf.distribute.get_strategy()
+told, is_aside = {}, []
+def add_up(count):
+    values = {
+        "half": tf.cast(base[:5], tf.float16), "bfloat16": tf.cast(base[:5], tf.bfloat16),
+        "scalar": tf.cast(base[7], tf.float32), "double": base[:6],
+        "large": tf.cast(base, tf.float32),
+        "matrix": tf.reshape(tf.cast(base[:6], tf.float32), (2, 3)),
+        "unknown": tf.cast(base[:count], tf.float32), "empty": tf.zeros([0, 2]),
+        "rows": tf.IndexedSlices(tf.ones([index + count, 2]), tf.range(index + count)),
+    }
+    weighted = sums.sum_over_workers(list(values.values()), 0.25 * (index + 1))
+    (whole,) = sums.sum_over_workers([tf.constant([index + 1])])
+    for value, total in zip(values.values(), weighted):
+        assert value.dtype == total.dtype
+    return {**dict(zip(values, weighted)), "whole": whole}
+@tf.function
+def nested(count):
+    return add_up(count)
+@tf.function
+def loop(count):
+    total = tf.zeros([3])
+    for number in tf.range(4):
+        (part,) = sums.sum_over_workers([tf.fill([3], tf.cast(number * count, tf.float32))])
+        # Nothing but their order in the program tells these two from each other.
+        first, second = nested(count), nested(count + 1)
+        total += part + first["scalar"] + second["matrix"][0]
+    return {"total": total}
+@tf.function(jit_compile=True)
+def compiled():
+    is_aside.append(sums._shared_exchange() is None)
+    return tf.constant(0)
+shares = sums._shared_exchange() is not None
+# TensorFlow's own collectives mix up the two calls in the loop.
+for name, step in {"eager": add_up, "graph": nested, **({"loop": loop} if shares else {})}.items():
+    results = strategy.run(step, args=(tf.constant(4),))
+    told[name] = {
+        key: (value.values if isinstance(value, tf.IndexedSlices) else tf.cast(value, "float64"))
+        .numpy().tolist() for key, value in results.items()}
+compiled()
+tell(told=told, aside=is_aside, shares=shares, total=sums.sum_of_scalars(index + 0.5))
+"""
+
+
+def test_memory_and_collectives_give_the_same_sums_and_memory_keeps_the_program_s_order(run):
+    _, shared = run(SUMS)
+    _, apart = run(SUMS, NANO_INIT_SHARED_MEMORY="0")
+
+    assert [worker["shares"] for worker in (*shared, *apart)] == [True, True, False, False]
+    assert shared[0] == shared[1]
+    assert shared[0]["aside"] == [True]
+    assert shared[0]["total"] == apart[0]["total"] == 2.0
+    for name, values in apart[0]["told"].items():
+        for key, value in values.items():
+            np.testing.assert_allclose(
+                shared[0]["told"][name][key], value, rtol=1e-2 if key == "bfloat16" else 1e-3,
+                err_msg=f"{name} {key}",
+            )  # fmt: skip
+    base = 1.25 * np.linspace(1, 2, 30_000)
+    expected = 2 * 4 * (0 + 1 + 2 + 3) + 4 * (base[7] + base[:3])
+    np.testing.assert_allclose(shared[0]["told"]["loop"]["total"], expected, rtol=1e-6)
+    rows = shared[0]["told"]["graph"]["rows"]
+    assert rows == [[0.25, 0.25]] * 4 + [[0.5, 0.5]] * 5
