@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["is_loss", "is_valued", "reduce_loss", "reduce_valued"]
 
+# keras/src/layers/layer.py, `Layer.get_config`
+_LAYER_CONFIG = frozenset({"name", "trainable", "dtype"})
+
 _INSTEAD = "start the script with nano-run --nproc-per-node instead"
 
 
@@ -73,8 +76,9 @@ def _describe(thing: Any) -> tuple[Any, dict[str, Any]]:
             f"{type(thing).__name__} {name!r} cannot be sent to workers: {_first_line(error)}; "
             f"give its class a get_config(), or {_INSTEAD}"
         ) from error
-    custom = dict(_custom_objects(parts))
-    return _with_functions(config, parts, custom), custom
+    names = {name for name in _names_in(config) if isinstance(name, str)}
+    custom = {name: named for name, named in _custom_objects(parts) if name in names}
+    return _sendable(config, parts, custom), custom
 
 
 def _first_line(error: Exception) -> str:
@@ -89,7 +93,7 @@ def _parts(thing: Any) -> list[Any]:
 
 
 def _custom_objects(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what the config names and the worker cannot import."""
+    """Yield what a config may name and the worker cannot import."""
     import keras
 
     yield from keras.saving.get_custom_objects().items()
@@ -99,16 +103,32 @@ def _custom_objects(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             yield keras.saving.get_registered_name(named), named
 
 
+def _names_in(config: Any) -> Iterator[Any]:
+    """Yield the names of the classes and functions that a config was made of."""
+    if isinstance(config, dict):
+        is_function = config.get("class_name") == "function"
+        yield config.get("config" if is_function else "registered_name")
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        for item in config:
+            yield from _names_in(item)
+
+
 def _is_of_script(named: Any) -> bool:
     name = getattr(named, "__qualname__", "")
     return named.__module__ == "__main__" or "<locals>" in name
 
 
-def _with_functions(config: Any, parts: list[Any], custom: dict[str, Any]) -> Any:
-    """Return a config without compilations, and with functions by name instead of bytecode."""
+def _sendable(config: Any, parts: list[Any], custom: dict[str, Any]) -> Any:
+    """Return a config that makes the object anew in a process where nothing else is known.
+
+    Compilations are left out; functions stand by name instead of as bytecode; and a class whose
+    constructor does not take what Keras's own `get_config` adds is not given it.
+    """
     import keras
 
     lambdas = {p.name: p.function for p in parts if isinstance(p, keras.layers.Lambda)}
+    refused = {keras.saving.get_registered_name(type(p)): _refused(type(p)) for p in parts}
 
     def walk(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -116,15 +136,32 @@ def _with_functions(config: Any, parts: list[Any], custom: dict[str, Any]) -> An
         if not isinstance(value, dict):
             return value
         inner = value.get("config")
-        if value.get("class_name") == "Lambda" and isinstance(inner, dict):
+        if value.get("class_name") == "Lambda" and inner["name"] in lambdas:
             name = f"nano_init>{inner['name']}"
             custom[name] = lambdas[inner["name"]]
-            function = {"module": None, "class_name": "function", "config": name}
-            inner = {**inner, "function": {**function, "registered_name": name}}
-            value = {**value, "config": inner}
-        return {key: walk(item) for key, item in value.items() if key != "compile_config"}
+            function = {"class_name": "function", "config": name, "registered_name": "function"}
+            inner = {**inner, "function": {"module": "builtins", **function}}
+        elif isinstance(inner, dict):
+            left_out = refused.get(value.get("registered_name"), ())
+            inner = {key: item for key, item in inner.items() if key not in left_out}
+        value = {key: item for key, item in value.items() if key != "compile_config"}
+        return {key: walk(inner if key == "config" else item) for key, item in value.items()}
 
     return walk(config)
+
+
+def _refused(kind: type) -> frozenset[str]:
+    """Return what of a layer's own config a class's constructor does not take."""
+    import inspect
+
+    import keras
+
+    if not issubclass(kind, keras.layers.Layer) or kind.__module__.startswith("keras."):
+        return frozenset()
+    taken = inspect.signature(kind.__init__).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        return frozenset()
+    return _LAYER_CONFIG - {parameter.name for parameter in taken}
 
 
 def _rebuild(config: Any, custom: dict[str, Any]) -> Any:
