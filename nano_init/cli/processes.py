@@ -9,6 +9,7 @@ from nano_init.cli.job import run_workers
 from nano_init.cli.job_options import JobOptions
 from nano_init.cli.run import RunRequest
 from nano_init.errors import NanoError
+from nano_init.launch.job import TAIL_FOLLOWS
 from nano_init.launch.processes import read_job, said_path, tie_to_parent
 from nano_init.launch.target import Target
 from nano_init.launch.training_options import TrainingOptions
@@ -19,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.launch.processes import Job
+    from nano_init.launch.job import TAIL_FOLLOWS
+from nano_init.launch.processes import Job
 
 __all__ = ["main"]
 
@@ -39,7 +41,7 @@ def main(folder: str, environ: Mapping[str, str] = os.environ) -> int:
 
     def tell(sentence: str) -> None:
         with open(said_path(folder), "a", encoding="utf-8") as file:
-            file.write(sentence + "\n")
+            file.write(sentence.removesuffix(TAIL_FOLLOWS) + "\n")
 
     theirs = {name: value for name, value in original(environ)[0].items() if name != "TF_CONFIG"}
     try:

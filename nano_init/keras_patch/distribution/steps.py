@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["nano", "nano_multiprocessing", "nano_multiprocessing_loss"]
 
+_MOST_PROCESSES = 4096
+
 
 def nano_multiprocessing(function: Any) -> Any:
     """Compute a training or test step on this worker's share of its batch.
@@ -123,8 +125,11 @@ def starts_processes(wanted: int, backend: str | None = None) -> bool:
 def _check_number(wanted: object) -> None:
     from nano_init.errors import UsageError
 
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise UsageError(f"num_processes is {wanted!r}; give a whole number from 1")
+    is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if not is_number or not 1 <= wanted <= _MOST_PROCESSES:  # type: ignore[operator]
+        raise UsageError(
+            f"num_processes is {wanted!r}; give a whole number from 1 to {_MOST_PROCESSES}"
+        )
 
 
 def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:

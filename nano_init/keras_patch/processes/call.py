@@ -85,9 +85,10 @@ def call_in_processes(
         WorkerError: a worker has failed; models are as they were.
         KeyboardInterrupt: the user has ended it; models are as they were.
     """
+    _warn_of_sharing(workers)
     folder = tempfile.mkdtemp(prefix="nano-init-")
     try:
-        with Feed(workers) as feed:
+        with Feed(workers, folder) as feed:
             call = (function, arguments, dict(named))
             objects = _write(call, feed, sources or {}, folder)
             status = run_processes(_job(folder, workers), _environ())
@@ -100,6 +101,23 @@ def call_in_processes(
         shutil.rmtree(folder, ignore_errors=True)
     give_values(objects, values)
     return value
+
+
+def _warn_of_sharing(workers: int) -> None:
+    import warnings
+
+    from nano_init.machine.probe import probe
+    from nano_init.plan.decide import thread_cap
+    from nano_init.plan.settings import Options
+    from nano_init.plan.threads import count_threads
+
+    cores = count_threads(probe(), *thread_cap(Options(), os.environ)).usable_cores
+    if workers > cores:
+        warnings.warn(
+            f"num_processes={workers} is more than the {cores} cores to be used here: the "
+            "processes share them",
+            stacklevel=4,
+        )
 
 
 def call_path(folder: str) -> str:

@@ -9,6 +9,7 @@ every batch whole, and takes its share of it.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import threading
 from multiprocessing.connection import Listener
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Feed", "FeedAddress", "Source", "components_of", "has_components"]
+
+_LONGEST_PLACE = 108
 
 
 @frozen
@@ -124,14 +127,19 @@ class Feed:
 
     Args:
         readers: how many workers there are.
+        folder: where its socket may be.
     """
 
-    def __init__(self, readers: int) -> None:
+    def __init__(self, readers: int, folder: str) -> None:
         import secrets
 
         self._readers = readers
         self._sources: list[Source] = []
-        self._listener = Listener(authkey=(key := secrets.token_bytes(32)), backlog=4 * readers)
+        key = secrets.token_bytes(32)
+        place = os.path.join(folder, "feed")
+        # A longer path does not fit into a socket's address (unix(7)); Listener then finds one.
+        fitting = place if len(os.fsencode(place)) < _LONGEST_PLACE else None
+        self._listener = Listener(fitting, "AF_UNIX", backlog=4 * readers, authkey=key)
         self.address = FeedAddress(str(self._listener.address), key)
         self.fault: BaseException | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import io
+import marshal
 import mmap
 import os
 import pickle
@@ -190,7 +191,10 @@ def _call_pickler() -> Any:
                 return reduce_loss(thing)
             if is_valued(thing):
                 return self._reduce_valued(thing)
-            if hasattr(thing, "python_function") and hasattr(thing, "_clone"):
+            if isinstance(thing, types.CodeType):
+                # cloudpickle drops the file's name, which AutoGraph and tracebacks need.
+                return marshal.loads, (marshal.dumps(thing),)
+            if isinstance(thing, tf.types.experimental.PolymorphicFunction):
                 fresh = thing._clone(thing.python_function)  # without what it has traced
                 return copyreg.__newobj__, (type(thing),), fresh.__getstate__()  # type: ignore[attr-defined]
             return None

@@ -39,7 +39,7 @@ def take_values(objects: Sequence[Any]) -> list[dict[str, Any]]:
             values["trainable"] = [layer.trainable for layer in thing._flatten_layers()]
         if isinstance(thing, keras.Model):
             values["metrics"] = _arrays(thing.metrics_variables)
-            values["stop_training"] = thing.stop_training
+            values["stop_training"] = getattr(thing, "stop_training", None)
         if isinstance(thing, keras.optimizers.Optimizer) and thing.built:
             trained = [places.get(id(v)) for v in thing._trainable_variables]
             values["trained"] = None if None in trained else trained
@@ -75,7 +75,7 @@ def give_values(objects: Sequence[Any], taken: Sequence[dict[str, Any]]) -> None
     for variable, value in assignments:
         variable.assign(value)
     for thing, values in pairs:
-        if "stop_training" in values:
+        if values.get("stop_training") is not None:
             thing.stop_training = values["stop_training"]
 
 
