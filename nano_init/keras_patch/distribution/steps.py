@@ -139,7 +139,7 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
 
         membership = current_membership()
         if membership is None:
-            return function(*args, **kwargs)
+            return _converted(function)(*args, **kwargs)
         import tensorflow as tf
 
         from nano_init.keras_patch.distribution.strategy import job_strategy
@@ -147,7 +147,7 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
         strategy = job_strategy()
         if strategy is None or not tf.distribute.in_cross_replica_context():
-            return function(*args, **kwargs)
+            return _converted(function)(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 
         def step(rows: Any) -> Any:

@@ -165,8 +165,9 @@ def _own_lines() -> dict[str, Any]:
     """Return a notebook's cells, by whose source AutoGraph converts functions."""
     import linecache
 
-    known = linecache.cache
-    return {n: entry for n, entry in known.items() if len(entry) > 1 and not os.path.exists(n)}
+    own = {n: e for n, e in linecache.cache.items() if len(e) > 1 and not os.path.exists(n)}
+    # Without its time an entry is kept, though there is no file (linecache.checkcache).
+    return {name: (entry[0], None, *entry[2:]) for name, entry in own.items()}
 
 
 def _job(folder: str, workers: int) -> Job:
