@@ -140,6 +140,7 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         membership = current_membership()
         if membership is None:
             return _converted(function)(*args, **kwargs)
+        own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
         import tensorflow as tf
 
         from nano_init.keras_patch.distribution.strategy import job_strategy
@@ -147,12 +148,12 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
         strategy = job_strategy()
         if strategy is None or not tf.distribute.in_cross_replica_context():
-            return _converted(function)(*args, **kwargs)
+            return own_step(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 
         def step(rows: Any) -> Any:
             own_args, own_kwargs = arguments(rows)
-            return _converted(function)(*own_args, **own_kwargs)
+            return own_step(*own_args, **own_kwargs)
 
         def shared_step(*leaves: Any) -> Any:
             from nano_init.keras_patch.distribution.training import train_on_share
@@ -189,6 +190,10 @@ def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
 
 
 def _converted(function: Callable[..., Any]) -> Callable[..., Any]:
+    import sys
+
+    if "tensorflow" not in sys.modules:
+        return function
     import tensorflow as tf
 
     if tf.executing_eagerly():
