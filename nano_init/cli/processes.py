@@ -20,8 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.launch.job import TAIL_FOLLOWS
-from nano_init.launch.processes import Job
+    from nano_init.launch.processes import Job
 
 __all__ = ["main"]
 

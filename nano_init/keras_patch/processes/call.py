@@ -174,9 +174,7 @@ def _job(folder: str, workers: int) -> Job:
     from nano_init.keras_patch.patch import current_options
 
     path = tuple(os.path.abspath(entry) for entry in sys.path)
-    return Job(
-        folder, workers, _PROGRAM, os.getpid(), path, tuple(sys.argv), current_options()
-    )
+    return Job(folder, workers, _PROGRAM, os.getpid(), path, tuple(sys.argv), current_options())
 
 
 def _environ() -> Mapping[str, str]:

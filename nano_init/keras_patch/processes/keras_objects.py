@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import types
+from contextlib import contextmanager
 
 from nano_init.errors import UsageError
 
@@ -29,9 +30,7 @@ def is_valued(thing: object) -> bool:
     """Say whether something is a Keras object with values: a layer, an optimizer, a metric."""
     import keras
 
-    return isinstance(
-        thing, (keras.layers.Layer, keras.optimizers.Optimizer, keras.metrics.Metric)
-    )
+    return isinstance(thing, (keras.layers.Layer, keras.optimizers.Optimizer, keras.metrics.Metric))
 
 
 def is_loss(thing: object) -> bool:
@@ -61,24 +60,37 @@ def reduce_loss(loss: Any) -> tuple[Any, ...]:
 
 
 def _describe(thing: Any) -> tuple[Any, dict[str, Any]]:
-    import warnings
-
+    """Return an object's config, and the classes and functions that it names."""
     import keras
 
     parts = _parts(thing)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of lambdas, which come along
+        with _named_lambdas(parts) as lambdas:
             config = keras.saving.serialize_keras_object(thing)
-    except (NotImplementedError, TypeError, ValueError, OSError) as error:
+    except (NotImplementedError, TypeError, ValueError) as error:
         name = getattr(thing, "name", type(thing).__name__)
         raise UsageError(
             f"{type(thing).__name__} {name!r} cannot be sent to workers: {_first_line(error)}; "
             f"give its class a get_config(), or {_INSTEAD}"
         ) from error
     names = {name for name in _names_in(config) if isinstance(name, str)}
-    custom = {name: named for name, named in _custom_objects(parts) if name in names}
-    return _sendable(config, parts, custom), custom
+    custom = {**dict(_custom_objects(parts)), **lambdas}
+    custom = {name: named for name, named in custom.items() if name in names}
+    return _sendable(config, parts), custom
+
+
+@contextmanager
+def _named_lambdas(parts: list[Any]) -> Iterator[dict[str, Any]]:
+    """Give lambdas names meanwhile: Keras would put their bytecode into the config."""
+    found = [p for p in parts if isinstance(p, types.FunctionType) and p.__name__ == "<lambda>"]
+    named = {f"lambda_{number}_of_the_script": found[number] for number in range(len(found))}
+    try:
+        for name, function in named.items():
+            function.__name__ = name
+        yield named
+    finally:
+        for function in found:
+            function.__name__ = "<lambda>"
 
 
 def _first_line(error: Exception) -> str:
@@ -99,7 +111,7 @@ def _custom_objects(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     yield from keras.saving.get_custom_objects().items()
     for part in parts:
         named = part if isinstance(part, (type, types.FunctionType)) else type(part)
-        if _is_of_script(named):
+        if _is_unknown(named):
             yield keras.saving.get_registered_name(named), named
 
 
@@ -114,20 +126,20 @@ def _names_in(config: Any) -> Iterator[Any]:
             yield from _names_in(item)
 
 
-def _is_of_script(named: Any) -> bool:
-    name = getattr(named, "__qualname__", "")
-    return named.__module__ == "__main__" or "<locals>" in name
+def _is_unknown(named: Any) -> bool:
+    """Say whether a config does not tell where to import a class or a function from."""
+    if isinstance(named, types.FunctionType):
+        return not str(named.__module__).startswith("keras.")
+    return named.__module__ == "__main__" or "<locals>" in named.__qualname__
 
 
-def _sendable(config: Any, parts: list[Any], custom: dict[str, Any]) -> Any:
-    """Return a config that makes the object anew in a process where nothing else is known.
+def _sendable(config: Any, parts: list[Any]) -> Any:
+    """Return a config without compilations, and without what constructors do not take.
 
-    Compilations are left out; functions stand by name instead of as bytecode; and a class whose
-    constructor does not take what Keras's own `get_config` adds is not given it.
+    Keras's own `get_config` gives a class its name, dtype and trainability in any case.
     """
     import keras
 
-    lambdas = {p.name: p.function for p in parts if isinstance(p, keras.layers.Lambda)}
     refused = {keras.saving.get_registered_name(type(p)): _refused(type(p)) for p in parts}
 
     def walk(value: Any) -> Any:
@@ -136,12 +148,7 @@ def _sendable(config: Any, parts: list[Any], custom: dict[str, Any]) -> Any:
         if not isinstance(value, dict):
             return value
         inner = value.get("config")
-        if value.get("class_name") == "Lambda" and inner["name"] in lambdas:
-            name = f"nano_init>{inner['name']}"
-            custom[name] = lambdas[inner["name"]]
-            function = {"class_name": "function", "config": name, "registered_name": "function"}
-            inner = {**inner, "function": {"module": "builtins", **function}}
-        elif isinstance(inner, dict):
+        if isinstance(inner, dict):
             left_out = refused.get(value.get("registered_name"), ())
             inner = {key: item for key, item in inner.items() if key not in left_out}
         value = {key: item for key, item in value.items() if key != "compile_config"}
@@ -202,4 +209,3 @@ def _compile(model: Any, compilation: dict[str, Any]) -> None:
         model.compile_from_config(compilation["config"])
     elif compilation:
         model.compile(**compilation["arguments"])
-

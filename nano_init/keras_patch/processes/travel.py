@@ -62,7 +62,7 @@ def pack(value: Any, reduce_dataset: Callable[[Any], Any]) -> tuple[Packed, list
     """
     buffers: list[Any] = []
     file = io.BytesIO()
-    pickler = _call_pickler()(file, buffers.append, reduce_dataset)
+    pickler = _pickler(_CallPickling)(file, buffers.append, reduce_dataset)
     _dump(pickler, lambda sent: (value, sent), pickler.sent)
     return Packed(file.getvalue(), tuple(buffers)), pickler.sent
 
@@ -79,7 +79,7 @@ def pack_back(value: Any, known: Sequence[Any]) -> Packed:
     """
     buffers: list[Any] = []
     file = io.BytesIO()
-    _dump(_back_pickler()(file, buffers.append, known), lambda _: value, [])
+    _dump(_pickler(_BackPickling)(file, buffers.append, known), lambda _: value, [])
     return Packed(file.getvalue(), tuple(buffers))
 
 
@@ -146,12 +146,13 @@ def _part(layer: Any, place: int) -> Any:
     return list(layer._flatten_layers())[place]
 
 
-def _base_pickler() -> Any:
+def _pickler(kind: type) -> Any:
+    """Return a class of picklers of a kind, by value where cloudpickle is installed."""
     try:
         import cloudpickle
     except ImportError:
-        return _ByNamePickler
-    return cloudpickle.Pickler
+        return type(kind.__name__, (kind, _ByNamePickler), {})
+    return type(kind.__name__, (kind, cloudpickle.Pickler), {})
 
 
 class _ByNamePickler(pickle.Pickler):
@@ -166,71 +167,79 @@ class _ByNamePickler(pickle.Pickler):
         return NotImplemented
 
 
-def _call_pickler() -> Any:
-    class CallPickler(_base_pickler()):  # type: ignore[misc]
-        """Pickles what goes to the workers: Keras objects without values, data sets by number."""
+class _CallPickling:
+    """Pickles what goes to the workers: Keras objects without values, data sets by number.
 
-        def __init__(self, file: Any, keep: Any, reduce_dataset: Callable[[Any], Any]) -> None:
-            super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)
-            self._reduce_dataset = reduce_dataset
-            self.sent: list[Any] = []
-            self._owners: dict[int, tuple[Any, int]] = {}
+    Args:
+        file: where the pickle is written to.
+        keep: takes a buffer that stays apart.
+        reduce_dataset: how to pickle a data set.
+    """
 
-        def reducer_override(self, thing: Any) -> Any:
-            reduced = self._reduce(thing)
-            return super().reducer_override(thing) if reduced is None else reduced
+    def __init__(self, file: Any, keep: Any, reduce_dataset: Callable[[Any], Any]) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)  # type: ignore[call-arg]
+        self._reduce_dataset = reduce_dataset
+        self.sent: list[Any] = []
+        self._owners: dict[int, tuple[Any, int]] = {}
 
-        def _reduce(self, thing: Any) -> Any:
-            import tensorflow as tf
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to pickle a thing (`pickle.Pickler.reducer_override`)."""
+        if is_valued(thing):
+            return self._reduce_valued(thing)
+        if is_loss(thing):
+            return reduce_loss(thing)
+        reduced = self._reduce_tensorflow(thing)
+        return super().reducer_override(thing) if reduced is None else reduced  # type: ignore[misc]
 
-            if isinstance(thing, tf.data.Dataset):
-                return self._reduce_dataset(thing)
-            if isinstance(thing, tf.data.Iterator):
-                raise UsageError("an iterator cannot be sent to workers; give its data set")
-            if is_loss(thing):
-                return reduce_loss(thing)
-            if is_valued(thing):
-                return self._reduce_valued(thing)
-            if isinstance(thing, types.CodeType):
-                # cloudpickle drops the file's name, which AutoGraph and tracebacks need.
-                return marshal.loads, (marshal.dumps(thing),)
-            if isinstance(thing, tf.types.experimental.PolymorphicFunction):
-                fresh = thing._clone(thing.python_function)  # without what it has traced
-                return copyreg.__newobj__, (type(thing),), fresh.__getstate__()  # type: ignore[attr-defined]
-            return None
+    def _reduce_tensorflow(self, thing: Any) -> Any:
+        import tensorflow as tf
 
-        def _reduce_valued(self, thing: Any) -> Any:
-            if id(thing) in self._owners:
-                return _part, self._owners[id(thing)]
-            parts = list(thing._flatten_layers()) if hasattr(thing, "_flatten_layers") else []
-            if any(id(part) in self._owners for part in parts):
-                raise UsageError(
-                    f"{thing.name} shares layers with another model that the call uses, and "
-                    "would be sent to workers apart from it: start the script with nano-run "
-                    "--nproc-per-node instead"
-                )
-            self._owners.update({id(part): (thing, n) for n, part in enumerate(parts)})
-            self.sent.append(thing)
-            return reduce_valued(thing)
+        if isinstance(thing, tf.data.Dataset):
+            return self._reduce_dataset(thing)
+        if isinstance(thing, tf.data.Iterator):
+            raise UsageError("an iterator cannot be sent to workers; give its data set")
+        if isinstance(thing, tf.types.experimental.PolymorphicFunction):
+            fresh = thing._clone(thing.python_function)  # without what it has traced
+            return copyreg.__newobj__, (type(thing),), fresh.__getstate__()  # type: ignore[attr-defined]
+        if isinstance(thing, types.CodeType):
+            # cloudpickle drops the file's name, which AutoGraph and tracebacks need.
+            return marshal.loads, (marshal.dumps(thing),)
+        return None
 
-    return CallPickler
+    def _reduce_valued(self, thing: Any) -> Any:
+        if id(thing) in self._owners:
+            return _part, self._owners[id(thing)]
+        parts = list(thing._flatten_layers()) if hasattr(thing, "_flatten_layers") else []
+        if any(id(part) in self._owners for part in parts):
+            raise UsageError(
+                f"{thing.name} shares layers with another model that the call uses, and would be "
+                "sent to workers apart from it: start the script with nano-run --nproc-per-node "
+                "instead"
+            )
+        self._owners.update({id(part): (thing, n) for n, part in enumerate(parts)})
+        self.sent.append(thing)
+        return reduce_valued(thing)
 
 
-def _back_pickler() -> Any:
-    class BackPickler(_base_pickler()):  # type: ignore[misc]
-        """Pickles what comes back: Keras objects that the script has already by number."""
+class _BackPickling:
+    """Pickles what comes back: Keras objects that the script has already by number.
 
-        def __init__(self, file: Any, keep: Any, known: Sequence[Any]) -> None:
-            super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)
-            self._numbers = {id(thing): number for number, thing in enumerate(known)}
+    Args:
+        file: where the pickle is written to.
+        keep: takes a buffer that stays apart.
+        known: the objects that the script has.
+    """
 
-        def reducer_override(self, thing: Any) -> Any:
-            import tensorflow as tf
+    def __init__(self, file: Any, keep: Any, known: Sequence[Any]) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)  # type: ignore[call-arg]
+        self._numbers = {id(thing): number for number, thing in enumerate(known)}
 
-            if id(thing) in self._numbers:
-                return _known_object, (self._numbers[id(thing)],)
-            if isinstance(thing, tf.data.Dataset):
-                raise UsageError("a data set cannot be sent back to the script")
-            return super().reducer_override(thing)
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to pickle a thing (`pickle.Pickler.reducer_override`)."""
+        import tensorflow as tf
 
-    return BackPickler
+        if id(thing) in self._numbers:
+            return _known_object, (self._numbers[id(thing)],)
+        if isinstance(thing, tf.data.Dataset):
+            raise UsageError("a data set cannot be sent back to the script")
+        return super().reducer_override(thing)  # type: ignore[misc]

@@ -87,7 +87,9 @@ def test_a_model_with_classes_and_functions_of_the_script_computes_the_same(sent
     again = sent(model)
 
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
-    assert [layer.trainable for layer in again.layers] == [layer.trainable for layer in model.layers]
+    assert [layer.trainable for layer in again.layers] == [
+        layer.trainable for layer in model.layers
+    ]
     assert int(again.optimizer.iterations) == 1
     assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
     for ours, theirs in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
