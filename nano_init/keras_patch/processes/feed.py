@@ -218,7 +218,7 @@ def components_of(value: Any) -> list[Any]:
     """
     import tensorflow as tf
 
-    kinds = (tf.Tensor, tf.TensorSpec, tf.SparseTensor, tf.SparseTensorSpec)
-    kinds = (*kinds, tf.RaggedTensor, tf.RaggedTensorSpec)
+    dense, sparse = (tf.Tensor, tf.TensorSpec), (tf.SparseTensor, tf.SparseTensorSpec)
+    kinds = (*dense, *sparse, tf.RaggedTensor, tf.RaggedTensorSpec)
     leaves = [leaf for leaf in tf.nest.flatten(value) if isinstance(leaf, kinds)]
     return list(tf.nest.flatten(leaves, expand_composites=True))

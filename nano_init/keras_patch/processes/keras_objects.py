@@ -165,7 +165,8 @@ def _refused(kind: type) -> frozenset[str]:
 
     if not issubclass(kind, keras.layers.Layer) or kind.__module__.startswith("keras."):
         return frozenset()
-    taken = inspect.signature(kind.__init__).parameters.values()
+    initialize: Any = kind.__init__  # type: ignore[misc]
+    taken = inspect.signature(initialize).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         return frozenset()
     return _LAYER_CONFIG - {parameter.name for parameter in taken}
