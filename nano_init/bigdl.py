@@ -46,6 +46,9 @@ _GONE = {
     "InferenceOptimizer": "nano-init speeds up training only; use OpenVINO or ONNX Runtime",
 }
 
+# BigDL-Nano's own classes: their `fit` takes `num_processes`, which is what the patch adds.
+_WITH_PROCESSES = {("bigdl.nano.tf.keras", "Model"), ("bigdl.nano.tf.keras", "Sequential")}
+
 
 class BigdlFinder(MetaPathFinder, Loader):
     """Finds BigDL-Nano's modules; stands last, so that installed ones win."""
@@ -90,7 +93,13 @@ def _find_name(module: str, attribute: str) -> object:
         )
     if source is None or attribute.startswith("__"):
         raise AttributeError(f"module {module!r} has no attribute {attribute!r}")
-    return getattr(import_module(source), attribute)
+    value = getattr(import_module(source), attribute)
+    if (module, attribute) in _WITH_PROCESSES:
+        from nano_init.keras_patch import is_patched, patch_tensorflow
+
+        if not is_patched():
+            patch_tensorflow()
+    return value
 
 
 provide_bigdl()

@@ -7,6 +7,7 @@ NanoError
 ├── StateError (ValueError)       the undo state of the environment is damaged
 ├── PatchError (RuntimeError)     Keras cannot be patched as asked
 ├── LaunchError (OSError)         a script cannot be started
+├── WorkerError (RuntimeError)    a worker that a script has started has failed
 └── SampleError (RuntimeError)    a sample of a script's training cannot be taken
 
 Each child also inherits the builtin that it refines, so that either can be caught.
@@ -23,6 +24,7 @@ __all__ = [
     "SampleError",
     "StateError",
     "UsageError",
+    "WorkerError",
 ]
 
 
@@ -54,6 +56,12 @@ class PatchError(NanoError, RuntimeError):
 
 class LaunchError(NanoError, OSError):
     """A script cannot be started."""
+
+
+class WorkerError(NanoError, RuntimeError):
+    """A worker that a script has started has failed; its traceback follows the sentence."""
+
+    exit_code = 1
 
 
 class SampleError(NanoError, RuntimeError):

@@ -27,7 +27,7 @@ from nano_init.plan.settings import Plan, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nano_init.cli.run import RunRequest
     from nano_init.machine.cluster import Task
@@ -67,13 +67,19 @@ class Workers:
     precision: str
 
 
-def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:
+def run_workers(
+    request: RunRequest,
+    job: JobOptions,
+    environ: Mapping[str, str],
+    tell: Callable[[str], None] | None = None,
+) -> int | None:
     """Run a request as a job, or print how that would be done.
 
     Args:
         request: the request.
         job: its job, which was asked for.
         environ: the environment without what nano-init set in it before.
+        tell: how to tell the user what went wrong; None for a line on stderr.
 
     Returns:
         The exit status; None where one worker alone is asked for, which needs no job.
@@ -99,7 +105,11 @@ def run_workers(request: RunRequest, job: JobOptions, environ: Mapping[str, str]
         return 0
     if not request.quiet:
         _announce(host, workers)
-    return run_job(_make_job(request, job, environ, host, workers))
+    return run_job(_make_job(request, job, environ, host, workers, tell or _say))
+
+
+def _say(sentence: str) -> None:
+    say(PROGRAM, sentence)
 
 
 def _make_job(
@@ -108,6 +118,7 @@ def _make_job(
     environ: Mapping[str, str],
     host: HostPart,
     workers: Workers,
+    tell: Callable[[str], None],
 ) -> Job:
     def prepare(seat: Seat) -> tuple[tuple[str, ...], Mapping[str, str]]:
         command = _command(request, job, environ, workers, seat)
@@ -127,7 +138,7 @@ def _make_job(
         max_restarts=job.max_restarts,
         log_dir=job.log_dir,
         tee=job.tee,
-        say=lambda sentence: say(PROGRAM, sentence),
+        say=tell,
         shares_memory=environ.get("NANO_INIT_SHARED_MEMORY") != "0",
     )
 

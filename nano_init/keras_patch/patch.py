@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.ledger import Replacement
 
 __all__ = [
+    "current_options",
     "current_precision",
     "is_patched",
     "patch_imported",
@@ -172,6 +173,19 @@ def is_patched() -> bool:
 def current_precision() -> str | None:
     """Return the precision of the patch, or None without a patch."""
     return _current.precision if _current else None
+
+
+def current_options() -> dict[str, object]:
+    """Return the keyword arguments of `patch_tensorflow` in force; empty without a patch."""
+    if _current is None:
+        return {}
+    return {
+        "precision": _current.precision,
+        "keep_float32": sorted(_current.keep_float32),
+        "disable": sorted(_current.disabled),
+        "lazy_adam": _current.lazy_adam,
+        "steps_per_execution": _current.steps_per_execution,
+    }
 
 
 def _switch(request: Request) -> None:

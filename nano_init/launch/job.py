@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from nano_init.launch.worker import Outcome
     from nano_init.plan.placement import Placement
 
-__all__ = ["Job", "Seat", "digest_target", "run_job"]
+__all__ = ["TAIL_FOLLOWS", "Job", "Seat", "digest_target", "run_job"]
 
 _TRACEBACK_LINES = 100
+
+# What a sentence ends with where the end of a worker's output is shown after it, on stderr.
+TAIL_FOLLOWS = "; the end of what it wrote:"
 
 
 @frozen
@@ -306,7 +309,7 @@ def _keep_stdin(target: Target, scratch: str) -> str:
 def _report(job: Job, outcome: Outcome) -> None:
     lines: Sequence[bytes] = outcome.traceback.splitlines(keepends=True)[-_TRACEBACK_LINES:]
     if outcome.sentence:
-        job.say(outcome.sentence + ("; the end of what it wrote:" if lines else ""))
+        job.say(outcome.sentence + (TAIL_FOLLOWS if lines else ""))
     if lines and sys.stderr is not None:
         sys.stderr.flush()
         sys.stderr.buffer.write(b"".join(lines))

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from nano_init.plan.settings import Plan
 
-__all__ = ["apply_to_process", "apply_variables", "late_variables", "restore_process"]
+__all__ = [
+    "apply_to_process",
+    "apply_variables",
+    "environ_before",
+    "late_variables",
+    "restore_process",
+]
 
 # Libraries that read a variable once, when they are loaded.
 _READERS = {
@@ -99,6 +105,25 @@ def apply_variables(variables: Mapping[str, str], environ: MutableMapping[str, s
         environ[name] = value
 
 
+def environ_before(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment as it was before `apply_variables`.
+
+    A variable that has been changed since stays as it is.
+
+    Args:
+        environ: the environment that they were set in.
+    """
+    before = dict(environ)
+    for name, change in _changes.items():
+        if environ.get(name) != change.after:
+            continue
+        if change.before is None:
+            del before[name]
+        else:
+            before[name] = change.before
+    return before
+
+
 def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
     """Take the variables and the patch out of this process again.
 
@@ -110,11 +135,10 @@ def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
     from nano_init.keras_patch import unpatch_tensorflow
 
     unpatch_tensorflow()
-    for name, change in _changes.items():
-        if environ.get(name) != change.after:
-            continue
-        if change.before is None:
-            del environ[name]
+    before = environ_before(environ)
+    for name in _changes:
+        if name in before:
+            environ[name] = before[name]
         else:
-            environ[name] = change.before
+            environ.pop(name, None)
     _changes.clear()

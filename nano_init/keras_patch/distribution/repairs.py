@@ -33,17 +33,23 @@ def multi_worker_repairs() -> Iterator[Replacement]:
 
 
 def _knowing_processes(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `fit` that knows BigDL-Nano's `num_processes`."""
+    """Return a `fit` that knows BigDL-Nano's `num_processes`, and its `backend` for them."""
 
     @functools.wraps(fit)
     def fit_in_processes(
-        self: Any, *args: Any, num_processes: int | None = None, **kwargs: Any
+        self: Any,
+        *args: Any,
+        num_processes: int | None = None,
+        backend: str | None = None,
+        **kwargs: Any,
     ) -> Any:
-        if num_processes is not None:
-            from nano_init.keras_patch.distribution.steps import check_processes
+        from nano_init.keras_patch.distribution import steps
 
-            check_processes(num_processes)
-        return fit(self, *args, **kwargs)
+        if num_processes is None or not steps.starts_processes(num_processes, backend):
+            return fit(self, *args, **kwargs)
+        from nano_init.keras_patch.processes import fitting
+
+        return fitting.fit_in_processes(fit, self, args, kwargs, num_processes)
 
     return fit_in_processes
 

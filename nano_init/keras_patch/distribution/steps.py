@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["nano", "nano_multiprocessing", "nano_multiprocessing_loss"]
 
+_MOST_PROCESSES = 4096
+
 
 def nano_multiprocessing(function: Any) -> Any:
     """Compute a training or test step on this worker's share of its batch.
@@ -33,43 +35,100 @@ def nano_multiprocessing(function: Any) -> Any:
     return _on_share(function)
 
 
-def nano_multiprocessing_loss(function: Any = None) -> Any:
-    """Return a loss function as it is: the workers' gradients are weighted, not their losses.
+def nano_multiprocessing_loss(
+    function: Any = None, *, name: str | None = None, reduction: str | None = None, **options: Any
+) -> Any:
+    """Make a loss of a function that returns each row's own: their mean over the whole batch.
 
     Args:
-        function: The loss function; without one, a decorator comes back.
+        function: The function, of targets and outputs; without one, a decorator comes back.
+        name: The loss's name.
+        reduction: One of Keras's reductions; BigDL-Nano's `"none"` is the mean as well.
+        **options: Further arguments for the function.
     """
-    return nano_multiprocessing_loss if function is None else function
+    if function is None:
+        return functools.partial(
+            nano_multiprocessing_loss, name=name, reduction=reduction, **options
+        )
+    from keras.src.losses.losses import LossFunctionWrapper
+
+    mean = "sum_over_batch_size"
+    reduction = mean if reduction in (None, "none") else reduction
+    return LossFunctionWrapper(function, reduction, name or function.__name__, **options)
 
 
 def nano(num_processes: int = 1) -> Callable[[Any], Any]:
-    """Mark a training function whose steps are shared by workers.
+    """Run a training function in several processes that share its steps.
+
+    The function runs as it is in each of them. Models, optimizers and metrics that it uses have
+    the trained values afterwards, and it returns what it returns in the first process. What it
+    trains by is a step under `nano_multiprocessing`, or `fit`. Data sets are read by the
+    script's own process, once.
 
     Args:
-        num_processes: How many there shall be. It is `nano-run --nproc-per-node` that starts
-            them; a script that runs alone is told so.
+        num_processes: How many there shall be.
+
+    Raises:
+        UsageError: The number is none; or, when the function is called, something that it uses
+            cannot be sent to another process.
+        WorkerError: A process has failed, when the function is called; models are as they were.
     """
-    check_processes(num_processes)
-    return lambda function: function
+    _check_number(num_processes)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def train(*args: Any, **kwargs: Any) -> Any:
+            if not starts_processes(num_processes):
+                return function(*args, **kwargs)
+            from nano_init.keras_patch.processes.call import call_in_processes
+
+            return call_in_processes(function, args, kwargs, num_processes)
+
+        return train
+
+    return decorate
 
 
-def check_processes(wanted: int) -> None:
-    """Warn where a script wants other workers than it runs as.
+def starts_processes(wanted: int, backend: str | None = None) -> bool:
+    """Say whether processes are to be started; in a job that runs, only their number is checked.
 
     Args:
-        wanted: How many it wants.
+        wanted: How many the script wants.
+        backend: What BigDL-Nano would start them by.
+
+    Raises:
+        UsageError: The number is none.
+
+    Warns:
+        UserWarning: The job has another number of workers, or the backend is another.
     """
     import warnings
 
     from nano_init.launch.joining import current_membership
 
-    membership = current_membership()
-    running = membership.workers if membership is not None else 1
-    if wanted not in (None, running):
+    _check_number(wanted)
+    if backend not in (None, "multiprocessing"):
         warnings.warn(
-            f"num_processes={wanted}, but the script runs as {running}: start it with nano-run "
-            f"--nproc-per-node {wanted}",
+            f"backend={backend!r} of BigDL-Nano is not there: nano-init starts processes itself",
             stacklevel=3,
+        )
+    membership = current_membership()
+    if membership is not None and membership.workers != wanted:
+        warnings.warn(
+            f"num_processes={wanted}, but the script runs as {membership.workers}, by nano-run "
+            "--nproc-per-node, and stays so",
+            stacklevel=3,
+        )
+    return membership is None and wanted > 1
+
+
+def _check_number(wanted: object) -> None:
+    from nano_init.errors import UsageError
+
+    is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if not is_number or not 1 <= wanted <= _MOST_PROCESSES:  # type: ignore[operator]
+        raise UsageError(
+            f"num_processes is {wanted!r}; give a whole number from 1 to {_MOST_PROCESSES}"
         )
 
 
@@ -80,7 +139,8 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
 
         membership = current_membership()
         if membership is None:
-            return function(*args, **kwargs)
+            return _converted(function)(*args, **kwargs)
+        own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
         import tensorflow as tf
 
         from nano_init.keras_patch.distribution.strategy import job_strategy
@@ -88,12 +148,12 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
         strategy = job_strategy()
         if strategy is None or not tf.distribute.in_cross_replica_context():
-            return function(*args, **kwargs)
+            return own_step(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 
         def step(rows: Any) -> Any:
             own_args, own_kwargs = arguments(rows)
-            return _converted(function)(*own_args, **own_kwargs)
+            return own_step(*own_args, **own_kwargs)
 
         def shared_step(*leaves: Any) -> Any:
             from nano_init.keras_patch.distribution.training import train_on_share
@@ -130,6 +190,10 @@ def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
 
 
 def _converted(function: Callable[..., Any]) -> Callable[..., Any]:
+    import sys
+
+    if "tensorflow" not in sys.modules:
+        return function
     import tensorflow as tf
 
     if tf.executing_eagerly():

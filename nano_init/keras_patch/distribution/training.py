@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.distribution.share import Share
     from nano_init.launch.membership import Membership
 
-__all__ = ["train_on_share", "training_replacements"]
+__all__ = ["symbolic_batch", "train_on_share", "training_replacements"]
 
 
 def training_replacements(membership: Membership) -> Iterator[Replacement]:
@@ -219,14 +219,14 @@ def _building_from_specs(
     @functools.wraps(build)
     def build_from_specs(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
         if iterator is not None and is_job_strategy(self._distribute_strategy):
-            data_batch = _symbolic_batch(iterator._distributed_dataset)
+            data_batch = symbolic_batch(iterator._distributed_dataset)
             iterator = None if data_batch is not None else iterator
         build(self, iterator=iterator, data_batch=data_batch)
 
     return build_from_specs
 
 
-def _symbolic_batch(dataset: Any) -> Any:
+def symbolic_batch(dataset: Any) -> Any:
     """Return the specs of a data set's elements, or None where a rank is not known."""
     import tensorflow as tf
     from keras.src import tree

@@ -1,4 +1,4 @@
-"""BigDL-Nano's decorators outside of a job: the script runs alone as it is, and is told so."""
+"""BigDL-Nano's decorators outside of a job, and without processes of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import warnings
 import pytest
 
 from nano_init import nano_multiprocessing
-from nano_init.keras_patch.distribution.steps import nano, nano_multiprocessing_loss
+from nano_init.errors import UsageError
+from nano_init.keras_patch.distribution.steps import (
+    nano,
+    nano_multiprocessing_loss,
+    starts_processes,
+)
 
 
 def test_a_step_outside_of_a_job_is_the_function_itself():
@@ -20,21 +25,38 @@ def test_a_step_outside_of_a_job_is_the_function_itself():
     assert step.__doc__ == "Add."
 
 
-def test_a_loss_stays_as_it_is_with_and_without_parentheses():
-    def loss(y, outputs):
-        return outputs - y
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("decorate", [nano_multiprocessing_loss, nano_multiprocessing_loss(by=3)])
+def test_a_loss_of_each_row_becomes_their_mean(decorate):
+    np = pytest.importorskip("numpy")
+    pytest.importorskip("tensorflow")
 
-    assert nano_multiprocessing_loss(loss) is loss
-    assert nano_multiprocessing_loss()(loss) is loss
+    @decorate
+    def loss(target, output, by=1):
+        return (output - target)[:, 0] * by
+
+    by = 1 if decorate is nano_multiprocessing_loss else 3
+    assert float(loss(np.zeros((4, 1)), np.array([[1.0], [2], [3], [6]]))) == 3 * by
+    assert loss.name == "loss"
 
 
-def test_processes_that_are_wanted_and_not_there_are_told_of_once_each():
-    with pytest.warns(UserWarning, match="nano-run --nproc-per-node 3"):
-        decorate = nano(num_processes=3)
-    assert decorate(len) is len
+def test_one_process_is_the_function_itself():
+    assert nano(num_processes=1)(len)("abc") == 3
+    assert nano(1)(len).__name__ == "len"
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.0, "2", True, None, 10**6])
+def test_a_number_of_processes_that_is_none_is_named(number):
+    with pytest.raises(UsageError, match=r"num_processes is .*; give a whole number from 1"):
+        nano(num_processes=number)
+
+
+def test_another_backend_of_bigdl_nanos_is_told_of():
+    with pytest.warns(UserWarning, match="backend='ray' of BigDL-Nano is not there"):
+        assert not starts_processes(1, "ray")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        nano(num_processes=1)
+        assert starts_processes(2, "multiprocessing")
 
 
 def test_the_names_are_where_bigdl_nano_had_them():
