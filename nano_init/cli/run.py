@@ -196,7 +196,9 @@ def prepare(
     tuned = ""
     if chosen is None and leaves_all_open(request):
         chosen, tuned = _recall(request, machine, build, theirs)
-    options = request.options if chosen is None else chosen.options(request.options)
+    options, training = request.options, request.training
+    if chosen is not None:
+        options, training = chosen.options(options), chosen.training(training)
     library = find_library(options.allocator, theirs)
     plan = decide(machine, theirs, options, build, library)
     if chosen is not None:
@@ -211,9 +213,9 @@ def prepare(
         theirs,
         sys.executable,
         keep_float32=request.keep_float32,
-        training=request.training,
+        training=training,
     )
-    return Prepared(machine, plan, asked, precision, command, theirs, request.training, tuned)
+    return Prepared(machine, plan, asked, precision, command, theirs, training, tuned)
 
 
 def _run_job(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:

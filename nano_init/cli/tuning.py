@@ -10,21 +10,23 @@ from nano_init.cli.progress import show_progress
 from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.cache import describe_key, remember
-from nano_init.evidence.configuration import Configuration, first_candidates, neighbours
-from nano_init.evidence.sample import Request, take_sample
+from nano_init.evidence.configuration import Choices, Configuration, first_candidates
+from nano_init.evidence.live import LiveTraining
+from nano_init.evidence.sample import Request, adopting
 from nano_init.evidence.search import Clock, search
+from nano_init.evidence.stage import MachineStage
 from nano_init.evidence.tensorflow_facts import examine_tensorflow
-from nano_init.frozen import frozen
 from nano_init.launch.coercion import without_coercion
 from nano_init.plan.build import read_build
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from psutil import Process
 
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.run import Prepared, RunRequest
-    from nano_init.evidence.sample import Sample
     from nano_init.evidence.search import Found
 
 __all__ = ["search_configuration", "tuned"]
@@ -32,7 +34,8 @@ __all__ = ["search_configuration", "tuned"]
 # A unit must multiply this much faster than float32 before bfloat16 is taken unsampled.
 _LEAST_GAIN = 1.1
 
-_MORE_STEPS = 10
+# A script may take as long to its first steps, however little time is left.
+_LEAST_PATIENCE = 10.0
 
 # An entry's note stands in the line that every later run prints.
 _NOTE = "{configuration}: {gain}, measured on this script by --tune on {date}"
@@ -69,67 +72,100 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     return _with_note(prepared, note)
 
 
-@frozen
-class _Taker:
-    """Takes samples of a request's program in any configuration."""
-
-    request: RunRequest
-    evidence: EvidenceRequest
-    environ: Mapping[str, str]
-
-    def __call__(self, configuration: Configuration, seed: int, bound: float | None) -> Sample:
-        prepared = prepare(self.request, self.environ, configuration)
-        wanted = Request(
-            # Most of a sample is its start: more steps cost little, up to a share of the budget.
-            steps=_MORE_STEPS * self.evidence.steps,
-            seconds=min(self.evidence.seconds, self.evidence.tune_budget / 30),
-            start_seconds=max(30.0, self.evidence.tune_budget),
-            seed=seed,
-            bound=bound,
-        )
-        theirs = without_coercion(prepared.environ)
-        return take_sample(prepared.command.argv, prepared.command.environment(theirs), wanted)
-
-
 def search_configuration(
     request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, str], plain: Prepared
 ) -> Found:
-    """Sample the program of a request in several configurations, with a progress bar.
+    """Train the program of a request in several configurations, with a progress bar.
 
     Args:
         request: the program.
-        evidence: how long the search and its samples may be.
+        evidence: how long the search may be.
         environ: this process's environment.
         plain: how the program would be run without tuning.
 
     Raises:
         SampleError: it cannot be sampled.
     """
-    theirs = plain.environ
-    precisions: tuple[str, ...] = ("float32",)
-    if plain.plan.precision.recommended == "mixed_bfloat16":
-        precisions += ("mixed_bfloat16",)
-    allocators = tuple(n for n in ("jemalloc", "tcmalloc") if find_library(n, theirs))
-    clock = Clock(evidence.tune_budget, time.monotonic)
-    taker = _Taker(_without_cache(request), evidence, environ)
+    choices = choices_of(request, plain)
+    clock = Clock(evidence.tune_budget, time.monotonic, plain.plan.threads.usable_cores)
     label = f"{PROGRAM}: tuning, {evidence.tune_budget:.0f} s at most"
     length = round(evidence.tune_budget)
-    with show_progress(label, length, quiet=request.quiet) as progress:
+    with show_progress(label, length, quiet=request.quiet) as progress, adopting():
 
-        def take(configuration: Configuration, seed: int, bound: float | None) -> Sample:
-            begun = time.monotonic()
-            try:
-                return taker(configuration, seed, bound)
-            finally:
-                progress.update(round(time.monotonic() - begun))
+        def tick() -> None:
+            progress.update(length - round(max(0.0, clock.left())) - progress.pos)
 
         return search(
-            first_candidates(precisions, theirs),
-            Configuration(plain.precision),
-            lambda best: neighbours(best, plain.plan.threads.usable_cores, allocators, theirs),
-            take,
+            first_candidates(precisions_of(plain), choices.steps, plain.environ),
+            Configuration(plain.precision, steps=choices.steps),
+            choices.beside,
+            stage_of(request, environ, plain, clock, tick),
             clock,
         )
+
+
+def precisions_of(plain: Prepared) -> tuple[str, ...]:
+    """Return the precisions to try, "float32" first."""
+    if plain.plan.precision.recommended == "mixed_bfloat16":
+        return ("float32", "mixed_bfloat16")
+    return ("float32",)
+
+
+def choices_of(request: RunRequest, plain: Prepared) -> Choices:
+    """Return what may be varied for a request."""
+    allocators = tuple(n for n in ("jemalloc", "tcmalloc") if find_library(n, plain.environ))
+    steps = str(request.training.steps_per_execution or "")
+    return Choices(plain.plan.threads.usable_cores, allocators, steps, plain.environ)
+
+
+def stage_of(
+    request: RunRequest,
+    environ: Mapping[str, str],
+    plain: Prepared,
+    clock: Clock,
+    tick: Callable[[], None],
+) -> MachineStage:
+    """Return where the program of a request is trained in any configuration.
+
+    Args:
+        request: the program.
+        environ: this process's environment.
+        plain: how the program would be run without tuning.
+        clock: the time that there is.
+        tick: called whenever something has taken a while.
+    """
+    import psutil
+
+    left_alone = _without_cache(request)
+    limit = plain.machine.limits.memory_bytes
+
+    def launch(configuration: Configuration, seed: int) -> LiveTraining:
+        prepared = prepare(left_alone, environ, configuration)
+        theirs = prepared.command.environment(without_coercion(prepared.environ))
+        return LiveTraining(prepared.command.argv, theirs, Request(seed=seed))
+
+    def free_bytes() -> float:
+        memory = psutil.virtual_memory()
+        here = psutil.Process()
+        ours = sum(_resident(each) for each in here.children(recursive=True))
+        return min(memory.available, (limit or memory.total) - ours)
+
+    return MachineStage(
+        launch,
+        plain.plan.threads.usable_cores,
+        free_bytes,
+        lambda: max(_LEAST_PATIENCE, clock.left()),
+        tick,
+    )
+
+
+def _resident(process: Process) -> int:
+    from psutil import Error
+
+    try:
+        return int(process.memory_info().rss)
+    except Error:  # it has just ended
+        return 0
 
 
 def _check_nothing_is_decided(request: RunRequest) -> None:
@@ -180,11 +216,16 @@ def _remember(request: RunRequest, plain: Prepared, found: Found, note: str) -> 
 def _tell(found: Found) -> None:
     for trial in found.trials:
         name = str(trial.configuration)
-        if trial.fault:
-            say(PROGRAM, f"tried {name}: {trial.fault}")
+        if not trial.heats:
+            say(PROGRAM, f"tried {name}: {trial.fault or 'the time was over before a round'}")
             continue
-        reason = (
-            "; its loss departs from float32's" if trial.configuration in found.rejected else ""
+        reason = "" if trial.is_sound else f"; {found.objection}"
+        say(
+            PROGRAM,
+            f"tried {name}: {trial.step_seconds * 1000:.2f} ms a step, {1 / trial.ratio:.2f} "
+            f"times as fast as the default ({_count(trial.rounds, 'round')}){reason}",
         )
-        samples = f"{len(trial.samples)} sample{'' if len(trial.samples) == 1 else 's'}"
-        say(PROGRAM, f"tried {name}: {trial.step_time * 1000:.2f} ms a step ({samples}){reason}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -21,9 +21,9 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 
 from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
 from nano_init.evidence.watch_hooks import (
     hook_functions,
@@ -77,8 +77,8 @@ class Watch:
     Args:
         request: what the launcher asked for: `fd`, the file descriptor to write the record to;
             `steps`, after how many to end the process, or None for never; `seconds`, how
-            long after the first step to end it if it has made enough; `bound`, seconds a step
-            that end it once they are missed; `loss`, whether to record it; `profile`, None or
+            long after the first step to end it if it has made enough; `pace`, the pipes of a
+            training in slices, or None; `loss`, whether to record it; `profile`, None or
             `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
             what oneDNN prints.
         environ: the environment; tells when the process began.
@@ -99,6 +99,7 @@ class Watch:
         self._is_off = False
         self._profile = Profile()
         self._profiled: dict[str, Any] | None = None
+        self._pace = Pace(request["pace"], WARM_UP + 1) if request.get("pace") else None
 
     def note_optimizer(self, optimizer: Any) -> None:
         """Remember an optimizer that is being applied."""
@@ -142,11 +143,24 @@ class Watch:
 
         Args:
             ended: "full" if the sample has all its steps, "late" if its time was over before,
-                "exit" if the program ended.
+                "slice" if it goes on, "exit" if the program ended.
         """
         if os.getpid() != self._process:  # forked: the record is the parent's
             return
-        record = {
+        record = self._record(ended)
+        if self._pace is not None:
+            with suppress(OSError):  # nobody waits for it any more
+                self._pace.report(record)
+            return
+        file = int(self.request["fd"])
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(record).encode(), 0)
+        except OSError:
+            return  # the program has closed it: the launcher then finds no record
+
+    def _record(self, ended: str) -> dict[str, Any]:
+        return {
             "ended": ended,
             "started": self.started,
             "now": time.monotonic(),
@@ -157,12 +171,6 @@ class Watch:
             "profile": self._profiled,
             "signature": [_signature(optimizer) for optimizer in self.optimizers],
         }
-        file = int(self.request["fd"])
-        try:
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(record).encode(), 0)
-        except OSError:
-            return  # the program has closed it: the launcher then finds no record
 
     def _add(self, mark: Mark) -> None:
         if len(self.marks) >= _MOST_MARKS:
@@ -173,6 +181,9 @@ class Watch:
         return None if self.loss is None else _number(self.loss)
 
     def _act_on(self, made: int) -> None:
+        if self._pace is not None:
+            self._keep_pace(self._pace)
+            return
         begin, end = self.request.get("profile") or (0, 0)
         if begin <= made < end and not self._profile.is_on:
             self._profile.start()
@@ -181,25 +192,18 @@ class Watch:
         last, seconds = self.request.get("steps"), self.request.get("seconds")
         is_enough = len(self.marks) > WARM_UP + LEAST_STEPS
         is_old = seconds and time.monotonic() - self.marks[0].at > seconds
-        late = is_enough and (is_old or self._is_behind())
+        late = is_enough and is_old
         if last and (made >= last or late):
             self._stop_profile()
             self.write("full" if made >= last else "late")
-            _flush()
-            # Neither the script's `finally` nor its exit handlers: a sample saves nothing.
-            os._exit(0)
+            _leave()
 
-    def _is_behind(self) -> bool:
-        """Say whether even the fastest of enough steps is slower than the bound."""
-        bound = self.request.get("bound")
-        if not bound:
-            return False
-        marks = self.marks[WARM_UP:]
-        fastest = min(
-            (after.at - before.at) / max(1, after.iterations - before.iterations)
-            for before, after in pairwise(marks)
-        )
-        return bool(fastest > bound)
+    def _keep_pace(self, pace: Pace) -> None:
+        if os.getpid() == self._process and pace.is_over():
+            self.write("slice")
+            self.marks.clear()
+            if not pace.wait():
+                _leave()
 
     def _stop_profile(self) -> None:
         if self._profile.is_on:
@@ -264,6 +268,12 @@ def _status_kb(key: str) -> int | None:
     except OSError:
         return None
     return None
+
+
+def _leave() -> None:
+    """End the process; neither the script's `finally` nor its exit handlers: it saves nothing."""
+    _flush()
+    os._exit(0)
 
 
 def _flush() -> None:

@@ -1,0 +1,182 @@
+"""Train a script in several ways side by side: started once each, then run in turn, in slices.
+
+A machine's speed drifts over seconds, and a process takes seconds to start. So each training is
+a process of its own that stays, stopped by SIGSTOP while another has the machine, and its files
+are as safe as a sample's (`isolation.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+
+from nano_init.errors import SampleError
+from nano_init.evidence import isolation
+from nano_init.evidence.pace import SETTLING
+from nano_init.evidence.sample import (
+    Request,
+    check_permitted,
+    content,
+    main_marks,
+    watch_variables,
+    why_too_short,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+__all__ = ["LEAST_STEPS", "LiveTraining"]
+
+# Steps of a slice that are measured, at least.
+LEAST_STEPS = 3
+
+
+class LiveTraining:
+    """A script that trains in a process of its own, a slice at a time.
+
+    Args:
+        argv: the interpreter's path and its arguments.
+        environ: its whole environment; the bootstrap stands in its PYTHONPATH.
+        request: its seed, how long it may take to start, and how much it may write.
+    """
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], request: Request) -> None:
+        self.losses: list[tuple[int, float]] = []
+        self.signature = ""
+        self.peak_kb: int | None = None
+        self.is_over = False
+        self._request = request
+        self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
+        self._scratch: tempfile.TemporaryDirectory[str] | None
+        self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
+        words, self._words = os.pipe()
+        self._reports, reports = os.pipe()
+        self._buffer = b""
+        self._steps = 0
+        status, output, complaints = self._files
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno())),
+                *(self._scratch.name, str(request.megabytes), *argv),
+            ],
+            env={**environ, **watch_variables(request, -1, pace=(words, reports))},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=complaints,
+            pass_fds=(status.fileno(), words, reports),
+            # Ctrl-C comes to the launcher alone; what the script starts is stopped with it.
+            start_new_session=True,
+        )
+        os.close(words)
+        os.close(reports)
+
+    def warm_up(self, seconds: float) -> None:
+        """Wait for the first steps, which trace the graph, and stop the process after them.
+
+        Args:
+            seconds: how long to wait.
+
+        Raises:
+            SampleError: the script does not train, or not in that time.
+        """
+        self._read(seconds)
+
+    def train(self, seconds: float, patience: float = 60.0) -> tuple[float, ...]:
+        """Train for a slice, and return the seconds of each of its steps.
+
+        Args:
+            seconds: how long the slice is, if it has LEAST_STEPS by then.
+            patience: how much longer to wait for them.
+
+        Raises:
+            SampleError: the script has ended, or failed.
+        """
+        if self.is_over:
+            raise SampleError("the script's training has ended")
+        with suppress(BrokenPipeError):  # what it died of is told by `_read`
+            os.write(self._words, json.dumps([seconds, SETTLING + LEAST_STEPS]).encode() + b"\n")
+        self._signal(signal.SIGCONT)
+        marks = main_marks(self._read(seconds + patience)["marks"])
+        steps = [
+            (after[0] - before[0]) / max(1, after[2] - before[2])
+            for before, after in itertools.pairwise(marks)
+        ][SETTLING - 1 :]
+        if len(steps) < LEAST_STEPS:
+            raise SampleError("the script's training has ended")
+        return tuple(steps)
+
+    def close(self) -> None:
+        """End the process, and what it has started."""
+        import psutil
+
+        if self._scratch is None:
+            return
+        left = []
+        with suppress(psutil.Error):
+            left = psutil.Process(self._process.pid).children(recursive=True)
+        for child in left:
+            with suppress(psutil.Error):  # gone by itself
+                child.kill()
+        self._signal(signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        self.is_over = True
+        for file in self._files:
+            file.close()
+        for descriptor in (self._words, self._reports):
+            os.close(descriptor)
+        self._scratch.cleanup()
+        self._scratch = None
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        """Wait for a report, stop the process, and return the report."""
+        record = self._wait_for_report(time.monotonic() + seconds)
+        if record is None or record["ended"] == "exit":
+            self.is_over = True
+        else:
+            self._signal(signal.SIGSTOP)
+        if record is not None:
+            self._steps += len(record["marks"])
+        if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
+            raise SampleError(self._why_over())
+        marks = main_marks(record["marks"])
+        self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
+        self.signature = json.dumps(record["signature"])
+        self.peak_kb = record["peak_kb"]
+        return record
+
+    def _wait_for_report(self, deadline: float) -> dict[str, Any] | None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reports, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    return None
+                more = os.read(self._reports, 1 << 16)
+                if not more:
+                    return None
+                self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        record: dict[str, Any] = json.loads(line)
+        return record
+
+    def _why_over(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        status, _, complaints = self._files
+        check_permitted(content(status))
+        text = content(complaints).decode(errors="replace")
+        return why_too_short(self._steps, self._process.poll(), text, self._request)
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
