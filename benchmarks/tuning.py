@@ -28,11 +28,11 @@ from small_models import MODELS
 
 from nano_init.cli.evidence_options import EvidenceRequest
 from nano_init.cli.run import RunRequest, prepare
-from nano_init.cli.tuning import precisions_of, search_configuration, stage_of
+from nano_init.cli.tuning import precisions_of, search_configuration, staged
 from nano_init.errors import SampleError
 from nano_init.evidence.configuration import Configuration
 from nano_init.evidence.decision import trial_to_json
-from nano_init.evidence.sample import adopting, undisturbed
+from nano_init.evidence.sample import undisturbed
 from nano_init.evidence.search import Clock
 from nano_init.launch.target import Target
 from nano_init.plan.settings import Options
@@ -48,7 +48,7 @@ data = tf.data.Dataset.from_tensors(MODELS[{name!r}].batch()).cache().repeat()
 model.fit(data, steps_per_epoch=1000000, verbose=0)
 """
 
-GROUP = 8
+GROUP = 11
 FINALISTS = 4
 SLICE = 0.4
 ROUNDS, FINAL_ROUNDS = 6, 16
@@ -125,10 +125,9 @@ class Race:
             round; the twin is the first.
         """
         clock = Clock(600, time.monotonic)
-        stage = stage_of(self.request, os.environ, self.plain, clock, lambda: None)
         entries = [self.winner, self.winner, *(o for o in others if o != self.winner)]
         ratios: list[list[float]] = [[] for _ in entries]
-        with adopting():
+        with staged(self.request, os.environ, self.plain, clock) as stage:
             running = dict(enumerate(stage.start([(entry, 0) for entry in entries])))
             for number, training in list(running.items()):
                 if isinstance(training, SampleError):

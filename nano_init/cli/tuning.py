@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 
 from nano_init.cli.message import say
 from nano_init.cli.planning import find_library
@@ -11,8 +14,9 @@ from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.cache import describe_key, remember
 from nano_init.evidence.configuration import Choices, Configuration, first_candidates
+from nano_init.evidence.forking import Nursery, start_process
 from nano_init.evidence.live import LiveTraining
-from nano_init.evidence.sample import Request, adopting
+from nano_init.evidence.sample import SILENCED, Request, adopting
 from nano_init.evidence.search import Clock, search
 from nano_init.evidence.stage import MachineStage
 from nano_init.evidence.tensorflow_facts import examine_tensorflow
@@ -21,12 +25,13 @@ from nano_init.plan.build import read_build
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from psutil import Process
+    import psutil
 
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.run import Prepared, RunRequest
+    from nano_init.evidence.forking import Process, Wanted
     from nano_init.evidence.search import Found
 
 __all__ = ["search_configuration", "tuned"]
@@ -90,18 +95,19 @@ def search_configuration(
     clock = Clock(evidence.tune_budget, time.monotonic, plain.plan.threads.usable_cores)
     label = f"{PROGRAM}: tuning, {evidence.tune_budget:.0f} s at most"
     length = round(evidence.tune_budget)
-    with show_progress(label, length, quiet=request.quiet) as progress, adopting():
+    with show_progress(label, length, quiet=request.quiet) as progress:
 
         def tick() -> None:
             progress.update(length - round(max(0.0, clock.left())) - progress.pos)
 
-        return search(
-            first_candidates(precisions_of(plain), choices.steps, plain.environ),
-            Configuration(plain.precision, steps=choices.steps),
-            choices.beside,
-            stage_of(request, environ, plain, clock, tick),
-            clock,
-        )
+        with staged(request, environ, plain, clock, tick) as stage:
+            return search(
+                first_candidates(precisions_of(plain), choices.steps, plain.environ),
+                Configuration(plain.precision, steps=choices.steps),
+                choices.beside,
+                stage,
+                clock,
+            )
 
 
 def precisions_of(plain: Prepared) -> tuple[str, ...]:
@@ -118,14 +124,15 @@ def choices_of(request: RunRequest, plain: Prepared) -> Choices:
     return Choices(plain.plan.threads.usable_cores, allocators, steps, plain.environ)
 
 
-def stage_of(
+@contextmanager
+def staged(
     request: RunRequest,
     environ: Mapping[str, str],
     plain: Prepared,
     clock: Clock,
-    tick: Callable[[], None],
-) -> MachineStage:
-    """Return where the program of a request is trained in any configuration.
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[MachineStage]:
+    """Give where the program of a request is trained in any configuration; then end all of it.
 
     Args:
         request: the program.
@@ -134,32 +141,45 @@ def stage_of(
         clock: the time that there is.
         tick: called whenever something has taken a while.
     """
+    left_alone = _without_cache(request)
+
+    def patience() -> float:
+        return max(_LEAST_PATIENCE, clock.left())
+
+    def launch(configuration: Configuration, seed: int, may_share: bool) -> LiveTraining:
+        argv, theirs = _process_of(prepare(left_alone, environ, configuration))
+        start: Callable[[Wanted], Process] = start_process
+        if may_share and nursery.suits(theirs):
+            start = partial(nursery.fork, seconds=patience())
+        return LiveTraining(argv, theirs, Request(seed=seed), start)
+
+    with adopting():
+        nursery = Nursery(sys.executable, _process_of(plain)[1])
+        try:
+            cores = plain.plan.threads.usable_cores
+            limit = plain.machine.limits.memory_bytes
+            yield MachineStage(launch, cores, lambda: _free_bytes(limit), patience, tick)
+        finally:
+            nursery.close()
+
+
+def _process_of(prepared: Prepared) -> tuple[tuple[str, ...], dict[str, str]]:
+    theirs = prepared.command.environment(without_coercion(prepared.environ))
+    return prepared.command.argv, {**theirs, **SILENCED}
+
+
+def _free_bytes(limit: int | None) -> float:
+    """Return the memory that is free, of the machine's and of a container's."""
     import psutil
 
-    left_alone = _without_cache(request)
-    limit = plain.machine.limits.memory_bytes
-
-    def launch(configuration: Configuration, seed: int) -> LiveTraining:
-        prepared = prepare(left_alone, environ, configuration)
-        theirs = prepared.command.environment(without_coercion(prepared.environ))
-        return LiveTraining(prepared.command.argv, theirs, Request(seed=seed))
-
-    def free_bytes() -> float:
-        memory = psutil.virtual_memory()
-        here = psutil.Process()
-        ours = sum(_resident(each) for each in here.children(recursive=True))
-        return min(memory.available, (limit or memory.total) - ours)
-
-    return MachineStage(
-        launch,
-        plain.plan.threads.usable_cores,
-        free_bytes,
-        lambda: max(_LEAST_PATIENCE, clock.left()),
-        tick,
-    )
+    memory = psutil.virtual_memory()
+    if limit is None:
+        return float(memory.available)
+    children = psutil.Process().children(recursive=True)
+    return float(min(memory.available, limit - sum(map(_resident, children))))
 
 
-def _resident(process: Process) -> int:
+def _resident(process: psutil.Process) -> int:
     from psutil import Error
 
     try:

@@ -167,9 +167,11 @@ def first_candidates(
         environ: the user's environment; what he has set himself is not varied.
     """
     modes = (False,) if _XLA in environ else (False, True)
+    paths = ("",) if _DISABLE in environ else ("", "all")
     return [
-        Configuration(precision, xla=mode, steps=steps)
-        for mode in modes
+        Configuration(precision, xla, disable, steps)
+        for xla in modes
+        for disable in paths
         for precision in precisions
     ]
 

@@ -13,27 +13,22 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
 
 from nano_init.errors import SampleError
-from nano_init.evidence import isolation
+from nano_init.evidence.forking import Wanted, start_process
 from nano_init.evidence.pace import SETTLING
-from nano_init.evidence.sample import (
-    Request,
-    check_permitted,
-    content,
-    main_marks,
-    watch_variables,
-    why_too_short,
-)
+from nano_init.evidence.sample import check_permitted, content, main_marks, why_too_short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+
+    from nano_init.evidence.forking import Process
+    from nano_init.evidence.sample import Request
 
 __all__ = ["LEAST_STEPS", "LiveTraining"]
 
@@ -48,12 +43,21 @@ class LiveTraining:
         argv: the interpreter's path and its arguments.
         environ: its whole environment; the bootstrap stands in its PYTHONPATH.
         request: its seed, how long it may take to start, and how much it may write.
+        start: starts the process.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], request: Request) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        request: Request,
+        start: Callable[[Wanted], Process] = start_process,
+    ) -> None:
         self.losses: list[tuple[int, float]] = []
         self.signature = ""
         self.peak_kb: int | None = None
+        # Variables that the script itself has set, and that are read at the import.
+        self.changed: list[str] = []
         self.is_over = False
         self._request = request
         self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
@@ -63,22 +67,16 @@ class LiveTraining:
         self._reports, reports = os.pipe()
         self._buffer = b""
         self._steps = 0
-        status, output, complaints = self._files
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno())),
-                *(self._scratch.name, str(request.megabytes), *argv),
-            ],
-            env={**environ, **watch_variables(request, -1, pace=(words, reports))},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=complaints,
-            pass_fds=(status.fileno(), words, reports),
-            # Ctrl-C comes to the launcher alone; what the script starts is stopped with it.
-            start_new_session=True,
-        )
-        os.close(words)
-        os.close(reports)
+        wanted = Wanted(argv, environ, request, self._scratch.name, self._files, (words, reports))
+        try:
+            self._process: Process | None = start(wanted)
+        except SampleError:
+            self._process = None
+            self.close()
+            raise
+        finally:
+            os.close(words)
+            os.close(reports)
 
     def warm_up(self, seconds: float) -> None:
         """Wait for the first steps, which trace the graph, and stop the process after them.
@@ -117,19 +115,10 @@ class LiveTraining:
 
     def close(self) -> None:
         """End the process, and what it has started."""
-        import psutil
-
         if self._scratch is None:
             return
-        left = []
-        with suppress(psutil.Error):
-            left = psutil.Process(self._process.pid).children(recursive=True)
-        for child in left:
-            with suppress(psutil.Error):  # gone by itself
-                child.kill()
-        self._signal(signal.SIGKILL)
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._end(self._process)
         self.is_over = True
         for file in self._files:
             file.close()
@@ -137,6 +126,19 @@ class LiveTraining:
             os.close(descriptor)
         self._scratch.cleanup()
         self._scratch = None
+
+    def _end(self, process: Process) -> None:
+        import psutil
+
+        left = []
+        with suppress(psutil.Error):
+            left = psutil.Process(process.pid).children(recursive=True)
+        for child in left:
+            with suppress(psutil.Error):  # gone by itself
+                child.kill()
+        self._signal(signal.SIGKILL)
+        process.kill()
+        process.wait()
 
     def _read(self, seconds: float) -> dict[str, Any]:
         """Wait for a report, stop the process, and return the report."""
@@ -153,6 +155,7 @@ class LiveTraining:
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
         self.signature = json.dumps(record["signature"])
         self.peak_kb = record["peak_kb"]
+        self.changed = record["changed"]
         return record
 
     def _wait_for_report(self, deadline: float) -> dict[str, Any] | None:
@@ -170,13 +173,17 @@ class LiveTraining:
         return record
 
     def _why_over(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
+        code = None
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+            code = self._process.poll()
         status, _, complaints = self._files
         check_permitted(content(status))
         text = content(complaints).decode(errors="replace")
-        return why_too_short(self._steps, self._process.poll(), text, self._request)
+        return why_too_short(self._steps, code, text, self._request)
 
     def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_STEPS",
+    "SILENCED",
     "WARM_UP",
     "Request",
     "Sample",
@@ -37,6 +38,7 @@ __all__ = [
     "read_record",
     "take_sample",
     "undisturbed",
+    "watch_request",
     "watch_variables",
     "why_too_short",
 ]
@@ -44,7 +46,7 @@ __all__ = [
 _PR_SET_CHILD_SUBREAPER = 36  # sys/prctl.h
 
 # A sample must not reach services that keep a record of runs.
-_SILENCED = {"WANDB_MODE": "disabled"}
+SILENCED = {"WANDB_MODE": "disabled"}
 
 
 @dataclass(frozen=True)
@@ -269,17 +271,17 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def watch_variables(
+def watch_request(
     request: Request, fd: int, pace: tuple[int, int] | None = None
-) -> dict[str, str]:
-    """Return the variables by which a process knows that it is watched.
+) -> dict[str, object]:
+    """Return what a watch is asked for, as it takes it.
 
     Args:
         request: what to record.
         fd: the file descriptor to write the record to.
         pace: the pipes of a training in slices, to read from and to write to.
     """
-    wanted: dict[str, object] = {
+    return {
         "fd": fd,
         "steps": request.steps,
         "seconds": request.seconds,
@@ -287,11 +289,16 @@ def watch_variables(
         "seed": request.seed,
         "verbose": request.verbose,
         "pace": pace,
+        "profile": [WARM_UP, request.steps] if request.profile else None,
     }
-    if request.profile:
-        wanted["profile"] = [WARM_UP, request.steps]
+
+
+def watch_variables(
+    request: Request, fd: int, pace: tuple[int, int] | None = None
+) -> dict[str, str]:
+    """Return the variables by which a process knows that it is watched; see `watch_request`."""
     verbose = {"ONEDNN_VERBOSE": "1"} if request.verbose else {}
-    return {**_SILENCED, **verbose, WATCH_VARIABLE: json.dumps(wanted)}
+    return {**SILENCED, **verbose, WATCH_VARIABLE: json.dumps(watch_request(request, fd, pace))}
 
 
 def _run(

@@ -26,7 +26,8 @@ class MachineStage:
     """This machine: trainings start on all its cores, and then wait for their turn.
 
     Args:
-        launch: starts a process that trains in a configuration from a seed.
+        launch: starts a process that trains in a configuration from a seed; its third argument
+            says whether that may share its start with others.
         cores: the usable cores.
         free_bytes: returns the memory that is free for them.
         patience: returns how long one may take to its first steps, in seconds.
@@ -35,7 +36,7 @@ class MachineStage:
 
     def __init__(
         self,
-        launch: Callable[[Configuration, int], LiveTraining],
+        launch: Callable[[Configuration, int, bool], LiveTraining],
         cores: int,
         free_bytes: Callable[[], float],
         patience: Callable[[], float],
@@ -46,6 +47,7 @@ class MachineStage:
         self._side = min(cores, _MOST)
         self._patience, self._tick = patience, tick
         self._peak_kb = _USUAL_KB
+        self._may_share = True
 
     def start(
         self, wanted: Sequence[tuple[Configuration, int]]
@@ -58,17 +60,18 @@ class MachineStage:
         Returns:
             For each the training, or why there is none.
         """
-        launched: list[LiveTraining] = []
+        launched: list[LiveTraining | SampleError] = []
         outcomes: list[LiveTraining | SampleError] = []
         try:
-            for number in range(len(wanted)):
+            for number, each in enumerate(wanted):
                 while len(launched) < min(len(wanted), number + self._side):
-                    launched.append(self._launch(*wanted[len(launched)]))
-                outcomes.append(self._warm_up(launched[number]))
+                    launched.append(self._launched(*wanted[len(launched)]))
+                outcomes.append(self._warmed_up(launched[number], *each))
                 self._tick()
         except BaseException:
-            for training in launched:
-                training.close()
+            for training in (*launched, *outcomes):
+                if not isinstance(training, SampleError):
+                    training.close()
             raise
         return outcomes
 
@@ -76,7 +79,31 @@ class MachineStage:
         """Return how many more fit into the memory."""
         return min(_MOST, int(_MEMORY_SHARE * self._free_bytes() / 1024 / self._peak_kb))
 
-    def _warm_up(self, training: LiveTraining) -> LiveTraining | SampleError:
+    def _launched(self, configuration: Configuration, seed: int) -> LiveTraining | SampleError:
+        try:
+            return self._launch(configuration, seed, self._may_share)
+        except SampleError as error:
+            return error
+
+    def _warmed_up(
+        self, training: LiveTraining | SampleError, configuration: Configuration, seed: int
+    ) -> LiveTraining | SampleError:
+        outcome = self._warm_up(training)
+        has_changed = not isinstance(outcome, SampleError) and outcome.changed
+        if not self._may_share or not (has_changed or isinstance(outcome, SampleError)):
+            return outcome
+        # What the script itself sets comes too late where TensorFlow is imported already, and
+        # what failed may have failed because it started there.
+        if not isinstance(outcome, SampleError):
+            outcome.close()
+        self._may_share = False
+        own = self._warm_up(self._launched(configuration, seed))
+        self._may_share = isinstance(own, SampleError) and not has_changed
+        return own
+
+    def _warm_up(self, training: LiveTraining | SampleError) -> LiveTraining | SampleError:
+        if isinstance(training, SampleError):
+            return training
         try:
             training.warm_up(self._patience())
         except SampleError as error:

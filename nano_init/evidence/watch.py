@@ -95,6 +95,7 @@ class Watch:
         self.loss: Any = None
         self.waited = 0.0
         self._process = os.getpid()
+        self._variables = _read_at_import(os.environ)
         self._made: list[int] = []
         self._is_off = False
         self._profile = Profile()
@@ -169,6 +170,7 @@ class Watch:
             "waited": self.waited,
             "peak_kb": _status_kb("VmHWM"),
             "profile": self._profiled,
+            "changed": _changed(self._variables, _read_at_import(os.environ)),
             "signature": [_signature(optimizer) for optimizer in self.optimizers],
         }
 
@@ -233,6 +235,15 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
 
 
 _watch: Watch | None = None
+
+
+def _read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
+    names = ("TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "ONEDNN_", "DNNL_", "MKL_", "LD_PRELOAD")
+    return {n: v for n, v in environ.items() if n.startswith(names) and n[:7] != "TF_CPP_"}
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
 
 
 def _iterations(optimizer: Any) -> int:
