@@ -13,13 +13,14 @@ from nano_init.cli.progress import show_progress
 from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.cache import describe_key, remember
+from nano_init.evidence.clock import Clock
 from nano_init.evidence.configuration import Choices, Configuration, first_candidates
+from nano_init.evidence.decision import trial_to_json
 from nano_init.evidence.forking import Nursery, start_process
 from nano_init.evidence.live import LiveTraining
 from nano_init.evidence.sample import SILENCED, Request, adopting
-from nano_init.evidence.search import Clock, search
+from nano_init.evidence.search import search
 from nano_init.evidence.stage import MachineStage
-from nano_init.evidence.tensorflow_facts import examine_tensorflow
 from nano_init.launch.coercion import without_coercion
 from nano_init.plan.build import read_build
 
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from nano_init.evidence.search import Found
 
 __all__ = ["search_configuration", "tuned"]
-
-# A unit must multiply this much faster than float32 before bfloat16 is taken unsampled.
-_LEAST_GAIN = 1.1
 
 # A script may take as long to its first steps, however little time is left.
 _LEAST_PATIENCE = 10.0
@@ -60,11 +58,11 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     _check_nothing_is_decided(request)
     plain = prepare(_without_cache(request), environ)
     if request.target.name == "-" and not request.target.is_module:
-        return _untuned(request, environ, plain, "a program on stdin can be read once only")
+        return _untuned(request, environ, "a program on stdin can be read once only")
     try:
         found = search_configuration(request, evidence, environ, plain)
     except SampleError as error:
-        return _untuned(request, environ, plain, str(error))
+        return _untuned(request, environ, str(error))
     if not request.quiet:
         _tell(found)
     gain = f"{found.gain:.2f} times as fast as by default"
@@ -199,24 +197,15 @@ def _check_nothing_is_decided(request: RunRequest) -> None:
 
 
 def _without_cache(request: RunRequest) -> RunRequest:
-    values = {**vars(request), "use_cache": False}
+    values = {**vars(request), "use_cache": False, "measures_precision": False}
     return type(request)(**values)
 
 
-def _untuned(
-    request: RunRequest, environ: Mapping[str, str], plain: Prepared, why: str
-) -> Prepared:
-    """Return the plan without samples, its precision held against a short measurement."""
+def _untuned(request: RunRequest, environ: Mapping[str, str], why: str) -> Prepared:
+    """Return how it is run without a search: as remembered, or as matrix products speak for."""
     say(PROGRAM, f"not tuned: {why}")
-    if plain.precision != "mixed_bfloat16":
-        return plain
-    gain = examine_tensorflow(without_coercion(plain.environ)).bf16_gain
-    if gain is None:
-        return plain
-    measured = f"matrix products measured {gain:.2f} times as fast in bfloat16 as in float32 here"
-    precision = "mixed_bfloat16" if gain >= _LEAST_GAIN else "float32"
-    prepared = prepare(_without_cache(request), environ, Configuration(precision))
-    return _with_note(prepared, f"{precision}: {measured}")
+    values = {**vars(request), "measures_precision": True}
+    return prepare(type(request)(**values), environ)
 
 
 def _with_note(prepared: Prepared, note: str) -> Prepared:
@@ -224,11 +213,15 @@ def _with_note(prepared: Prepared, note: str) -> Prepared:
 
 
 def _remember(request: RunRequest, plain: Prepared, found: Found, note: str) -> None:
-    key = describe_key(request.target, plain.machine, read_build(), plain.environ)
+    lazy_adam = request.training.lazy_adam
+    key = describe_key(
+        request.target, plain.machine, read_build(), plain.environ, lazy_adam=lazy_adam
+    )
     if key is None:
-        say(PROGRAM, "the choice is for this run: only a script in a file is known again")
+        say(PROGRAM, "the choice is for this run: its file cannot be known again")
         return
-    fault = remember(key, found.winner, note, found.signature, plain.environ)
+    trials = [trial_to_json(trial) for trial in found.trials]
+    fault = remember(key, found.winner, note, found.signature, plain.environ, trials)
     if fault:
         say(PROGRAM, fault)
 

@@ -104,6 +104,10 @@ class Configuration:
         steps = int(self.steps) if self.steps.isdigit() else self.steps or None
         return TrainingOptions(given.disable, given.lazy_adam, steps, given.warning)
 
+    def with_steps(self, steps: str) -> Configuration:
+        """Return this one with other steps per execution."""
+        return _changed(self, steps=steps)
+
     def distance(self, other: Configuration) -> int:
         """Return in how many choices this one differs from another."""
         theirs = other.values()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Trial", "choose", "is_faithful", "parse_trial", "trial_to_json"]
 
 # A difference that a search in a minute cannot tell from chance, and no user would notice.
-_TIE = 1.02
+_TIE = 1.03
 
 # What would be run without tuning is left only for something this much faster.
 _LEAST_GAIN = 1.03

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from nano_init.errors import SampleError
@@ -21,9 +21,10 @@ from nano_init.evidence.sample import undisturbed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Protocol
 
+    from nano_init.evidence.clock import Clock
     from nano_init.evidence.configuration import Configuration
 
     class Training(Protocol):
@@ -50,13 +51,13 @@ if TYPE_CHECKING:
             """Return how many more can be there."""
 
 
-__all__ = ["SEEDS", "Clock", "Found", "search"]
+__all__ = ["SEEDS", "Found", "search"]
 
 # float32 is trained from as many seeds, to see how far losses differ by chance.
 SEEDS = 3
 
 _ROUNDS = 3
-_FINAL_ROUNDS = 8
+_FINAL_ROUNDS, _LEAST_FINAL_ROUNDS = 10, 5
 _FINALISTS = 3
 
 # After as many rounds, what is slower than the best by such a factor ends.
@@ -93,49 +94,6 @@ class Found:
     gain: float
     objection: str
     signature: str
-
-
-class Clock:
-    """The time that a search may take.
-
-    Args:
-        budget: seconds.
-        now: tells the time in seconds.
-        side: how many trainings start side by side.
-    """
-
-    def __init__(self, budget: float, now: Callable[[], float], side: int = 1) -> None:
-        self._now, self._start, self._budget, self._side = now, now(), budget, side
-        self._start_seconds = self._slice_seconds = 0.0
-
-    @property
-    def slice_seconds(self) -> float:
-        """Return how long a slice is: of a minute, less than half a second."""
-        return min(2.0, max(0.2, self._budget / 150))
-
-    def left(self) -> float:
-        """Return the seconds that are left."""
-        return self._budget - (self._now() - self._start)
-
-    def fits(self, starts: int, slices: int) -> bool:
-        """Say whether as many fit in, each as long as those so far took."""
-        starting = math.ceil(starts / self._side) * self._start_seconds
-        return self.left() >= starting + slices * self._slice_seconds
-
-    @contextmanager
-    def starting(self, number: int) -> Iterator[None]:
-        """Note how long as many trainings take to start."""
-        since = self._now()
-        yield
-        seconds = (self._now() - since) / math.ceil(number / self._side)
-        self._start_seconds = max(self._start_seconds, seconds)
-
-    @contextmanager
-    def slicing(self) -> Iterator[None]:
-        """Note how long a slice takes."""
-        since = self._now()
-        yield
-        self._slice_seconds = max(self._slice_seconds, self._now() - since)
 
 
 @dataclass
@@ -204,11 +162,11 @@ def search(
     race = _Race(candidates[0], default, stage, clock)
     try:
         race.begin()
-        race.compete(candidates)
+        race.compete(candidates, keep=0)
         explored: set[Configuration] = set()
         while (base := race.next_base(explored)) is not None:
             explored.add(base)
-            race.compete(neighbours(base, race.ratios()))
+            race.compete(neighbours(base, race.ratios()), keep=_FINALISTS + 1)
         race.finish()
         return race.found()
     finally:
@@ -241,14 +199,19 @@ class _Race:
             raise SampleError(_TOO_SHORT)
         self._run_rounds(2)
 
-    def compete(self, configurations: Iterable[Configuration]) -> None:
-        """Start those that are new, as many at a time as there is room for, and run rounds."""
+    def compete(self, configurations: Iterable[Configuration], *, keep: int) -> None:
+        """Start those that are new, as many at a time as there is room for, and run rounds.
+
+        Args:
+            configurations: what to try.
+            keep: for how many there is to be time left at the end, for a final.
+        """
         left = [configuration for configuration in configurations if configuration not in self.of]
         while left:
             number = min(len(left), max(1, self._stage.room()))
-            # Kept besides: a few rounds of the best few, against chance.
             while number and not self._clock.fits(
-                number, _ROUNDS * (number + len(self._running()) + _FINALISTS)
+                number + keep,
+                _ROUNDS * (number + len(self._running())) + _LEAST_FINAL_ROUNDS * keep,
             ):
                 number -= 1
             if not number:
@@ -281,7 +244,7 @@ class _Race:
         for entrant in self.of.values():
             if entrant.configuration not in final:
                 entrant.leave()
-        if self._clock.fits(len(final), _ROUNDS * len(final)):
+        if self._clock.fits(len(final), _LEAST_FINAL_ROUNDS * len(final)):
             for configuration in final:
                 self.of[configuration].leave()
             self._enter(final)

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
+from nano_init.evidence.recognition import shapes_of
 from nano_init.evidence.watch_hooks import (
     hook_functions,
     hook_iterators,
@@ -37,7 +38,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
 __all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
@@ -171,7 +172,7 @@ class Watch:
             "peak_kb": _status_kb("VmHWM"),
             "profile": self._profiled,
             "changed": _changed(self._variables, _read_at_import(os.environ)),
-            "signature": [_signature(optimizer) for optimizer in self.optimizers],
+            "signature": [shapes_of(_variables(each)) for each in self.optimizers],
         }
 
     def _add(self, mark: Mark) -> None:
@@ -265,9 +266,8 @@ def _batch_size(value: Any) -> int | None:
     return int(number) if number >= 1 else None
 
 
-def _signature(optimizer: Any) -> list[list[int]]:
-    variables = getattr(optimizer, "_trainable_variables", None) or ()
-    return [[int(size) for size in variable.shape] for variable in variables]
+def _variables(optimizer: Any) -> Sequence[Any]:
+    return getattr(optimizer, "_trainable_variables", None) or ()
 
 
 def _status_kb(key: str) -> int | None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nano_init.errors import SampleError
+from nano_init.evidence.clock import Clock
 from nano_init.evidence.configuration import (
     FUSIBLE,
     PATH_GROUPS,
@@ -20,7 +21,7 @@ from nano_init.evidence.configuration import (
     parse_configuration,
     with_configuration,
 )
-from nano_init.evidence.search import Clock, Found, search
+from nano_init.evidence.search import Found, search
 from nano_init.keras_patch.faster.registry import FASTER_PATHS
 from nano_init.launch.training_options import TrainingOptions
 from nano_init.plan.settings import Options, Plan, PrecisionChoice, Setting, ThreadCount
@@ -260,8 +261,15 @@ def test_without_time_to_compare_nothing_is_chosen(budget: float) -> None:
 
 class TestConfiguration:
     def test_what_the_user_has_set_is_not_varied(self) -> None:
-        assert first_candidates(BOTH, "", {"TF_XLA_FLAGS": "x"}) == [FLOAT32, BFLOAT16]
-        assert first_candidates(BOTH, "", {}) == list(CORE)
+        assert {
+            (each.xla, each.disable) for each in first_candidates(BOTH, "", {"TF_XLA_FLAGS": "x"})
+        } == {(False, ""), (False, "all")}
+        assert {
+            (each.xla, each.disable)
+            for each in first_candidates(BOTH, "", {"NANO_INIT_DISABLE": "adam"})
+        } == {(False, ""), (True, "")}
+        assert first_candidates(BOTH, "", {})[0] == FLOAT32
+        assert set(CORE) < set(first_candidates(BOTH, "", {}))
         theirs = dict.fromkeys(
             ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "NANO_INIT_DISABLE", "LD_PRELOAD"),
             "1",
