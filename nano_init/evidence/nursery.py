@@ -8,8 +8,8 @@ operation has run when a training is forked, so that TensorFlow has none of its 
 none is lost (fork(2) takes only the calling one; OpenBLAS, which has some, brings its own handlers,
 pthread_atfork(3)).
 
-This process runs nothing of the script's, and so needs no isolation; each training enters its
-own, as one with a process of its own does.
+This process runs nothing of the script's, and writes nothing (Keras imports Matplotlib, which
+would leave a list of fonts); each training isolates itself, as one with a process of its own does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if __name__ == "__main__":
     # The folder of this file is no place to import from: it has modules named as others are.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from nano_init.evidence.isolation import REFUSED, STARTED_VARIABLE, isolate
+from nano_init.evidence.isolation import REFUSED, STARTED_VARIABLE, forbid_writing, isolate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def main(descriptor: int) -> None:
             id.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    forbid_writing()
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
 

@@ -29,9 +29,8 @@ else:
     layers = [keras.layers.LSTM(units)]
 model = keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(1)])
 model.compile("adam", "mse")
-steps = int(os.environ.get("STEPS", "20"))
-data = np.ones((32 * steps, *shape), "float32")
-model.fit(data, data.reshape(len(data), -1)[:, :1], batch_size=32, epochs=1, verbose=0)
+data = np.ones((32 * 50, *shape), "float32")
+model.fit(data, data.reshape(len(data), -1)[:, :1], batch_size=32, epochs=8, verbose=0)
 print("done")
 """
 
@@ -74,7 +73,7 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
     (tmp_path / "s.py").write_text(SCRIPT)
     seen: set[Path] = set()
     for number, kind in enumerate(("convolutional", "recurrent"), 1):
-        result = nano_run("--tune", "--tune-budget", "25", "s.py", kind, env=cache)
+        result = nano_run("--tune", "--tune-budget", "18", "s.py", kind, env=cache)
         assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
         assert (tmp_path / "log.txt").read_text() == "ran " * number
         if "copy-on-write" in result.stderr or "too short" in result.stderr:
