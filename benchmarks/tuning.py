@@ -51,7 +51,7 @@ model.fit(data, steps_per_epoch=1000000, verbose=0)
 GROUP = 11
 FINALISTS = 4
 SLICE = 0.4
-ROUNDS, FINAL_ROUNDS = 6, 16
+ROUNDS, FINAL_ROUNDS = 4, 12
 # After two rounds, what is as much slower than the chosen one cannot be the best.
 HOPELESS = 1.3
 

@@ -106,10 +106,11 @@ class Nursery:
 
     def __init__(self, python: str, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
+        self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = subprocess.Popen(
-                [python, nursery.__file__, str(theirs.fileno())],
+                [python, nursery.__file__, str(theirs.fileno()), self._scratch.name],
                 env={n: v for n, v in environ.items() if n not in (PATCH_VARIABLE, WATCH_VARIABLE)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -162,6 +163,7 @@ class Nursery:
         self._channel.close()
         self._process.kill()
         self._process.wait()
+        self._scratch.cleanup()
 
 
 class _Forked:

@@ -94,10 +94,13 @@ def isolate(scratch: str, megabytes: int) -> None:
     os.chdir(cwd)
 
 
-def forbid_writing() -> None:
-    """Make every file that this process sees read-only.
+def forbid_writing(scratch: str) -> None:
+    """Make every file that this process sees read-only, but for temporary ones.
 
     A process that it forks can still `isolate` itself, and then write.
+
+    Args:
+        scratch: an empty folder to mount a tmpfs on, for temporary files.
 
     Raises:
         OSError: the kernel does not permit it.
@@ -108,6 +111,7 @@ def forbid_writing() -> None:
     for path, kind in mounts:
         if kind not in _KERNEL:
             _make_read_only(path)
+    _mount("tmpfs", scratch, "tmpfs", 0, "size=64m,mode=0700")
 
 
 def parse_mounts(path: str) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from nano_init.errors import SampleError
 from nano_init.evidence.forking import Wanted, start_process
@@ -150,7 +151,7 @@ class LiveTraining:
         if record is not None:
             self._steps += len(record["marks"])
         if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
-            raise SampleError(self._why_over())
+            raise SampleError(self._why_over(seconds))
         marks = main_marks(record["marks"])
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
         self.signature = json.dumps(record["signature"])
@@ -172,7 +173,7 @@ class LiveTraining:
         record: dict[str, Any] = json.loads(line)
         return record
 
-    def _why_over(self) -> str:
+    def _why_over(self, seconds: float) -> str:
         code = None
         if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
@@ -181,7 +182,8 @@ class LiveTraining:
         status, _, complaints = self._files
         check_permitted(content(status))
         text = content(complaints).decode(errors="replace")
-        return why_too_short(self._steps, code, text, self._request)
+        waited = replace(self._request, start_seconds=seconds, seconds=0.0)
+        return why_too_short(self._steps, code, text, waited)
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

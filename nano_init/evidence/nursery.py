@@ -1,6 +1,6 @@
 """Import TensorFlow and Keras once, and fork trainings from there.
 
-    python nursery.py SOCKET_FD
+    python nursery.py SOCKET_FD SCRATCH
 
 Importing them takes most of the time to a training's first step, and is the same for all
 configurations that differ in what is read later: when a session, XLA or the patch starts. No
@@ -21,6 +21,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from types import ModuleType
 
@@ -43,15 +44,17 @@ _PR_SET_PDEATHSIG = 1
 _DESCRIPTORS = 6
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, scratch: str) -> None:
     """Import, and fork a training for each message until there are no more.
 
     Args:
         descriptor: a socket; a message comes with file descriptors, and the answer is a process
             id.
+        scratch: an empty folder for temporary files.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    forbid_writing()
+    forbid_writing(scratch)
+    tempfile.tempdir = scratch  # libraries fail to import where there is none to write to
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
 
@@ -59,6 +62,7 @@ def main(descriptor: int) -> None:
     import nano_init.keras_patch  # noqa: F401
 
     del sys.path[0]
+    tempfile.tempdir = None
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a training here
     with socket.socket(fileno=descriptor) as channel:
         while True:
@@ -133,4 +137,4 @@ def _run_program(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

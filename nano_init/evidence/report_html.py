@@ -34,7 +34,8 @@ svg text { font: 12px system-ui, sans-serif; fill: #333c4a; }
 .roof { fill: none; stroke: #55606f; stroke-width: 1.5; } .point { fill: #c2571a; }
 .bar { fill: #8a96a8; } .bar.bf16 { fill: #2c8a57; } .bar.f32 { fill: #2563b0; }
 .bar.emulated, .bar.reference { fill: #b3261e; }
-.key span { margin-right: 1.2rem; white-space: nowrap; display: inline-block; } .key i { display: inline-block; width: .8em; height: .8em; }
+.key span { margin-right: 1.2rem; white-space: nowrap; display: inline-block; }
+.key i { display: inline-block; width: .8em; height: .8em; }
 @media (prefers-color-scheme: dark) {
   body { background: #14181f; color: #dde3ec; } td, th { border-color: #303947; }
   svg text { fill: #dde3ec; } .grid { stroke: #303947; } td:first-child { color: #9aa6b6; } }

@@ -198,6 +198,9 @@ class _Race:
         if not self._clock.fits(0, 2 * len(self._running())):
             raise SampleError(_TOO_SHORT)
         self._run_rounds(2)
+        for entrant in (reference, self._base()):
+            if not entrant.times:
+                raise SampleError(entrant.fault or _TOO_SHORT)
 
     def compete(self, configurations: Iterable[Configuration], *, keep: int) -> None:
         """Start those that are new, as many at a time as there is room for, and run rounds.
@@ -261,12 +264,12 @@ class _Race:
         winner = choose(trials, self._default)
         sound = {trial.configuration: trial for trial in trials if trial.is_sound and trial.heats}
         before = sound.get(self._default) or sound[self._reference]
-        has_losses = all(self._seeds)
+        has_losses = len(self._seeds) == SEEDS - 1 and all(self._seeds)
         return Found(
             winner.configuration,
             tuple(trials),
             before.ratio / winner.ratio,
-            "its loss departs from float32's" if has_losses else "no loss was seen",
+            "its loss departs from float32's" if has_losses else "its loss could not be held against float32's",
             self.of[self._reference].signature,
         )
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from nano_init.evidence.configuration import Configuration
     from nano_init.evidence.live import LiveTraining
 
+    # A training, or why there is none; and whether it shares its start with others.
+    _Launched = tuple[LiveTraining | SampleError, bool]
+
 __all__ = ["MachineStage"]
 
 # Of the memory that is free, the share that trainings may take: files are cached in the rest.
@@ -60,16 +63,16 @@ class MachineStage:
         Returns:
             For each the training, or why there is none.
         """
-        launched: list[LiveTraining | SampleError] = []
+        launched: list[_Launched] = []
         outcomes: list[LiveTraining | SampleError] = []
         try:
-            for number, each in enumerate(wanted):
+            for number in range(len(wanted)):
                 while len(launched) < min(len(wanted), number + self._side):
                     launched.append(self._launched(*wanted[len(launched)]))
-                outcomes.append(self._warmed_up(launched[number], *each))
+                outcomes.append(self._warmed_up(launched[number], *wanted[number]))
                 self._tick()
         except BaseException:
-            for training in (*launched, *outcomes):
+            for training in (*(each for each, _ in launched), *outcomes):
                 if not isinstance(training, SampleError):
                     training.close()
             raise
@@ -79,26 +82,29 @@ class MachineStage:
         """Return how many more fit into the memory."""
         return min(_MOST, int(_MEMORY_SHARE * self._free_bytes() / 1024 / self._peak_kb))
 
-    def _launched(self, configuration: Configuration, seed: int) -> LiveTraining | SampleError:
+    def _launched(self, configuration: Configuration, seed: int) -> _Launched:
+        shares = self._may_share
         try:
-            return self._launch(configuration, seed, self._may_share)
+            return self._launch(configuration, seed, shares), shares
         except SampleError as error:
-            return error
+            return error, shares
 
     def _warmed_up(
-        self, training: LiveTraining | SampleError, configuration: Configuration, seed: int
+        self, launched: _Launched, configuration: Configuration, seed: int
     ) -> LiveTraining | SampleError:
+        training, shared = launched
         outcome = self._warm_up(training)
-        has_changed = not isinstance(outcome, SampleError) and outcome.changed
-        if not self._may_share or not (has_changed or isinstance(outcome, SampleError)):
+        has_failed = isinstance(outcome, SampleError)
+        has_changed = not isinstance(outcome, SampleError) and bool(outcome.changed)
+        if not shared or not (has_failed or has_changed):
             return outcome
         # What the script itself sets comes too late where TensorFlow is imported already, and
         # what failed may have failed because it started there.
         if not isinstance(outcome, SampleError):
             outcome.close()
-        self._may_share = False
-        own = self._warm_up(self._launched(configuration, seed))
-        self._may_share = isinstance(own, SampleError) and not has_changed
+        before, self._may_share = self._may_share, False
+        own = self._warm_up(self._launched(configuration, seed)[0])
+        self._may_share = before and isinstance(own, SampleError) and not has_changed
         return own
 
     def _warm_up(self, training: LiveTraining | SampleError) -> LiveTraining | SampleError:

@@ -91,8 +91,8 @@ def test_forked_trainings_are_those_of_processes_of_their_own(
     more = {**variables, "TF_NUM_INTRAOP_THREADS": "3"}
     assert nursery.suits(more)
     fork = partial(nursery.fork, seconds=60.0)
-    own = warm(LiveTraining(argv, variables, Request(seed=0), start_process))
-    forked = [warm(LiveTraining(argv, each, Request(seed=0), fork)) for each in (variables, more)]
+    kinds = ((variables, start_process), (variables, fork), (more, fork))
+    own, *forked = (warm(LiveTraining(argv, each, Request(seed=0), start)) for each, start in kinds)
     threads = [psutil.Process(each._process.pid).num_threads() for each in forked]  # type: ignore[union-attr]
     assert threads[1] > threads[0]
     for training in (own, *forked, own):
@@ -133,6 +133,52 @@ def test_a_script_that_sets_what_the_import_reads_starts_on_its_own(
             pytest.skip(str(training))
         training.close()
     assert shared == [True, False, False]
+
+
+class TestSharing:
+    """What cannot start with others starts on its own, also where it was launched ahead."""
+
+    class Quick:
+        peak_kb = 1000
+
+        def __init__(self, fault: str, changed: bool) -> None:
+            self.fault, self.changed = fault, changed
+
+        def warm_up(self, _seconds: float) -> None:
+            if self.fault:
+                raise SampleError(self.fault)
+
+        def close(self) -> None:
+            pass
+
+    def outcomes(self, *, fails: str, changes: bool = False) -> tuple[list[Any], list[bool]]:
+        shared: list[bool] = []
+
+        def launch(_configuration: Any, _seed: int, may_share: bool) -> Any:
+            shared.append(may_share)
+            fault = fails == "always" or (may_share and fails)
+            return self.Quick("it failed" if fault else "", may_share and changes)
+
+        stage = MachineStage(launch, 2, lambda: 1e10, lambda: 1.0, lambda: None)
+        wanted: Any = [(None, seed) for seed in range(3)]
+        return stage.start(wanted), shared
+
+    def test_all_share_where_that_works(self) -> None:
+        found, shared = self.outcomes(fails="")
+        assert not any(isinstance(each, SampleError) for each in found)
+        assert shared == [True] * 3
+
+    @pytest.mark.parametrize(("fails", "changes"), [("shared", False), ("", True)])
+    def test_each_starts_again_where_it_does_not(self, fails: str, changes: bool) -> None:
+        found, shared = self.outcomes(fails=fails, changes=changes)
+        assert not any(isinstance(each, SampleError) for each in found)
+        # Two are launched ahead and start again; the third starts on its own at once.
+        assert sorted(shared) == [False, False, False, True, True]
+
+    def test_a_script_that_always_fails_fails_once_more_and_keeps_others_sharing(self) -> None:
+        found, shared = self.outcomes(fails="always")
+        assert all(isinstance(each, SampleError) for each in found)
+        assert sorted(shared) == [False, False, False, True, True, True]
 
 
 @pytest.mark.parametrize(

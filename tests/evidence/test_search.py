@@ -213,6 +213,11 @@ def test_a_script_that_is_short_starts_again_for_each_round() -> None:
     assert max(trial.rounds for trial in found.trials) > 1
 
 
+def test_a_script_that_ends_before_a_slice_is_not_tuned() -> None:
+    with pytest.raises(SampleError, match="training has ended"):
+        World({FLOAT32: 4.0, BFLOAT16: 3.0}, length=0).find()
+
+
 def test_no_more_train_at_a_time_than_find_room() -> None:
     world = World({FLOAT32: 4.0, BFLOAT16: 3.0, BFLOAT16_XLA: 2.0}, places=3)
     most = 0
