@@ -207,14 +207,13 @@ class _Race:
 
         Args:
             configurations: what to try.
-            keep: for how many there is to be time left at the end, for a final.
+            keep: for how many there is to be time left at the end, for the rounds of a final.
         """
         left = [configuration for configuration in configurations if configuration not in self.of]
         while left:
             number = min(len(left), max(1, self._stage.room()))
             while number and not self._clock.fits(
-                number + keep,
-                _ROUNDS * (number + len(self._running())) + _LEAST_FINAL_ROUNDS * keep,
+                number, _ROUNDS * (number + len(self._running())) + _LEAST_FINAL_ROUNDS * keep
             ):
                 number -= 1
             if not number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from nano_init.evidence.decision import (
     parse_trial,
     trial_to_json,
 )
+
+RECORDINGS = Path(__file__).parent / "tuned"
 
 DEFAULT = Configuration("mixed_bfloat16")
 XLA = Configuration("mixed_bfloat16", xla=True)
@@ -62,6 +65,22 @@ def test_an_unsound_trial_is_never_taken() -> None:
     assert choose(trials, DEFAULT).configuration == Configuration()
     with pytest.raises(ValueError, match="sound"):
         choose(trials[:1], DEFAULT)
+
+
+def recorded(model: str) -> tuple[list[Trial], Configuration]:
+    """Return what a search has measured on a Zen 4 with AVX512_BF16, and what it chose."""
+    entry = json.loads((RECORDINGS / f"{model}.json").read_text())
+    return [parse_trial(each) for each in entry["trials"]], Configuration(**entry["winner"])
+
+
+def test_a_convolutional_and_a_recurrent_model_get_what_was_measured_of_each() -> None:
+    choices = {}
+    for model in ("cnn-batchnorm", "lstm"):
+        trials, winner = recorded(model)
+        choices[model] = choose(trials, DEFAULT).configuration
+        assert choices[model] == winner
+    assert choices["cnn-batchnorm"] == DEFAULT
+    assert choices["lstm"] == Configuration("mixed_bfloat16", threads=1, allocator="jemalloc")
 
 
 @pytest.mark.parametrize(
