@@ -125,7 +125,8 @@ _OPTIONS = (
         default=60.0,
         show_default=True,
         metavar="S",
-        help="With --compare and --report: end a sample after this time with the steps it has made.",
+        help="With --compare and --report: end a sample after this time, with the steps that it "
+        "has made.",
     ),
 )
 

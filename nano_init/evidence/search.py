@@ -71,6 +71,9 @@ _NEAR = 1.1
 _LEAST_LOSSES = 20
 _MOST_SLICES = 5
 
+_DEPARTS = "its loss departs from float32's"
+_UNKNOWN = "its loss could not be held against float32's"
+
 _TOO_SHORT = (
     f"the time was too short: float32 from {SEEDS} seeds and the default are the least; "
     "raise --tune-budget"
@@ -197,7 +200,8 @@ class _Race:
         self._read_seeds()
         if not self._clock.fits(0, 2 * len(self._running())):
             raise SampleError(_TOO_SHORT)
-        self._run_rounds(2)
+        for _ in range(2):
+            self._run_round(self._running())
         for entrant in (reference, self._base()):
             if not entrant.times:
                 raise SampleError(entrant.fault or _TOO_SHORT)
@@ -268,7 +272,7 @@ class _Race:
             winner.configuration,
             tuple(trials),
             before.ratio / winner.ratio,
-            "its loss departs from float32's" if has_losses else "its loss could not be held against float32's",
+            _DEPARTS if has_losses else _UNKNOWN,
             self.of[self._reference].signature,
         )
 
