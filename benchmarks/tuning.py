@@ -1,17 +1,25 @@
 """How near `nano-run --tune` comes to the best configuration, found by trying all of them.
 
-    python benchmarks/tuning.py [--models cnn-batchnorm,lstm] [--rounds N] [--budget S]
+    python benchmarks/tuning.py [--models mlp,lstm] [--budget S] [--keep FOLDER [--pieces N]]
 
-Each model of the suite is trained by a script of its own. The search is run as `nano-run
---tune` runs it, at its usual budget; then every configuration that it could have chosen is
-sampled in turn, round after round, and the chosen one is held against the fastest.
+Each model of the suite is trained by a script of its own. First the search is run as `nano-run
+--tune` runs it. Then every combination of precision, XLA, faster paths on or off, threads and
+inter-op threads trains in turn with the chosen one, round after round, in groups; the chosen one
+has a twin there, which tells how far two processes of one configuration differ. At last the
+fastest of all groups are held against it in new processes, for more rounds. The best is picked
+by one half of the rounds and its ratio taken from the other: the smallest of many noisy
+numbers is too small, and nobody can choose it. With --keep what was measured stays, and another
+call goes on from there; --pieces ends a call after as many searches, groups or finals.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
+import math
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -20,10 +28,12 @@ from small_models import MODELS
 
 from nano_init.cli.evidence_options import EvidenceRequest
 from nano_init.cli.run import RunRequest, prepare
-from nano_init.cli.tuning import search_configuration
+from nano_init.cli.tuning import precisions_of, search_configuration, staged
 from nano_init.errors import SampleError
-from nano_init.evidence.configuration import Configuration, first_candidates, neighbours
-from nano_init.evidence.sample import Request, take_sample
+from nano_init.evidence.clock import Clock
+from nano_init.evidence.configuration import Configuration
+from nano_init.evidence.decision import trial_to_json
+from nano_init.evidence.sample import undisturbed
 from nano_init.launch.target import Target
 from nano_init.plan.settings import Options
 
@@ -35,74 +45,180 @@ from small_models import MODELS
 keras.utils.set_random_seed(1)
 model = MODELS[{name!r}].build()
 data = tf.data.Dataset.from_tensors(MODELS[{name!r}].batch()).cache().repeat()
-model.fit(data, steps_per_epoch=1000, verbose=0)
+model.fit(data, steps_per_epoch=1000000, verbose=0)
 """
+
+GROUP = 11
+FINALISTS = 4
+SLICE = 0.4
+ROUNDS, FINAL_ROUNDS = 4, 12
+# After two rounds, what is as much slower than the chosen one cannot be the best.
+HOPELESS = 1.3
+
+
+class Race:
+    """One model: what was measured of it, in a file, and what is to be measured next."""
+
+    def __init__(self, name: str, folder: str, budget: float) -> None:
+        self.name, self.budget = name, budget
+        self.path = os.path.join(folder, f"{name}.json")
+        self.script = os.path.join(folder, f"{name}.py")
+        with open(self.script, "w", encoding="utf-8") as file:
+            here = os.path.dirname(os.path.abspath(__file__))
+            file.write(SCRIPT.format(folder=here, name=name))
+        self.kept: dict = {"groups": []}
+        if os.path.exists(self.path):
+            with open(self.path, encoding="utf-8") as file:
+                self.kept = json.load(file)
+        self.request = RunRequest(Target(self.script), Options(), quiet=True, use_cache=False)
+        self.plain = prepare(self.request, os.environ)
+
+    def go_on(self) -> bool:
+        """Do the next piece; return False if there is none."""
+        everything = list(self.everything())
+        done = len(self.kept["groups"])
+        groups = math.ceil(len(everything) / GROUP)
+        if "winner" not in self.kept:
+            self.search()
+        elif done < groups:
+            group = everything[done * GROUP : (done + 1) * GROUP]
+            self.kept["groups"].append(self.race(group, ROUNDS))
+        elif "final" not in self.kept:
+            self.kept["final"] = self.race(self.leaders(), FINAL_ROUNDS)
+        else:
+            return False
+        with open(self.path, "w", encoding="utf-8") as file:
+            json.dump(self.kept, file, indent=1)
+        return True
+
+    def search(self) -> None:
+        """Search as `nano-run --tune` does."""
+        begun = time.monotonic()
+        evidence = EvidenceRequest(tune=True, tune_budget=self.budget)
+        found = search_configuration(self.request, evidence, os.environ, self.plain)
+        unsound = [t.configuration.values() for t in found.trials if t.heats and not t.is_sound]
+        self.kept |= {
+            "winner": found.winner.values(),
+            "seconds": time.monotonic() - begun,
+            "unsound": unsound,
+            "trials": [trial_to_json(trial) for trial in found.trials],
+        }
+
+    @property
+    def winner(self) -> Configuration:
+        """Return what was chosen."""
+        return Configuration(**self.kept["winner"])
+
+    def everything(self):
+        """Give all that could have been chosen, in an order that mixes the choices."""
+        cores = self.plain.plan.threads.usable_cores
+        few = (0, max(1, cores // 2)) if cores > 1 else (0,)
+        choices = (precisions_of(self.plain), (False, True), ("", "all"), few, (0, 1)[: len(few)])
+        for precision, xla, disable, threads, interop in itertools.product(*choices):
+            yield Configuration(precision, xla, disable, threads=threads, interop=interop)
+
+    def race(self, others: list[Configuration], rounds: int) -> list:
+        """Train the chosen one, its twin and others in turn.
+
+        Returns:
+            Pairs of a configuration's values and its step times over the chosen one's, one a
+            round; the twin is the first.
+        """
+        clock = Clock(600, time.monotonic)
+        entries = [self.winner, self.winner, *(o for o in others if o != self.winner)]
+        ratios: list[list[float]] = [[] for _ in entries]
+        with staged(self.request, os.environ, self.plain, clock) as stage:
+            running = dict(enumerate(stage.start([(entry, 0) for entry in entries])))
+            for number, training in list(running.items()):
+                if isinstance(training, SampleError):
+                    print(f"  {entries[number]}: {training}", file=sys.stderr)
+                    del running[number]
+            for done in range(rounds):
+                order = sorted(running, reverse=done % 2 == 1)
+                times = {n: undisturbed(running[n].train(SLICE)) for n in order}
+                for n in order:
+                    ratios[n].append(times[n] / times[0])
+                    hopeless = statistics.median(ratios[n]) > HOPELESS
+                    if done == 1 and n > 1 and hopeless:
+                        running.pop(n).close()
+            for training in running.values():
+                training.close()
+        return [
+            [entry.values(), found]
+            for entry, found in zip(entries[1:], ratios[1:], strict=True)
+            if found
+        ]
+
+    def leaders(self) -> list[Configuration]:
+        """Return those that were fastest in the groups, the sound ones."""
+        rows = [row for group in self.kept["groups"] for row in group[1:]]
+        sound = [row for row in rows if row[0] not in self.kept["unsound"]]
+        sound.sort(key=lambda row: statistics.median(row[1]))
+        return [Configuration(**values) for values, _ in sound[:FINALISTS]]
+
+    def tell(self) -> None:
+        """Print what was chosen, what is best, and how far apart they are."""
+        print(f"{self.name}: chosen in {self.kept['seconds']:.0f} s: {self.winner}")
+        for trial in self.kept["trials"]:
+            rounds = list(itertools.chain.from_iterable(trial["heats"]))
+            text = _spread(rounds) if rounds else trial["fault"] or "no time"
+            print(
+                f"  tried {Configuration(**trial['configuration'])}: {text} of the default's time"
+            )
+        groups = self.kept["groups"]
+        rows = [row for group in groups for row in group[1:]]
+        print(f"  all {len(rows)} others, times over the chosen one's:")
+        for values, ratios in sorted(rows, key=lambda row: statistics.median(row[1])):
+            unsound = " (loss not float32's)" if values in self.kept["unsound"] else ""
+            print(f"    {_spread(ratios)}  {Configuration(**values)}{unsound}")
+        if "final" in self.kept:
+            self._tell_final()
+
+    def _tell_final(self) -> None:
+        (_, twin), *rows = self.kept["final"]
+        print(f"  final, {len(twin)} rounds: the chosen one's twin {_spread(twin)}")
+        for values, ratios in rows:
+            print(f"    {_spread(ratios)}  {Configuration(**values)}")
+        chosen = [self.kept["winner"], [1.0] * len(twin)]
+        best = min([chosen, *rows], key=lambda row: statistics.median(row[1][::2]))
+        other_half = best[1][1::2]
+        ratio = statistics.median(1 / each for each in other_half)
+        print(
+            f"{self.name}: best {Configuration(**best[0])}; the chosen one takes {ratio:.3f} "
+            f"times as long ({_spread([1 / each for each in other_half])}); two processes of the "
+            f"chosen one differ by {abs(statistics.median(twin) - 1):.1%}",
+            flush=True,
+        )
+
+
+def _spread(numbers) -> str:
+    if len(numbers) < 2:
+        return f"{numbers[0]:.3f}"
+    low, _, high = statistics.quantiles(numbers, n=4, method="inclusive")
+    return f"{statistics.median(numbers):.3f} ({low:.3f}-{high:.3f})"
 
 
 def main() -> None:
     """Search, try all, and print how far apart they are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="cnn-batchnorm,lstm")
-    parser.add_argument("--rounds", type=int, default=2, help="0: the search alone")
+    parser.add_argument("--models", default="mlp,cnn-batchnorm,lstm")
     parser.add_argument("--budget", type=float, default=60.0)
+    parser.add_argument("--keep", metavar="FOLDER", help="keep what was measured, and go on")
+    parser.add_argument("--pieces", type=int, default=1000, metavar="N")
     options = parser.parse_args()
     unknown = sorted(set(options.models.split(",")) - set(MODELS))
     if unknown:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
-    for name in options.models.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            _measure(name, os.path.join(folder, "train.py"), options)
-
-
-def _measure(name: str, script: str, options: argparse.Namespace) -> None:
-    here = os.path.dirname(os.path.abspath(__file__))
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(SCRIPT.format(folder=here, name=name))
-    request = RunRequest(Target(script), Options(), quiet=True, use_cache=False)
-    plain = prepare(request, os.environ)
-    begun = time.monotonic()
-    evidence = EvidenceRequest(tune=True, tune_budget=options.budget)
-    found = search_configuration(request, evidence, os.environ, plain)
-    took = time.monotonic() - begun
-    print(f"{name}: chosen in {took:.0f} s: {found.winner}", flush=True)
-    for trial in found.trials:
-        time_text = trial.fault or f"{trial.step_time * 1000:.2f} ms, {len(trial.samples)} samples"
-        mark = f" ({found.objection})" if trial.configuration in found.rejected else ""
-        print(f"  tried {trial.configuration}: {time_text}{mark}", flush=True)
-    if not options.rounds:
-        return
-    times = _try_all(request, plain.precision, plain.plan.threads.usable_cores, options)
-    ranked = sorted(times, key=lambda each: min(times[each]))
-    for each in ranked:
-        mark = " <- chosen" if each == found.winner else ""
-        rejected = " (loss not float32's)" if each in found.rejected else ""
-        spread = f"{min(times[each]) * 1000:.2f}-{max(times[each]) * 1000:.2f}"
-        middle = min(times[each]) * 1000
-        print(f"  {middle:8.2f} ms ({spread})  {each}{rejected}{mark}")
-    sound = [each for each in ranked if each not in found.rejected]
-    behind = min(times[found.winner]) / min(times[sound[0]]) - 1
-    print(f"{name}: the chosen one is {behind:.1%} behind the fastest sound one", flush=True)
-
-
-def _try_all(
-    request: RunRequest, default: str, cores: int, options: argparse.Namespace
-) -> dict[Configuration, list[float]]:
-    precisions = tuple(dict.fromkeys(("float32", default)))
-    core = first_candidates(precisions, os.environ)
-    beside = itertools.chain.from_iterable(neighbours(c, cores, (), os.environ) for c in core)
-    everything = list(dict.fromkeys([*core, *beside]))
-    times: dict[Configuration, list[float]] = {each: [] for each in everything}
-    for _ in range(options.rounds):
-        for each in everything:
-            command = prepare(request, os.environ, each).command
-            environ = command.environment(os.environ)
-            try:
-                sample = take_sample(command.argv, environ, Request(300, seconds=2.0, seed=0))
-            except SampleError as error:
-                print(f"  {each}: {error}", file=sys.stderr)
-                continue
-            times[each].append(sample.undisturbed_step_time)
-    return {each: taken for each, taken in times.items() if taken}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or temporary
+        os.makedirs(folder, exist_ok=True)
+        left = options.pieces
+        for name in options.models.split(","):
+            race = Race(name, os.path.abspath(folder), options.budget)
+            while left and race.go_on():
+                left -= 1
+            if "winner" in race.kept:
+                race.tell()
 
 
 if __name__ == "__main__":

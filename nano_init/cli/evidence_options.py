@@ -73,8 +73,10 @@ _OPTIONS = (
     click.option(
         "--tune",
         is_flag=True,
-        help="Sample the script in several precisions, XLA modes, threads and allocators, run it "
-        "in the fastest whose loss is float32's, and remember that for later runs.",
+        help="Train the script for a while in several precisions, XLA modes, threads, allocators "
+        "and with faster paths left out (also in several steps per execution where "
+        "--steps-per-execution allows them), run it in the fastest whose loss is float32's, and "
+        "remember that for later runs.",
     ),
     click.option(
         "--tune-budget",
@@ -107,7 +109,7 @@ _OPTIONS = (
         default=30,
         show_default=True,
         metavar="N",
-        help="Training steps of one sample.",
+        help="With --compare and --report: training steps of one sample.",
     ),
     click.option(
         "--sample-rounds",
@@ -123,7 +125,8 @@ _OPTIONS = (
         default=60.0,
         show_default=True,
         metavar="S",
-        help="End a sample after this time with the steps that it has made.",
+        help="With --compare and --report: end a sample after this time, with the steps that it "
+        "has made.",
     ),
 )
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.job_options import JobOptions
+    from nano_init.evidence.cache import Recalled
     from nano_init.evidence.configuration import Configuration
     from nano_init.launch.command import Command
     from nano_init.machine.facts import Machine
@@ -80,7 +81,20 @@ _PRECISION = "NANO_RUN_PRECISION"
 
 @frozen
 class RunRequest:
-    """One call of `nano-run`."""
+    """One call of `nano-run`.
+
+    Args:
+        target: the program.
+        options: what the user asked of the environment and the precision.
+        dry_run: print how the program would be run.
+        quiet: say nothing about what was chosen.
+        keep_float32: patterns of the layers that stay in float32.
+        training: what else is asked of training.
+        job: what is asked of several workers.
+        evidence: what is to be measured.
+        use_cache: use and remember what was measured.
+        measures_precision: `--precision auto` was given, and not left to be the default.
+    """
 
     target: Target
     options: Options
@@ -91,6 +105,7 @@ class RunRequest:
     job: JobOptions | None = None
     evidence: EvidenceRequest | None = None
     use_cache: bool = True
+    measures_precision: bool = False
 
 
 @frozen
@@ -193,16 +208,23 @@ def prepare(
     # What a sourced bigdl-nano-init has set is ours to decide anew, not the user's own.
     theirs, _ = original(environ)
     machine, build = probe(environ=theirs), read_build()
-    tuned = ""
+    tuned = signature = ""
     if chosen is None and leaves_all_open(request):
-        chosen, tuned = _recall(request, machine, build, theirs)
-    options = request.options if chosen is None else chosen.options(request.options)
+        found = _recall(request, machine, build, theirs)
+        chosen, tuned, signature = found.configuration, found.note, found.signature
+    options, training = request.options, request.training
+    if chosen is not None:
+        options, training = chosen.options(options), chosen.training(training)
     library = find_library(options.allocator, theirs)
     plan = decide(machine, theirs, options, build, library)
     if chosen is not None:
         from nano_init.evidence.configuration import with_configuration
 
         plan = with_configuration(plan, chosen, theirs)
+    elif request.measures_precision:
+        from nano_init.cli.measured_precision import with_measured_precision
+
+        plan = with_measured_precision(request, plan, machine, build, theirs)
     precision = plan.precision.recommended if options.precision == "auto" else options.precision
     command = prepare_command(
         request.target,
@@ -211,9 +233,11 @@ def prepare(
         theirs,
         sys.executable,
         keep_float32=request.keep_float32,
-        training=request.training,
+        training=training,
     )
-    return Prepared(machine, plan, asked, precision, command, theirs, request.training, tuned)
+    if signature:
+        command = _expecting(command, signature)
+    return Prepared(machine, plan, asked, precision, command, theirs, training, tuned)
 
 
 def _run_job(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:
@@ -239,15 +263,28 @@ def leaves_all_open(request: RunRequest) -> bool:
 
 def _recall(
     request: RunRequest, machine: Machine, build: Build | None, environ: Mapping[str, str]
-) -> tuple[Configuration | None, str]:
-    from nano_init.evidence.cache import describe_key, has_entries, recall
+) -> Recalled:
+    from nano_init.evidence.cache import Recalled, describe_key, has_entries, recall
 
     if not has_entries(environ):
-        return None, ""
-    found = recall(describe_key(request.target, machine, build, environ), environ)
+        return Recalled()
+    lazy_adam = request.training.lazy_adam
+    key = describe_key(request.target, machine, build, environ, lazy_adam=lazy_adam)
+    found = recall(key, environ)
     if found.fault and not request.quiet:
         say(PROGRAM, found.fault)
-    return found.configuration, found.note
+    if found.configuration is None or not request.training.steps_per_execution:
+        return found
+    steps = str(request.training.steps_per_execution)  # what is asked for now comes first
+    return Recalled(found.configuration.with_steps(steps), found.note, "", found.signature)
+
+
+def _expecting(command: Command, signature: str) -> Command:
+    """Let the program say if its model is not the one that the choice was measured on."""
+    from nano_init.evidence.recognition import SIGNATURE_VARIABLE, digest
+    from nano_init.launch.command import Command
+
+    return Command(command.argv, {**command.variables, SIGNATURE_VARIABLE: digest(signature)})
 
 
 def announce(prepared: Prepared) -> None:
@@ -334,6 +371,7 @@ def _parse_plain_request(argv: Sequence[str], environ: Mapping[str, str]) -> Run
             lazy_adam="--lazy-adam" in options,
             steps=options.get("--steps-per-execution"),
         ),
+        measures_precision=options.get("--precision", environ.get(_PRECISION)) == "auto",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 import nano_init
@@ -61,6 +62,12 @@ PYTHON_OPTIONS = {
 } | {"-c": "to run code, pipe it: echo CODE | nano-run -"}
 
 
+def _is_given(name: str) -> bool:
+    """Say whether an option stands on the command line or in the environment."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not ParameterSource.DEFAULT
+
+
 def _complete_file(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -82,7 +89,8 @@ def _complete_file(
     default="auto",
     show_default=True,
     help="What Keras layers compute in; auto takes mixed_bfloat16 where a unit of the "
-    "processor multiplies it faster than float32.",
+    "processor multiplies it faster than float32, and if it is given that is measured, once "
+    "a machine.",
 )
 @click.option(
     "--keep-float32",
@@ -161,5 +169,6 @@ def nano_run(
             job=take_job_options(job),
             evidence=evidence,
             use_cache=evidence is None or evidence.use_cache,
+            measures_precision=precision == "auto" and _is_given("precision"),
         )
     )

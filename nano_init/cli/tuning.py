@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 
 from nano_init.cli.message import say
 from nano_init.cli.planning import find_library
@@ -10,29 +13,32 @@ from nano_init.cli.progress import show_progress
 from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
 from nano_init.errors import SampleError, UsageError
 from nano_init.evidence.cache import describe_key, remember
-from nano_init.evidence.configuration import Configuration, first_candidates, neighbours
-from nano_init.evidence.sample import Request, take_sample
-from nano_init.evidence.search import Clock, search
-from nano_init.evidence.tensorflow_facts import examine_tensorflow
-from nano_init.frozen import frozen
+from nano_init.evidence.clock import Clock
+from nano_init.evidence.configuration import Choices, Configuration, first_candidates
+from nano_init.evidence.decision import trial_to_json
+from nano_init.evidence.forking import Nursery, start_process
+from nano_init.evidence.live import LiveTraining
+from nano_init.evidence.sample import SILENCED, Request, adopting
+from nano_init.evidence.search import search
+from nano_init.evidence.stage import MachineStage
 from nano_init.launch.coercion import without_coercion
 from nano_init.plan.build import read_build
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    import psutil
 
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.run import Prepared, RunRequest
-    from nano_init.evidence.sample import Sample
+    from nano_init.evidence.forking import Process, Wanted
     from nano_init.evidence.search import Found
 
 __all__ = ["search_configuration", "tuned"]
 
-# A unit must multiply this much faster than float32 before bfloat16 is taken unsampled.
-_LEAST_GAIN = 1.1
-
-_MORE_STEPS = 10
+# A script may take as long to its first steps, however little time is left.
+_LEAST_PATIENCE = 10.0
 
 # An entry's note stands in the line that every later run prints.
 _NOTE = "{configuration}: {gain}, measured on this script by --tune on {date}"
@@ -52,11 +58,11 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     _check_nothing_is_decided(request)
     plain = prepare(_without_cache(request), environ)
     if request.target.name == "-" and not request.target.is_module:
-        return _untuned(request, environ, plain, "a program on stdin can be read once only")
+        return _untuned(request, environ, "a program on stdin can be read once only")
     try:
         found = search_configuration(request, evidence, environ, plain)
     except SampleError as error:
-        return _untuned(request, environ, plain, str(error))
+        return _untuned(request, environ, str(error))
     if not request.quiet:
         _tell(found)
     gain = f"{found.gain:.2f} times as fast as by default"
@@ -69,67 +75,115 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     return _with_note(prepared, note)
 
 
-@frozen
-class _Taker:
-    """Takes samples of a request's program in any configuration."""
-
-    request: RunRequest
-    evidence: EvidenceRequest
-    environ: Mapping[str, str]
-
-    def __call__(self, configuration: Configuration, seed: int, bound: float | None) -> Sample:
-        prepared = prepare(self.request, self.environ, configuration)
-        wanted = Request(
-            # Most of a sample is its start: more steps cost little, up to a share of the budget.
-            steps=_MORE_STEPS * self.evidence.steps,
-            seconds=min(self.evidence.seconds, self.evidence.tune_budget / 30),
-            start_seconds=max(30.0, self.evidence.tune_budget),
-            seed=seed,
-            bound=bound,
-        )
-        theirs = without_coercion(prepared.environ)
-        return take_sample(prepared.command.argv, prepared.command.environment(theirs), wanted)
-
-
 def search_configuration(
     request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, str], plain: Prepared
 ) -> Found:
-    """Sample the program of a request in several configurations, with a progress bar.
+    """Train the program of a request in several configurations, with a progress bar.
 
     Args:
         request: the program.
-        evidence: how long the search and its samples may be.
+        evidence: how long the search may be.
         environ: this process's environment.
         plain: how the program would be run without tuning.
 
     Raises:
         SampleError: it cannot be sampled.
     """
-    theirs = plain.environ
-    precisions: tuple[str, ...] = ("float32",)
-    if plain.plan.precision.recommended == "mixed_bfloat16":
-        precisions += ("mixed_bfloat16",)
-    allocators = tuple(n for n in ("jemalloc", "tcmalloc") if find_library(n, theirs))
-    clock = Clock(evidence.tune_budget, time.monotonic)
-    taker = _Taker(_without_cache(request), evidence, environ)
+    choices = choices_of(request, plain)
+    clock = Clock(evidence.tune_budget, time.monotonic, plain.plan.threads.usable_cores)
     label = f"{PROGRAM}: tuning, {evidence.tune_budget:.0f} s at most"
     length = round(evidence.tune_budget)
     with show_progress(label, length, quiet=request.quiet) as progress:
 
-        def take(configuration: Configuration, seed: int, bound: float | None) -> Sample:
-            begun = time.monotonic()
-            try:
-                return taker(configuration, seed, bound)
-            finally:
-                progress.update(round(time.monotonic() - begun))
+        def tick() -> None:
+            progress.update(length - round(max(0.0, clock.left())) - progress.pos)
 
-        return search(
-            first_candidates(precisions, theirs),
-            Configuration(plain.precision),
-            lambda best: neighbours(best, plain.plan.threads.usable_cores, allocators, theirs),
-            take,
-            clock,
-        )
+        with staged(request, environ, plain, clock, tick) as stage:
+            return search(
+                first_candidates(precisions_of(plain), choices.steps, plain.environ),
+                Configuration(plain.precision, steps=choices.steps),
+                choices.beside,
+                stage,
+                clock,
+            )
+
+
+def precisions_of(plain: Prepared) -> tuple[str, ...]:
+    """Return the precisions to try, "float32" first."""
+    if plain.plan.precision.recommended == "mixed_bfloat16":
+        return ("float32", "mixed_bfloat16")
+    return ("float32",)
+
+
+def choices_of(request: RunRequest, plain: Prepared) -> Choices:
+    """Return what may be varied for a request."""
+    allocators = tuple(n for n in ("jemalloc", "tcmalloc") if find_library(n, plain.environ))
+    steps = str(request.training.steps_per_execution or "")
+    return Choices(plain.plan.threads.usable_cores, allocators, steps, plain.environ)
+
+
+@contextmanager
+def staged(
+    request: RunRequest,
+    environ: Mapping[str, str],
+    plain: Prepared,
+    clock: Clock,
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[MachineStage]:
+    """Give where the program of a request is trained in any configuration; then end all of it.
+
+    Args:
+        request: the program.
+        environ: this process's environment.
+        plain: how the program would be run without tuning.
+        clock: the time that there is.
+        tick: called whenever something has taken a while.
+    """
+    left_alone = _without_cache(request)
+
+    def patience() -> float:
+        return max(_LEAST_PATIENCE, clock.left())
+
+    def launch(configuration: Configuration, seed: int, may_share: bool) -> LiveTraining:
+        argv, theirs = _process_of(prepare(left_alone, environ, configuration))
+        start: Callable[[Wanted], Process] = start_process
+        if may_share and nursery.suits(theirs):
+            start = partial(nursery.fork, seconds=patience())
+        return LiveTraining(argv, theirs, Request(seed=seed), start)
+
+    with adopting():
+        nursery = Nursery(sys.executable, _process_of(plain)[1])
+        try:
+            cores = plain.plan.threads.usable_cores
+            limit = plain.machine.limits.memory_bytes
+            yield MachineStage(launch, cores, lambda: _free_bytes(limit), patience, tick)
+        finally:
+            nursery.close()
+
+
+def _process_of(prepared: Prepared) -> tuple[tuple[str, ...], dict[str, str]]:
+    theirs = prepared.command.environment(without_coercion(prepared.environ))
+    return prepared.command.argv, {**theirs, **SILENCED}
+
+
+def _free_bytes(limit: int | None) -> float:
+    """Return the memory that is free, of the machine's and of a container's."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    if limit is None:
+        return float(memory.available)
+    children = psutil.Process().children(recursive=True)
+    return float(min(memory.available, limit - sum(map(_resident, children))))
+
+
+def _resident(process: psutil.Process) -> int:
+    from psutil import Error
+
+    try:
+        return int(process.memory_info().rss)
+    except Error:  # it has just ended
+        return 0
 
 
 def _check_nothing_is_decided(request: RunRequest) -> None:
@@ -143,24 +197,15 @@ def _check_nothing_is_decided(request: RunRequest) -> None:
 
 
 def _without_cache(request: RunRequest) -> RunRequest:
-    values = {**vars(request), "use_cache": False}
+    values = {**vars(request), "use_cache": False, "measures_precision": False}
     return type(request)(**values)
 
 
-def _untuned(
-    request: RunRequest, environ: Mapping[str, str], plain: Prepared, why: str
-) -> Prepared:
-    """Return the plan without samples, its precision held against a short measurement."""
+def _untuned(request: RunRequest, environ: Mapping[str, str], why: str) -> Prepared:
+    """Return how it is run without a search: as remembered, or as matrix products speak for."""
     say(PROGRAM, f"not tuned: {why}")
-    if plain.precision != "mixed_bfloat16":
-        return plain
-    gain = examine_tensorflow(without_coercion(plain.environ)).bf16_gain
-    if gain is None:
-        return plain
-    measured = f"matrix products measured {gain:.2f} times as fast in bfloat16 as in float32 here"
-    precision = "mixed_bfloat16" if gain >= _LEAST_GAIN else "float32"
-    prepared = prepare(_without_cache(request), environ, Configuration(precision))
-    return _with_note(prepared, f"{precision}: {measured}")
+    values = {**vars(request), "measures_precision": True}
+    return prepare(type(request)(**values), environ)
 
 
 def _with_note(prepared: Prepared, note: str) -> Prepared:
@@ -168,11 +213,15 @@ def _with_note(prepared: Prepared, note: str) -> Prepared:
 
 
 def _remember(request: RunRequest, plain: Prepared, found: Found, note: str) -> None:
-    key = describe_key(request.target, plain.machine, read_build(), plain.environ)
+    lazy_adam = request.training.lazy_adam
+    key = describe_key(
+        request.target, plain.machine, read_build(), plain.environ, lazy_adam=lazy_adam
+    )
     if key is None:
-        say(PROGRAM, "the choice is for this run: only a script in a file is known again")
+        say(PROGRAM, "the choice is for this run: its file cannot be known again")
         return
-    fault = remember(key, found.winner, note, found.signature, plain.environ)
+    trials = [trial_to_json(trial) for trial in found.trials]
+    fault = remember(key, found.winner, note, found.signature, plain.environ, trials)
     if fault:
         say(PROGRAM, fault)
 
@@ -180,11 +229,16 @@ def _remember(request: RunRequest, plain: Prepared, found: Found, note: str) -> 
 def _tell(found: Found) -> None:
     for trial in found.trials:
         name = str(trial.configuration)
-        if trial.fault:
-            say(PROGRAM, f"tried {name}: {trial.fault}")
+        if not trial.heats:
+            say(PROGRAM, f"tried {name}: {trial.fault or 'the time was over before a round'}")
             continue
-        reason = (
-            "; its loss departs from float32's" if trial.configuration in found.rejected else ""
+        reason = "" if trial.is_sound else f"; {found.objection}"
+        say(
+            PROGRAM,
+            f"tried {name}: {trial.step_seconds * 1000:.2f} ms a step, {1 / trial.ratio:.2f} "
+            f"times as fast as the default ({_count(trial.rounds, 'round')}){reason}",
         )
-        samples = f"{len(trial.samples)} sample{'' if len(trial.samples) == 1 else 's'}"
-        say(PROGRAM, f"tried {name}: {trial.step_time * 1000:.2f} ms a step ({samples}){reason}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

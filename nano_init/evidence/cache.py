@@ -13,7 +13,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nano_init.evidence.configuration import Configuration
     from nano_init.launch.target import Target
@@ -25,16 +25,19 @@ __all__ = [
     "cache_folder",
     "clear_cache",
     "describe_key",
+    "describe_machine",
     "has_entries",
+    "measured_files",
     "recall",
     "remember",
+    "write_entry",
 ]
 
 # Variables of the user's that change what is fastest.
 _READ = ("TF_", "OMP_", "KMP_", "ONEDNN_", "NANO_INIT_", "LD_PRELOAD", "KERAS_BACKEND")
 
 # Of the entries' form: others are not read.
-_FORM = 1
+_FORM = 2
 
 
 @frozen
@@ -45,11 +48,13 @@ class Recalled:
         configuration: the one to train with; None if there is none.
         note: how it was found, a phrase.
         fault: why the entry there is was not used, a sentence; "" if it was, or there is none.
+        signature: the shapes of the variables that it was measured on, as JSON.
     """
 
     configuration: Configuration | None = None
     note: str = ""
     fault: str = ""
+    signature: str = ""
 
 
 def cache_folder(environ: Mapping[str, str]) -> str:
@@ -74,42 +79,88 @@ def has_entries(environ: Mapping[str, str]) -> bool:
 
 
 def describe_key(
-    target: Target, machine: Machine, build: Build | None, environ: Mapping[str, str]
+    target: Target,
+    machine: Machine,
+    build: Build | None,
+    environ: Mapping[str, str],
+    *,
+    lazy_adam: bool = False,
 ) -> str | None:
     """Return all that a choice depends on and that is known before the script runs.
 
     Args:
-        target: the program; a module, or a program on stdin, has no file to know it by.
+        target: the program; one on stdin has no file to know it by.
         machine: the computer.
         build: the installed TensorFlow.
         environ: the user's environment, without what nano-init has set in it.
+        lazy_adam: whether Adam is another algorithm.
 
     Returns:
         One line for each thing; None where the program cannot be known again.
     """
-    import sys
     from binascii import crc32
 
-    import nano_init
-
-    if target.is_module or target.name == "-":
+    path = _find_module(target.name, environ) if target.is_module else target.name
+    if path is None or target.name == "-":
         return None
     try:
-        with open(target.name, "rb") as file:
+        with open(path, "rb") as file:
             content = file.read()
     except OSError:  # a folder with __main__.py, or not ours to read
         return None
-    isa, limits = machine.isa, machine.limits
+    word = f"-m {target.name} " if target.is_module else ""
     lines = (
-        f"script {os.path.realpath(target.name)}",
+        f"script {word}{os.path.realpath(path)}",
         f"content {len(content)} {crc32(content):08x}",
         f"arguments {target.arguments!r}",
+        f"optimizer {'lazy' if lazy_adam else 'usual'}",
+        *describe_machine(machine, build, environ),
+    )
+    return "\n".join(lines)
+
+
+def describe_machine(
+    machine: Machine, build: Build | None, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return all that the speed of TensorFlow depends on, one line for each thing.
+
+    Args:
+        machine: the computer.
+        build: the installed TensorFlow.
+        environ: the user's environment, without what nano-init has set in it.
+    """
+    import sys
+
+    import nano_init
+
+    isa, limits = machine.isa, machine.limits
+    return (
         f"processor {isa.vendor} {isa.model} {isa.level} {isa.bf16}",
         f"limits {limits.affinity!r} {limits.cpu_quota} {limits.memory_bytes}",
         f"variables {sorted(i for i in environ.items() if i[0].startswith(_READ))!r}",
         f"versions {nano_init.__version__} {build} {sys.version.split()[0]}",
     )
-    return "\n".join(lines)
+
+
+def _find_module(name: str, environ: Mapping[str, str]) -> str | None:
+    """Return the file that `python -m NAME` runs, found as Python does, but importing nothing."""
+    import sys
+    from importlib.machinery import PathFinder
+
+    path = [*environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path[1:]]
+    path = ["" if environ.get("PYTHONSAFEPATH") else os.getcwd(), *path]
+    places: list[str] | None = [entry for entry in path if entry]
+    parts = name.split(".")
+    for number in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:number]), places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+        if places is None and number < len(parts):
+            return None
+    if places is not None:
+        spec = PathFinder.find_spec(f"{name}.__main__", places)
+    return spec.origin if spec is not None and spec.has_location else None
 
 
 def recall(key: str | None, environ: Mapping[str, str]) -> Recalled:
@@ -133,7 +184,12 @@ def recall(key: str | None, environ: Mapping[str, str]) -> Recalled:
 
 
 def remember(
-    key: str, configuration: Configuration, note: str, signature: str, environ: Mapping[str, str]
+    key: str,
+    configuration: Configuration,
+    note: str,
+    signature: str,
+    environ: Mapping[str, str],
+    trials: Sequence[object] = (),
 ) -> str:
     """Write down a choice; return why that was impossible, or "".
 
@@ -141,19 +197,31 @@ def remember(
         key: as `describe_key` gives it.
         configuration: what to train with.
         note: how it was found, a phrase.
-        signature: the shapes of the variables that it was measured on.
+        signature: the shapes of the variables that it was measured on, as JSON.
         environ: the environment.
+        trials: what was measured, as plain values.
     """
-    import json
-
     entry = {
         "form": _FORM,
         "key": key,
         "configuration": configuration.values(),
         "note": note,
         "signature": signature,
+        "trials": list(trials),
     }
-    path = _path(key, environ)
+    fault = write_entry(_path(key, environ), entry)
+    return fault and f"the choice cannot be remembered in {fault}"
+
+
+def write_entry(path: str, entry: Mapping[str, object]) -> str:
+    """Write a file whole or not at all; return its path and why that was impossible, or "".
+
+    Args:
+        path: the file; its folder is made.
+        entry: plain values.
+    """
+    import json
+
     temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -161,12 +229,12 @@ def remember(
             json.dump(entry, file, indent=1)
         os.replace(temporary, path)
     except OSError as error:
-        return f"the choice cannot be remembered in {path}: {error.strerror or error}"
+        return f"{path}: {error.strerror or error}"
     return ""
 
 
 def clear_cache(environ: Mapping[str, str]) -> int:
-    """Forget all choices, and return how many there were.
+    """Forget all choices and measured products, and return how many choices there were.
 
     Args:
         environ: the environment.
@@ -178,7 +246,16 @@ def clear_cache(environ: Mapping[str, str]) -> int:
     names = [n for n in os.listdir(folder) if n.endswith(".json")] if os.path.isdir(folder) else []
     for name in names:
         os.remove(os.path.join(folder, name))
+    for path in measured_files(environ):
+        os.remove(path)
     return len(names)
+
+
+def measured_files(environ: Mapping[str, str]) -> list[str]:
+    """Return the files of measured products, one for each machine and its limits."""
+    folder = os.path.dirname(cache_folder(environ))
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [os.path.join(folder, n) for n in names if n.startswith("products-")]
 
 
 def _path(key: str, environ: Mapping[str, str]) -> str:
@@ -210,7 +287,8 @@ def _parse_entry(text: str, key: str, path: str) -> Recalled:
     configuration = parse_configuration(entry.get("configuration"))
     if configuration is None:
         return Recalled(fault=f"the tuned choice in {path} is damaged; ignored")
-    return Recalled(configuration, str(entry.get("note", ""))[:200])
+    signature = str(entry.get("signature", ""))
+    return Recalled(configuration, str(entry.get("note", ""))[:200], signature=signature)
 
 
 def _changed_since(before: str, now: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from nano_init.errors import UsageError
 from nano_init.frozen import frozen
+from nano_init.launch.training_options import TrainingOptions
 from nano_init.plan.settings import Options, Plan, Setting
 
 TYPE_CHECKING = False
@@ -11,9 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FUSIBLE",
+    "PATH_GROUPS",
+    "Choices",
     "Configuration",
     "first_candidates",
-    "neighbours",
     "parse_configuration",
     "with_configuration",
 ]
@@ -27,6 +30,18 @@ _DISABLE = "NANO_INIT_DISABLE"
 _INTEROP = "TF_NUM_INTEROP_THREADS"
 _INTRAOP = "TF_NUM_INTRAOP_THREADS"
 
+# Faster paths that are left out together: of one kind of layer, or of one technique.
+PATH_GROUPS = (
+    "activations,attention,cross_entropy,layer_norm",
+    "adam,rmsprop,sgd",
+    "batch_norm,depthwise",
+    "gru,lstm",
+    "dropout,einsum_dense,embedding",
+)
+
+# Faster paths that bring less are looked at group by group.
+_BROUGHT = 1.02
+
 _PRECISIONS = ("float32", "mixed_bfloat16")
 _ALLOCATORS = ("none", "jemalloc", "tcmalloc")
 
@@ -38,7 +53,8 @@ class Configuration:
     Args:
         precision: "float32" or "mixed_bfloat16".
         xla: let XLA fuse elementwise chains.
-        disable: switch all faster paths off.
+        disable: faster paths to switch off, with commas between them; "all" for all.
+        steps: training steps between two returns to Python, or "auto"; "" for one.
         threads: threads inside an operation; 0 for one a usable core.
         interop: threads for operations side by side; 0 for one a usable core.
         allocator: "none", "jemalloc" or "tcmalloc".
@@ -46,7 +62,8 @@ class Configuration:
 
     precision: str = "float32"
     xla: bool = False
-    disable: bool = False
+    disable: str = ""
+    steps: str = ""
     threads: int = 0
     interop: int = 0
     allocator: str = "none"
@@ -57,7 +74,12 @@ class Configuration:
         if self.xla:
             words.append("XLA for elementwise chains")
         if self.disable:
-            words.append("no faster paths")
+            is_all = self.disable == "all"
+            names = self.disable.replace(",", ", ")
+            words.append("no faster paths" if is_all else f"without {names}")
+        if self.steps:
+            number = "several" if self.steps == "auto" else self.steps
+            words.append(f"{number} steps per execution")
         if self.threads:
             words.append(f"threads {self.threads}")
         if self.interop:
@@ -76,6 +98,20 @@ class Configuration:
             openmp=given.openmp,
             force=given.force,
         )
+
+    def training(self, given: TrainingOptions) -> TrainingOptions:
+        """Return the user's options of training with the steps per execution of this one."""
+        steps = int(self.steps) if self.steps.isdigit() else self.steps or None
+        return TrainingOptions(given.disable, given.lazy_adam, steps, given.warning)
+
+    def with_steps(self, steps: str) -> Configuration:
+        """Return this one with other steps per execution."""
+        return _changed(self, steps=steps)
+
+    def distance(self, other: Configuration) -> int:
+        """Return in how many choices this one differs from another."""
+        theirs = other.values()
+        return sum(value != theirs[name] for name, value in self.values().items())
 
     def values(self) -> dict[str, object]:
         """Return the fields by name, as `parse_configuration` takes them."""
@@ -96,44 +132,108 @@ def parse_configuration(values: object) -> Configuration | None:
         found.precision in _PRECISIONS
         and found.allocator in _ALLOCATORS
         and isinstance(found.xla, bool)
-        and isinstance(found.disable, bool)
+        and isinstance(found.disable, str)
+        and isinstance(found.steps, str)
+        and _is_list_of_paths(found.disable)
+        and _is_number_of_steps(found.steps)
         and all(type(count) is int and 0 <= count <= 8192 for count in counts)
     )
     return found if sound else None
 
 
+def _is_list_of_paths(text: str) -> bool:
+    if text in ("", "all"):
+        return True
+    from nano_init.keras_patch.faster.registry import FASTER_PATHS
+
+    return all(name in FASTER_PATHS for name in text.split(","))
+
+
+def _is_number_of_steps(text: str) -> bool:
+    if text in ("", "auto"):
+        return True
+    from nano_init.plan.steps import parse_steps_per_execution
+
+    try:
+        return parse_steps_per_execution(text) is not None
+    except UsageError:
+        return False
+
+
 def first_candidates(
-    precisions: tuple[str, ...], environ: Mapping[str, str]
+    precisions: tuple[str, ...], steps: str, environ: Mapping[str, str]
 ) -> list[Configuration]:
     """Return the configurations that differ most, the one to hold others against first.
 
     Args:
         precisions: those to try; "float32" is the first.
+        steps: the steps per execution that the user allows, or "".
         environ: the user's environment; what he has set himself is not varied.
     """
     modes = (False,) if _XLA in environ else (False, True)
-    return [Configuration(precision, xla) for xla in modes for precision in precisions]
+    paths = ("",) if _DISABLE in environ else ("", "all")
+    return [
+        Configuration(precision, xla, disable, steps)
+        for xla in modes
+        for disable in paths
+        for precision in precisions
+    ]
 
 
-def neighbours(
-    best: Configuration, cores: int, allocators: tuple[str, ...], environ: Mapping[str, str]
-) -> Iterator[Configuration]:
-    """Give the configurations that differ from one in a single choice.
+@frozen
+class Choices:
+    """What may be varied on this machine.
 
     Args:
-        best: the configuration to start from.
         cores: the usable cores.
         allocators: those that are found and load.
+        steps: the steps per execution that the user allows, or "".
         environ: the user's environment; what he has set himself is not varied.
     """
-    if cores > 1 and _INTEROP not in environ:
-        yield _changed(best, interop=1)
-    if _DISABLE not in environ:
-        yield _changed(best, disable=True)
-    if cores > 1 and _INTRAOP not in environ:
-        yield _changed(best, threads=max(1, cores // 2))
-    if "LD_PRELOAD" not in environ:
-        yield from (_changed(best, allocator=name) for name in allocators)
+
+    cores: int
+    allocators: tuple[str, ...]
+    steps: str
+    environ: Mapping[str, str]
+
+    def beside(
+        self, base: Configuration, measured: Mapping[Configuration, float]
+    ) -> Iterator[Configuration]:
+        """Give the configurations that differ from one in a single choice.
+
+        Args:
+            base: the configuration to start from.
+            measured: step times of what was tried, over any one of them.
+        """
+        if self.cores > 1 and _INTEROP not in self.environ:
+            yield _changed(base, interop=0 if base.interop else 1)
+        if _DISABLE not in self.environ:
+            yield _changed(base, disable="" if base.disable == "all" else "all")
+        if self.steps:
+            yield _changed(base, steps="" if base.steps else self.steps)
+        if self.cores > 1 and _INTRAOP not in self.environ:
+            yield _changed(base, threads=0 if base.threads else max(1, self.cores // 2))
+        if "LD_PRELOAD" not in self.environ:
+            names = ("none", *self.allocators)
+            yield from (_changed(base, allocator=n) for n in names if n != base.allocator)
+        if _DISABLE not in self.environ and _is_bare_as_fast(base, measured):
+            yield from (_changed(base, disable=_without(base.disable, g)) for g in PATH_GROUPS)
+
+
+def _is_bare_as_fast(base: Configuration, measured: Mapping[Configuration, float]) -> bool:
+    """Say whether the faster paths together bring nothing, so that one of them may cost."""
+    bare = measured.get(_changed(base, disable="all"))
+    patched = measured.get(_changed(base, disable=""))
+    return bare is not None and patched is not None and bare < _BROUGHT * patched
+
+
+def _without(disabled: str, group: str) -> str:
+    """Return a list of paths with those of a group, or without them if it has them."""
+    names = [] if disabled in ("", "all") else disabled.split(",")
+    ours = group.split(",")
+    if set(ours) <= set(names):
+        return ",".join(name for name in names if name not in ours)
+    return ",".join(sorted({*names, *ours}))
 
 
 def with_configuration(plan: Plan, chosen: Configuration, environ: Mapping[str, str]) -> Plan:
@@ -146,7 +246,7 @@ def with_configuration(plan: Plan, chosen: Configuration, environ: Mapping[str, 
     """
     wanted = {
         _XLA: FUSIBLE if chosen.xla else None,
-        _DISABLE: "all" if chosen.disable else None,
+        _DISABLE: chosen.disable or None,
         _INTRAOP: str(chosen.threads) if chosen.threads else None,
         _INTEROP: str(chosen.interop) if chosen.interop else None,
     }

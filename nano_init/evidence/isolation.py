@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["STARTED_VARIABLE", "isolate", "main", "parse_mounts"]
+__all__ = ["STARTED_VARIABLE", "forbid_writing", "isolate", "main", "parse_mounts"]
 
 # When the command began, in seconds of the monotonic clock.
 STARTED_VARIABLE = "NANO_INIT_WATCH_STARTED"
@@ -92,6 +92,26 @@ def isolate(scratch: str, megabytes: int) -> None:
         os.close(fd)
     os.close(upper)
     os.chdir(cwd)
+
+
+def forbid_writing(scratch: str) -> None:
+    """Make every file that this process sees read-only, but for temporary ones.
+
+    A process that it forks can still `isolate` itself, and then write.
+
+    Args:
+        scratch: an empty folder to mount a tmpfs on, for temporary files.
+
+    Raises:
+        OSError: the kernel does not permit it.
+    """
+    mounts = list(parse_mounts("/proc/self/mountinfo"))
+    _enter_namespaces()
+    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    for path, kind in mounts:
+        if kind not in _KERNEL:
+            _make_read_only(path)
+    _mount("tmpfs", scratch, "tmpfs", 0, "size=64m,mode=0700")
 
 
 def parse_mounts(path: str) -> Iterator[tuple[str, str]]:

@@ -27,12 +27,15 @@ table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #e4e8ee;
   vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { white-space: nowrap; color: #55606f; } td.number { text-align: right; }
-svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #333c4a; }
+/* On a narrow screen a plot is scrolled rather than shrunk until nobody can read it. */
+figure { margin: 0; overflow-x: auto; } svg { width: 100%; min-width: 600px; height: auto; }
+svg text { font: 12px system-ui, sans-serif; fill: #333c4a; }
 .axis { stroke: #55606f; } .grid { stroke: #e4e8ee; } .line { fill: none; stroke: #2563b0; }
 .roof { fill: none; stroke: #55606f; stroke-width: 1.5; } .point { fill: #c2571a; }
 .bar { fill: #8a96a8; } .bar.bf16 { fill: #2c8a57; } .bar.f32 { fill: #2563b0; }
 .bar.emulated, .bar.reference { fill: #b3261e; }
-.key span { margin-right: 1.2rem; } .key i { display: inline-block; width: .8em; height: .8em; }
+.key span { margin-right: 1.2rem; white-space: nowrap; display: inline-block; }
+.key i { display: inline-block; width: .8em; height: .8em; }
 @media (prefers-color-scheme: dark) {
   body { background: #14181f; color: #dde3ec; } td, th { border-color: #303947; }
   svg text { fill: #dde3ec; } .grid { stroke: #303947; } td:first-child { color: #9aa6b6; } }

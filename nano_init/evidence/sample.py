@@ -27,18 +27,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_STEPS",
+    "SILENCED",
     "WARM_UP",
     "Request",
     "Sample",
+    "adopting",
+    "check_permitted",
+    "content",
     "main_marks",
     "read_record",
     "take_sample",
+    "undisturbed",
+    "watch_request",
+    "watch_variables",
+    "why_too_short",
 ]
 
 _PR_SET_CHILD_SUBREAPER = 36  # sys/prctl.h
 
 # A sample must not reach services that keep a record of runs.
-_SILENCED = {"WANDB_MODE": "disabled"}
+SILENCED = {"WANDB_MODE": "disabled"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,6 @@ class Request:
             leaves both alone.
         verbose: let oneDNN print its primitives; they are in the sample's output.
         profile: let TensorFlow profile the steps after the warm-up.
-        bound: end the sample when even its fastest step is slower, in seconds; None for no end.
     """
 
     steps: int = 30
@@ -67,7 +74,6 @@ class Request:
     seed: int | None = None
     verbose: bool = False
     profile: bool = False
-    bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,20 +106,23 @@ class Sample:
         return statistics.median(self.step_seconds)
 
     @property
-    def undisturbed_step_time(self) -> float:
-        """Return the 20th percentile of the step times in seconds.
-
-        What else a machine does makes steps slower and never faster, so that it is nearer to
-        the program's own speed than the median, and steadier than the minimum.
-        """
-        return statistics.quantiles(self.step_seconds, n=5)[0]
-
-    @property
     def last_loss(self) -> float | None:
         """Return the mean loss of the last quarter of the steps, or None."""
         if not self.losses:
             return None
         return statistics.fmean(self.losses[-max(1, len(self.losses) // 4) :])
+
+
+def undisturbed(step_seconds: Sequence[float]) -> float:
+    """Return the 20th percentile of some step times.
+
+    What else a machine does makes steps slower and never faster, so that it is nearer to the
+    program's own speed than the median, and steadier than the minimum.
+
+    Args:
+        step_seconds: two at least.
+    """
+    return statistics.quantiles(step_seconds, n=5, method="inclusive")[0]
 
 
 def take_sample(
@@ -142,24 +151,19 @@ def take_sample(
                 *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno()), scratch),
                 *(str(request.megabytes), *argv),
             ],
-            {**environ, **_watch_variables(request, record.fileno())},
+            {**environ, **watch_variables(request, record.fileno())},
             (status, record, output, complaints),
             request.start_seconds + request.seconds,
             cwd,
         )
-        refusal = _content(status).decode(errors="replace")
-        if refusal:
-            raise SampleError(
-                "a sample needs a copy-on-write view of the files, so that none is touched, and "
-                f"this system permits none: {refusal}"
-            )
-        text = _content(record)
+        check_permitted(content(status))
+        text = content(record)
         return read_record(
             json.loads(text) if text else None,
             code,
-            _content(complaints).decode(errors="replace"),
+            content(complaints).decode(errors="replace"),
             request,
-            _content(output),
+            content(output),
         )
 
 
@@ -192,7 +196,7 @@ def read_record(
     warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
     measured = steps[warm_up:]
     if record is None or len(measured) < LEAST_STEPS:
-        raise SampleError(_why_too_short(len(marks), code, complaints, request))
+        raise SampleError(why_too_short(len(marks), code, complaints, request))
     return Sample(
         step_seconds=tuple(measured),
         losses=tuple(mark[3] for mark in marks if mark[3] is not None),
@@ -213,7 +217,31 @@ def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     return max(by_optimizer.values(), key=len, default=[])
 
 
-def _why_too_short(steps: int, code: int | None, complaints: str, request: Request) -> str:
+def check_permitted(refusal: bytes) -> None:
+    """Raise if a process wrote that it could not be isolated, and so was not started.
+
+    Args:
+        refusal: what `isolation.py` has written to its status file.
+
+    Raises:
+        SampleError: it has written something.
+    """
+    if refusal:
+        raise SampleError(
+            "a sample needs a copy-on-write view of the files, so that none is touched, and "
+            f"this system permits none: {refusal.decode(errors='replace')}"
+        )
+
+
+def why_too_short(steps: int, code: int | None, complaints: str, request: Request) -> str:
+    """Return why a process has not made enough steps, one sentence.
+
+    Args:
+        steps: those that it has made.
+        code: its exit status, negative for a signal; None if it was killed for its time.
+        complaints: what it printed on stderr.
+        request: what was asked for.
+    """
     lines = [line for line in complaints.splitlines() if line.strip()]
     last = lines[-1].strip()[:200] if lines else ""
     seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
@@ -243,20 +271,34 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _watch_variables(request: Request, fd: int) -> dict[str, str]:
-    wanted: dict[str, object] = {
+def watch_request(
+    request: Request, fd: int, pace: tuple[int, int] | None = None
+) -> dict[str, object]:
+    """Return what a watch is asked for, as it takes it.
+
+    Args:
+        request: what to record.
+        fd: the file descriptor to write the record to.
+        pace: the pipes of a training in slices, to read from and to write to.
+    """
+    return {
         "fd": fd,
         "steps": request.steps,
         "seconds": request.seconds,
         "loss": request.loss,
         "seed": request.seed,
         "verbose": request.verbose,
-        "bound": request.bound,
+        "pace": pace,
+        "profile": [WARM_UP, request.steps] if request.profile else None,
     }
-    if request.profile:
-        wanted["profile"] = [WARM_UP, request.steps]
+
+
+def watch_variables(
+    request: Request, fd: int, pace: tuple[int, int] | None = None
+) -> dict[str, str]:
+    """Return the variables by which a process knows that it is watched; see `watch_request`."""
     verbose = {"ONEDNN_VERBOSE": "1"} if request.verbose else {}
-    return {**_SILENCED, **verbose, WATCH_VARIABLE: json.dumps(wanted)}
+    return {**SILENCED, **verbose, WATCH_VARIABLE: json.dumps(watch_request(request, fd, pace))}
 
 
 def _run(
@@ -267,7 +309,7 @@ def _run(
     cwd: str | None,
 ) -> int | None:
     status, record, output, complaints = files
-    with _adopting():
+    with adopting():
         process = subprocess.Popen(
             argv,
             env=environ,
@@ -289,7 +331,7 @@ def _run(
 
 
 @contextmanager
-def _adopting() -> Iterator[None]:
+def adopting() -> Iterator[None]:
     """End all that is started in here, those too whose parent ended before them.
 
     Such processes become children of the nearest subreaper (prctl(2)), which this one is
@@ -315,6 +357,7 @@ def _adopting() -> Iterator[None]:
         prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
-def _content(file: BinaryIO) -> bytes:
+def content(file: BinaryIO) -> bytes:
+    """Return all that is in a file."""
     file.seek(0)
     return file.read()

@@ -1,8 +1,11 @@
-"""Find the fastest configuration whose loss is float32's: successive halving on samples. Pure.
+"""Find the fastest configuration whose loss is float32's: successive halving in rounds. Pure.
 
-The configurations that differ most are sampled first, then those beside the best of them; the
-best two are sampled again in turn, against chance. Each sample is bounded by the best so far:
-one that is far behind after a few steps ends there.
+All trainings of a group are started once and then take turns, a slice of a second each: a
+round. What counts is the ratio to the default's slice of the same round, so that a machine whose
+speed drifts slows both; the median of the rounds leaves out what disturbed one of them. After each
+round those that are clearly behind end. First the configurations that differ most are
+tried, then those beside the best of them, as long as that finds a better one; the last two or
+three start once more, for some processes are faster than others of the same configuration.
 """
 
 from __future__ import annotations
@@ -13,54 +16,68 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from nano_init.errors import SampleError
+from nano_init.evidence.decision import Trial, choose, is_faithful
+from nano_init.evidence.sample import undisturbed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Protocol
 
+    from nano_init.evidence.clock import Clock
     from nano_init.evidence.configuration import Configuration
-    from nano_init.evidence.sample import Sample
 
-__all__ = ["SEEDS", "Clock", "Found", "Trial", "is_faithful", "search"]
+    class Training(Protocol):
+        """A training that has made its first steps, and goes on a slice at a time."""
 
-# float32 is sampled from as many seeds, to see how far losses differ by chance.
+        losses: list[tuple[int, float]]
+        signature: str
+
+        def train(self, seconds: float) -> Sequence[float]:
+            """Return the seconds of each step of a slice, or raise SampleError."""
+
+        def close(self) -> None:
+            """End it."""
+
+    class Stage(Protocol):
+        """Where trainings run."""
+
+        def start(
+            self, wanted: Sequence[tuple[Configuration, int]]
+        ) -> Sequence[Training | SampleError]:
+            """Start configurations, each from a seed, side by side."""
+
+        def room(self) -> int:
+            """Return how many more can be there."""
+
+
+__all__ = ["SEEDS", "Found", "search"]
+
+# float32 is trained from as many seeds, to see how far losses differ by chance.
 SEEDS = 3
 
-# A configuration has to be as much faster than what would be run without tuning.
-_LEAST_GAIN = 1.03
+_ROUNDS = 3
+_FINAL_ROUNDS, _LEAST_FINAL_ROUNDS = 10, 5
+_FINALISTS = 3
 
-# A sample ends early when its fastest step is this much slower than the best step time.
-_BEHIND = 1.5
+# After as many rounds, what is slower than the best by such a factor ends.
+_BEHIND = {1: 1.5, 2: 1.2, 3: 1.08}
+_FINAL = 1.06
 
-# Sums in another order differ by as much, relative to the loss, after a few steps.
-_ROUNDING = 1e-3
+# What is as near to the best has neighbours that may be better still.
+_NEAR = 1.1
 
-_FINAL_ROUNDS = 2
+# Losses that every series has by then, or the last of them say nothing.
+_LEAST_LOSSES = 20
+_MOST_SLICES = 5
+
+_DEPARTS = "its loss departs from float32's"
+_UNKNOWN = "its loss could not be held against float32's"
 
 _TOO_SHORT = (
-    f"the time was too short: {SEEDS} samples of float32 and one of the default are the least; "
+    f"the time was too short: float32 from {SEEDS} seeds and the default are the least; "
     "raise --tune-budget"
 )
-
-
-@dataclass
-class Trial:
-    """The samples of one configuration.
-
-    Args:
-        configuration: what was sampled.
-        samples: those from seed 0.
-        fault: why it could not be sampled; "" if it could.
-    """
-
-    configuration: Configuration
-    samples: list[Sample] = field(default_factory=list)
-    fault: str = ""
-
-    @property
-    def step_time(self) -> float:
-        """Return the least disturbed step time of all samples, in seconds."""
-        return min(sample.undisturbed_step_time for sample in self.samples)
 
 
 @dataclass(frozen=True)
@@ -71,53 +88,64 @@ class Found:
         winner: the configuration to train with.
         trials: all that was tried, fastest first, failed ones last.
         gain: how many times as fast as the default a step is.
-        rejected: configurations that were faster, and whose loss is not known to be float32's.
-        objection: why not.
+        objection: what is wrong with trials that are not sound.
         signature: the shapes of the trained variables.
     """
 
     winner: Configuration
     trials: tuple[Trial, ...]
     gain: float
-    rejected: tuple[Configuration, ...]
     objection: str
     signature: str
 
 
-class Clock:
-    """The time that a search may take, told by the time its samples take.
+@dataclass
+class _Entrant:
+    """A configuration in the race."""
 
-    Args:
-        budget: seconds.
-        now: tells the time in seconds.
-    """
+    configuration: Configuration
+    training: Training | None = None
+    heats: list[list[float]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    signature: str = ""
+    fault: str = ""
 
-    def __init__(self, budget: float, now: Callable[[], float]) -> None:
-        self._now, self._start, self._budget = now, now(), budget
-        self._longest = 0.0
+    def admit(self, outcome: Training | SampleError, *, is_new_heat: bool = True) -> None:
+        """Take a training that has been started for this one, or why there is none."""
+        if isinstance(outcome, SampleError):
+            if not self.times:  # one process that failed takes nothing from those before it
+                self.fault = str(outcome)
+            return
+        self.training = outcome
+        if is_new_heat:
+            self.heats.append([])
 
-    def left(self) -> float:
-        """Return the seconds that are left."""
-        return self._budget - (self._now() - self._start)
+    def note(self, seconds: float, ratio: float) -> None:
+        """Keep what a round has shown."""
+        self.times.append(seconds)
+        self.heats[-1].append(ratio)
 
-    def fits(self, samples: int) -> bool:
-        """Say whether as many samples, each as long as the longest so far, fit in."""
-        return self.left() >= samples * self._longest
+    def leave(self) -> None:
+        """End the training; what was measured stays."""
+        if self.training is not None:
+            self.losses = self.seen_losses()
+            self.training.close()
+            self.training = None
 
-    def timed(self, take: Callable[[], Sample]) -> Sample:
-        """Take a sample and remember how long that took."""
-        start = self._now()
-        try:
-            return take()
-        finally:
-            self._longest = max(self._longest, self._now() - start)
+    def seen_losses(self) -> list[tuple[int, float]]:
+        """Return the losses of the training that has made most steps."""
+        if self.training is None:
+            return self.losses
+        self.signature = self.training.signature or self.signature
+        return max(self.losses, list(self.training.losses), key=len)
 
 
 def search(
     candidates: Sequence[Configuration],
     default: Configuration,
-    neighbours: Callable[[Configuration], Iterable[Configuration]],
-    take: Callable[[Configuration, int, float | None], Sample],
+    neighbours: Callable[[Configuration, Mapping[Configuration, float]], Iterable[Configuration]],
+    stage: Stage,
     clock: Clock,
 ) -> Found:
     """Return the fastest configuration that trains as float32 does.
@@ -126,139 +154,235 @@ def search(
         candidates: what to try first; the first of them is float32, which others' losses are
             held against.
         default: what would be run without tuning.
-        neighbours: gives the configurations beside one.
-        take: takes a sample of a configuration, from a seed, and ends it early where its
-            fastest step is slower than a bound in seconds.
+        neighbours: gives the configurations beside one, told what was measured so far as step
+            times over the default's.
+        stage: where trainings run.
         clock: the time that there is.
 
     Raises:
-        SampleError: float32 itself cannot be sampled, or the time is too short to compare.
+        SampleError: float32 itself cannot be trained, or the time is too short to compare.
     """
-    trials = _Trials(candidates[0], take, clock)
-    trials.sample(trials.reference)
-    if trials.of[trials.reference].fault:
-        raise SampleError(trials.of[trials.reference].fault)
-    # What would be run anyway comes before what may be better.
-    for configuration in sorted(candidates[1:], key=lambda candidate: candidate != default):
-        trials.sample_if_time(configuration, keep=SEEDS - 1)
-    if default not in trials.of:
-        raise SampleError(_TOO_SHORT)
-    # Kept beside the seeds: time for the best two once more.
-    for configuration in neighbours(trials.ranked()[0].configuration):
-        trials.sample_if_time(configuration, keep=SEEDS - 1 + 2)
-    trials.sample_seeds()
-    if len(trials.seeds) < SEEDS:
-        raise SampleError(_TOO_SHORT)
-    for _ in range(_FINAL_ROUNDS):
-        for trial in trials.ranked()[:2]:
-            trials.sample_if_time(trial.configuration)
-    return _decide(trials, default)
+    race = _Race(candidates[0], default, stage, clock)
+    try:
+        race.begin()
+        race.compete(candidates, keep=0)
+        explored: set[Configuration] = set()
+        while (base := race.next_base(explored)) is not None:
+            explored.add(base)
+            race.compete(neighbours(base, race.ratios()), keep=_FINALISTS + 1)
+        race.finish()
+        return race.found()
+    finally:
+        race.close()
 
 
-class _Trials:
-    """All that has been sampled so far."""
+class _Race:
+    """All that has been started so far."""
 
     def __init__(
-        self,
-        reference: Configuration,
-        take: Callable[[Configuration, int, float | None], Sample],
-        clock: Clock,
+        self, reference: Configuration, default: Configuration, stage: Stage, clock: Clock
     ) -> None:
-        self.reference = reference
-        self.of: dict[Configuration, Trial] = {}
-        self.seeds: list[Sample] = []
-        self._take, self._clock = take, clock
+        self.of: dict[Configuration, _Entrant] = {}
+        self._seeds: list[list[tuple[int, float]]] = []
+        self._reference, self._default, self._pivot = reference, default, default
+        self._stage, self._clock = stage, clock
+        self._is_backwards = False
 
-    def sample(self, configuration: Configuration) -> None:
-        """Take a sample of a configuration, bounded by the best that is known."""
-        trial = self.of.setdefault(configuration, Trial(configuration))
-        bound = None
-        if self.ranked() and configuration != self.reference:
-            bound = self.ranked()[0].step_time * _BEHIND
-        try:
-            trial.samples.append(self._clock.timed(lambda: self._take(configuration, 0, bound)))
-        except SampleError as error:
-            # float32 was sampled once, and one process that failed since takes nothing from that.
-            if configuration != self.reference or not trial.samples:
-                trial.fault = str(error)
+    def begin(self) -> None:
+        """Start float32, from each seed, and the default, which the others are held against."""
+        self._enter(list(dict.fromkeys((self._reference, self._default))))
+        reference = self.of[self._reference]
+        if reference.training is None:
+            raise SampleError(reference.fault)
+        if self.of[self._default].training is None:
+            self._pivot = self._reference
+        _train_for_losses(reference.training)
+        self._read_seeds()
+        if not self._clock.fits(0, 2 * len(self._running())):
+            raise SampleError(_TOO_SHORT)
+        for _ in range(2):
+            self._run_round(self._running())
+        for entrant in (reference, self._base()):
+            if not entrant.times:
+                raise SampleError(entrant.fault or _TOO_SHORT)
 
-    def sample_if_time(self, configuration: Configuration, keep: int = 0) -> None:
-        """Take a sample if it fits, and as many after it as are to be kept time for."""
-        if self._clock.fits(1 + keep):
-            self.sample(configuration)
+    def compete(self, configurations: Iterable[Configuration], *, keep: int) -> None:
+        """Start those that are new, as many at a time as there is room for, and run rounds.
 
-    def sample_seeds(self) -> None:
-        """Sample float32 from other seeds, to see how far losses differ by chance."""
-        self.seeds = [self.of[self.reference].samples[0]]
-        for seed in range(1, SEEDS):
-            if self._clock.fits(1):
-                with suppress(SampleError):  # then nothing else can be held against it
-                    self.seeds.append(self._sample_seed(seed))
+        Args:
+            configurations: what to try.
+            keep: for how many there is to be time left at the end, for the rounds of a final.
+        """
+        left = [configuration for configuration in configurations if configuration not in self.of]
+        while left:
+            number = min(len(left), max(1, self._stage.room()))
+            while number and not self._clock.fits(
+                number, _ROUNDS * (number + len(self._running())) + _LEAST_FINAL_ROUNDS * keep
+            ):
+                number -= 1
+            if not number:
+                return
+            self._enter(left[:number])
+            del left[:number]
+            self._run_rounds(_ROUNDS)
 
-    def ranked(self) -> list[Trial]:
-        """Return those that could be sampled, fastest first."""
-        sound = [trial for trial in self.of.values() if trial.samples and not trial.fault]
-        return sorted(sound, key=lambda trial: trial.step_time)
+    def next_base(self, explored: set[Configuration]) -> Configuration | None:
+        """Return the fastest that nothing was tried beside yet, if it is near the best."""
+        ranked = self._ranked()
+        for entrant in ranked:
+            if self._ratio(entrant) > _NEAR * self._ratio(ranked[0]):
+                return None
+            if entrant.configuration not in explored:
+                return entrant.configuration
+        return None
 
-    def _sample_seed(self, seed: int) -> Sample:
-        return self._clock.timed(lambda: self._take(self.reference, seed, None))
+    def ratios(self) -> dict[Configuration, float]:
+        """Return step times over the default's, of all that were measured."""
+        return {each.configuration: self._ratio(each) for each in self.of.values() if each.times}
+
+    def finish(self) -> None:
+        """Hold the best against each other, in new processes if there is time for them."""
+        ranked = self._ranked()
+        near = [e for e in ranked if self._ratio(e) <= _FINAL * self._ratio(ranked[0])]
+        final = list(dict.fromkeys(e.configuration for e in (*near[:_FINALISTS], self._base())))
+        if len(final) == 1:
+            return
+        for entrant in self.of.values():
+            if entrant.configuration not in final:
+                entrant.leave()
+        if self._clock.fits(len(final), _LEAST_FINAL_ROUNDS * len(final)):
+            for configuration in final:
+                self.of[configuration].leave()
+            self._enter(final)
+        self._run_rounds(_FINAL_ROUNDS, is_final=True)
+
+    def close(self) -> None:
+        """End all trainings."""
+        for entrant in self.of.values():
+            entrant.leave()
+
+    def found(self) -> Found:
+        """Return what follows from all that was measured."""
+        trials = sorted((self._trial(each) for each in self.of.values()), key=lambda t: t.ratio)
+        winner = choose(trials, self._default)
+        sound = {trial.configuration: trial for trial in trials if trial.is_sound and trial.heats}
+        before = sound.get(self._default) or sound[self._reference]
+        has_losses = len(self._seeds) == SEEDS - 1 and all(self._seeds)
+        return Found(
+            winner.configuration,
+            tuple(trials),
+            before.ratio / winner.ratio,
+            _DEPARTS if has_losses else _UNKNOWN,
+            self.of[self._reference].signature,
+        )
+
+    def _enter(self, configurations: Sequence[Configuration]) -> None:
+        outcomes = self._start([(configuration, 0) for configuration in configurations])
+        for configuration, outcome in zip(configurations, outcomes, strict=True):
+            self.of.setdefault(configuration, _Entrant(configuration)).admit(outcome)
+
+    def _start(
+        self, wanted: Sequence[tuple[Configuration, int]]
+    ) -> Sequence[Training | SampleError]:
+        with self._clock.starting(len(wanted)):
+            return self._stage.start(wanted)
+
+    def _read_seeds(self) -> None:
+        """Train float32 from the other seeds, side by side if there is room."""
+        left = [(self._reference, seed) for seed in range(1, SEEDS)]
+        while left:
+            group = left[: max(1, self._stage.room())]
+            del left[: len(group)]
+            if not self._clock.fits(len(group), 0):
+                raise SampleError(_TOO_SHORT)
+            for training in self._start(group):
+                # Without one of them nothing else can be held against float32.
+                if not isinstance(training, SampleError):
+                    _train_for_losses(training)
+                    self._seeds.append(list(training.losses))
+                    training.close()
+
+    def _run_rounds(self, number: int, *, is_final: bool = False) -> None:
+        for done in range(1, number + 1):
+            running = self._running()
+            if len(running) < 2 or not self._clock.fits(0, len(running)):
+                return
+            self._run_round(running)
+            if not is_final:
+                self._drop(_BEHIND.get(done, _FINAL))
+
+    def _run_round(self, running: list[_Entrant]) -> None:
+        """Let each train for a slice, in the opposite order every other time."""
+        times: dict[Configuration, float] = {}
+        for entrant in running[::-1] if self._is_backwards else running:
+            seconds = self._slice(entrant)
+            if seconds is not None:
+                times[entrant.configuration] = seconds
+        self._is_backwards = not self._is_backwards
+        base = times.get(self._pivot)
+        if base is None:  # nothing to hold the others against
+            return
+        for configuration, seconds in times.items():
+            self.of[configuration].note(seconds, seconds / base)
+
+    def _slice(self, entrant: _Entrant) -> float | None:
+        """Return the step time of a slice; a script that has ended starts once more."""
+        for is_again in (False, True):
+            training = entrant.training
+            if training is None:
+                return None
+            try:
+                with self._clock.slicing():
+                    return undisturbed(training.train(self._clock.slice_seconds))
+            except SampleError as error:
+                entrant.leave()
+                if is_again:
+                    entrant.admit(error)
+                elif self._clock.fits(1, 1):
+                    entrant.admit(self._start([(entrant.configuration, 0)])[0], is_new_heat=False)
+        return None
+
+    def _drop(self, factor: float) -> None:
+        ranked = self._ranked()
+        for entrant in self._running():
+            is_kept = entrant in (ranked[0], self._base())
+            if not is_kept and self._ratio(entrant) > factor * self._ratio(ranked[0]):
+                entrant.leave()
+
+    def _base(self) -> _Entrant:
+        return self.of[self._pivot]
+
+    def _running(self) -> list[_Entrant]:
+        return [entrant for entrant in self.of.values() if entrant.training is not None]
+
+    def _ranked(self) -> list[_Entrant]:
+        """Return those that are sound, fastest first; float32 itself always is."""
+        sound = [e for e in self.of.values() if e.times and not e.fault and self._is_sound(e)]
+        return sorted(sound, key=self._ratio)
+
+    def _is_sound(self, entrant: _Entrant) -> bool:
+        if entrant.configuration == self._reference:
+            return True
+        references = [self.of[self._reference].seen_losses(), *self._seeds]
+        return len(references) == SEEDS and is_faithful(entrant.seen_losses(), references)
+
+    def _ratio(self, entrant: _Entrant) -> float:
+        return self._trial(entrant).ratio
+
+    def _trial(self, entrant: _Entrant) -> Trial:
+        return Trial(
+            entrant.configuration,
+            tuple(tuple(heat) for heat in entrant.heats if heat),
+            statistics.median(entrant.times) if entrant.times else math.nan,
+            self._is_sound(entrant),
+            entrant.fault,
+        )
 
 
-def is_faithful(sample: Sample, references: Sequence[Sample]) -> bool:
-    """Say whether a sample's loss is float32's but for chance.
-
-    Args:
-        sample: of another configuration, from the seed of the first reference.
-        references: of float32, one a seed.
-
-    Returns:
-        Whether it departs from the first reference by no more than the references differ by.
-        False where that cannot be known: a loss is missing or not finite, or there are fewer
-        references than SEEDS.
-    """
-    steps = min(len(each.losses) for each in (sample, *references))
-    if len(references) < SEEDS or not steps:
-        return False
-    ours, *theirs = (_late_loss(each, steps) for each in (sample, *references))
-    if not all(map(math.isfinite, (ours, *theirs))):
-        return False
-    noise = max(theirs) - min(theirs)
-    return abs(ours - theirs[0]) <= max(noise, _ROUNDING * abs(theirs[0]))
-
-
-def _late_loss(sample: Sample, steps: int) -> float:
-    """Return the mean loss of the last quarter of the first steps."""
-    return statistics.fmean(sample.losses[steps - max(1, steps // 4) : steps])
-
-
-def _decide(trials: _Trials, default: Configuration) -> Found:
-    sound: list[Trial] = []
-    rejected: list[Configuration] = []
-    for trial in trials.ranked():
-        if trial.configuration == trials.reference or all(
-            is_faithful(sample, trials.seeds) for sample in trial.samples
-        ):
-            sound.append(trial)
-        elif not sound:
-            rejected.append(trial.configuration)
-    # float32 itself is always sound, so that there is one.
-    winner = sound[0]
-    reference = trials.of[trials.reference]
-    before = next((trial for trial in sound if trial.configuration == default), reference)
-    if before.step_time < _LEAST_GAIN * winner.step_time:
-        winner = before
-    failed = [trial for trial in trials.of.values() if trial.fault]
-    return Found(
-        winner.configuration,
-        (*trials.ranked(), *failed),
-        before.step_time / winner.step_time,
-        tuple(rejected),
-        _objection(trials.seeds),
-        reference.samples[0].signature,
-    )
-
-
-def _objection(references: Sequence[Sample]) -> str:
-    if not all(each.losses for each in references):
-        return "no loss was seen to hold against float32's"
-    return "its loss departs from float32's"
+def _train_for_losses(training: Training) -> None:
+    """Let a training make enough steps to hold losses against each other."""
+    with suppress(SampleError):  # it has ended: what there is must do
+        for _ in range(_MOST_SLICES):
+            if training.losses and training.losses[-1][0] >= _LEAST_LOSSES:
+                return
+            training.train(0.0)

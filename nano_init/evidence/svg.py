@@ -85,7 +85,7 @@ def plot_bars(bars: Sequence[tuple[str, float, str]], unit: str) -> str:
                 f'<rect class="bar {escape(kind)}" x="{left}" y="{y}" width="{length:.1f}" '
                 f'height="{row - 7}"/>'
             ),
-            _text(left + length + 6, y + 13, f"{value:.3g} {unit}", "start"),
+            _text(left + length + 6, y + 13, f"{_three_digits(value)} {unit}", "start"),
         ]
     return _svg(parts, 16 + row * len(bars))
 
@@ -171,11 +171,24 @@ def _frame(x_label: str, y_label: str) -> list[str]:
 
 def _grid_y(top: float) -> list[str]:
     parts = []
-    for share in (0.25, 0.5, 0.75, 1.0):
-        y = _up(share)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(_text(_LEFT - 6, y + 4, f"{share * top:.3g}", "end"))
+    step = _round_step(top / 4)
+    for number in range(int(top / step) + 1):
+        y = round(_up(number * step / top), 1)
+        if number:
+            ends = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}"'
+            parts.append(f'<line class="grid" {ends} y1="{y}" y2="{y}"/>')
+        parts.append(_text(_LEFT - 6, y + 4, f"{number * step:g}", "end"))
     return parts
+
+
+def _round_step(least: float) -> float:
+    """Return the smallest of 1, 2 and 5 times a power of ten that is no smaller."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(times * power for times in (1, 2, 5, 10) if times * power >= least)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
@@ -184,6 +197,6 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 def _svg(parts: Sequence[str], height: float) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" role="img">'
-        f"{''.join(parts)}</svg>"
+        f'<figure><svg viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" role="img">'
+        f"{''.join(parts)}</svg></figure>"
     )

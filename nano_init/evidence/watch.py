@@ -21,10 +21,11 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 
 from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
+from nano_init.evidence.recognition import shapes_of
 from nano_init.evidence.watch_hooks import (
     hook_functions,
     hook_iterators,
@@ -37,7 +38,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
 __all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
@@ -77,8 +78,8 @@ class Watch:
     Args:
         request: what the launcher asked for: `fd`, the file descriptor to write the record to;
             `steps`, after how many to end the process, or None for never; `seconds`, how
-            long after the first step to end it if it has made enough; `bound`, seconds a step
-            that end it once they are missed; `loss`, whether to record it; `profile`, None or
+            long after the first step to end it if it has made enough; `pace`, the pipes of a
+            training in slices, or None; `loss`, whether to record it; `profile`, None or
             `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
             what oneDNN prints.
         environ: the environment; tells when the process began.
@@ -95,10 +96,12 @@ class Watch:
         self.loss: Any = None
         self.waited = 0.0
         self._process = os.getpid()
+        self._variables = _read_at_import(os.environ)
         self._made: list[int] = []
         self._is_off = False
         self._profile = Profile()
         self._profiled: dict[str, Any] | None = None
+        self._pace = Pace(request["pace"], WARM_UP + 1) if request.get("pace") else None
 
     def note_optimizer(self, optimizer: Any) -> None:
         """Remember an optimizer that is being applied."""
@@ -142,11 +145,24 @@ class Watch:
 
         Args:
             ended: "full" if the sample has all its steps, "late" if its time was over before,
-                "exit" if the program ended.
+                "slice" if it goes on, "exit" if the program ended.
         """
         if os.getpid() != self._process:  # forked: the record is the parent's
             return
-        record = {
+        record = self._record(ended)
+        if self._pace is not None:
+            with suppress(OSError):  # nobody waits for it any more
+                self._pace.report(record)
+            return
+        file = int(self.request["fd"])
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(record).encode(), 0)
+        except OSError:
+            return  # the program has closed it: the launcher then finds no record
+
+    def _record(self, ended: str) -> dict[str, Any]:
+        return {
             "ended": ended,
             "started": self.started,
             "now": time.monotonic(),
@@ -155,14 +171,9 @@ class Watch:
             "waited": self.waited,
             "peak_kb": _status_kb("VmHWM"),
             "profile": self._profiled,
-            "signature": [_signature(optimizer) for optimizer in self.optimizers],
+            "changed": _changed(self._variables, _read_at_import(os.environ)),
+            "signature": [shapes_of(_variables(each)) for each in self.optimizers],
         }
-        file = int(self.request["fd"])
-        try:
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(record).encode(), 0)
-        except OSError:
-            return  # the program has closed it: the launcher then finds no record
 
     def _add(self, mark: Mark) -> None:
         if len(self.marks) >= _MOST_MARKS:
@@ -173,6 +184,9 @@ class Watch:
         return None if self.loss is None else _number(self.loss)
 
     def _act_on(self, made: int) -> None:
+        if self._pace is not None:
+            self._keep_pace(self._pace)
+            return
         begin, end = self.request.get("profile") or (0, 0)
         if begin <= made < end and not self._profile.is_on:
             self._profile.start()
@@ -181,25 +195,18 @@ class Watch:
         last, seconds = self.request.get("steps"), self.request.get("seconds")
         is_enough = len(self.marks) > WARM_UP + LEAST_STEPS
         is_old = seconds and time.monotonic() - self.marks[0].at > seconds
-        late = is_enough and (is_old or self._is_behind())
+        late = is_enough and is_old
         if last and (made >= last or late):
             self._stop_profile()
             self.write("full" if made >= last else "late")
-            _flush()
-            # Neither the script's `finally` nor its exit handlers: a sample saves nothing.
-            os._exit(0)
+            _leave()
 
-    def _is_behind(self) -> bool:
-        """Say whether even the fastest of enough steps is slower than the bound."""
-        bound = self.request.get("bound")
-        if not bound:
-            return False
-        marks = self.marks[WARM_UP:]
-        fastest = min(
-            (after.at - before.at) / max(1, after.iterations - before.iterations)
-            for before, after in pairwise(marks)
-        )
-        return bool(fastest > bound)
+    def _keep_pace(self, pace: Pace) -> None:
+        if os.getpid() == self._process and pace.is_over():
+            self.write("slice")
+            self.marks.clear()
+            if not pace.wait():
+                _leave()
 
     def _stop_profile(self) -> None:
         if self._profile.is_on:
@@ -231,6 +238,15 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
 _watch: Watch | None = None
 
 
+def _read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
+    names = ("TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "ONEDNN_", "DNNL_", "MKL_", "LD_PRELOAD")
+    return {n: v for n, v in environ.items() if n.startswith(names) and n[:7] != "TF_CPP_"}
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
+
+
 def _iterations(optimizer: Any) -> int:
     import tensorflow as tf
 
@@ -250,9 +266,8 @@ def _batch_size(value: Any) -> int | None:
     return int(number) if number >= 1 else None
 
 
-def _signature(optimizer: Any) -> list[list[int]]:
-    variables = getattr(optimizer, "_trainable_variables", None) or ()
-    return [[int(size) for size in variable.shape] for variable in variables]
+def _variables(optimizer: Any) -> Sequence[Any]:
+    return getattr(optimizer, "_trainable_variables", None) or ()
 
 
 def _status_kb(key: str) -> int | None:
@@ -264,6 +279,12 @@ def _status_kb(key: str) -> int | None:
     except OSError:
         return None
     return None
+
+
+def _leave() -> None:
+    """End the process; neither the script's `finally` nor its exit handlers: it saves nothing."""
+    _flush()
+    os._exit(0)
 
 
 def _flush() -> None:

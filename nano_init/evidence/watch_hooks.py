@@ -21,6 +21,7 @@ __all__ = [
     "hook_models",
     "hook_optimizers",
     "hook_tapes",
+    "optimizer_class",
     "shift_seeds",
 ]
 
@@ -50,7 +51,7 @@ def hook_functions(watch: Watch) -> None:
 
 def hook_optimizers(watch: Watch, name: str) -> None:
     """Learn which optimizers are applied, and look for steps where that is done eagerly."""
-    optimizer, method = _optimizer_class(name)
+    optimizer, method = optimizer_class(name)
     apply = getattr(optimizer, method)
 
     @functools.wraps(apply)
@@ -66,7 +67,8 @@ def hook_optimizers(watch: Watch, name: str) -> None:
     setattr(optimizer, method, watched_apply)
 
 
-def _optimizer_class(name: str) -> tuple[Any, str]:
+def optimizer_class(name: str) -> tuple[Any, str]:
+    """Return the class of all optimizers of a package, and the name of what steps them."""
     if name == "keras":
         from keras.src.optimizers.base_optimizer import BaseOptimizer
 

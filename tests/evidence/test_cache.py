@@ -101,6 +101,55 @@ def test_what_has_changed_since_is_named_and_the_choice_ignored(
     )
 
 
+def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) -> None:
+    target = Target(str(script))
+    lazy = describe_key(target, MACHINE, BUILD, theirs, lazy_adam=True)
+    assert lazy is not None
+    remember(lazy, CHOICE, "", "", theirs)
+    assert recall(lazy, theirs).configuration == CHOICE
+    found = recall(describe_key(target, MACHINE, BUILD, theirs), theirs)
+    assert found.configuration is None
+    assert "tuned with another optimizer" in found.fault
+
+
+class TestModules:
+    """A module is known by the file that `python -m` would run; nothing of it is imported."""
+
+    @pytest.fixture
+    def package(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "path/pkg"
+        (folder / "sub").mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+        (folder / "train.py").write_text("train")
+        (folder / "sub/__init__.py").write_text("raise RuntimeError('imported')")
+        (folder / "sub/__main__.py").write_text("main")
+        return folder
+
+    @pytest.mark.parametrize(
+        ("name", "file"), [("pkg.train", "train.py"), ("pkg.sub", "sub/__main__.py")]
+    )
+    def test_its_file_is_found(
+        self, package: Path, theirs: dict[str, str], name: str, file: str
+    ) -> None:
+        theirs["PYTHONPATH"] = str(package.parent)
+        target = Target(name, is_module=True)
+        key = describe_key(target, MACHINE, BUILD, theirs)
+        assert key is not None
+        assert key.splitlines()[0] == f"script -m {name} {package / file}"
+        remember(key, CHOICE, "note", "", theirs)
+        assert recall(key, theirs).configuration == CHOICE
+        (package / file).write_text("other")
+        fault = recall(describe_key(target, MACHINE, BUILD, theirs), theirs).fault
+        assert fault.startswith("the script was tuned with another content;")
+
+    @pytest.mark.parametrize("name", ["pkg.nothing", "nothing.train", "pkg.train.deeper", "pkg"])
+    def test_one_that_is_not_there_is_not_known_again(
+        self, package: Path, theirs: dict[str, str], name: str
+    ) -> None:
+        theirs["PYTHONPATH"] = str(package.parent)
+        assert describe_key(Target(name, is_module=True), MACHINE, BUILD, theirs) is None
+
+
 def entry(theirs: dict[str, str]) -> Path:
     (path,) = Path(cache_folder(theirs)).iterdir()
     return path
@@ -152,8 +201,8 @@ def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
     assert cache_folder(theirs) == str(tmp_path / ".cache/nano-init/tuned")
 
 
-def test_modules_and_stdin_are_not_known_again() -> None:
-    for target in (Target("json.tool", is_module=True), Target("-"), Target("/no/such.py")):
+def test_what_has_no_file_is_not_known_again() -> None:
+    for target in (Target("-"), Target("/no/such.py")):
         assert describe_key(target, MACHINE, BUILD, {}) is None
 
 

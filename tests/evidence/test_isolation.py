@@ -144,6 +144,51 @@ def test_an_ordinary_user_is_isolated_by_a_user_namespace(tmp_path: Path) -> Non
     assert (result.stdout, result.stderr) == ("new\n12345\nold 0\n", "")
 
 
+@pytest.mark.parametrize("is_ordinary", [False, True])
+def test_a_process_that_may_not_write_forks_one_that_is_isolated(
+    tmp_path: Path, is_ordinary: bool
+) -> None:
+    if is_ordinary and os.getuid() != 0:
+        pytest.skip("the other test runs as an ordinary user here")
+    script = (
+        "import __future__, ctypes, os, sys, tempfile, time\n"
+        "code = compile(sys.stdin.read(), 'isolation', 'exec')\n"
+        "if sys.argv[1] == 'True':\n"
+        "    os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
+        "    ctypes.CDLL(None).prctl(4, 1)\n"
+        "home, scratch, temporary = (tempfile.mkdtemp() for _ in range(3))\n"
+        "os.chdir(home); open('old', 'w').write('old')\n"
+        "def act():\n"
+        "    exec(code, names := {'__name__': 'isolation'})\n"
+        "    try: names['forbid_writing'](temporary)\n"
+        "    except OSError as error: print('refused', error); return\n"
+        "    try: open('old', 'a').write('never')\n"
+        "    except OSError as error: print(error.strerror, flush=True)\n"
+        "    open(os.path.join(temporary, 'file'), 'w').write('x')\n"
+        "    if os.fork() == 0:\n"
+        "        names['isolate'](scratch, 10)\n"
+        "        open('old', 'w').write('new'); print(open('old').read(), flush=True); return\n"
+        "    os.wait()\n"
+        "if os.fork() == 0: act(); sys.stdout.flush(); os._exit(0)\n"
+        "os.wait()\n"
+        "print(open('old').read(), os.listdir(temporary), os.listdir(scratch))\n"
+        "os.remove('old'); [os.rmdir(each) for each in (home, scratch, temporary)]\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(is_ordinary)],
+        input=Path(isolation.__file__).read_text(),
+        cwd="/",
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if "refused" in result.stdout:
+        pytest.skip(f"this system permits no namespace: {result.stdout}")
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == ["Read-only file system", "new", "old [] []"]
+
+
 def test_mount_points_are_unescaped(tmp_path: Path) -> None:
     file = tmp_path / "mountinfo"
     file.write_text(

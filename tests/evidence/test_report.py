@@ -157,6 +157,24 @@ def test_the_page_loads_nothing() -> None:
 POSITIVE = st.floats(1e-6, 1e6)
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.030, 0.040], ["0", "0.01", "0.02", "0.03"]),
+        ([63.0] * 9, ["0", "20", "40", "60"]),
+        ([0.0, 0.0], ["0", "0.5", "1"]),
+    ],
+)
+def test_an_axis_is_labelled_with_round_numbers(values: list[float], ticks: list[str]) -> None:
+    svg = plot_line(values, "step", "ms")
+    assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ticks
+
+
+def test_bars_have_three_digits() -> None:
+    svg = plot_bars([("a", 1234.5, "f32"), ("b", 19.0, "f32"), ("c", 0.0581, "f32")], "ms")
+    assert re.findall(r"([\d.,]+) ms", svg) == ["1,234", "19.0", "0.0581"]
+
+
 @given(st.lists(POSITIVE, min_size=1, max_size=2000), POSITIVE, POSITIVE, st.text())
 def test_plots_stay_in_their_frame(
     values: list[float], gflops: float, bandwidth: float, name: str

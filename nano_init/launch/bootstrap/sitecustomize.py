@@ -15,6 +15,7 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(_FOLDER)))
 _VARIABLE = "NANO_INIT_PATCH"
 _WATCH_VARIABLE = "NANO_INIT_WATCH"
+_SIGNATURE_VARIABLE = "NANO_INIT_SIGNATURE"
 
 
 class _PackageOnPath:
@@ -52,8 +53,24 @@ def _meet(name):
         return
     if os.environ.get(_VARIABLE):
         _patch_keras(name)
+    if _signature:
+        _recognize_model(name)
     if _watch:
         _watch_keras(name)
+
+
+def _recognize_model(name):
+    """Tell of a remembered choice that is another model's; never raise into the program."""
+    try:
+        with _PackageOnPath():
+            from nano_init.evidence.recognition import expect_model
+
+            expect_model(_signature, name)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+        sys.stderr.write(
+            "nano-run: the model is not recognized (%s: %s)\n"  # noqa: UP031
+            % (type(error).__name__, error)
+        )
 
 
 def _watch_keras(name):
@@ -180,6 +197,7 @@ def _run_shadowed():
 
 # Taken out: the processes that the program starts are not watched.
 _watch = os.environ.pop(_WATCH_VARIABLE, None)
+_signature = os.environ.pop(_SIGNATURE_VARIABLE, None)
 _IS_WORKER = "NANO_INIT_WORKER" in os.environ
 if os.environ.get(_VARIABLE) or _watch:
     sys.meta_path.insert(0, _KerasFinder(_join_job()))

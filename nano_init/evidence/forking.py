@@ -1,0 +1,200 @@
+"""Processes that train: of their own, or forked from one that has imported TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+
+from nano_init.errors import SampleError
+from nano_init.evidence import isolation, nursery
+from nano_init.evidence.sample import watch_request, watch_variables
+from nano_init.evidence.watch import WATCH_VARIABLE
+from nano_init.launch.command import PATCH_VARIABLE
+from nano_init.shells.change import STATE_NAME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import BinaryIO, Protocol
+
+    from nano_init.evidence.sample import Request
+
+    class Process(Protocol):
+        """What `subprocess.Popen` is, as far as a training needs it."""
+
+        pid: int
+
+        def kill(self) -> None:
+            """End it."""
+
+        def wait(self, timeout: float | None = None) -> object:
+            """Wait until it has ended."""
+
+        def poll(self) -> int | None:
+            """Return its exit status, or None where it is not known."""
+
+
+__all__ = ["Nursery", "Wanted", "start_process"]
+
+# Read when a session, XLA or the patch starts, and not when TensorFlow is imported: each was
+# seen to take effect in a training that was forked after the import.
+_READ_LATE = frozenset(
+    [
+        *("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS"),
+        *("NANO_INIT_DISABLE", PATCH_VARIABLE, STATE_NAME),
+    ]
+)
+
+
+_LEGACY = "TF_USE_LEGACY_KERAS"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A training to start.
+
+    Args:
+        argv: the interpreter's path and its arguments.
+        environ: its whole environment.
+        request: what to record.
+        scratch: an empty folder.
+        files: where its status, its output and its complaints go.
+        pace: its ends of the two pipes, to read from and to write to.
+    """
+
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    request: Request
+    scratch: str
+    files: Sequence[BinaryIO]
+    pace: tuple[int, int]
+
+
+def start_process(wanted: Wanted) -> subprocess.Popen[bytes]:
+    """Start a training in a process of its own."""
+    status, output, complaints = wanted.files
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno())),
+            *(wanted.scratch, str(wanted.request.megabytes), *wanted.argv),
+        ],
+        env={**wanted.environ, **watch_variables(wanted.request, -1, wanted.pace)},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=complaints,
+        pass_fds=(status.fileno(), *wanted.pace),
+        # Ctrl-C comes to the launcher alone; what the script starts is stopped with it.
+        start_new_session=True,
+    )
+
+
+class Nursery:
+    """A process that has imported TensorFlow and Keras, and forks trainings.
+
+    Args:
+        python: the interpreter.
+        environ: an environment of one of the trainings.
+    """
+
+    def __init__(self, python: str, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, nursery.__file__, str(theirs.fileno()), self._scratch.name],
+                env={n: v for n, v in environ.items() if n not in (PATCH_VARIABLE, WATCH_VARIABLE)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._channel = ours
+
+    def suits(self, environ: Mapping[str, str]) -> bool:
+        """Say whether an environment differs in what is read late only."""
+        if environ.get(_LEGACY) or environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+            return False  # another Keras than the one that was imported
+        names = {*self._environ, *environ} - _READ_LATE
+        return all(self._environ.get(name) == environ.get(name) for name in names)
+
+    def fork(self, wanted: Wanted, seconds: float) -> Process:
+        """Fork a training.
+
+        Args:
+            wanted: the training; `suits` its environment.
+            seconds: how long to wait for the import.
+
+        Raises:
+            SampleError: there is no answer.
+        """
+        with tempfile.TemporaryFile() as payload:
+            message = {
+                "arguments": list(wanted.argv[1:]),
+                "environ": dict(wanted.environ),
+                "scratch": wanted.scratch,
+                "megabytes": wanted.request.megabytes,
+                "request": watch_request(wanted.request, -1),
+            }
+            payload.write(json.dumps(message).encode())
+            payload.flush()
+            files = [payload.fileno(), *(file.fileno() for file in wanted.files), *wanted.pace]
+            try:
+                self._channel.settimeout(seconds)
+                socket.send_fds(self._channel, [b"fork"], files)
+                answer = self._channel.recv(16)
+            except OSError as error:  # it has ended, or takes too long
+                raise SampleError(f"no training could be forked: {error}") from error
+        if not answer:
+            raise SampleError("no training could be forked: TensorFlow cannot be imported")
+        return _Forked(int(answer))
+
+    def close(self) -> None:
+        """End the process; trainings that it has forked end with it."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        self._scratch.cleanup()
+
+
+class _Forked:
+    """A process that another one is the parent of.
+
+    Args:
+        pid: its id.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        try:
+            self._descriptor: int | None = os.pidfd_open(pid)
+        except ProcessLookupError:  # it has ended already
+            self._descriptor = None
+
+    def kill(self) -> None:
+        """End it."""
+        if self._descriptor is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has ended; its status is its parent's to know."""
+        if self._descriptor is not None:
+            select.select([self._descriptor], [], [], timeout)
+
+    def poll(self) -> int | None:
+        """Return None: its status is not known here."""
+        return None
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)

@@ -1,0 +1,191 @@
+"""Train a script in several ways side by side: started once each, then run in turn, in slices.
+
+A machine's speed drifts over seconds, and a process takes seconds to start. So each training is
+a process of its own that stays, stopped by SIGSTOP while another has the machine, and its files
+are as safe as a sample's (`isolation.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from nano_init.errors import SampleError
+from nano_init.evidence.forking import Wanted, start_process
+from nano_init.evidence.pace import SETTLING
+from nano_init.evidence.sample import check_permitted, content, main_marks, why_too_short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from nano_init.evidence.forking import Process
+    from nano_init.evidence.sample import Request
+
+__all__ = ["LEAST_STEPS", "LiveTraining"]
+
+# Steps of a slice that are measured, at least.
+LEAST_STEPS = 3
+
+
+class LiveTraining:
+    """A script that trains in a process of its own, a slice at a time.
+
+    Args:
+        argv: the interpreter's path and its arguments.
+        environ: its whole environment; the bootstrap stands in its PYTHONPATH.
+        request: its seed, how long it may take to start, and how much it may write.
+        start: starts the process.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        request: Request,
+        start: Callable[[Wanted], Process] = start_process,
+    ) -> None:
+        self.losses: list[tuple[int, float]] = []
+        self.signature = ""
+        self.peak_kb: int | None = None
+        # Variables that the script itself has set, and that are read at the import.
+        self.changed: list[str] = []
+        self.is_over = False
+        self._request = request
+        self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
+        self._scratch: tempfile.TemporaryDirectory[str] | None
+        self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
+        words, self._words = os.pipe()
+        self._reports, reports = os.pipe()
+        self._buffer = b""
+        self._steps = 0
+        wanted = Wanted(argv, environ, request, self._scratch.name, self._files, (words, reports))
+        try:
+            self._process: Process | None = start(wanted)
+        except SampleError:
+            self._process = None
+            self.close()
+            raise
+        finally:
+            os.close(words)
+            os.close(reports)
+
+    def warm_up(self, seconds: float) -> None:
+        """Wait for the first steps, which trace the graph, and stop the process after them.
+
+        Args:
+            seconds: how long to wait.
+
+        Raises:
+            SampleError: the script does not train, or not in that time.
+        """
+        self._read(seconds)
+
+    def train(self, seconds: float, patience: float = 60.0) -> tuple[float, ...]:
+        """Train for a slice, and return the seconds of each of its steps.
+
+        Args:
+            seconds: how long the slice is, if it has LEAST_STEPS by then.
+            patience: how much longer to wait for them.
+
+        Raises:
+            SampleError: the script has ended, or failed.
+        """
+        if self.is_over:
+            raise SampleError("the script's training has ended")
+        with suppress(BrokenPipeError):  # what it died of is told by `_read`
+            os.write(self._words, json.dumps([seconds, SETTLING + LEAST_STEPS]).encode() + b"\n")
+        self._signal(signal.SIGCONT)
+        marks = main_marks(self._read(seconds + patience)["marks"])
+        steps = [
+            (after[0] - before[0]) / max(1, after[2] - before[2])
+            for before, after in itertools.pairwise(marks)
+        ][SETTLING - 1 :]
+        if len(steps) < LEAST_STEPS:
+            raise SampleError("the script's training has ended")
+        return tuple(steps)
+
+    def close(self) -> None:
+        """End the process, and what it has started."""
+        if self._scratch is None:
+            return
+        if self._process is not None:
+            self._end(self._process)
+        self.is_over = True
+        for file in self._files:
+            file.close()
+        for descriptor in (self._words, self._reports):
+            os.close(descriptor)
+        self._scratch.cleanup()
+        self._scratch = None
+
+    def _end(self, process: Process) -> None:
+        import psutil
+
+        left = []
+        with suppress(psutil.Error):
+            left = psutil.Process(process.pid).children(recursive=True)
+        for child in left:
+            with suppress(psutil.Error):  # gone by itself
+                child.kill()
+        self._signal(signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        """Wait for a report, stop the process, and return the report."""
+        record = self._wait_for_report(time.monotonic() + seconds)
+        if record is None or record["ended"] == "exit":
+            self.is_over = True
+        else:
+            self._signal(signal.SIGSTOP)
+        if record is not None:
+            self._steps += len(record["marks"])
+        if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
+            raise SampleError(self._why_over(seconds))
+        marks = main_marks(record["marks"])
+        self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
+        self.signature = json.dumps(record["signature"])
+        self.peak_kb = record["peak_kb"]
+        self.changed = record["changed"]
+        return record
+
+    def _wait_for_report(self, deadline: float) -> dict[str, Any] | None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reports, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    return None
+                more = os.read(self._reports, 1 << 16)
+                if not more:
+                    return None
+                self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        record: dict[str, Any] = json.loads(line)
+        return record
+
+    def _why_over(self, seconds: float) -> str:
+        code = None
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+            code = self._process.poll()
+        status, _, complaints = self._files
+        check_permitted(content(status))
+        text = content(complaints).decode(errors="replace")
+        waited = replace(self._request, start_seconds=seconds, seconds=0.0)
+        return why_too_short(self._steps, code, text, waited)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)

@@ -1,0 +1,140 @@
+"""Import TensorFlow and Keras once, and fork trainings from there.
+
+    python nursery.py SOCKET_FD SCRATCH
+
+Importing them takes most of the time to a training's first step, and is the same for all
+configurations that differ in what is read later: when a session, XLA or the patch starts. No
+operation has run when a training is forked, so that TensorFlow has none of its threads yet, and
+none is lost (fork(2) takes only the calling one; OpenBLAS, which has some, brings its own handlers,
+pthread_atfork(3)).
+
+This process runs nothing of the script's, and writes nothing (Keras imports Matplotlib, which
+would leave a list of fonts); each training isolates itself, as one with a process of its own does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from types import ModuleType
+
+if __name__ == "__main__":
+    # The folder of this file is no place to import from: it has modules named as others are.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from nano_init.evidence.isolation import REFUSED, STARTED_VARIABLE, forbid_writing, isolate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+
+# Payload, status, output, complaints, words, reports.
+_DESCRIPTORS = 6
+
+
+def main(descriptor: int, scratch: str) -> None:
+    """Import, and fork a training for each message until there are no more.
+
+    Args:
+        descriptor: a socket; a message comes with file descriptors, and the answer is a process
+            id.
+        scratch: an empty folder for temporary files.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    forbid_writing(scratch)
+    tempfile.tempdir = scratch  # libraries fail to import where there is none to write to
+    import keras  # noqa: F401
+    import tensorflow as tf  # noqa: F401
+
+    import nano_init.evidence.watch
+    import nano_init.keras_patch  # noqa: F401
+
+    del sys.path[0]
+    tempfile.tempdir = None
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a training here
+    with socket.socket(fileno=descriptor) as channel:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(channel, 16, _DESCRIPTORS)
+            if not message:
+                return
+            process = os.fork()
+            if process == 0:
+                channel.close()
+                _become(descriptors)
+            for each in descriptors:
+                os.close(each)
+            channel.send(str(process).encode())
+
+
+def _become(descriptors: Sequence[int]) -> None:
+    """Become the training that a message asks for; never return."""
+    payload, status, output, complaints, words, reports = descriptors
+    with open(payload, encoding="utf-8") as file:
+        file.seek(0)
+        wanted = json.load(file)
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.dup2(output, 1)
+    os.dup2(complaints, 2)
+    os.close(output)
+    os.close(complaints)
+    try:
+        isolate(wanted["scratch"], wanted["megabytes"])
+    except OSError as error:
+        os.write(status, f"{error.strerror} ({error.filename})".encode())
+        os._exit(REFUSED)
+    _run(wanted, [words, reports])
+
+
+def _run(wanted: dict[str, Any], pace: list[int]) -> None:
+    from nano_init.evidence.watch import start_watching
+    from nano_init.keras_patch import apply_from_launcher
+    from nano_init.launch.command import PATCH_VARIABLE
+
+    os.environ.clear()
+    os.environ.update(wanted["environ"])
+    os.environ[STARTED_VARIABLE] = repr(time.monotonic())
+    try:
+        apply_from_launcher(json.loads(os.environ[PATCH_VARIABLE]), "keras")
+        start_watching({**wanted["request"], "pace": pace}, "keras")
+        _run_program(wanted["arguments"])
+    except SystemExit:
+        pass
+    except BaseException:  # noqa: BLE001 - as the interpreter does at a program's end
+        sys.excepthook(*sys.exc_info())
+    atexit._run_exitfuncs()
+    os._exit(0)
+
+
+def _run_program(arguments: list[str]) -> None:
+    """Run a program as `python ARGUMENTS` does, but in this process."""
+    import runpy
+
+    if arguments[0] == "-m":
+        sys.argv = ["-m", *arguments[2:]]
+        sys.modules["__main__"] = ModuleType("__main__")
+        sys.path.insert(0, os.getcwd())
+        # What Python itself calls for -m; the public `run_module` leaves sys.argv[0] alone.
+        runpy._run_module_as_main(arguments[1])  # type: ignore[attr-defined]
+        return
+    path, *rest = arguments[1:] if arguments[0] == "--" else arguments
+    sys.argv = [path, *rest]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+    runpy.run_path(path, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,221 @@
+"""Trainings take turns, each in a process of its own or forked from one; all of them end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nano_init.errors import SampleError
+from nano_init.evidence.forking import Nursery, start_process
+from nano_init.evidence.live import LEAST_STEPS, LiveTraining
+from nano_init.evidence.sample import Request
+from nano_init.evidence.stage import MachineStage
+from nano_init.launch.command import BOOTSTRAP, PATCH_VARIABLE
+
+SCRIPT = """
+import sys
+import numpy as np, keras, tensorflow as tf
+assert __name__ == "__main__" and sys.argv[1:] == ["--lively"], (__name__, sys.argv)
+open("written.txt", "a").write("x")
+assert open("written.txt").read() == "x"
+keras.utils.set_random_seed(3)
+x = np.random.default_rng(0).random((64, 8), "float32"); y = np.zeros((64, 1))
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(x, y, batch_size=4, epochs=10000, verbose=0)
+"""
+
+
+@pytest.fixture
+def variables(environ: dict[str, str]) -> dict[str, str]:
+    return {
+        **environ,
+        "PYTHONPATH": f"{BOOTSTRAP}:{environ['PYTHONPATH']}",
+        PATCH_VARIABLE: '{"precision": "float32"}',
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def nursery(variables: dict[str, str]) -> Iterator[Nursery]:
+    nursery = Nursery(sys.executable, variables)
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "s.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def warm(training: LiveTraining) -> LiveTraining:
+    try:
+        training.warm_up(100)
+    except SampleError as error:
+        training.close()
+        if "copy-on-write" in str(error):
+            pytest.skip(str(error))
+        raise
+    return training
+
+
+def wait_until_stopped(pid: int) -> None:
+    """Return as soon as all threads have taken the signal; the test's own time is the bound."""
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+
+
+def children() -> list[psutil.Process]:
+    return [c for c in psutil.Process().children(recursive=True) if c.status() != "zombie"]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_forked_trainings_are_those_of_processes_of_their_own(
+    script: Path, variables: dict[str, str], nursery: Nursery
+) -> None:
+    """The same losses, files that nobody else sees, and threads as each asks for."""
+    argv = [sys.executable, "s.py", "--lively"]
+    more = {**variables, "TF_NUM_INTRAOP_THREADS": "3"}
+    assert nursery.suits(more)
+    fork = partial(nursery.fork, seconds=60.0)
+    kinds = ((variables, start_process), (variables, fork), (more, fork))
+    own, *forked = (warm(LiveTraining(argv, each, Request(seed=0), start)) for each, start in kinds)
+    threads = [psutil.Process(each._process.pid).num_threads() for each in forked]  # type: ignore[union-attr]
+    assert threads[1] > threads[0]
+    for training in (own, *forked, own):
+        steps = training.train(0.05)
+        assert len(steps) >= LEAST_STEPS
+        assert all(0 < each < 5 for each in steps)
+        wait_until_stopped(training._process.pid)  # type: ignore[union-attr]
+    shortest = min(len(each.losses) for each in (own, *forked))
+    assert own.losses[:shortest] == forked[0].losses[:shortest] == forked[1].losses[:shortest]
+    assert own.signature == forked[0].signature == "[[[8, 1], [1]]]"
+    for training in (own, *forked):
+        training.close()
+    assert os.listdir(script.parent) == ["s.py"]
+    nursery.close()
+    assert not children()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_script_that_sets_what_the_import_reads_starts_on_its_own(
+    script: Path, variables: dict[str, str], nursery: Nursery
+) -> None:
+    script.write_text("import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'\n" + SCRIPT)
+    argv = [sys.executable, "s.py", "--lively"]
+    shared: list[bool] = []
+
+    def launch(_configuration: Any, seed: int, may_share: bool) -> LiveTraining:
+        shared.append(may_share)
+        start = partial(nursery.fork, seconds=60.0) if may_share else start_process
+        return LiveTraining(argv, variables, Request(seed=seed), start)
+
+    stage = MachineStage(launch, 1, lambda: 1e10, lambda: 100.0, lambda: None)
+    any_configuration: Any = None
+    (first,) = stage.start([(any_configuration, 0)])
+    (second,) = stage.start([(any_configuration, 1)])
+    for training in (first, second):
+        if isinstance(training, SampleError):
+            pytest.skip(str(training))
+        training.close()
+    assert shared == [True, False, False]
+
+
+class TestSharing:
+    """What cannot start with others starts on its own, also where it was launched ahead."""
+
+    class Quick:
+        peak_kb = 1000
+
+        def __init__(self, fault: str, changed: bool) -> None:
+            self.fault, self.changed = fault, changed
+
+        def warm_up(self, _seconds: float) -> None:
+            if self.fault:
+                raise SampleError(self.fault)
+
+        def close(self) -> None:
+            pass
+
+    def outcomes(self, *, fails: str, changes: bool = False) -> tuple[list[Any], list[bool]]:
+        shared: list[bool] = []
+
+        def launch(_configuration: Any, _seed: int, may_share: bool) -> Any:
+            shared.append(may_share)
+            fault = fails == "always" or (may_share and fails)
+            return self.Quick("it failed" if fault else "", may_share and changes)
+
+        stage = MachineStage(launch, 2, lambda: 1e10, lambda: 1.0, lambda: None)
+        wanted: Any = [(None, seed) for seed in range(3)]
+        return stage.start(wanted), shared
+
+    def test_all_share_where_that_works(self) -> None:
+        found, shared = self.outcomes(fails="")
+        assert not any(isinstance(each, SampleError) for each in found)
+        assert shared == [True] * 3
+
+    @pytest.mark.parametrize(("fails", "changes"), [("shared", False), ("", True)])
+    def test_each_starts_again_where_it_does_not(self, fails: str, changes: bool) -> None:
+        found, shared = self.outcomes(fails=fails, changes=changes)
+        assert not any(isinstance(each, SampleError) for each in found)
+        # Two are launched ahead and start again; the third starts on its own at once.
+        assert sorted(shared) == [False, False, False, True, True]
+
+    def test_a_script_that_always_fails_fails_once_more_and_keeps_others_sharing(self) -> None:
+        found, shared = self.outcomes(fails="always")
+        assert all(isinstance(each, SampleError) for each in found)
+        assert sorted(shared) == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "suits"),
+    [
+        ({}, True),
+        ({"TF_XLA_FLAGS": "--tf_xla_auto_jit=2"}, True),
+        ({"NANO_INIT_DISABLE": "all", "TF_NUM_INTEROP_THREADS": "1"}, True),
+        ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False),
+        ({"LD_PRELOAD": "/lib/libjemalloc.so"}, False),
+        ({"TF_USE_LEGACY_KERAS": "1"}, False),
+    ],
+)
+def test_what_the_import_reads_needs_a_process_of_its_own(
+    change: dict[str, str], suits: bool
+) -> None:
+    nursery = Nursery("/bin/false", {"HOME": "/"})
+    try:
+        assert nursery.suits({"HOME": "/", **change}) is suits
+    finally:
+        nursery.close()
+
+
+def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
+    nursery = Nursery("/bin/false", {})
+    try:
+        with pytest.raises(SampleError, match="no training could be forked"):
+            LiveTraining(["/bin/false", "s.py"], {}, Request(), partial(nursery.fork, seconds=5.0))
+    finally:
+        nursery.close()
+    assert not children()
+
+
+def test_a_script_that_fails_is_told_of_and_gone() -> None:
+    training = LiveTraining([sys.executable, "-c", "1 / 0"], {}, Request())
+    with pytest.raises(SampleError, match=r"first step: ZeroDivisionError|permits none"):
+        training.warm_up(30)
+    training.close()
+    training.close()
+    assert not children()
