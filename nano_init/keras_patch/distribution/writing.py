@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from contextlib import contextmanager
 
 from nano_init.keras_patch.distribution.agreement import (
     broadcast_bytes,
     count_workers_where,
     wait_for_all,
 )
+from nano_init.keras_patch.distribution.checkpoints import checkpoint_replacements
+from nano_init.keras_patch.distribution.scratch import own_place
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -50,6 +51,7 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
     export = _saving_once(vars(Model)["export"], membership)
     yield Replacement(Model, "export", export)
     yield from _backup_replacements(BackupAndRestore, membership)
+    yield from checkpoint_replacements(membership)
     if membership.index > 0:
         elsewhere = {
             TensorBoard: ("set_model", "log_dir"),
@@ -71,22 +73,12 @@ def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[.
     def save_once(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         if job_strategy() is None or not isinstance(filepath, (str, os.PathLike)):
             return save(model, filepath, *args, **kwargs)
-        with _place(filepath, membership) as place:
+        with own_place(filepath, membership) as place:
             result = save(model, place, *args, **kwargs)
         wait_for_all()
         return result
 
     return save_once
-
-
-@contextmanager
-def _place(path: Any, membership: Membership) -> Iterator[Any]:
-    """Give the chief its path, and others one that is removed afterwards."""
-    if membership.index == 0:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
-        yield os.path.join(folder, os.path.basename(os.fspath(path).rstrip("/")))
 
 
 def _writing_elsewhere(

@@ -63,12 +63,23 @@ model.fit(x, y, batch_size=8, epochs=2, verbose=2, callbacks=[
     keras.callbacks.ModelCheckpoint("checkpoint-{epoch}.weights.h5", save_weights_only=True),
     keras.callbacks.CSVLogger("log.csv"),
     keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False),
+    keras.callbacks.TensorBoard("board"),
 ])
+checkpoint = tf.train.Checkpoint(weights=model.weights[0].value)
+# Two names tell whether a worker but the chief has written.
+checkpoint.save(f"saved{index}/one")
+checkpoint.write(f"saved{index}/two")
+manager = tf.train.CheckpointManager(checkpoint, "managed", max_to_keep=1)
+paths = [manager.save(), manager.save(), manager.latest_checkpoint]
+before = model.weights[0].numpy()
+model.weights[0].assign(0.0 * before)
+checkpoint.restore(tf.train.latest_checkpoint("managed")).assert_consumed()
+assert np.array_equal(model.weights[0].numpy(), before)
 model.save("whole.keras")
 again = keras.models.load_model("whole.keras")
 assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 model.export("exported", verbose=False)
-tell(weights=weights(model))
+tell(weights=weights(model), paths=paths)
 """
 
 
@@ -79,11 +90,22 @@ def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path
     assert told[0] == told[1]
     assert {path.name for path in tmp_path.iterdir()} == {
         "s.py", "told0", "told1", "checkpoint-1.weights.h5", "checkpoint-2.weights.h5",
-        "log.csv", "backup", "whole.keras", "exported",
+        "log.csv", "backup", "whole.keras", "exported", "board", "saved0", "managed",
     }  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == [
         "latest.weights.h5", "training_metadata.json",
     ]  # fmt: skip
+    assert {path.name for path in (tmp_path / "saved0").iterdir()} == {
+        "checkpoint", "one-1.index", "one-1.data-00000-of-00001",
+        "two.index", "two.data-00000-of-00001",
+    }  # fmt: skip
+    # The manager keeps the last one, and nobody has deleted it meanwhile.
+    kept = told[0]["paths"][-1].removeprefix("managed/")
+    assert {path.name for path in (tmp_path / "managed").iterdir()} == {
+        "checkpoint", f"{kept}.index", f"{kept}.data-00000-of-00001",
+    }  # fmt: skip
+    events = [path.name for path in (tmp_path / "board").rglob("*tfevents*")]
+    assert len(events) == 1
     rows = (tmp_path / "log.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1"]
 

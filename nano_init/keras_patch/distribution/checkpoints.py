@@ -1,0 +1,86 @@
+"""TensorFlow's own checkpoints, `tf.train.Checkpoint` and its manager, written by the chief only.
+
+As with Keras's files, the other workers write theirs into a scratch folder, since a checkpoint
+may read variables together with its peers; they are told the chief's path, and go on when it is
+whole. Which checkpoints there are, and which to delete, is recorded by the chief.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+
+from nano_init.keras_patch.distribution.agreement import wait_for_all
+from nano_init.keras_patch.distribution.scratch import own_place
+from nano_init.keras_patch.distribution.strategy import job_strategy
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from nano_init.launch.membership import Membership
+
+__all__ = ["checkpoint_replacements"]
+
+
+def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
+    """Yield what lets the chief alone write TensorFlow's checkpoints.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    import tensorflow as tf
+    from tensorflow.python.checkpoint import checkpoint_management
+
+    # `save`, `write` and the manager's `save` all come to it (checkpoint.py).
+    write = vars(tf.train.Checkpoint)["_write"]
+    yield Replacement(tf.train.Checkpoint, "_write", _writing_once(write, membership))
+    if membership.index > 0:
+        for name in ("update_checkpoint_state_internal", "_delete_file_if_exists"):
+            act = vars(checkpoint_management)[name]
+            yield Replacement(checkpoint_management, name, _unless_in_job(act))
+
+
+def _unless_in_job(act: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(act)
+    def act_unless_in_job(*args: Any, **kwargs: Any) -> Any:
+        return act(*args, **kwargs) if job_strategy() is None else None
+
+    return act_unless_in_job
+
+
+def _writing_once(write: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+    @functools.wraps(write)
+    def write_once(self: Any, file_prefix: Any, options: Any = None) -> Any:
+        is_path = isinstance(file_prefix, (str, os.PathLike))
+        is_apart = options is not None and options.experimental_enable_async_checkpoint
+        if job_strategy() is None or not is_path or is_apart:
+            return write(self, file_prefix, options)
+        if membership.index == 0:
+            path = write(self, file_prefix, options)
+        else:
+            path = _write_elsewhere(write, self, file_prefix, options, membership)
+        wait_for_all()
+        return path
+
+    return write_once
+
+
+def _write_elsewhere(
+    write: Callable[..., Any], checkpoint: Any, prefix: Any, options: Any, membership: Membership
+) -> str:
+    from tensorflow.python.checkpoint.checkpoint import _execute_callbacks
+
+    callbacks = None if options is None else options.experimental_write_callbacks
+    if callbacks:
+        options = copy.copy(options)
+        options.experimental_write_callbacks = None
+    with own_place(prefix, membership) as place:
+        write(checkpoint, place, options)
+    path: str = os.fspath(prefix)
+    if callbacks:
+        _execute_callbacks(callbacks, path)
+    return path
