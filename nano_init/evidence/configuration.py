@@ -37,6 +37,7 @@ PATH_GROUPS = (
     "batch_norm,depthwise",
     "gru,lstm",
     "dropout,einsum_dense,embedding",
+    "step_call",
 )
 
 # Faster paths that bring less are looked at group by group.

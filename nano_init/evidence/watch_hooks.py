@@ -30,7 +30,14 @@ def hook_functions(watch: Watch) -> None:
     """Look for steps whenever an outermost call of a `tf.function` returns."""
     from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 
-    call = Function.__call__
+    from nano_init.keras_patch.faster.step_call import StraightStep
+
+    # Under nano-run the steps of `fit` go past `tf.function`'s own call.
+    for owner in (Function, StraightStep):
+        owner.__call__ = _watched_call(watch, owner.__call__)  # type: ignore[method-assign]
+
+
+def _watched_call(watch: Watch, call: Callable[..., Any]) -> Callable[..., Any]:
     depth = watch.depth
 
     @functools.wraps(call)
@@ -46,7 +53,7 @@ def hook_functions(watch: Watch) -> None:
             watch.look()
         return result
 
-    Function.__call__ = watched_call
+    return watched_call
 
 
 def hook_optimizers(watch: Watch, name: str) -> None:

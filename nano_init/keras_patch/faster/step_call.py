@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["step_call_replacements"]
+__all__ = ["StraightStep", "step_call_replacements"]
 
 
 class _UnfitOutputsError(TypeError):
@@ -40,12 +40,12 @@ def _made_straight(make: Callable[..., Any]) -> Callable[..., Any]:
         function = make(self, step_function)
         if self.run_eagerly or self._distribute_strategy is not None:
             return function
-        return functools.wraps(function)(_StraightStep(self, function))
+        return functools.wraps(function)(StraightStep(self, function))
 
     return make_function
 
 
-class _StraightStep:
+class StraightStep:
     """A train or test function of Keras's that takes the short way where there is one.
 
     Args:
