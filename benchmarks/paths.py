@@ -22,6 +22,7 @@ PAIRS = (
     "activations:mobilenet",
     "adam:mlp",
     "adam:recommender",
+    "attention:decoder",
     "batch_norm:cnn",
     "batch_norm:resnet50",
     "batch_norm:mobilenet",
@@ -36,6 +37,7 @@ PAIRS = (
     "layer_norm:vit",
     "lstm:lstm",
     "sgd:resnet50",
+    "step_call:tiny",
 )
 
 
