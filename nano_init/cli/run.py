@@ -215,29 +215,36 @@ def prepare(
     options, training = request.options, request.training
     if chosen is not None:
         options, training = chosen.options(options), chosen.training(training)
-    library = find_library(options.allocator, theirs)
-    plan = decide(machine, theirs, options, build, library)
-    if chosen is not None:
-        from nano_init.evidence.configuration import with_configuration
-
-        plan = with_configuration(plan, chosen, theirs)
-    elif request.measures_precision:
-        from nano_init.cli.measured_precision import with_measured_precision
-
-        plan = with_measured_precision(request, plan, machine, build, theirs)
+    plan = _plan(request, options, chosen, machine, build, theirs)
     precision = plan.precision.recommended if options.precision == "auto" else options.precision
+    kept, python = request.keep_float32, sys.executable
     command = prepare_command(
-        request.target,
-        plan,
-        precision,
-        theirs,
-        sys.executable,
-        keep_float32=request.keep_float32,
-        training=training,
+        request.target, plan, precision, theirs, python, keep_float32=kept, training=training
     )
     if signature:
         command = _expecting(command, signature)
     return Prepared(machine, plan, asked, precision, command, theirs, training, tuned)
+
+
+def _plan(
+    request: RunRequest,
+    options: Options,
+    chosen: Configuration | None,
+    machine: Machine,
+    build: Build | None,
+    theirs: Mapping[str, str],
+) -> Plan:
+    """Return the plan for the machine, changed by what was measured on it."""
+    plan = decide(machine, theirs, options, build, find_library(options.allocator, theirs))
+    if chosen is not None:
+        from nano_init.evidence.configuration import with_configuration
+
+        return with_configuration(plan, chosen, theirs)
+    if request.measures_precision:
+        from nano_init.cli.measured_precision import with_measured_precision
+
+        return with_measured_precision(request, plan, machine, build, theirs)
+    return plan
 
 
 def _run_job(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:
