@@ -16,6 +16,7 @@ that it often goes back to sleep for the rest of its time. Seen in TensorFlow 2.
 from __future__ import annotations
 
 import _thread
+import atexit
 import functools
 import sys
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["fit_stall_replacements"]
+
+_dropping = _thread.allocate_lock()
+_is_watching = False
+_has_ended = False
 
 
 def fit_stall_replacements() -> Iterator[Replacement]:
@@ -57,14 +62,45 @@ def _destroy_apart(iterator: Any) -> None:
     # At the interpreter's end there is nobody left to wait, and threads cannot be started.
     if sys.is_finalizing() or not _is_tuned(state):
         return
+    _watch_for_the_end()
     # Taken out of the iterator first: the thread's reference must be the last one.
-    held = [state.pop("_iterator_resource")]
+    held = [state["_dataset"], state.pop("_iterator_resource")]
     try:
         # Without `threading`, whose locks the thread that collects garbage may hold; the end of
         # the process waits for such a thread no more than for a daemon.
-        _thread.start_new_thread(held.clear, ())
+        _thread.start_new_thread(_drop, (held,))
     except RuntimeError:
         return  # no thread can be started: it is destroyed here, as without this path
+
+
+def _drop(held: list[Any]) -> None:
+    """Drop an iterator's resource, and its pipeline after it.
+
+    The interpreter may end meanwhile. Whoever then drops the last reference to a function of
+    the pipeline aborts the process, by waiting for the interpreter's lock in a destructor
+    (tensorflow/python/util/tf_stack.cc, `~StackTraceWrapper`): the pipeline, which holds its
+    functions, is kept until the resource is gone, and for good after the end of the program.
+    """
+    held.pop()
+    with _dropping:
+        if not _has_ended:
+            held.clear()
+
+
+def _watch_for_the_end() -> None:
+    global _is_watching
+    if not _is_watching:
+        _is_watching = True
+        atexit.register(_note_the_end)
+
+
+def _note_the_end() -> None:
+    global _has_ended
+    # A process that was forked while a pipeline was dropped has the lock, but not the thread.
+    is_held = _dropping.acquire(timeout=1)
+    _has_ended = True
+    if is_held:
+        _dropping.release()
 
 
 def _is_tuned(state: Mapping[str, Any]) -> bool:
@@ -74,4 +110,22 @@ def _is_tuned(state: Mapping[str, Any]) -> bool:
     # Read without `options()`, which runs an op, and warns while a function is being traced.
     options = getattr(dataset, "_options_attr", None)
     is_off = options is not None and options.autotune.enabled is False
-    return is_eager and dataset is not None and not is_off
+    return is_eager and dataset is not None and not is_off and not _is_of_several(dataset)
+
+
+def _is_of_several(dataset: Any) -> bool:
+    """Tell whether a pipeline hands on what another iterator makes, for the devices of a strategy.
+
+    Its end is the other iterator's end too, and comes when it will.
+    """
+    from tensorflow.python.data.ops import multi_device_iterator_ops
+
+    names = ("_PerDeviceGenerator", "_ReincarnatedPerDeviceGenerator")
+    kinds = tuple(vars(multi_device_iterator_ops)[name] for name in names)
+    nodes = [dataset]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, kinds):
+            return True
+        nodes.extend(node._inputs())
+    return False

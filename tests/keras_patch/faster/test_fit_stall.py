@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from nano_init.keras_patch.faster import fit_stall
 
 pytestmark = pytest.mark.tensorflow
 
@@ -144,6 +147,47 @@ def test_one_that_is_not_tuned_and_one_in_a_graph_are_destroyed_in_place(only, m
         total = tf.function(lambda: _tuned().reduce(tf.constant(0, tf.int64), tf.add))()
         first = tf.function(lambda: next(iter(_tuned())))()
         assert (int(total), int(first), started) == (15, 1, [])
+
+
+@pytest.mark.parametrize("devices", [["CPU:0"], None])
+def test_the_pipeline_of_a_strategy_is_destroyed_in_place(only, monkeypatch, devices):
+    """It ends with the iterator that it hands on, which nobody but this thread can wait for."""
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(devices)
+    started = _started(monkeypatch)
+    with only("fit_stall"):
+        batches = iter(strategy.experimental_distribute_dataset(_tuned()))
+        assert int(strategy.experimental_local_results(next(batches))[0]) == 1
+        del batches
+        gc.collect()
+        assert started == []
+
+
+class Noted:
+    """Notes when it is dropped."""
+
+    def __init__(self, name, dropped):
+        self.name, self.dropped = name, dropped
+
+    def __del__(self):
+        self.dropped.append(self.name)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_pipeline_outlives_its_iterator_and_is_kept_once_the_program_has_ended(
+    monkeypatch, has_ended
+):
+    """A thread that drops its functions after that aborts the process."""
+    monkeypatch.setattr(fit_stall, "_has_ended", False)
+    if has_ended:
+        fit_stall._note_the_end()
+    dropped = []
+    held = [Noted("pipeline", dropped), Noted("iterator", dropped)]
+
+    fit_stall._drop(held)
+
+    assert dropped == (["iterator"] if has_ended else ["iterator", "pipeline"])
 
 
 def test_a_thread_that_cannot_start_loses_nothing(only, monkeypatch):
