@@ -217,10 +217,10 @@ def _apply_for_worker(kerases: frozenset[str]) -> None:
     from nano_init.launch.joining import current_membership
 
     membership = current_membership()
-    if membership is not None and "keras" in kerases:
+    if membership is not None and kerases:
         from nano_init.keras_patch.distribution.replacements import worker_replacements
 
-        _LEDGER.apply(worker_replacements(membership))
+        _LEDGER.apply(worker_replacements(membership, kerases))
 
 
 def _warn_of_unknown_keras(error: Exception) -> None:

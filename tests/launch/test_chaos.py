@@ -1,6 +1,7 @@
 """Whatever is killed, nothing is left behind, nothing hangs, and no checkpoint is lost.
 
-NANO_TEST_KILLS sets how many kills there shall be (8 without it, each within seconds).
+NANO_TEST_KILLS sets how many processes are killed or stopped (8 without it): one fifth of them
+workers, chiefs, launchers, workers that are stopped for good and such that are stopped for a while.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
 KILLS = int(os.environ.get("NANO_TEST_KILLS", "8"))
+STEPS = 30 * KILLS  # more than there is time for between the kills
 
-# Counts to 20 with a checkpoint after each step, which only the chief writes, whole; a barrier
+# Counts its steps with a checkpoint after each step, which only the chief writes, whole; a barrier
 # of files stands for the collectives that a training step waits in.
 SCRIPT = """
 import json, os, sys, time
@@ -36,7 +42,7 @@ def read(name, default):
         return default
 write(f"pid{index}", str(os.getpid()))
 step = int(read("checkpoint", "0"))
-while step < 20:
+while step < int(sys.argv[2]):
     write(f"at-{attempt}-{step}-{index}", "")
     while not all(os.path.exists(f"at-{attempt}-{step}-{i}") for i in range(2)):
         time.sleep(0.01)
@@ -62,42 +68,80 @@ def test_random_kills_leave_nothing_behind_and_lose_no_checkpoint(environ, tmp_p
     dice = random.Random(seed)
     (tmp_path / "s.py").write_text(SCRIPT)
     launcher, run, last = None, 0, 0
-    for _ in range(KILLS):
-        if launcher is None or launcher.poll() is not None:
-            _await_orphans(tmp_path)
-            run += 1
-            launcher = _start(environ, tmp_path, run)
-        time.sleep(dice.uniform(0.3, 1.5))
-        victim = dice.choice(["worker", "chief", "launcher"])
-        pid = launcher.pid if victim == "launcher" else _pid(tmp_path, victim != "chief")
-        if pid is not None:
-            _kill(pid)
-        if victim == "launcher":
-            launcher.wait()
+    for victim in _victims(dice):
+        deadline = time.monotonic() + 30
+        while not _are_alive(tmp_path):
+            assert time.monotonic() < deadline, "the workers are not started anew"
+            if launcher is None or launcher.poll() is not None:
+                _await_orphans(tmp_path)
+                run += 1
+                launcher = _start(environ, tmp_path, run, STEPS)
+            time.sleep(0.05)
+        time.sleep(dice.uniform(0, 1))
+        _harm(victim, launcher, tmp_path, dice)
         reached = int(_read(tmp_path / "checkpoint", "0"))
-        assert reached >= last, "a checkpoint was lost"
+        print(f"run {run}: {victim}, at step {reached}")
+        assert last <= reached < STEPS, "a checkpoint was lost, or nothing was left to do"
         last = reached
-    if launcher.poll() is None:
-        launcher.wait(timeout=60)
+    launcher.wait(timeout=60 + STEPS)
     _await_orphans(tmp_path)
-    assert _start(environ, tmp_path, run + 1).wait(timeout=60) == 0
-    assert (tmp_path / "done0").read_text() == (tmp_path / "done1").read_text() == "20"
-    assert all((tmp_path / f"seen-{step}").exists() for step in range(1, 21))
+    assert _start(environ, tmp_path, run + 1, STEPS).wait(timeout=60 + STEPS) == 0
+    assert [(tmp_path / f"done{i}").read_text() for i in range(2)] == [str(STEPS)] * 2
+    assert all((tmp_path / f"seen-{step}").exists() for step in range(1, STEPS + 1))
 
 
-def _start(environ, folder, run):
+def _victims(dice):
+    """Return who is harmed, in what order, each as often as any other."""
+    kinds = ["worker", "chief", "launcher", "stopped", "stopped for a while"]
+    victims = kinds * -(-KILLS // len(kinds))
+    dice.shuffle(victims)
+    return victims[:KILLS]
+
+
+def _harm(victim, launcher, folder, dice):
+    """Kill or stop a process."""
+    if victim == "launcher":
+        _send(launcher.pid, signal.SIGKILL)
+        launcher.wait()
+        return
+    index = {"worker": 1, "chief": 0}.get(victim, dice.randrange(2))
+    pid = _pid(folder, index)
+    if not victim.startswith("stopped"):
+        _send(pid, signal.SIGKILL)
+        return
+    _send(pid, signal.SIGSTOP)
+    if victim == "stopped":
+        # The launcher ends the job when a worker has been stopped for 20 seconds.
+        _await(lambda: not _is_alive(pid), 40, "a stopped worker holds up its job")
+    else:
+        time.sleep(dice.uniform(0.5, 3))
+        _send(pid, signal.SIGCONT)
+
+
+def _start(environ, folder, run, steps):
     return subprocess.Popen(
         [sys.executable, "-c", START, "-q", "--oversubscribe", "--nproc-per-node", "2",
-         "--max-restarts", "3", "s.py", str(run)],
+         "--max-restarts", "3", "s.py", str(run), str(steps)],
         env=environ, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
 def _await_orphans(folder: Path) -> None:
-    deadline = time.monotonic() + 10
-    while any(_is_alive(_pid(folder, index)) for index in range(2)):
-        assert time.monotonic() < deadline, "a worker is left behind"
+    def has_none() -> bool:
+        return not any(_is_alive(_pid(folder, index)) for index in range(2))
+
+    _await(has_none, 10, "a worker is left behind")
+
+
+def _await(is_true: Callable[[], bool], seconds: float, complaint: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, complaint
         time.sleep(0.05)
+
+
+def _are_alive(folder: Path) -> bool:
+    return all(_is_alive(_pid(folder, index)) for index in range(2))
 
 
 def _is_alive(pid: int | None) -> bool:
@@ -117,9 +161,9 @@ def _pid(folder: Path, index: int) -> int | None:
     return int(text) if text else None
 
 
-def _kill(pid: int) -> None:
+def _send(pid: int, number: int) -> None:
     if b"s.py" in _command(pid):  # the number may be another process's by now
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def _read(path: Path, default: str) -> str:
@@ -131,7 +175,7 @@ def _read(path: Path, default: str) -> str:
 
 def test_a_stopped_peer_that_goes_on_is_forgiven(environ, tmp_path):
     (tmp_path / "s.py").write_text(SCRIPT)
-    launcher = _start(environ, tmp_path, 0)
+    launcher = _start(environ, tmp_path, 0, 20)
     deadline = time.monotonic() + 20
     while (pid := _pid(tmp_path, 1)) is None or _pid(tmp_path, 0) is None:
         assert time.monotonic() < deadline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from nano_init.keras_patch.ledger import Replacement
     from nano_init.launch.membership import Membership
@@ -12,14 +12,28 @@ if TYPE_CHECKING:
 __all__ = ["worker_replacements"]
 
 
-def worker_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what makes Keras 3 train on this worker's shares of the script's batches.
+def worker_replacements(membership: Membership, kerases: Collection[str]) -> Iterator[Replacement]:
+    """Yield what makes Keras train in a job: Keras 3 on this worker's shares of the batches.
 
-    They wrap what else is replaced, and are therefore to be made after it.
+    Keras 2 shares out the script's data by itself. The replacements wrap what else is replaced,
+    and are therefore to be made after it.
 
     Args:
         membership: This worker's place in the job.
+        kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
     """
+    from nano_init.keras_patch.distribution.checkpoints import checkpoint_replacements
+
+    if "keras" in kerases:
+        yield from _keras_3_replacements(membership)
+    if "tf_keras" in kerases:
+        from nano_init.keras_patch.distribution.writing import legacy_writing_replacements
+
+        yield from legacy_writing_replacements(membership)
+    yield from checkpoint_replacements(membership)
+
+
+def _keras_3_replacements(membership: Membership) -> Iterator[Replacement]:
     from nano_init.keras_patch.distribution.gradients import gradient_replacements
     from nano_init.keras_patch.distribution.losses import loss_replacements
     from nano_init.keras_patch.distribution.normalization import normalization_replacements

@@ -16,7 +16,6 @@ from nano_init.keras_patch.distribution.agreement import (
     count_workers_where,
     wait_for_all,
 )
-from nano_init.keras_patch.distribution.checkpoints import checkpoint_replacements
 from nano_init.keras_patch.distribution.scratch import own_place
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from nano_init.launch.membership import Membership
 
-__all__ = ["writing_replacements"]
+__all__ = ["legacy_writing_replacements", "writing_replacements"]
 
 
 def writing_replacements(membership: Membership) -> Iterator[Replacement]:
@@ -51,7 +50,6 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
     export = _saving_once(vars(Model)["export"], membership)
     yield Replacement(Model, "export", export)
     yield from _backup_replacements(BackupAndRestore, membership)
-    yield from checkpoint_replacements(membership)
     if membership.index > 0:
         elsewhere = {
             TensorBoard: ("set_model", "log_dir"),
@@ -62,6 +60,31 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
             yield Replacement(owner, name, value)
         for name in ("_update_progbar", "_finalize_progbar", "on_epoch_begin"):
             yield Replacement(ProgbarLogger, name, _silent)
+
+
+def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]:
+    """Yield what keeps workers but the chief from writing files, for Keras 2 (`tf_keras`).
+
+    Its callbacks know the chief by themselves, but for one; a script's own saves do not.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    from tf_keras.callbacks import CSVLogger
+    from tf_keras.src.saving import saving_lib
+    from tf_keras.src.saving.legacy import save
+
+    for module, name in (
+        (saving_lib, "save_model"),
+        (saving_lib, "save_weights_only"),
+        (save, "save_model"),
+        (save, "save_weights"),
+    ):
+        yield Replacement(module, name, _saving_once(vars(module)[name], membership))
+    if membership.index > 0:
+        name = "on_train_begin"
+        value = _writing_elsewhere(vars(CSVLogger)[name], "filename", membership)
+        yield Replacement(CSVLogger, name, value)
 
 
 def _silent(*_args: Any, **_kwargs: Any) -> None:

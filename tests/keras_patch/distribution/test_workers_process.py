@@ -111,31 +111,43 @@ def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path
 
 
 RESUMING = """
-class Die(keras.callbacks.Callback):
+restarts, steps = int(os.environ["NANO_INIT_RESTARTS"]), 0
+def die():
+    os.kill(os.getpid(), 9)
+class DieBetweenEpochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        restarts = int(os.environ["NANO_INIT_RESTARTS"])
-        if (restarts, epoch, index) == (0, 1, 1) and "die" in sys.argv:
-            os.kill(os.getpid(), 9)
-model = small(keras.layers.Dense(4))
-model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+        if MOMENT == "between epochs" and (restarts, epoch, index) == (0, 1, 1):
+            die()
+class DieWithinAStep(keras.layers.Layer):
+    def call(self, inputs):
+        with tf.control_dependencies([tf.py_function(self.count, [], [])]):
+            return tf.identity(inputs)
+    def count(self):
+        global steps
+        steps += 1
+        # The third epoch's third step, while the other worker waits for this one's gradients.
+        if MOMENT == "within a step" and (restarts, steps, index) == (0, 13, 1):
+            die()
+model = small(keras.layers.Dense(4), DieWithinAStep())
+model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", jit_compile=False)
 # Hosts that share no file system: only the chief finds what the chief has written.
-folder = f"backup{index}" + sys.argv[1]
+folder = f"backup{index}" + MOMENT
 history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, shuffle=False,
-    callbacks=[keras.callbacks.BackupAndRestore(folder), Die()])
+    callbacks=[keras.callbacks.BackupAndRestore(folder), DieBetweenEpochs()])
 tell(weights=weights(model), epochs=history.epoch)
 """
 
 
 def test_a_killed_job_goes_on_from_its_backup_to_an_unbroken_runs_result(run, tmp_path):
-    unbroken = run(RESUMING.replace("sys.argv[1]", "'a'"))[1]
-    script = RESUMING.replace("sys.argv[1]", "'b'").replace('"die" in sys.argv', "True")
-    result, told = run(script, "--max-restarts", "1")
+    unbroken = run("MOMENT = 'never'\n" + RESUMING)[1]
+    for moment in ("between epochs", "within a step"):
+        result, told = run(f"MOMENT = {moment!r}\n" + RESUMING, "--max-restarts", "1")
 
-    assert result.stderr.count("starting the job anew") == 1
-    assert told[0] == told[1]
-    assert told[0]["weights"] == unbroken[0]["weights"]
-    assert len(told[0]["epochs"]) < 4
-    assert not list(tmp_path.glob("backup*/*"))
+        assert result.stderr.count("starting the job anew") == 1
+        assert told[0] == told[1]
+        assert told[0]["weights"] == unbroken[0]["weights"]
+        assert len(told[0]["epochs"]) < 4
+        assert not list(tmp_path.glob("backup*/*"))
 
 
 OWN = """
@@ -234,6 +246,49 @@ def test_legacy_keras_trains_to_equal_weights(run):
     assert told[0] == told[1]
     assert told[0]["shape"] == [40, 1]
     assert told[0]["loss"][1] < told[0]["loss"][0]
+
+
+LEGACY_WRITING = """
+import tf_keras
+tf_keras.utils.set_random_seed(1)
+model = tf_keras.Sequential([tf_keras.layers.Dense(4, input_shape=(3,)), tf_keras.layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(x, y, batch_size=8, epochs=2, verbose=2, callbacks=[
+    tf_keras.callbacks.ModelCheckpoint("checkpoint-{epoch}.h5", save_weights_only=True),
+    tf_keras.callbacks.ModelCheckpoint("checkpoint-{epoch}.keras"),
+    tf_keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False),
+    tf_keras.callbacks.CSVLogger("log.csv"),
+    tf_keras.callbacks.TensorBoard("board"),
+])
+# Two names tell whether a worker but the chief has written.
+names = [f"{kind}{index}" for kind in ("whole", "saved", "moved")]
+model.save(names[0] + ".keras")
+model.save(names[1])
+tf_keras.models.save_model(model, names[2] + ".h5")
+model.save_weights(f"weights{index}")
+tf.train.Checkpoint(model=model).write(f"written{index}")
+chief = tf_keras.models.load_model("whole0.keras")
+tell(weights=weights(chief), own=weights(model))
+"""
+
+
+def test_legacy_keras_writes_files_by_the_chief_alone(run, tmp_path):
+    pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
+    result, told = run(LEGACY_WRITING)
+
+    assert result.stdout.count("Epoch 1/2") == 1
+    assert told[0] == told[1]
+    assert told[0]["weights"] == told[0]["own"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "s.py", "told0", "told1", "checkpoint-1.h5", "checkpoint-2.h5", "checkpoint-1.keras",
+        "checkpoint-2.keras", "backup", "log.csv", "board", "whole0.keras", "saved0", "moved0.h5",
+        "checkpoint", "weights0.index", "weights0.data-00000-of-00001",
+        "written0.index", "written0.data-00000-of-00001",
+    }  # fmt: skip
+    events = [path.name for path in (tmp_path / "board").rglob("*tfevents*")]
+    assert len(events) == 1
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
 def test_data_that_differs_between_workers_is_refused(run):
