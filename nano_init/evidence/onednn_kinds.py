@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Kind",
     "Summary",
+    "count_bytes",
     "count_operations",
     "dtype_of",
     "has_native_bf16",
@@ -30,6 +32,7 @@ __all__ = [
 _CONTRACTIONS = frozenset(
     ["matmul", "convolution", "deconvolution", "inner_product", "gemm_api", "gemm", "rnn", "brgemm"]
 )
+_SPATIAL = ("convolution", "deconvolution", "inner_product")
 
 # ISA names as kernels carry them (oneDNN, src/cpu/x64/cpu_isa_traits.hpp).
 _ISA = re.compile(r"avx10_\w+|avx512_\w+|avx2\w*|avx|sse41|sve_\d+|sve|asimd|acl|ref|simple|uni")
@@ -184,7 +187,7 @@ def count_operations(execution: Execution) -> float:
     """
     if execution.primitive in ("matmul", "gemm_api", "gemm"):
         return _matmul_operations(execution.problem)
-    if execution.primitive not in ("convolution", "deconvolution", "inner_product"):
+    if execution.primitive not in _SPATIAL:
         return 0.0
     sizes = _sizes(execution.problem)
     if not {"mb", "ic", "oc"} <= sizes.keys():
@@ -222,18 +225,41 @@ def _sizes(problem: str) -> dict[str, int]:
 _WIDTHS = {"f64": 8, "f32": 4, "s32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1}
 
 
-def _count_bytes(execution: Execution) -> float:
-    if execution.primitive not in ("matmul", "gemm_api"):
+def count_bytes(execution: Execution) -> float:
+    """Return the size of a contraction's input, weights and output; 0 if unknown.
+
+    Each is counted once, in the width of the inputs' data type.
+    """
+    if execution.primitive in ("matmul", "gemm_api"):
+        elements = _matmul_elements(execution.problem)
+    elif execution.primitive in _SPATIAL:
+        elements = _spatial_elements(execution.primitive, _sizes(execution.problem))
+    else:
         return 0.0
-    left, *others = (_dimensions(part) for part in execution.problem.split(":")[:2])
-    if not left or not others or not others[0]:
-        return 0.0
-    width = _WIDTHS.get(dtype_of(execution).split("+")[0], 4)
-    right, batch = others[0], 1
-    for size in left[:-2]:
-        batch *= size
+    return float(elements * _WIDTHS.get(dtype_of(execution).split("+")[0], 4))
+
+
+def _matmul_elements(problem: str) -> int:
+    shapes = [_dimensions(part) for part in problem.split(":")[:2]]
+    if len(shapes) < 2 or any(len(shape) < 2 for shape in shapes):
+        return 0
+    left, right = shapes
     elements = left[-2] * left[-1] + right[-2] * right[-1] + left[-2] * right[-1]
-    return float(width * batch * elements)
+    return math.prod(left[:-2]) * elements
+
+
+def _spatial_elements(primitive: str, sizes: Mapping[str, int]) -> int:
+    if not {"mb", "ic", "oc"} <= sizes.keys():
+        return 0
+
+    def positions(edge: str) -> int:
+        return math.prod(sizes.get(f"{edge}{axis}", 1) for axis in "dhw")
+
+    # An inner product is a convolution whose kernel is as large as its input.
+    kernel = positions("i" if primitive == "inner_product" else "k")
+    weights = sizes["ic"] * sizes["oc"] * kernel // sizes.get("g", 1)
+    inputs = sizes["mb"] * sizes["ic"] * positions("i")
+    return inputs + weights + sizes["mb"] * sizes["oc"] * positions("o")
 
 
 def _changes_dtype(execution: Execution) -> bool:
@@ -243,7 +269,7 @@ def _changes_dtype(execution: Execution) -> bool:
 
 def _kind(key: tuple[str, str, str, str], members: list[Execution]) -> Kind:
     operations = [count_operations(member) for member in members]
-    sizes = [_count_bytes(member) for member in members]
+    sizes = [count_bytes(member) for member in members]
     return Kind(
         *key,
         count=len(members),

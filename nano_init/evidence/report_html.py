@@ -125,12 +125,12 @@ def _roofline(report: Report, sampled: SampledSteps) -> Iterator[str]:
     ]
     if facts is None or not facts.gflops or not points:
         return
-    yield "<h2>Matrix products against this machine's measured peaks</h2>"
+    yield "<h2>Matrix products and convolutions against this machine's measured peaks</h2>"
     roofs = [Roof(name, speed, facts.gigabytes_a_second) for name, speed in facts.gflops]
     yield plot_roofline(roofs, points)
     yield (
         f"<p>The slope is the measured memory speed, {facts.gigabytes_a_second:.1f} GB/s. Small "
-        "products stay in the caches and may lie above it.</p>"
+        "ones stay in the caches and may lie above it.</p>"
     )
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence.onednn_kinds import Summary, count_operations, summarize, unit_of
+from nano_init.evidence.onednn_kinds import (
+    Summary,
+    count_bytes,
+    count_operations,
+    summarize,
+    unit_of,
+)
 from nano_init.evidence.onednn_verbose import Execution, VerboseLog, parse_verbose
 
 LOGS = Path(__file__).parent / "onednn_logs"
@@ -115,3 +121,25 @@ def test_operations_are_counted_from_the_problem(
 ) -> None:
     made = replace(execution("any", primitive=primitive), problem=problem)
     assert count_operations(made) == operations
+
+
+@pytest.mark.parametrize(
+    ("primitive", "problem", "elements"),
+    [
+        ("matmul", "2x3:3x4", 2 * 3 + 3 * 4 + 2 * 4),
+        ("matmul", "5x2x3:5x3x4", 5 * (2 * 3 + 3 * 4 + 2 * 4)),
+        ("inner_product", "mb16ic8ih2iw2oc64", 16 * 8 * 4 + 8 * 64 * 4 + 16 * 64),
+        (
+            "convolution",
+            "mb2_ic3oc16_ih8oh4kh3sh2dh0ph1_iw8ow4kw3sw2dw0pw1",
+            2 * 3 * 64 + 3 * 16 * 9 + 2 * 16 * 16,
+        ),
+        ("convolution", "g8mb1_ic8oc8_ih4oh4kh3sh1dh0ph1_iw4ow4kw3sw1dw0pw1", 128 + 72 + 128),
+        ("reorder", "16x3x3x3", 0),
+        ("matmul", "7:7", 0),
+        ("convolution", "nonsense", 0),
+    ],
+)
+def test_bytes_are_counted_from_the_problem(primitive: str, problem: str, elements: int) -> None:
+    made = replace(execution("any", primitive=primitive), problem=problem)
+    assert count_bytes(made) == 2 * elements  # bfloat16
