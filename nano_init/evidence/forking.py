@@ -8,13 +8,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 
 from nano_init.errors import SampleError
-from nano_init.evidence import isolation, nursery
+from nano_init.evidence import nursery
+from nano_init.evidence.isolation import isolated_command, postpone_preload
 from nano_init.evidence.sample import watch_request, watch_variables
 from nano_init.evidence.watch import WATCH_VARIABLE
 from nano_init.launch.command import PATCH_VARIABLE
@@ -82,11 +82,10 @@ def start_process(wanted: Wanted) -> subprocess.Popen[bytes]:
     """Start a training in a process of its own."""
     status, output, complaints = wanted.files
     return subprocess.Popen(
-        [
-            *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno())),
-            *(wanted.scratch, str(wanted.request.megabytes), *wanted.argv),
-        ],
-        env={**wanted.environ, **watch_variables(wanted.request, -1, wanted.pace)},
+        isolated_command(wanted.argv, status.fileno(), wanted.scratch, wanted.request.megabytes),
+        env=postpone_preload(
+            {**wanted.environ, **watch_variables(wanted.request, -1, wanted.pace)}
+        ),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=complaints,
@@ -124,6 +123,8 @@ class Nursery:
         """Say whether an environment differs in what is read late only."""
         if environ.get(_LEGACY) or environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
             return False  # another Keras than the one that was imported
+        if "LD_PRELOAD" in environ:
+            return False  # it may start threads, which no process with a user namespace may have
         names = {*self._environ, *environ} - _READ_LATE
         return all(self._environ.get(name) == environ.get(name) for name in names)
 

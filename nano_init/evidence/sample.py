@@ -11,13 +11,12 @@ import json
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from nano_init.errors import SampleError
-from nano_init.evidence import isolation
+from nano_init.evidence.isolation import isolated_command, postpone_preload
 from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
@@ -147,11 +146,8 @@ def take_sample(
         tempfile.TemporaryDirectory(prefix="nano-run-") as scratch,
     ):
         code = _run(
-            [
-                *(sys.executable, "-I", "-S", isolation.__file__, str(status.fileno()), scratch),
-                *(str(request.megabytes), *argv),
-            ],
-            {**environ, **watch_variables(request, record.fileno())},
+            isolated_command(argv, status.fileno(), scratch, request.megabytes),
+            postpone_preload({**environ, **watch_variables(request, record.fileno())}),
             (status, record, output, complaints),
             request.start_seconds + request.seconds,
             cwd,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nano_init.evidence import isolation
-from nano_init.evidence.isolation import parse_mounts
+from nano_init.evidence.isolation import isolated_command, parse_mounts, postpone_preload
 
 WRITER = """
 import os, pathlib, shutil, sys
@@ -36,16 +36,7 @@ def isolated(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     result = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            isolation.__file__,
-            "2",
-            str(scratch),
-            str(megabytes),
-            *command,
-        ],
+        isolated_command(command, 2, str(scratch), megabytes),
         cwd=cwd,
         text=True,
         capture_output=True,
@@ -142,6 +133,27 @@ def test_an_ordinary_user_is_isolated_by_a_user_namespace(tmp_path: Path) -> Non
     if result.stdout.endswith(f" {isolation.REFUSED}\n"):
         pytest.skip(f"this system permits no user namespace: {result.stdout}")
     assert (result.stdout, result.stderr) == ("new\n12345\nold 0\n", "")
+
+
+def test_what_is_preloaded_is_loaded_into_the_command_alone(tmp_path: Path) -> None:
+    """A library that starts a thread keeps a process out of a user namespace."""
+    (tmp_path / "scratch").mkdir()
+    environ = {"LD_PRELOAD": "/no/such/library.so", "OTHER": "kept"}
+    command = ("/bin/sh", "-c", "echo $LD_PRELOAD $OTHER")
+    result = subprocess.run(
+        isolated_command(command, 1, str(tmp_path / "scratch"), 10),
+        env=postpone_preload(environ),
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if result.returncode == isolation.REFUSED:
+        pytest.skip(f"this system permits no mount namespace: {result.stdout}")
+    assert result.stdout == "/no/such/library.so kept\n"
+    # The loader complains for each program that it loads with the library.
+    assert {line.partition(":")[0] for line in result.stderr.splitlines()} <= {"ERROR", "/bin/sh"}
+    assert result.stderr.count("/no/such/library.so") == 1
 
 
 @pytest.mark.parametrize("is_ordinary", [False, True])
