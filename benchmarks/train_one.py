@@ -1,6 +1,6 @@
 """Train one model of the suite and print how long its steps took, as JSON on the last line.
 
-    python benchmarks/train_one.py MODEL [--blocks N]
+    python benchmarks/train_one.py MODEL [--blocks N] [--batch-factor N]
 
 It is a plain script: what is compared is how it is started. The switches are for what needs a
 line in the script, a policy or a call of somebody's patch.
@@ -28,12 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--blocks", type=int, default=BLOCKS)
+    parser.add_argument("--batch-factor", type=int, default=1, help="times as large a batch")
     parser.add_argument("--policy", help="set this dtype policy, as a script would")
     parser.add_argument("--rewrite", action="store_true", help="let TensorFlow rewrite the graph")
     parser.add_argument("--bigdl", metavar="PRECISION", help="call BigDL-Nano's patch first")
     options = parser.parse_args()
     _prepare(options)
-    print(json.dumps(_train(options.model, options.blocks)))
+    print(json.dumps(_train(options.model, options.blocks, options.batch_factor)))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -51,13 +52,15 @@ def _prepare(options: argparse.Namespace) -> None:
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
 
 
-def _train(name: str, blocks: int) -> dict[str, object]:
+def _train(name: str, blocks: int, factor: int) -> dict[str, object]:
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(1)
     model = MODELS[name]
+    batch = model.batch()
+    inputs, labels = (part.repeat(factor, axis=0) for part in batch) if factor > 1 else batch
     started = time.perf_counter()
-    run = (_loop if model.is_loop else _fit)(model.build(), model.batch())
+    run = (_loop if model.is_loop else _fit)(model.build(), (inputs, labels))
     run(1, 1)
     first = time.perf_counter() - started
     run(model.warm_up, 1)

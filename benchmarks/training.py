@@ -1,11 +1,12 @@
 """What nano-init brings a training step: every model in every configuration, in turn.
 
     python benchmarks/training.py [--models a,b] [--configurations c,d] [--rounds N]
-        [--json FILE] [--add FILE] [--plot FILE] [--bigdl FOLDER] [--force]
+        [--json FILE] [--add FILE] [--plot FILE] [--bigdl FOLDER] [--force] [--batch-factor N]
 
 Each figure comes from its own process. The configurations of a model run in turn, round after
 round, and ratios are taken within a round, so that a machine whose speed drifts does not
 change the comparison. `--bigdl` names the virtual environment that BigDL-Nano is installed in.
+With --batch-factor batches are N times as large, which shows memory where activations dominate.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--configurations", default=",".join(CONFIGURATIONS), help="likewise")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=6, help="timed blocks of steps a process")
+    parser.add_argument("--batch-factor", type=int, default=1, help="times as large batches")
     parser.add_argument("--force", action="store_true", help="bfloat16 even where emulated")
     parser.add_argument("--bigdl", metavar="FOLDER", help="BigDL-Nano's virtual environment")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
@@ -146,7 +148,11 @@ def _measure(name: str, keys: Sequence[str], options: argparse.Namespace) -> lis
             try:
                 result.add(
                     run_configuration(
-                        name, CONFIGURATIONS[key], blocks=options.blocks, bigdl=options.bigdl
+                        name,
+                        CONFIGURATIONS[key],
+                        blocks=options.blocks,
+                        batch_factor=options.batch_factor,
+                        bigdl=options.bigdl,
                     )
                 )
             except RuntimeError as error:
@@ -168,7 +174,12 @@ def _joined(path: str, results: Sequence[Result]) -> list[Result]:
 
 
 def run_configuration(
-    name: str, configuration: Configuration, *, blocks: int, bigdl: str | None = None
+    name: str,
+    configuration: Configuration,
+    *,
+    blocks: int,
+    batch_factor: int = 1,
+    bigdl: str | None = None,
 ) -> Any:
     """Return what one process that trains a model printed.
 
@@ -176,6 +187,7 @@ def run_configuration(
         name: The model's key.
         configuration: How the script is started.
         blocks: How many blocks of steps are timed.
+        batch_factor: How many times as large the batches are.
         bigdl: BigDL-Nano's virtual environment.
 
     Raises:
@@ -187,7 +199,7 @@ def run_configuration(
         start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
         command += ["-c", start, *configuration.nano_run]
     command += [os.path.join(_HERE, "train_one.py"), name, *configuration.script]
-    command += ["--blocks", str(blocks)]
+    command += ["--blocks", str(blocks), "--batch-factor", str(batch_factor)]
     if folder:
         source = f'. "{folder}/bin/bigdl-nano-init" >/dev/null; exec "$@"'
         command = ["bash", "-c", source, "bash", *command]

@@ -201,7 +201,7 @@ def _spread(numbers) -> str:
 def main() -> None:
     """Search, try all, and print how far apart they are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="mlp,cnn-batchnorm,lstm")
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--keep", metavar="FOLDER", help="keep what was measured, and go on")
     parser.add_argument("--pieces", type=int, default=1000, metavar="N")
