@@ -37,6 +37,7 @@ __all__ = ["HostPart", "find_host_part", "run_workers"]
 PROGRAM = "nano-run"
 _USUAL_PORT = 29400
 _PORT = "PORT"  # stands in a dry run for one that is chosen at the start
+_HOST = "HOST"  # with its number, for the address of a host that has yet to come
 
 
 @frozen
@@ -300,7 +301,8 @@ def _announce(host: HostPart, workers: Workers) -> None:
     say(PROGRAM, f"{placement.reason}{where}; {workers.precision}")
     for index, place in enumerate(placement.places):
         threads = workers.plans[index].threads.usable_cores
-        say(PROGRAM, f"  worker {index}{' here' if where else ''}: {place.text}, threads {threads}")
+        name = f"worker {index}{' of this host' if where else ''}"
+        say(PROGRAM, f"  {name}: {place.text}, threads {threads}")
     for warning in dict.fromkeys(w for plan in workers.plans for w in plan.warnings):
         say(PROGRAM, f"warning: {warning}")
 
@@ -313,23 +315,34 @@ def _explain(
     workers: Workers,
 ) -> str:
     placement = workers.placement
+    number = len(placement.places)
+    first = host.rank * number
+    each = f"; {number} on every host is assumed" if host.count > 1 else ""
     lines = [
-        f"{placement.reason}, on host {host.rank} of {host.count}",
+        f"{placement.reason}, on host {host.rank} of {host.count}{each}",
         f"{workers.precision}: {workers.plans[0].precision.reason}",
-        f"{_PORT}, and the seed 0, stand for what is chosen at the start",
-        *_table(workers),
+        f"{_list_unknown(host)} and the seed 0 stand for what is chosen at the start",
+        *_table(workers, first),
         *(f"warning: {warning}" for warning in workers.plans[0].warnings),
     ]
-    addresses = tuple(f"{host.master}:{_PORT}" for _ in placement.places)
+    hosts = (host.master, *(f"{_HOST}{rank}" for rank in range(1, host.count)))
+    addresses = tuple(f"{name}:{_PORT}" for name in hosts for _ in placement.places)
     text = "".join(f"# {line}\n" for line in lines)
-    for local in range(len(placement.places)):
-        seat = Seat(local, local, addresses, 0, -1, "", 0)
-        text += f"\n# worker {local}\n"
+    for local in range(number):
+        seat = Seat(local, first + local, addresses, 0, -1, "", 0)
+        text += f"\n# worker {first + local}\n"
         text += format_command(_command(request, job, environ, workers, seat))
     return text
 
 
-def _table(workers: Workers) -> list[str]:
+def _list_unknown(host: HostPart) -> str:
+    if host.count == 1:
+        return _PORT
+    last = host.count - 1
+    return f"{_PORT}, {_HOST}1{f' to {_HOST}{last}' if last > 1 else ''}"
+
+
+def _table(workers: Workers, first: int) -> list[str]:
     from nano_init.machine.cpulist import format_cpu_list
 
     rows = [("worker", "cpus", "cores", "memory", "threads")]
@@ -337,6 +350,6 @@ def _table(workers: Workers) -> list[str]:
         memory = f"node {format_cpu_list(place.nodes)}" if place.nodes else "any"
         threads = str(workers.plans[index].threads.usable_cores)
         cpus = format_cpu_list(place.cpus)
-        rows.append((str(index), cpus, str(place.cores), memory, threads))
+        rows.append((str(first + index), cpus, str(place.cores), memory, threads))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

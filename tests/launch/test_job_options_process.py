@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,3 +118,45 @@ def test_a_dry_run_prints_who_runs_where_with_what_and_runs_nothing(
     assert result.stdout.count("export TF_CONFIG=") == 3
     assert "# worker  cpus" in result.stdout
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_dry_run_on_one_of_many_hosts_numbers_the_workers_as_the_job_will(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    """As many workers are assumed on every host; addresses that are not known have names."""
+    (tmp_path / "s.py").write_text("open('ran', 'w')")
+    hosts = ("--nnodes", "3", "--node-rank", "1", "--master-addr", "h0")
+    flags = ("--dry-run", "--oversubscribe", "--nproc-per-node", "2")
+    result = nano_run(*flags, *hosts, "s.py")
+
+    assert result.returncode == 0, result.stderr
+    head, *workers = result.stdout.split("\n# worker ")[1:]
+    assert head.startswith(" cpus")
+    assert [line[:3] for line in head.splitlines()[1:3]] == ["# 2", "# 3"]
+    addresses = [f"{host}:PORT" for host in ("h0", "HOST1", "HOST2") for _ in range(2)]
+    for index, text in zip((2, 3), workers, strict=True):
+        exports = _read_exports(text)
+        assert text.startswith(f"{index}\n")
+        assert json.loads(exports["TF_CONFIG"]) == {
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": index},
+        }
+        assert f'"index": {index}' in exports["NANO_INIT_WORKER"]
+        assert exports["PYTHONHASHSEED"] == "0"
+
+
+def test_a_dry_run_of_one_worker_on_each_host_shows_its_whole_environment(
+    nano_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "s.py").write_text("")
+    hosts = ("--nnodes", "2", "--node-rank", "1", "--master-addr", "h0")
+    result = nano_run("--dry-run", "--nproc-per-node", "1", *hosts, "s.py")
+
+    exports = _read_exports(result.stdout.partition("\n# worker 1\n")[2])
+    assert json.loads(exports["TF_CONFIG"])["cluster"]["worker"] == ["h0:PORT", "HOST1:PORT"]
+    assert {"NANO_INIT_WORKER", "PYTHONHASHSEED"} <= exports.keys()
+
+
+def _read_exports(text: str) -> dict[str, str]:
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("export ")]
+    return dict(line[1].split("=", 1) for line in lines)
