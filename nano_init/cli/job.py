@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-import nano_init
+from nano_init.cli.facts import list_facts
 from nano_init.cli.job_options import JOB_VARIABLES, JobOptions
 from nano_init.cli.message import say
 from nano_init.cli.outcome import write_output
@@ -15,7 +15,7 @@ from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.launch.coercion import without_coercion
 from nano_init.launch.command import Command, format_command, prepare_command
-from nano_init.launch.job import Job, Seat, digest_target, run_job
+from nano_init.launch.job import Job, Seat, run_job
 from nano_init.launch.membership import MEMBERSHIP_VARIABLE, Membership, format_membership
 from nano_init.machine.cluster import read_cluster, read_task
 from nano_init.machine.probe import probe
@@ -134,7 +134,7 @@ def _make_job(
         hosts=host.count,
         master=host.master,
         port=host.port,
-        facts=_facts(request, workers),
+        facts=list_facts(request, job, workers.precision, environ) if host.count > 1 else {},
         start_timeout=job.start_timeout,
         max_restarts=job.max_restarts,
         log_dir=job.log_dir,
@@ -283,16 +283,6 @@ def _python_variables(job: JobOptions, environ: Mapping[str, str], seat: Seat) -
     if (job.tee or job.log_dir) and "PYTHONUNBUFFERED" not in environ:
         variables["PYTHONUNBUFFERED"] = "1"
     return variables
-
-
-def _facts(request: RunRequest, workers: Workers) -> dict[str, str]:
-    build = read_build()
-    return {
-        "the version of nano-init": nano_init.__version__,
-        "the version of TensorFlow": str(build) if build else "not installed",
-        "the script": digest_target(request.target),
-        "the precision (--precision)": workers.precision,
-    }
 
 
 def _announce(host: HostPart, workers: Workers) -> None:

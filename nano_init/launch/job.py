@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from nano_init.launch.worker import Outcome
     from nano_init.plan.placement import Placement
 
-__all__ = ["TAIL_FOLLOWS", "Job", "Seat", "digest_target", "run_job"]
+__all__ = ["TAIL_FOLLOWS", "Job", "Seat", "run_job"]
 
 _TRACEBACK_LINES = 100
 
@@ -124,18 +123,6 @@ def run_job(job: Job) -> int:
     finally:
         guard.dismiss()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def digest_target(target: Target) -> str:
-    """Return what tells two versions of a program apart.
-
-    Args:
-        target: the program; of a module or a folder only the name is compared.
-    """
-    if target.is_module or target.name == "-" or not os.path.isfile(target.name):
-        return target.name
-    with open(target.name, "rb") as file:
-        return f"{os.path.basename(target.name)} ({hashlib.sha256(file.read()).hexdigest()[:12]})"
 
 
 class _Launcher:

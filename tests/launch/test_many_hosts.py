@@ -46,11 +46,12 @@ class Hosts:
     def __init__(self, environ, folder):
         self.environ, self.folder, self.launchers = environ, folder, []
 
-    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=()):
+    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=(), after=()):
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(script)
         launcher = subprocess.Popen(
-            [*prefix, sys.executable, "-c", START, "-q", "--oversubscribe", *arguments, name],
+            [*prefix, sys.executable, "-c", START, "-q", "--oversubscribe", *arguments, name,
+             *after],
             env={**self.environ, **(env or {})}, cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -143,6 +144,34 @@ def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tm
     for status, _, errors in hosts.end():
         assert status == 2
         assert errors.startswith("nano-run: the script differs: s.py (")
+        assert errors.count("\n") == 1
+    assert not (tmp_path / "config0").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "env", "sentence"),
+    [
+        ((), ("--epochs", "3"), {}, "the script's list of arguments differs: none on"),
+        (("--lazy-adam",), (), {}, "--lazy-adam differs: not given on"),
+        (("--steps-per-execution", "4"), (), {}, "--steps-per-execution differs: 1 on"),
+        (("--keep-float32", "out*"), (), {}, "--keep-float32 differs: none on"),
+        (("--disable", "lstm"), (), {}, "NANO_INIT_DISABLE) differs: none on"),
+        ((), (), {"NANO_INIT_DISABLE": "lstm"}, "NANO_INIT_DISABLE) differs: none on"),
+        (("--compress-gradients",), (), {}, "--compress-gradients differs: not given on"),
+        (("--max-restarts", "2"), (), {}, "--max-restarts differs: 0 on"),
+    ],
+)
+def test_hosts_that_would_train_differently_are_told_before_they_run(
+    hosts, port, tmp_path, options, arguments, env, sentence
+):
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    hosts.start(*flags, "--node-rank", "0")
+    hosts.start(*flags, "--node-rank", "1", *options, after=arguments, env=env)
+
+    for status, _, errors in hosts.end():
+        assert status == 2
+        assert f"{sentence} host 0, " in errors
+        assert " on host 1 (127.0.0.1)" in errors
         assert errors.count("\n") == 1
     assert not (tmp_path / "config0").exists()
 
