@@ -39,8 +39,11 @@ class Peers:
         self.lost = ""
         self.signal = 0
         self.failing: Link | None = None
+        self.joined: list[tuple[float, int]] = []
+        self._missing: dict[Link, list[str]] = {}
+        self._told_missing: list[str] | None = None
         self._failing_since = 0.0
-        self._is_first = is_first
+        self.is_first = is_first
         self._done: set[Link] = set()
         self._reports: dict[Link, Outcome] = {}
         self._verdict: Outcome | None = None
@@ -76,8 +79,12 @@ class Peers:
             self._may_go = True
         elif event == "signal":
             self.signal = int(message["number"])
-            if self._is_first:
+            if self.is_first:
                 self._tell("signal", number=self.signal)
+        elif event == "joined":
+            # Clocks of two hosts differ: what counts is when it was heard here.
+            self.joined += [(time.monotonic(), int(index)) for index in message["joined"]]
+            self._missing[link] = [f"{name} on {link.name}" for name in message["missing"]]
         elif event == "failing":
             self.failing, self._failing_since = self.failing or link, time.monotonic()
         elif event == "report":
@@ -89,12 +96,28 @@ class Peers:
         """Say whether all other hosts' workers are done; this host's are when it asks."""
         if not self.links:
             return True
-        if self._is_first:
+        if self.is_first:
             self._may_go = len(self._done) == len(self.links)
-        if not self._has_told and (self._may_go or not self._is_first):
+        if not self._has_told and (self._may_go or not self.is_first):
             self._has_told = True
-            self._tell("go" if self._is_first else "done")
+            self._tell("go" if self.is_first else "done")
         return self._may_go
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the names of other hosts' workers that have not joined, on host 0."""
+        return [name for link in self.links for name in self._missing.get(link, ())]
+
+    def tell_joined(self, joined: Sequence[int], missing: list[str]) -> None:
+        """Have host 0 know which workers of this host use TensorFlow, and which do not yet.
+
+        Args:
+            joined: the numbers of those that do.
+            missing: the names of those that run and do not.
+        """
+        if not self.is_first and missing != self._told_missing:
+            self._told_missing = missing
+            self._tell("joined", joined=list(joined), missing=missing)
 
     def tell_failing(self) -> None:
         """Have the others end this attempt."""
@@ -111,9 +134,11 @@ class Peers:
             own: how it ended here.
             failed: when the first worker of this host failed, or 0.
         """
+        if self._verdict is not None:  # host 0 may have ended since, and its link with it
+            return self._verdict
         if not self.links or not (own.status or self.failing):
             return own
-        if self._is_first:
+        if self.is_first:
             verdict = self._judge(own, failed)
             self._tell("verdict", **_write_outcome(verdict))
             return verdict

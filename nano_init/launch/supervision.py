@@ -49,6 +49,7 @@ class Supervisor:
         self._peers = peers
         self._selector = selectors.DefaultSelector()
         self._outcome: Outcome | None = None
+        self._decided = 0.0
         self._deadlines: list[tuple[float, int]] = []
         self._is_ending = False
         self._signal = 0
@@ -140,7 +141,11 @@ class Supervisor:
     def _fail(self, sentence: str, status: int = 1) -> None:
         if self._is_ending:
             return
-        self._outcome = Outcome(status, sentence, can_restart=True)
+        self._decide(Outcome(status, sentence, can_restart=True))
+
+    def _decide(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._decided = time.monotonic()
         self._end_after(0.0)
 
     def _on_signal(self, number: int) -> None:
@@ -174,15 +179,25 @@ class Supervisor:
             self._check_peers(now)
 
     def _check_joined(self, now: float) -> None:
-        joined = [worker for worker in self._workers if worker.joined]
-        missing = [worker for worker in self._running() if not worker.joined]
+        """See on host 0 that all workers come, whichever host they are on."""
+        joined = [(worker.joined, worker.index) for worker in self._workers if worker.joined]
+        missing = [worker.name for worker in self._running() if not worker.joined]
+        self._peers.tell_joined([index for _, index in joined], missing)
+        if self._peers.links:
+            if not self._peers.is_first:
+                return
+            missing = [f"{name} on host 0" for name in missing]
+        joined += self._peers.joined
+        missing += self._peers.missing
         if not joined or not missing:
             return
-        if now - min(worker.joined for worker in joined) > self._start_timeout:
-            names = " and ".join(worker.name for worker in missing)
+        since, index = min(joined)
+        if now - since > self._start_timeout:
+            many = len(missing) > 1
             self._fail(
-                f"{names} has not come to use TensorFlow {self._start_timeout:g} s after worker "
-                f"{joined[0].index} did (--start-timeout): see what it waits for"
+                f"{' and '.join(missing)} {'have' if many else 'has'} not come to use TensorFlow "
+                f"{self._start_timeout:g} s after worker {index} did (--start-timeout): see what "
+                f"{'they wait' if many else 'it waits'} for"
             )
 
     def _check_stopped(self, now: float) -> None:
@@ -211,14 +226,15 @@ class Supervisor:
         if self._peers.signal:
             self._take_signal(self._peers.signal)
         elif self._peers.lost and not all(worker.left for worker in self._workers):
-            self._outcome = Outcome(1, self._peers.lost)
-            self._end_after(0.0)
+            self._decide(Outcome(1, self._peers.lost))
         elif self._peers.failing:
             self._end_after(_FAILING)
 
     def _first_failure(self) -> float:
         failed = [worker for worker in self._workers if worker.process.returncode]
-        return min((worker.failed or worker.ended for worker in failed), default=0.0)
+        times = [worker.failed or worker.ended for worker in failed]
+        # What this host has decided goes before the failures that follow from it elsewhere.
+        return min([*times, *([self._decided] if self._decided else [])], default=0.0)
 
     def _conclude(self) -> Outcome:
         for worker in self._workers:

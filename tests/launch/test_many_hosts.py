@@ -136,6 +136,41 @@ def test_all_hosts_start_anew_together(hosts, port):
     assert [end[:2] for end in hosts.end()] == [(0, "again\n"), (0, "")]
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_worker_that_never_comes_is_named_with_its_host(hosts, port, late):
+    hosts.pair(
+        port,
+        "--start-timeout",
+        "2",
+        script="from nano_init.launch.joining import tell\n"
+        f"if index != {late}: tell('joined')\n"
+        "time.sleep(60)",
+    )
+    start = time.monotonic()
+
+    for status, _, errors in hosts.end():
+        assert status == 1
+        assert errors.startswith(f"nano-run: worker {late} (process ")
+        assert f") on host {late} " in errors
+        assert f"has not come to use TensorFlow 2 s after worker {1 - late} did" in errors
+    assert time.monotonic() - start < 30
+
+
+def test_several_workers_that_never_come_are_named_together(hosts, port):
+    hosts.pair(
+        port, "--start-timeout", "2", "--nproc-per-node", "2",
+        script="from nano_init.launch.joining import tell\n"
+        "if index == 2: tell('joined')\n"
+        "time.sleep(60)",
+    )  # fmt: skip
+
+    for status, _, errors in hosts.end():
+        assert status == 1
+        assert errors.count(" on host 0") == 2
+        assert errors.count(" on host 1 (127.0.0.1)") == 1
+        assert "have not come to use TensorFlow 2 s after worker 2 did" in errors
+
+
 def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tmp_path):
     flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
     hosts.start(*flags, "--node-rank", "0")
