@@ -48,7 +48,7 @@ def await_first_use(membership: Membership) -> None:
         membership: This worker's place in the job.
     """
     import tensorflow as tf
-    from tensorflow.python.distribute import distribute_lib
+    from tensorflow.python.distribute import distribute_lib, mirrored_strategy
     from tensorflow.python.distribute.collective_all_reduce_strategy import (
         CollectiveAllReduceStrategy,
     )
@@ -84,6 +84,7 @@ def await_first_use(membership: Membership) -> None:
     DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
     extended = distribute_lib.StrategyExtendedV2
     extended.__init__ = _noticing(extended.__init__)
+    mirrored_strategy.all_local_devices = _own_devices(mirrored_strategy.all_local_devices)
     strategy_class: Any = CollectiveAllReduceStrategy
     strategy_class.__new__ = _answering_with_the_job_s
     strategy_class.__init__ = _initialized_once(strategy_class.__init__)
@@ -171,6 +172,27 @@ def _the_one_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return self._values[0].handle if is_outside and len(self._values) == 1 else get(self)
 
     return get_the_one
+
+
+def _own_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Return an `all_local_devices` that leaves out the devices of other workers.
+
+    A `MirroredStrategy` of the program's own takes all that are listed, which ends in a
+    segmentation fault where they are another process's (TensorFlow 2.21, with and without
+    nano-init, for any `MirroredStrategy()` after a `MultiWorkerMirroredStrategy`).
+    """
+
+    @functools.wraps(list_devices)
+    def list_own(*args: Any, **kwargs: Any) -> list[Any]:
+        from tensorflow.python.eager.context import context
+
+        server, devices = context()._collective_ops_server_def, list_devices(*args, **kwargs)
+        if server is None:
+            return devices
+        place = f"/job:{server.job_name}/replica:0/task:{server.task_index}/"
+        return [device for device in devices if device.name.startswith(place)] or devices
+
+    return list_own
 
 
 def _noticing(initialize: Callable[..., None]) -> Callable[..., None]:

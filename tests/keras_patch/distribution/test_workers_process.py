@@ -228,6 +228,24 @@ def test_a_variable_may_be_the_first_use_of_tensorflow(run):
     assert told[0] == told[1]
 
 
+LATE = """
+first = tf.constant(1.0) + 1
+strategy = tf.distribute.MirroredStrategy()
+with strategy.scope():
+    model = small()
+    model.compile("sgd", "mse")
+tell(**model.fit(x, y, batch_size=8, verbose=0).history)
+"""
+
+
+def test_a_strategy_of_one_process_may_come_after_the_first_use_of_tensorflow(run):
+    """It takes the devices of its own worker, among all that TensorFlow lists by then."""
+    result, told = run(LATE)
+
+    assert "the script makes its own MirroredStrategy" in result.stderr
+    assert len(told) == 2
+
+
 LEGACY = """
 import tf_keras
 tf_keras.utils.set_random_seed(1)
