@@ -14,6 +14,7 @@ from nano_init.cli.run import PROGRAM, announce, describe_choice
 from nano_init.errors import SampleError
 from nano_init.evidence.counters import Threads, read_counters, used_between
 from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.record import describe_record_file
 from nano_init.evidence.report import Report, Run, read_sample, step_times
 from nano_init.evidence.report_file import check_report_file, write_report
 from nano_init.evidence.report_text import format_report
@@ -73,7 +74,7 @@ def _run(prepared: Prepared) -> tuple[Outcome, Mapping[str, Any] | None, Usage, 
     with tempfile.TemporaryFile() as file:
         os.set_inheritable(file.fileno(), True)
         watch = {
-            WATCH_VARIABLE: json.dumps({"fd": file.fileno()}),
+            WATCH_VARIABLE: json.dumps(describe_record_file(file.fileno())),
             STARTED_VARIABLE: repr(time.monotonic()),
         }
         command = Command(prepared.command.argv, {**prepared.command.variables, **watch})

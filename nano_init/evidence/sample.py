@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from nano_init.errors import SampleError
 from nano_init.evidence.isolation import isolated_command, postpone_preload
+from nano_init.evidence.record import describe_record_file
 from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
@@ -278,7 +279,7 @@ def watch_request(
         pace: the pipes of a training in slices, to read from and to write to.
     """
     return {
-        "fd": fd,
+        **describe_record_file(fd),
         "steps": request.steps,
         "seconds": request.seconds,
         "loss": request.loss,

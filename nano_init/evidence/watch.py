@@ -15,7 +15,6 @@ only the process itself is watched, not those that it starts.
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import sys
 import threading
@@ -26,6 +25,7 @@ from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
 from nano_init.evidence.recognition import shapes_of
+from nano_init.evidence.record import write_record
 from nano_init.evidence.watch_hooks import (
     hook_functions,
     hook_iterators,
@@ -76,12 +76,12 @@ class Watch:
     """The steps that were seen in this process, and what is to be done at the last one.
 
     Args:
-        request: what the launcher asked for: `fd`, the file descriptor to write the record to;
-            `steps`, after how many to end the process, or None for never; `seconds`, how
-            long after the first step to end it if it has made enough; `pace`, the pipes of a
-            training in slices, or None; `loss`, whether to record it; `profile`, None or
-            `[first, last]`, the steps to profile; `verbose`, whether to tell steps apart in
-            what oneDNN prints.
+        request: what the launcher asked for: the file to write the record to, as
+            `describe_record_file` describes it; `steps`, after how many to end the process, or
+            None for never; `seconds`, how long after the first step to end it if it has made
+            enough; `pace`, the pipes of a training in slices, or None; `loss`, whether to record
+            it; `profile`, None or `[first, last]`, the steps to profile; `verbose`, whether to
+            tell steps apart in what oneDNN prints.
         environ: the environment; tells when the process began.
     """
 
@@ -141,7 +141,7 @@ class Watch:
         self._act_on(made)
 
     def write(self, ended: str) -> None:
-        """Write the record to the file descriptor that was asked for.
+        """Write the record to the file that was asked for; say so where it is no longer there.
 
         Args:
             ended: "full" if the sample has all its steps, "late" if its time was over before,
@@ -154,12 +154,11 @@ class Watch:
             with suppress(OSError):  # nobody waits for it any more
                 self._pace.report(record)
             return
-        file = int(self.request["fd"])
-        try:
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(record).encode(), 0)
-        except OSError:
-            return  # the program has closed it: the launcher then finds no record
+        if not write_record(self.request, record):
+            with suppress(AttributeError, OSError, ValueError):  # closed by the script
+                sys.stderr.write(
+                    "nano-run: the record of the steps is lost: the script has closed its file\n"
+                )
 
     def _record(self, ended: str) -> dict[str, Any]:
         return {

@@ -1,0 +1,69 @@
+"""The file that a watched process leaves its record in, and how it is known to be that file.
+
+A descriptor is a number, and the number is the script's to close and to open anew: what it
+stands for is looked at each time before anything is written to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+__all__ = ["describe_record_file", "write_record"]
+
+
+def describe_record_file(descriptor: int) -> dict[str, Any]:
+    """Return by what a watched process finds and knows the file for its record.
+
+    Args:
+        descriptor: the open file, which the process inherits; negative for none.
+    """
+    if descriptor < 0:
+        return {"fd": descriptor}
+    status = os.fstat(descriptor)
+    return {
+        "fd": descriptor,
+        "file": [status.st_dev, status.st_ino],
+        "origin": f"/proc/{os.getpid()}/fd/{descriptor}",
+    }
+
+
+def write_record(request: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Write a record to the file that is meant for it, and to no other.
+
+    Args:
+        request: as `describe_record_file` has described the file.
+        record: what to write.
+
+    Returns:
+        Whether it was written; a script may have closed the file, or opened another in its
+        place, and not be permitted to open the launcher's own.
+    """
+    if "file" not in request:
+        return False
+    for file in _candidates(request):
+        try:
+            status = os.fstat(file)
+            if [status.st_dev, status.st_ino] == request["file"]:
+                os.ftruncate(file, 0)
+                os.pwrite(file, json.dumps(record).encode(), 0)
+                return True
+        except OSError:
+            continue
+        finally:
+            os.close(file)
+    return False
+
+
+def _candidates(request: Mapping[str, Any]) -> Iterator[int]:
+    """Give descriptors of this process's own, so that none is exchanged after it was looked at."""
+    with suppress(OSError):  # the script has closed it
+        yield os.dup(request["fd"])
+    with suppress(OSError):  # another user's process, or one of another user namespace
+        yield os.open(request["origin"], os.O_RDWR | os.O_CLOEXEC)
