@@ -12,7 +12,7 @@ from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 __all__ = ["describe_record_file", "write_record"]
@@ -47,18 +47,23 @@ def write_record(request: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
     """
     if "file" not in request:
         return False
-    for file in _candidates(request):
-        try:
-            status = os.fstat(file)
-            if [status.st_dev, status.st_ino] == request["file"]:
-                os.ftruncate(file, 0)
-                os.pwrite(file, json.dumps(record).encode(), 0)
-                return True
-        except OSError:
-            continue
-        finally:
-            os.close(file)
-    return False
+    content = json.dumps(record).encode()
+    return any(_replace(file, request["file"], content) for file in _candidates(request))
+
+
+def _replace(file: int, identity: Sequence[int], content: bytes) -> bool:
+    """Replace what a file holds and close it; return False if it is another file."""
+    try:
+        status = os.fstat(file)
+        if [status.st_dev, status.st_ino] != identity:
+            return False
+        os.ftruncate(file, 0)
+        os.pwrite(file, content, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
 
 
 def _candidates(request: Mapping[str, Any]) -> Iterator[int]:
