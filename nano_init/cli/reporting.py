@@ -140,10 +140,12 @@ def _sample(
 def _write(path: str, report: Report) -> None:
     if path:
         try:
-            write_report(path, report)
-            say(PROGRAM, f"the report is in {path}")
+            written = write_report(path, report)
         except OSError as error:
             say(PROGRAM, f"the report cannot be written to {path}: {error.strerror or error}")
+        else:
+            kept = f"{path} was written meanwhile and is no report; " if written != path else ""
+            say(PROGRAM, f"{kept}the report is in {written}")
     if sys.stderr is None:
         return
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -42,12 +43,15 @@ def check_report_file(path: str) -> None:
         raise UsageError(f"--report={path} exists and is no report of nano-run; name another file")
 
 
-def write_report(path: str, report: Report) -> None:
+def write_report(path: str, report: Report) -> str:
     """Write a report, whole or not at all.
 
     Args:
-        path: where to, as `check_report_file` has let pass.
+        path: where to, as `check_report_file` has let pass before the run.
         report: the report.
+
+    Returns:
+        Where it was written: beside the path if a file that is no report is there by now.
 
     Raises:
         OSError: it cannot be written.
@@ -57,7 +61,11 @@ def write_report(path: str, report: Report) -> None:
     else:
         text = render_html(report)
     file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it becomes the report
-        "w", encoding="utf-8", dir=os.path.dirname(path) or os.curdir, delete=False
+        "w",
+        encoding="utf-8",
+        errors="backslashreplace",  # arguments need not be UTF-8
+        dir=os.path.dirname(path) or os.curdir,
+        delete=False,
     )
     try:
         with file:
@@ -65,13 +73,36 @@ def write_report(path: str, report: Report) -> None:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(file.name, 0o666 & ~umask)
-        os.replace(file.name, path)
-    except OSError:
+        return _move(file.name, path)
+    except BaseException:
         os.unlink(file.name)
         raise
 
 
+def _move(source: str, path: str) -> str:
+    """Move a file to a path or, if that is not to be replaced, beside it; return where to."""
+    if not os.path.lexists(path) or _is_report(path):
+        os.replace(source, path)
+        return path
+    stem, ending = os.path.splitext(path)
+    for number in itertools.count(2):
+        free = f"{stem}-{number}{ending}"
+        try:
+            os.close(os.open(free, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            continue
+        try:
+            os.replace(source, free)
+        except BaseException:
+            os.unlink(free)
+            raise
+        break
+    return free
+
+
 def _is_report(path: str) -> bool:
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             head = file.read(4096)

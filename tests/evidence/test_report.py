@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -253,6 +254,48 @@ class TestFile:
         with pytest.raises(UsageError, match="is no report"):
             check_report_file(str(tmp_path / "r.html"))
 
+    @pytest.mark.parametrize("name", ["w.html", "w.json"])
+    def test_a_file_that_the_program_wrote_meanwhile_is_kept(
+        self, nano_run: Command, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / "s.py").write_text(f"open({name!r}, 'w').write('mine')")
+        stem, ending = name.split(".")
+        (tmp_path / f"{stem}-2.{ending}").write_text("mine, too")
+        result = nano_run(f"--report={name}", "s.py")
+        assert result.returncode == 0
+        assert (
+            f"nano-run: {name} was written meanwhile and is no report; the report is in "
+            f"{stem}-3.{ending}\n"
+        ) in result.stderr
+        assert (tmp_path / name).read_text() == "mine"
+        assert (tmp_path / f"{stem}-2.{ending}").read_text() == "mine, too"
+        check_report_file(str(tmp_path / f"{stem}-3.{ending}"))
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_a_pipe_is_no_report_and_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "r.html")
+        with pytest.raises(UsageError, match="is no report"):
+            check_report_file(str(tmp_path / "r.html"))
+
+    @pytest.mark.parametrize("name", ["r.html", "r.json"])
+    def test_a_name_that_is_no_utf_8_is_written_escaped(self, tmp_path: Path, name: str) -> None:
+        path = str(tmp_path / name)
+        assert write_report(path, with_run(command="caf\udce9.py")) == path
+        assert "caf\\udce9.py" in (tmp_path / name).read_text(encoding="utf-8")
+
+    def test_what_cannot_be_written_leaves_nothing_behind(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("os.replace", interrupt)
+        (tmp_path / "r-2.html").write_text("mine")
+        for name in ("q.html", "r-2.html"):  # a free name, and one that is taken
+            with pytest.raises(KeyboardInterrupt):
+                write_report(str(tmp_path / name), REPORT)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["r-2.html"]
+
 
 class TestRuns:
     @pytest.mark.parametrize(
@@ -269,6 +312,16 @@ class TestRuns:
         result = nano_run("--report", "s.py", "--report", input="typed", env=variables)
         assert (result.stdout, result.returncode) == ("typed ['--report']\n", status)
         assert "none seen" in result.stderr
+
+    def test_a_program_whose_name_is_no_utf_8_is_reported_and_its_status_is_kept(
+        self, nano_run: Command, tmp_path: Path
+    ) -> None:
+        name = "caf\udce9.py"
+        (tmp_path / name).write_text("import sys; sys.exit(3)")
+        result = nano_run("--report=x.html", name)
+        assert result.returncode == 3, result.stderr
+        assert "Traceback" not in result.stderr
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == [name, "x.html"]
 
     @pytest.mark.tensorflow
     @pytest.mark.slow
