@@ -14,7 +14,7 @@ from nano_init.cli.run import PROGRAM, announce, describe_choice
 from nano_init.errors import SampleError
 from nano_init.evidence.counters import Threads, read_counters, used_between
 from nano_init.evidence.isolation import STARTED_VARIABLE
-from nano_init.evidence.record import describe_record_file
+from nano_init.evidence.record import describe_record_file, parse_record
 from nano_init.evidence.report import Report, Run, read_sample, step_times
 from nano_init.evidence.report_file import check_report_file, write_report
 from nano_init.evidence.report_text import format_report
@@ -27,9 +27,6 @@ from nano_init.launch.supervise import end_like, supervise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.run import Prepared, RunRequest
     from nano_init.evidence.counters import Usage
@@ -57,18 +54,29 @@ def run_with_report(request: RunRequest, evidence: EvidenceRequest, prepared: Pr
     if not request.quiet:
         announce(prepared)
     _flush()
-    outcome, record, usage, threads = _run(prepared)
-    run = _describe(prepared, outcome, record, usage, threads)
+    outcome, text, usage, threads = _run(prepared)
+    try:
+        run = _describe(prepared, outcome, text, usage, threads)
+        _write(path, _complete(request, evidence, prepared, run))
+    except KeyboardInterrupt:
+        say(PROGRAM, "the report was interrupted")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the program's end is kept
+        say(PROGRAM, f"there is no report ({type(error).__name__}: {error})")
+    return end_like(outcome)
+
+
+def _complete(
+    request: RunRequest, evidence: EvidenceRequest, prepared: Prepared, run: Run
+) -> Report:
+    """Return the report on a run, with a sample if one can be taken."""
     try:
         sampled, fault, facts = _sample(request, evidence, prepared, run)
     except KeyboardInterrupt:
         sampled, fault, facts = None, "it was interrupted", None
-    report = Report(run, describe_choice(prepared), prepared.precision, sampled, fault, facts)
-    _write(path, report)
-    return end_like(outcome)
+    return Report(run, describe_choice(prepared), prepared.precision, sampled, fault, facts)
 
 
-def _run(prepared: Prepared) -> tuple[Outcome, Mapping[str, Any] | None, Usage, Threads]:
+def _run(prepared: Prepared) -> tuple[Outcome, bytes, Usage, Threads]:
     quota_source = prepared.machine.limits.cpu_quota_source
     threads = Threads()
     with tempfile.TemporaryFile() as file:
@@ -83,16 +91,22 @@ def _run(prepared: Prepared) -> tuple[Outcome, Mapping[str, Any] | None, Usage, 
         usage = used_between(before, read_counters(quota_source))
         file.seek(0)
         text = file.read()
-    return outcome, json.loads(text) if text else None, usage, threads
+    return outcome, text, usage, threads
 
 
 def _describe(
     prepared: Prepared,
     outcome: Outcome,
-    record: Mapping[str, Any] | None,
+    text: bytes,
     usage: Usage,
     threads: Threads,
 ) -> Run:
+    record, unseen = None, ""
+    try:
+        record = parse_record(text)
+    except SampleError as error:
+        unseen = str(error)
+        say(PROGRAM, unseen)
     marks = main_marks(record["marks"]) if record else []
     used = outcome.usage
     return Run(
@@ -112,6 +126,7 @@ def _describe(
         usage=usage,
         most_threads=threads.most,
         processors=threads.processors,
+        unseen=unseen,
     )
 
 

@@ -10,12 +10,19 @@ import json
 import os
 from contextlib import suppress
 
+from nano_init.errors import SampleError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-__all__ = ["describe_record_file", "write_record"]
+__all__ = ["describe_record_file", "parse_record", "write_record"]
+
+# Of all that a watch writes, what is read again.
+_FIELDS = frozenset({"started", "marks", "batch", "waited", "peak_kb", "signature"})
+
+_DAMAGED = "the record of the steps is damaged: the script has written to its file"
 
 
 def describe_record_file(descriptor: int) -> dict[str, Any]:
@@ -72,3 +79,23 @@ def _candidates(request: Mapping[str, Any]) -> Iterator[int]:
         yield os.dup(request["fd"])
     with suppress(OSError):  # another user's process, or one of another user namespace
         yield os.open(request["origin"], os.O_RDWR | os.O_CLOEXEC)
+
+
+def parse_record(text: bytes) -> dict[str, Any] | None:
+    """Return the record that a file holds, or None if nothing was written.
+
+    Args:
+        text: all that the file holds; a script may have written to its descriptor, too.
+
+    Raises:
+        SampleError: it is no record.
+    """
+    if not text:
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SampleError(_DAMAGED) from error
+    if not (isinstance(record, dict) and record.keys() >= _FIELDS):
+        raise SampleError(_DAMAGED)
+    return record

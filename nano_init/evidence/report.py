@@ -49,6 +49,7 @@ class Run:
         usage: what else the machine did meanwhile.
         most_threads: the largest number of its threads.
         processors: how often a working thread was seen on each hardware thread.
+        unseen: why its steps are not known though it may have made some; "" otherwise.
     """
 
     command: str
@@ -66,6 +67,7 @@ class Run:
     usage: Usage
     most_threads: int
     processors: Mapping[int, int]
+    unseen: str = ""
 
     @property
     def step_time(self) -> float | None:

@@ -41,7 +41,8 @@ def run_facts(run: Run) -> Iterator[tuple[str, str]]:
         if run.batch:
             yield "samples a second", f"{run.batch / run.step_time:,.0f} (batches of {run.batch})"
     else:
-        yield "steps", "none seen: no Keras optimizer made two steps in the script's own process"
+        nothing = "no Keras optimizer made two steps in the script's own process"
+        yield "steps", f"none seen: {run.unseen or nothing}"
     if run.first_step_seconds is not None:
         yield "first step", f"after {run.first_step_seconds:.1f} s"
     yield "peak memory", f"{run.peak_kb / 1024:,.0f} MB"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from nano_init.errors import SampleError
 from nano_init.evidence.isolation import isolated_command, postpone_preload
-from nano_init.evidence.record import describe_record_file
+from nano_init.evidence.record import describe_record_file, parse_record
 from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
@@ -154,9 +154,8 @@ def take_sample(
             cwd,
         )
         check_permitted(content(status))
-        text = content(record)
         return read_record(
-            json.loads(text) if text else None,
+            parse_record(content(record)),
             code,
             content(complaints).decode(errors="replace"),
             request,

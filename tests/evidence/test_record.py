@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nano_init.evidence.record import describe_record_file, write_record
+from nano_init.errors import SampleError
+from nano_init.evidence.record import describe_record_file, parse_record, write_record
 from nano_init.evidence.watch import Watch
 
 
@@ -32,6 +35,25 @@ def test_a_record_replaces_what_the_file_held(file: int) -> None:
     for record in ({"marks": [1, 2, 3]}, {"marks": []}):
         assert write_record(request, record)
         assert json.loads(content(file)) == record
+
+
+def test_what_a_watch_writes_can_be_read(file: int) -> None:
+    Watch(describe_record_file(file), {}).write("exit")
+    record = parse_record(content(file))
+    assert record is not None
+    assert (record["ended"], record["marks"]) == ("exit", [])
+
+
+def test_a_file_that_was_not_written_to_holds_no_record() -> None:
+    assert parse_record(b"") is None
+
+
+@given(
+    st.binary(min_size=1) | st.sampled_from([b"12", b"[]", b"{}", b'{"marks": []}', b"[" * 9999])
+)
+def test_whatever_else_a_script_writes_is_damage(text: bytes) -> None:
+    with pytest.raises(SampleError, match="the record of the steps is damaged"):
+        parse_record(text)
 
 
 class TestExchanged:

@@ -323,6 +323,41 @@ class TestRuns:
         assert "Traceback" not in result.stderr
         assert sorted(entry.name for entry in tmp_path.iterdir()) == [name, "x.html"]
 
+    def test_a_damaged_record_is_told_of_and_the_programs_end_is_its_own(
+        self, nano_run: Command, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s.py").write_text(
+            "import contextlib, os, sys\n"
+            "for number in range(3, 12):\n"
+            "    with contextlib.suppress(OSError):\n"
+            "        os.write(number, b'junk')\n"
+            "sys.exit(3)\n"
+        )
+        result = nano_run("--report=r.json", "s.py")
+        assert result.returncode == 3
+        assert "nano-run: the record of the steps is damaged: the scr" in result.stderr
+        assert "none seen: the record of the steps is damaged: the scr" in result.stderr
+        assert json.loads((tmp_path / "r.json").read_text())["run"]["status"] == 3
+
+    @pytest.mark.parametrize(("tail", "status"), [("sys.exit(3)", 3), ("os.abort()", -6)])
+    def test_whatever_fails_in_the_report_the_programs_end_is_its_own(
+        self, nano_run: Command, tmp_path: Path, tail: str, status: int
+    ) -> None:
+        """Here a record has the fields of one, and nothing can be made of them."""
+        fields = dict.fromkeys(("started", "batch", "waited", "signature"), 0)
+        record = json.dumps({**fields, "marks": [[]], "peak_kb": "much"})
+        (tmp_path / "s.py").write_text(
+            "import contextlib, os, sys\n"
+            "for number in range(3, 12):\n"
+            "    with contextlib.suppress(OSError):\n"
+            f"        os.write(number, {record.encode()!r})\n"
+            f"{tail}\n"
+        )
+        result = nano_run("--report", "s.py")
+        assert result.returncode == status
+        assert "nano-run: there is no report (" in result.stderr
+        assert "Traceback" not in result.stderr
+
     @pytest.mark.tensorflow
     @pytest.mark.slow
     def test_a_training_is_reported_with_its_sample_and_its_stdout_is_clean(
