@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 
 from nano_init.cli.outcome import write_output
 from nano_init.cli.progress import show_progress
@@ -59,7 +60,19 @@ def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str,
         raise SampleError(
             "a program on stdin can be read once only; save it in a file to measure it"
         )
+    _check_temporary_folder()
     return _compare(request, evidence, prepared)
+
+
+def _check_temporary_folder() -> None:
+    """Raise at once where no sample can be taken, and nothing is run but samples."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        raise UsageError(
+            f"--compare needs a temporary folder ({error.strerror or error}); set TMPDIR to one "
+            "that can be written to"
+        ) from error
 
 
 def _compare(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared) -> int:

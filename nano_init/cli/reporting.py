@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from shlex import join
 
@@ -79,7 +78,8 @@ def _complete(
 def _run(prepared: Prepared) -> tuple[Outcome, bytes, Usage, Threads]:
     quota_source = prepared.machine.limits.cpu_quota_source
     threads = Threads()
-    with tempfile.TemporaryFile() as file:
+    # In memory: a read-only container has no temporary folder.
+    with open(os.memfd_create("nano-run-record"), "r+b") as file:
         os.set_inheritable(file.fileno(), True)
         watch = {
             WATCH_VARIABLE: json.dumps(describe_record_file(file.fileno())),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from nano_init.errors import SampleError
 from nano_init.evidence import nursery
 from nano_init.evidence.isolation import isolated_command, postpone_preload
-from nano_init.evidence.sample import watch_request, watch_variables
+from nano_init.evidence.sample import preparing, watch_request, watch_variables
 from nano_init.evidence.watch import WATCH_VARIABLE
 from nano_init.launch.command import PATCH_VARIABLE
 from nano_init.shells.change import STATE_NAME
@@ -101,11 +101,15 @@ class Nursery:
     Args:
         python: the interpreter.
         environ: an environment of one of the trainings.
+
+    Raises:
+        SampleError: there is no room for its temporary files.
     """
 
     def __init__(self, python: str, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
-        self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
+        with preparing():
+            self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = subprocess.Popen(
@@ -138,7 +142,9 @@ class Nursery:
         Raises:
             SampleError: there is no answer.
         """
-        with tempfile.TemporaryFile() as payload:
+        with preparing():
+            payload = tempfile.TemporaryFile()  # noqa: SIM115
+        with payload:
             message = {
                 "arguments": list(wanted.argv[1:]),
                 "environ": dict(wanted.environ),

@@ -21,7 +21,7 @@ from dataclasses import replace
 from nano_init.errors import SampleError
 from nano_init.evidence.forking import Wanted, start_process
 from nano_init.evidence.pace import SETTLING
-from nano_init.evidence.sample import check_permitted, content, main_marks, why_too_short
+from nano_init.evidence.sample import check_permitted, content, main_marks, preparing, why_too_short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class LiveTraining:
         environ: its whole environment; the bootstrap stands in its PYTHONPATH.
         request: its seed, how long it may take to start, and how much it may write.
         start: starts the process.
+
+    Raises:
+        SampleError: it cannot be started.
     """
 
     def __init__(
@@ -61,9 +64,10 @@ class LiveTraining:
         self.changed: list[str] = []
         self.is_over = False
         self._request = request
-        self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
         self._scratch: tempfile.TemporaryDirectory[str] | None
-        self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
+        with preparing():
+            self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
+            self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
         words, self._words = os.pipe()
         self._reports, reports = os.pipe()
         self._buffer = b""

@@ -12,7 +12,7 @@ import signal
 import statistics
 import subprocess
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from nano_init.errors import SampleError
@@ -35,6 +35,7 @@ __all__ = [
     "check_permitted",
     "content",
     "main_marks",
+    "preparing",
     "read_record",
     "take_sample",
     "undisturbed",
@@ -139,13 +140,12 @@ def take_sample(
     Raises:
         SampleError: no sample can be taken; the sentence says why. No file was changed.
     """
-    with (
-        tempfile.TemporaryFile() as status,
-        tempfile.TemporaryFile() as record,
-        tempfile.TemporaryFile() as output,
-        tempfile.TemporaryFile() as complaints,
-        tempfile.TemporaryDirectory(prefix="nano-run-") as scratch,
-    ):
+    with ExitStack() as stack:
+        with preparing():
+            status, record, output, complaints = (
+                stack.enter_context(tempfile.TemporaryFile()) for _ in range(4)
+            )
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nano-run-"))
         code = _run(
             isolated_command(argv, status.fileno(), scratch, request.megabytes),
             postpone_preload({**environ, **watch_variables(request, record.fileno())}),
@@ -161,6 +161,22 @@ def take_sample(
             request,
             content(output),
         )
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Let the files that a sample needs fail as a sample does: what comes after it can go on.
+
+    Raises:
+        SampleError: there is no temporary folder that can be written to, or no room in it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SampleError(
+            f"a sample needs a temporary folder ({error.strerror or error}); set TMPDIR to one "
+            "that can be written to"
+        ) from error
 
 
 def read_record(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 
 from nano_init.evidence import tensorflow_child
@@ -75,7 +75,8 @@ def examine_tensorflow(
         python: the interpreter.
         seconds: how long to wait for it.
     """
-    with tempfile.TemporaryFile() as record:
+    # In memory: a read-only container has no temporary folder.
+    with open(os.memfd_create("nano-run-facts"), "r+b") as record:
         command = [python, tensorflow_child.__file__, str(record.fileno()), str(_MEASURE_SECONDS)]
         quiet = {"ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:

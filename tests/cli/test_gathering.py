@@ -1,0 +1,101 @@
+"""What measures a program runs it where it was to be run, whatever cannot be measured."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nano_init.errors import SampleError
+from nano_init.evidence.forking import Nursery
+from nano_init.evidence.live import LiveTraining
+from nano_init.evidence.sample import Request, take_sample
+
+Run = Callable[..., Any]
+
+NO_FOLDER = """
+import tempfile
+def find():
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+tempfile._get_default_tempdir = find
+"""
+
+
+@pytest.fixture
+def without_folder(tmp_path: Path, environ: dict[str, str]) -> dict[str, str]:
+    """Variables under which Python finds no temporary folder, as in a read-only container."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(NO_FOLDER)
+    return {
+        "PYTHONPATH": f"{site}{os.pathsep}{environ['PYTHONPATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+
+
+class TestWithoutTemporaryFolder:
+    def test_a_reported_run_is_made_and_reported(
+        self, nano_run: Run, tmp_path: Path, without_folder: dict[str, str]
+    ) -> None:
+        (tmp_path / "s.py").write_text("import sys; print('ran'); sys.exit(3)")
+        result = nano_run("--report=r.json", "s.py", env=without_folder)
+        assert (result.stdout, result.returncode) == ("ran\n", 3)
+        assert "the report is in r.json" in result.stderr
+
+    @pytest.mark.slow
+    def test_a_run_that_was_to_be_tuned_is_made_untuned(
+        self, nano_run: Run, tmp_path: Path, without_folder: dict[str, str]
+    ) -> None:
+        (tmp_path / "s.py").write_text("import sys; print('ran'); sys.exit(3)")
+        result = nano_run("--tune", "s.py", env=without_folder)
+        assert (result.stdout, result.returncode) == ("ran\n", 3)
+        assert (
+            "nano-run: not tuned: a sample needs a temporary folder (No usable temporary "
+            "directory found in ['/tmp']); set TMPDIR to one that can be written to\n"
+        ) in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_a_comparison_is_refused_in_one_sentence(
+        self, nano_run: Run, tmp_path: Path, without_folder: dict[str, str]
+    ) -> None:
+        (tmp_path / "s.py").write_text("print('ran')")
+        result = nano_run("--compare", "s.py", env=without_folder)
+        assert (result.stdout, result.returncode) == ("", 2)
+        assert result.stderr == (
+            "nano-run: --compare needs a temporary folder (No usable temporary directory found in "
+            "['/tmp']); set TMPDIR to one that can be written to\n"
+        )
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda: take_sample(["/bin/true"], {}, Request()),
+            lambda: LiveTraining(["/bin/true"], {}, Request()),
+            lambda: Nursery("/bin/false", {}),
+        ],
+    )
+    def test_whatever_samples_fails_as_a_sample_does(
+        self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+        with pytest.raises(SampleError, match=r"needs a temporary folder \(No such file"):
+            act()
+
+    def test_a_fork_does_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The folder was there when the process to fork from was started."""
+        nursery = Nursery("/bin/false", {})
+        try:
+
+            def lose(wanted: Any) -> Any:
+                monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+                return partial(nursery.fork, seconds=5.0)(wanted)
+
+            with pytest.raises(SampleError, match="needs a temporary folder"):
+                LiveTraining([sys.executable, "s.py"], {}, Request(), lose)
+        finally:
+            nursery.close()
