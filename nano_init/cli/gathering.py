@@ -19,6 +19,7 @@ from nano_init.evidence.comparison import (
     format_comparison,
     sample_in_turn,
 )
+from nano_init.evidence.ending import ending_in_order
 from nano_init.evidence.report_file import check_report_file
 from nano_init.evidence.sample import Request, take_sample
 from nano_init.launch.coercion import without_coercion
@@ -51,7 +52,11 @@ def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str,
         raise UsageError("--dry-run runs nothing, so nothing can be measured; leave one out")
     if evidence.report:
         check_report_file(evidence.report)
-    prepared = tuned(request, evidence, environ) if evidence.tune else prepare(request, environ)
+    if evidence.tune:
+        with ending_in_order():
+            prepared = tuned(request, evidence, environ)
+    else:
+        prepared = prepare(request, environ)
     if evidence.report is not None:
         return run_with_report(request, evidence, prepared)
     if evidence.tune:
@@ -61,7 +66,8 @@ def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str,
             "a program on stdin can be read once only; save it in a file to measure it"
         )
     _check_temporary_folder()
-    return _compare(request, evidence, prepared)
+    with ending_in_order():
+        return _compare(request, evidence, prepared)
 
 
 def _check_temporary_folder() -> None:

@@ -12,6 +12,7 @@ from nano_init.cli.message import say
 from nano_init.cli.run import PROGRAM, announce, describe_choice
 from nano_init.errors import SampleError
 from nano_init.evidence.counters import Threads, read_counters, used_between
+from nano_init.evidence.ending import ending_in_order
 from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.record import describe_record_file, parse_record
 from nano_init.evidence.report import Report, Run, read_sample, step_times
@@ -69,7 +70,8 @@ def _complete(
 ) -> Report:
     """Return the report on a run, with a sample if one can be taken."""
     try:
-        sampled, fault, facts = _sample(request, evidence, prepared, run)
+        with ending_in_order():
+            sampled, fault, facts = _sample(request, evidence, prepared, run)
     except KeyboardInterrupt:
         sampled, fault, facts = None, "it was interrupted", None
     return Report(run, describe_choice(prepared), prepared.precision, sampled, fault, facts)

@@ -73,10 +73,10 @@ class LiveTraining:
         self._buffer = b""
         self._steps = 0
         wanted = Wanted(argv, environ, request, self._scratch.name, self._files, (words, reports))
+        self._process: Process | None = None
         try:
-            self._process: Process | None = start(wanted)
-        except SampleError:
-            self._process = None
+            self._process = start(wanted)
+        except BaseException:
             self.close()
             raise
         finally:
