@@ -88,8 +88,8 @@ def _compare(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared)
     label = f"{PROGRAM}: {rounds} rounds of python and nano-run"
     with show_progress(label, 2 * rounds, quiet=request.quiet) as progress:
         first, second = sample_in_turn(
-            _sampler(plain, environ, evidence),
-            _sampler(prepared.command, environ, evidence),
+            _sampler(plain, environ, evidence, "python"),
+            _sampler(prepared.command, environ, evidence, PROGRAM, _way_out(prepared)),
             rounds,
             lambda: progress.update(1),
         )
@@ -103,11 +103,25 @@ def _compare(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared)
 
 
 def _sampler(
-    command: Command, environ: Mapping[str, str], evidence: EvidenceRequest
+    command: Command,
+    environ: Mapping[str, str],
+    evidence: EvidenceRequest,
+    name: str,
+    way_out: str = "",
 ) -> Callable[[int], Sample]:
     def take(number: int) -> Sample:
         # Both ways of a round start from the same random numbers, and each round from others.
         wanted = Request(steps=evidence.steps, seconds=evidence.seconds, seed=number)
-        return take_sample(command.argv, command.environment(environ), wanted)
+        try:
+            return take_sample(command.argv, command.environment(environ), wanted)
+        except SampleError as error:
+            raise SampleError(f"under {name}: {error}{way_out}") from error
 
     return take
+
+
+def _way_out(prepared: Prepared) -> str:
+    """Return what to try if a sample fails under nano-run; python's is the first of all."""
+    if prepared.precision == "float32":
+        return ""
+    return f"; python's did not, so that {prepared.precision} may be why: try --precision float32"

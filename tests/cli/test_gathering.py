@@ -99,3 +99,39 @@ class TestWithoutTemporaryFolder:
                 LiveTraining([sys.executable, "s.py"], {}, Request(), lose)
         finally:
             nursery.close()
+
+
+class TestComparison:
+    """Of a script that fails in one of the two ways only."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("precision", "way_out"),
+        [
+            ("float32", ""),
+            (
+                "mixed_bfloat16",
+                "; python's did not, so that mixed_bfloat16 may be why: try --precision float32",
+            ),
+        ],
+    )
+    def test_the_way_that_failed_is_named_with_the_way_out(
+        self, nano_run: Run, tmp_path: Path, precision: str, way_out: str
+    ) -> None:
+        (tmp_path / "s.py").write_text(
+            "import keras, numpy as np, os, sys\n"
+            # What the launcher sets, and python does not.
+            "if any(name.startswith('NANO_INIT_PATCH') for name in os.environ):\n"
+            "    sys.exit('not so')\n"
+            "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])\n"
+            "model.compile('sgd', 'mse')\n"
+            "model.fit(np.ones((80, 4)), np.ones((80, 4)), batch_size=4, verbose=0)\n"
+        )
+        options = ("--compare", "-q", "--sample-steps", "12", "--precision", precision)
+        result = nano_run(*options, "s.py")
+        if "copy-on-write" in result.stderr:
+            pytest.skip(result.stderr)
+        assert (result.stdout, result.returncode) == ("", 1)
+        assert result.stderr == (
+            f"nano-run: under nano-run: the script failed before its first step: not so{way_out}\n"
+        )

@@ -168,4 +168,7 @@ class TestBadInput:
         if "copy-on-write" in result.stderr:
             pytest.skip(result.stderr)
         assert (result.stdout, result.returncode) == ("", 1)
-        assert result.stderr.startswith("nano-run: the script trained nothing that can be seen")
+        assert result.stderr.startswith(
+            "nano-run: under python: the script trained nothing that can be seen"
+        )
+        assert "--precision" not in result.stderr
