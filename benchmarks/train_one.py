@@ -57,10 +57,11 @@ def _train(name: str, blocks: int, factor: int) -> dict[str, object]:
 
     tf.keras.utils.set_random_seed(1)
     model = MODELS[name]
-    batch = model.batch()
-    inputs, labels = (part.repeat(factor, axis=0) for part in batch) if factor > 1 else batch
     started = time.perf_counter()
-    run = (_loop if model.is_loop else _fit)(model.build(), (inputs, labels))
+    built, batch = model.build(), model.batch()
+    if factor > 1:
+        batch = (batch[0].repeat(factor, axis=0), batch[1].repeat(factor, axis=0))
+    run = (_loop if model.is_loop else _fit)(built, batch)
     run(1, 1)
     first = time.perf_counter() - started
     run(model.warm_up, 1)

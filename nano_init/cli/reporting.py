@@ -20,6 +20,7 @@ from nano_init.evidence.report_file import check_report_file, write_report
 from nano_init.evidence.report_text import format_report
 from nano_init.evidence.sample import Request, main_marks, take_sample
 from nano_init.evidence.tensorflow_facts import examine_tensorflow
+from nano_init.evidence.unnamed_file import open_unnamed_file
 from nano_init.evidence.watch import WARM_UP, WATCH_VARIABLE
 from nano_init.launch.coercion import without_coercion
 from nano_init.launch.command import Command
@@ -80,8 +81,7 @@ def _complete(
 def _run(prepared: Prepared) -> tuple[Outcome, bytes, Usage, Threads]:
     quota_source = prepared.machine.limits.cpu_quota_source
     threads = Threads()
-    # In memory: a read-only container has no temporary folder.
-    with open(os.memfd_create("nano-run-record"), "r+b") as file:
+    with open_unnamed_file("nano-run-record") as file:
         os.set_inheritable(file.fileno(), True)
         watch = {
             WATCH_VARIABLE: json.dumps(describe_record_file(file.fileno())),

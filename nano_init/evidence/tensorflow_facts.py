@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from nano_init.evidence import tensorflow_child
 from nano_init.evidence.onednn_kinds import unit_of
 from nano_init.evidence.onednn_verbose import parse_verbose
+from nano_init.evidence.unnamed_file import open_unnamed_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def examine_tensorflow(
         python: the interpreter.
         seconds: how long to wait for it.
     """
-    # In memory: a read-only container has no temporary folder.
-    with open(os.memfd_create("nano-run-facts"), "r+b") as record:
+    with open_unnamed_file("nano-init-facts") as record:
         command = [python, tensorflow_child.__file__, str(record.fileno()), str(_MEASURE_SECONDS)]
         quiet = {"ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:

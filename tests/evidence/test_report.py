@@ -386,3 +386,25 @@ class TestRuns:
         assert found["peaks"]["gflops"]["float32"] > 1
         kinds = found["sample"]["onednn"]["kinds"]
         assert any(kind["dtype"] == "f32" and kind["operations"] for kind in kinds), kinds
+
+    @pytest.mark.tensorflow
+    @pytest.mark.slow
+    def test_a_training_that_has_closed_all_descriptors_keeps_its_files_and_is_reported(
+        self, nano_run: Command, tmp_path: Path
+    ) -> None:
+        """As daemons do: what they open then has the number that the record had."""
+        (tmp_path / "s.py").write_text(
+            "import os, sys\n"
+            "os.closerange(3, 64)\n"
+            "file = open('precious.txt', 'w')\n"
+            "import keras, numpy as np\n"
+            "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])\n"
+            "model.compile('sgd', 'mse')\n"
+            "model.fit(np.ones((80, 4)), np.ones((80, 4)), batch_size=4, verbose=0)\n"
+            "file.write('results'); file.flush()\n"
+        )
+        options = ("--report=r.json", "--sample-steps", "12", "--precision", "float32")
+        result = nano_run(*options, "s.py")
+        assert result.returncode == 0
+        assert (tmp_path / "precious.txt").read_text() == "results"
+        assert json.loads((tmp_path / "r.json").read_text())["run"]["steps"] == 20

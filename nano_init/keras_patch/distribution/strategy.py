@@ -48,14 +48,8 @@ def await_first_use(membership: Membership) -> None:
         membership: This worker's place in the job.
     """
     import tensorflow as tf
-    from tensorflow.python.distribute import distribute_lib, mirrored_strategy
-    from tensorflow.python.distribute.collective_all_reduce_strategy import (
-        CollectiveAllReduceStrategy,
-    )
-    from tensorflow.python.distribute.values import DistributedVariable
     from tensorflow.python.eager import context
     from tensorflow.python.eager.context import Context
-    from tensorflow.python.framework.func_graph import FuncGraph
     from tensorflow.python.ops.variables import VariableMetaclass
 
     tf.random.set_seed(membership.seed)
@@ -80,6 +74,18 @@ def await_first_use(membership: Membership) -> None:
 
     Context.ensure_initialized = initialize_in_job
     VariableMetaclass.__call__ = make_variable_in_job
+    _adapt_strategies()
+
+
+def _adapt_strategies() -> None:
+    """Let the job's strategy stand beside what the program does, and one of its own before it."""
+    from tensorflow.python.distribute import distribute_lib, mirrored_strategy
+    from tensorflow.python.distribute.collective_all_reduce_strategy import (
+        CollectiveAllReduceStrategy,
+    )
+    from tensorflow.python.distribute.values import DistributedVariable
+    from tensorflow.python.framework.func_graph import FuncGraph
+
     FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
     DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
     extended = distribute_lib.StrategyExtendedV2

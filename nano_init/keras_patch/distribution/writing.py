@@ -22,12 +22,14 @@ from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from nano_init.launch.membership import Membership
 
-__all__ = ["legacy_writing_replacements", "writing_replacements"]
+__all__ = ["legacy_writing_replacements", "saved_model_replacements", "writing_replacements"]
+
+_is_saving = False
 
 
 def writing_replacements(membership: Membership) -> Iterator[Replacement]:
@@ -41,14 +43,13 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
     from keras.src.legacy.saving import legacy_h5_format
     from keras.src.saving import saving_lib
 
-    for module, name in (
+    places = (
         (saving_lib, "save_model"),
         (saving_lib, "save_weights_only"),
         (legacy_h5_format, "save_model_to_hdf5"),
-    ):
-        yield Replacement(module, name, _saving_once(vars(module)[name], membership))
-    export = _saving_once(vars(Model)["export"], membership)
-    yield Replacement(Model, "export", export)
+        (Model, "export"),
+    )
+    yield from _saving_replacements(places, membership)
     yield from _backup_replacements(BackupAndRestore, membership)
     if membership.index > 0:
         elsewhere = {
@@ -74,30 +75,55 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
     from tf_keras.src.saving import saving_lib
     from tf_keras.src.saving.legacy import save
 
-    for module, name in (
+    places = (
         (saving_lib, "save_model"),
         (saving_lib, "save_weights_only"),
         (save, "save_model"),
         (save, "save_weights"),
-    ):
-        yield Replacement(module, name, _saving_once(vars(module)[name], membership))
+    )
+    yield from _saving_replacements(places, membership)
     if membership.index > 0:
         name = "on_train_begin"
         value = _writing_elsewhere(vars(CSVLogger)[name], "filename", membership)
         yield Replacement(CSVLogger, name, value)
 
 
+def saved_model_replacements(membership: Membership) -> Iterator[Replacement]:
+    """Yield what keeps workers but the chief from writing TensorFlow's SavedModels.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    from tensorflow.python.saved_model import save
+
+    # `tf.saved_model.save`, and what exports by it, come to it (saved_model/save.py).
+    yield from _saving_replacements([(save, "save_and_return_nodes")], membership)
+
+
 def _silent(*_args: Any, **_kwargs: Any) -> None:
     """Show nothing."""
+
+
+def _saving_replacements(
+    places: Iterable[tuple[Any, str]], membership: Membership
+) -> Iterator[Replacement]:
+    for owner, name in places:
+        yield Replacement(owner, name, _saving_once(vars(owner)[name], membership))
 
 
 def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(save)
     def save_once(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        if job_strategy() is None or not isinstance(filepath, (str, os.PathLike)):
+        global _is_saving
+        # What saves by another one has a place of its own already.
+        if _is_saving or job_strategy() is None or not isinstance(filepath, (str, os.PathLike)):
             return save(model, filepath, *args, **kwargs)
-        with own_place(filepath, membership) as place:
-            result = save(model, place, *args, **kwargs)
+        _is_saving = True
+        try:
+            with own_place(filepath, membership) as place:
+                result = save(model, place, *args, **kwargs)
+        finally:
+            _is_saving = False
         wait_for_all()
         return result
 
@@ -132,25 +158,13 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
 
     @functools.wraps(start)
     def start_alike(self: Any, logs: Any = None) -> None:
-        if job_strategy() is None:
-            start(self, logs)
-            return
-        having = count_workers_where(os.path.exists(self._weights_path))
+        having = (
+            0 if job_strategy() is None else count_workers_where(os.path.exists(self._weights_path))
+        )
         if having in (0, membership.workers):
             start(self, logs)
-            return
-        # Hosts that share no file system have no copy of the chief's backup.
-        with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
-            _receive_backup(self, folder, membership)
-            paths = self._weights_path, self._training_metadata_path
-            if membership.index > 0:
-                self._weights_path, self._training_metadata_path = (
-                    os.path.join(folder, os.path.basename(path)) for path in paths
-                )
-            try:
-                start(self, logs)
-            finally:
-                self._weights_path, self._training_metadata_path = paths
+        else:
+            _start_from_the_chiefs(self, start, logs, membership)
 
     @functools.wraps(end)
     def end_once(self: Any, logs: Any = None) -> None:
@@ -160,6 +174,23 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
     yield Replacement(owner, "_save_model", save_whole)
     yield Replacement(owner, "on_train_begin", start_alike)
     yield Replacement(owner, "on_train_end", end_once)
+
+
+def _start_from_the_chiefs(
+    callback: Any, start: Callable[..., None], logs: Any, membership: Membership
+) -> None:
+    """Start from a copy of the chief's backup: hosts that share no file system have none."""
+    with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
+        _receive_backup(callback, folder, membership)
+        paths = callback._weights_path, callback._training_metadata_path
+        if membership.index > 0:
+            callback._weights_path, callback._training_metadata_path = (
+                os.path.join(folder, os.path.basename(path)) for path in paths
+            )
+        try:
+            start(callback, logs)
+        finally:
+            callback._weights_path, callback._training_metadata_path = paths
 
 
 def _receive_backup(callback: Any, folder: str, membership: Membership) -> None:

@@ -10,7 +10,8 @@ that it often goes back to sleep for the rest of its time. Seen in TensorFlow 2.
 - The pipeline that Keras makes of arrays is not tuned. Its one parallel step takes rows by
   their numbers, and starts with as many threads as tuning could give it on up to 16 cores.
 - Any other pipeline is tuned as before; its iterator is destroyed by a thread of its own, and
-  holds its buffers until that thread is through.
+  holds its buffers until that thread is through. One that a strategy feeds its devices from is
+  left alone.
 """
 
 from __future__ import annotations
