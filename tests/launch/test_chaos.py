@@ -49,8 +49,9 @@ while step < int(sys.argv[2]):
     time.sleep(0.02)
     step += 1
     if index == 0:
-        write("checkpoint", str(step))
+        # In this order: a step that is in no checkpoint is made once more.
         write(f"seen-{step}", "")
+        write("checkpoint", str(step))
     while int(read("checkpoint", "0")) < step:
         time.sleep(0.01)
 write(f"done{index}", str(step))

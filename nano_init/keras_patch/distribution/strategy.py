@@ -10,6 +10,7 @@ the program makes a strategy of its own, which then takes its place.
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 import threading
 
@@ -113,7 +114,19 @@ def _make(membership: Membership) -> None:
             tf.distribute.experimental_set_strategy(_strategy)
     finally:
         _is_making = False
+    _leave_sigterm_to_the_program()
     tell("joined")
+
+
+def _leave_sigterm_to_the_program() -> None:
+    """Put the program's handler of SIGTERM back, or none: TensorFlow's only takes note.
+
+    The service that joins the workers installs it for preemption (tsl/distributed_runtime/
+    preemption/preemption_notifier.cc, `SigtermNotifier`); with it a worker goes on training.
+    """
+    handler = signal.getsignal(signal.SIGTERM)  # what Python knows of, which is the program's
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _configure_coordination(membership: Membership) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,39 @@ def test_a_variable_may_be_the_first_use_of_tensorflow(run):
     _, told = run(FIRST_USE)
 
     assert told[0] == told[1]
+
+
+TERMINATED = """
+import signal, time
+class Terminate(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1 and index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+model = small()
+model.compile("sgd", "mse")
+epochs = 3 if "HANDLED" in globals() else 10**6
+model.fit(x, y, batch_size=8, epochs=epochs, verbose=0, callbacks=[Terminate()])
+"""
+
+
+def test_sigterm_ends_a_training_worker_at_once_as_it_ends_python(run):
+    """TensorFlow's service that joins workers has a handler of its own, which only takes note."""
+    result, _ = run(TERMINATED, fails=True)
+
+    assert result.returncode == 128 + signal.SIGTERM
+    assert "was killed by SIGTERM" in result.stderr
+
+
+def test_a_scripts_own_handler_of_sigterm_stays(run):
+    handler = """
+import signal
+HANDLED = []
+signal.signal(signal.SIGTERM, lambda *_: HANDLED.append(True))
+"""
+    _, told = run(handler + TERMINATED + "tell(handled=HANDLED)")
+
+    assert [each["handled"] for each in told] == [[], [True]]
 
 
 LATE = """
