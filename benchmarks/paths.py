@@ -26,6 +26,8 @@ PAIRS = (
     "batch_norm:cnn",
     "batch_norm:resnet50",
     "batch_norm:mobilenet",
+    "convolution:mobilenet",
+    "convolution:resnet50",
     "cross_entropy:decoder",
     "depthwise:mobilenet",
     "dropout:encoder",

@@ -34,7 +34,7 @@ _INTRAOP = "TF_NUM_INTRAOP_THREADS"
 PATH_GROUPS = (
     "activations,attention,cross_entropy,layer_norm",
     "adam,rmsprop,sgd",
-    "batch_norm,depthwise",
+    "batch_norm,convolution,depthwise",
     "gru,lstm",
     "dropout,einsum_dense,embedding",
     "step_call",

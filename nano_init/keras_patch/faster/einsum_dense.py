@@ -9,6 +9,7 @@ product and both gradients are one matrix product each.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.row_products import multiply_rows
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -82,21 +83,8 @@ def _multiply(layer: Any, inputs: Any, training: Any = None) -> Any:
     count = parse_contraction(layer.equation) or 1
     kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
     columns = kernel.shape[count:]
-    rows = tf.reshape(inputs, [-1, kernel.shape[:count].num_elements()])
-    matrix = tf.reshape(kernel, [-1, columns.num_elements()])
-    leading = inputs.shape[:-count]
-    shape = [*_sizes(inputs, leading), *columns]
-    result = tf.reshape(tf.matmul(rows, matrix), shape)
-    result.set_shape([*leading, *columns])
+    matrix = tf.reshape(kernel, [kernel.shape[:count].num_elements(), columns.num_elements()])
+    result = multiply_rows(inputs, matrix, columns, count)
     if layer.bias is not None:
         result = tf.add(result, tf.cast(tf.convert_to_tensor(layer.bias), result.dtype))
     return result if layer.activation is None else layer.activation(result)
-
-
-def _sizes(inputs: Any, leading: Any) -> list[Any]:
-    import tensorflow as tf
-
-    if list(leading).count(None) <= 1:
-        return [-1 if size is None else size for size in leading]
-    dynamic = tf.shape(inputs)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(leading)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from nano_init.frozen import frozen
 from nano_init.keras_patch.faster.halves import count_parts, join_batch, split_batch
+from nano_init.keras_patch.faster.loop_product import LoopProduct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,10 +158,10 @@ def _project(sequences: Any, kernel: Any, bias: Any, go_backwards: bool) -> Any:
     if go_backwards:
         steps = tf.reverse(steps, [0])
     rows = tf.reshape(steps, [-1, sequences.shape[2]])
-    product = tf.matmul(rows, _weight(kernel, rows.dtype))
-    if bias is not None:
-        product = tf.nn.bias_add(product, _weight(bias, rows.dtype))
-    return _with_steps(product, steps)
+    product = _with_steps(tf.matmul(rows, _weight(kernel, rows.dtype)), steps)
+    # With the reshape between, TensorFlow does not fuse the two into an inner product of oneDNN,
+    # which in bfloat16 with AMX takes three times as long (`x64:gemm:jit` in its verbose log).
+    return product if bias is None else tf.nn.bias_add(product, _weight(bias, rows.dtype))
 
 
 def _with_steps(rows: Any, like: Any) -> Any:
@@ -270,10 +271,11 @@ class _Recurrence:
         inputs = _array(projected)
         masks = None if mask is None else _array(mask)
         shape = states[0].shape
+        multiply = LoopProduct.of(weights[0])
 
         def step(t: Any, output: Any, *rest: Any) -> Any:
             *old, outputs, saved = rest
-            recurrent = tf.matmul(output, weights[0])
+            recurrent = multiply(output)
             if len(weights) > 1:
                 recurrent = tf.nn.bias_add(recurrent, weights[1])
             new, kept = self.gates.step(inputs.read(t), recurrent, old)
@@ -314,13 +316,12 @@ class _Recurrence:
         import tensorflow as tf
 
         d_outputs, d_last = (upstream[0], upstream[1:]) if self.sequences else (None, upstream)
-        # Turned once: a product with a turned operand is up to three times as slow.
-        turned = tf.transpose(weights[0])
+        multiply = LoopProduct.of(weights[0], turned=True)
         parts, steps = len(saved), _size(outputs)
         lasts = zip(*(split_batch(d_state, parts, 0) for d_state in d_last), strict=True)
         given, masks = (split_batch(part, parts, 1) for part in (d_outputs, self.is_on))
         batches = zip(saved, given, masks, lasts, strict=True)
-        found = [self._back(turned, steps, a, b, c, list(last)) for a, b, c, last in batches]
+        found = [self._back(multiply, steps, a, b, c, list(last)) for a, b, c, last in batches]
         products, firsts = zip(*found, strict=True)
         d_products = [join_batch(product, 1) for product in zip(*products, strict=True)]
         d_states = [join_batch(state, 0) for state in zip(*firsts, strict=True)]
@@ -332,7 +333,7 @@ class _Recurrence:
         return [d_products[-1], d_kernel, *d_bias, *d_states]
 
     def _back(
-        self, turned: Any, steps: Any, saved: Any, d_outputs: Any, mask: Any, d_last: list[Any]
+        self, multiply: LoopProduct, steps: Any, saved: Any, d_outputs: Any, mask: Any, d_last: Any
     ) -> tuple[list[Any], list[Any]]:
         import tensorflow as tf
 
@@ -344,12 +345,12 @@ class _Recurrence:
             if given is not None:
                 d_new[0] = d_new[0] + wide(given.read(t))
             is_on = None if masks is None else masks.read(t)
-            d_products, d_old = self._back_step(saved.read(t), d_new, is_on, turned)
+            d_products, d_old = self._back_step(saved.read(t), d_new, is_on, multiply)
             pairs = zip(written, d_products, strict=True)
             return (t - 1, *d_old, *(array.write(t, d_product) for array, d_product in pairs))
 
-        shape = [d_last[0].shape[0], turned.shape[0]]
-        arrays = [_empty(turned.dtype, steps, shape) for _ in range(self.gates.products)]
+        shape = [d_last[0].shape[0], multiply.rows]
+        arrays = [_empty(multiply.dtype, steps, shape) for _ in range(self.gates.products)]
         _, *found = tf.while_loop(
             lambda t, *_: t >= 0,
             back,
@@ -359,16 +360,16 @@ class _Recurrence:
         d_states, arrays = found[: len(d_last)], found[len(d_last) :]
         return [array.stack() for array in arrays], d_states
 
-    def _back_step(self, saved: Any, d_new: list[Any], is_on: Any, turned: Any) -> Any:
+    def _back_step(self, saved: Any, d_new: list[Any], is_on: Any, multiply: LoopProduct) -> Any:
         import tensorflow as tf
 
         gradients, d_old = self.gates.back(tf.unstack(saved, self.gates.count), d_new)
         d_products = [
-            tf.concat([_narrow(gate, turned.dtype) for gate in gates], 1) for gates in gradients
+            tf.concat([_narrow(gate, multiply.dtype) for gate in gates], 1) for gates in gradients
         ]
         if is_on is not None:
             d_products = [tf.where(is_on, d, tf.zeros_like(d)) for d in d_products]
-        through = wide(tf.matmul(d_products[0], turned))
+        through = wide(multiply(d_products[0]))
         d_old = [through if d_old[0] is None else d_old[0] + through, *d_old[1:]]
         if is_on is not None:
             d_old = [tf.where(is_on, a, b) for a, b in zip(d_old, d_new, strict=True)]

@@ -18,6 +18,7 @@ FASTER_PATHS = (
     "adam",
     "attention",
     "batch_norm",
+    "convolution",
     "cross_entropy",
     "depthwise",
     "dropout",

@@ -1,0 +1,165 @@
+"""Convolutions, or their gradients by the kernel, as matrix products where those are faster.
+
+Kernels of one pixel are the greater part of ResNet, MobileNet, EfficientNet and the like.
+oneDNN 3.7 computes the gradient by such a kernel at a half to a fifth of the speed of the same
+numbers as a matrix product, the slower the smaller an image is. Outputs are as fast or faster as
+products, but for a bias, which oneDNN adds within the convolution. Larger kernels gain for tiny
+images of many channels, in bfloat16, though the pixels around each pixel have to be laid out.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.row_products import multiply_rows, sum_rows
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+__all__ = ["convolution_replacements"]
+
+# Channels for each pixel of an image from which the layout of pixels pays: 7x7 with 512 channels
+# gains, 8x8 with 256 does not without AMX.
+_CHANNELS_A_PIXEL = 8
+
+
+def convolution_replacements() -> Iterator[Replacement]:
+    """Yield what takes matrix products for convolutions that gain by it."""
+    from keras.src.layers.convolutional.base_conv import BaseConv
+
+    original = vars(BaseConv)["call"]
+    faster = with_faster_path("convolution", original, _applies, _convolve)
+    yield Replacement(BaseConv, "call", faster)
+
+
+def _applies(layer: Any, inputs: Any) -> bool:
+    import tensorflow as tf
+    from keras.src.layers.convolutional.base_conv import BaseConv
+
+    return (
+        layer.groups == 1
+        and layer.data_format == "channels_last"
+        and type(layer).convolution_op is BaseConv.convolution_op
+        and isinstance(inputs, tf.Tensor)
+        and inputs.dtype in (tf.float32, tf.bfloat16)
+        and inputs.dtype.name == layer.compute_dtype
+        and inputs.shape.rank == layer.rank + 2
+        and inputs.shape[-1] == layer.kernel.shape[-2]
+        # A size of nought cannot be inferred beside another one.
+        and 0 not in inputs.shape
+        and (_is_product(layer) or _gains_by_gradient(layer, inputs))
+    )
+
+
+def _is_product(layer: Any) -> bool:
+    """Say whether the whole convolution is better a product of pixels and channels."""
+    return _has_one_pixel(layer) and set(layer.strides) == {1} and not layer.use_bias
+
+
+def _has_one_pixel(layer: Any) -> bool:
+    return set(layer.kernel_size) == {1}
+
+
+def _gains_by_gradient(layer: Any, inputs: Any) -> bool:
+    if layer.rank != 2 or layer.strides[0] != layer.strides[1]:
+        return False
+    return _has_one_pixel(layer) or _is_tiny_image(layer, inputs)
+
+
+def _is_tiny_image(layer: Any, inputs: Any) -> bool:
+    height, width, channels = inputs.shape[1:]
+    return (
+        inputs.dtype.name == "bfloat16"
+        and None not in (height, width)
+        and layer.strides == (1, 1)
+        and layer.dilation_rate == (1, 1)
+        and (layer.padding == "same" or _fits(layer.kernel_size, (height, width)))
+        and _CHANNELS_A_PIXEL * height * width < min(channels, layer.filters)
+    )
+
+
+def _fits(kernel_size: Sequence[int], image: Sequence[int]) -> bool:
+    return all(size <= pixels for size, pixels in zip(kernel_size, image, strict=True))
+
+
+def _convolve(layer: Any, inputs: Any) -> Any:
+    import tensorflow as tf
+
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
+    if _is_product(layer):
+        matrix = tf.reshape(kernel, kernel.shape[-2:])
+        outputs = multiply_rows(inputs, matrix, kernel.shape[-1:])
+    elif layer.use_bias:
+        bias = tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype)
+        outputs = _with_gradient(layer, inputs, kernel, bias)
+    else:
+        outputs = _with_gradient(layer, inputs, kernel)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _with_gradient(layer: Any, *operands: Any) -> Any:
+    """Convolve by oneDNN, with the gradient by the kernel as a matrix product."""
+    import tensorflow as tf
+
+    stride, padding = layer.strides[0], layer.padding.upper()
+    options = {"strides": [1, stride, stride, 1], "padding": padding}
+    is_square_product = _has_one_pixel(layer) and stride == 1
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def convolve(inputs: Any, kernel: Any, *bias: Any) -> Any:
+        outputs = tf.raw_ops.Conv2D(input=inputs, filter=kernel, **options)
+
+        def gradient(upstream: Any) -> tuple[Any, ...]:
+            if is_square_product:
+                matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
+                by_inputs = multiply_rows(upstream, matrix, matrix.shape[-1:])
+            else:
+                by_inputs = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, **options
+                )
+            by_kernel = _by_kernel(inputs, kernel, upstream, stride, padding)
+            return (by_inputs, by_kernel, *(sum_rows(upstream) for _ in bias))
+
+        return (tf.nn.bias_add(outputs, *bias) if bias else outputs), gradient
+
+    return convolve(*operands)
+
+
+def _by_kernel(inputs: Any, kernel: Any, upstream: Any, stride: int, padding: str) -> Any:
+    import tensorflow as tf
+
+    height, width, channels, filters = kernel.shape
+    if (height, width) == (1, 1):
+        met = _pixels_met(inputs, stride)
+    else:
+        met = _pixels_around(inputs, height, width, padding)
+    pixels = tf.reshape(met, [-1, height * width * channels])
+    product = tf.matmul(pixels, tf.reshape(upstream, [-1, filters]), transpose_a=True)
+    return tf.reshape(product, kernel.shape)
+
+
+def _pixels_met(inputs: Any, stride: int) -> Any:
+    """Return the pixels that a kernel of one pixel meets.
+
+    Padding adds none: TensorFlow pads only what a kernel needs beyond the last pixel that it
+    meets (tensorflow/core/kernels/ops_util.cc, `GetWindowedOutputSize`). The mean of one pixel is
+    the pixel; oneDNN takes it at the speed of memory, TensorFlow's own slices in bfloat16 at a
+    tenth of that.
+    """
+    import tensorflow as tf
+
+    return inputs if stride == 1 else tf.nn.avg_pool2d(inputs, 1, stride, "VALID")
+
+
+def _pixels_around(inputs: Any, height: int, width: int, padding: str) -> Any:
+    """Return, for each place of a kernel with stride 1, the pixels that it covers, in a row."""
+    import tensorflow as tf
+
+    if padding == "SAME":
+        around = [[(size - 1) // 2, size // 2] for size in (height, width)]
+        inputs = tf.pad(inputs, [[0, 0], *around, [0, 0]])
+    rows, columns = inputs.shape[1] - height + 1, inputs.shape[2] - width + 1
+    places = [(i, j) for i in range(height) for j in range(width)]
+    return tf.concat([inputs[:, i : i + rows, j : j + columns] for i, j in places], -1)

@@ -1,0 +1,56 @@
+"""Tensors of any rank as rows that one matrix product multiplies or adds up.
+
+The forward product and both of its gradients are one product each, over all rows at once.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+__all__ = ["multiply_rows", "sum_rows"]
+
+
+def multiply_rows(inputs: Any, matrix: Any, columns: Sequence[int], axes: int = 1) -> Any:
+    """Return the product of the rows of a tensor and a matrix.
+
+    Args:
+        inputs: `[..., *summed]`; the sizes of the summed axes are known while tracing.
+        matrix: `[size of the summed axes, size of the columns]`, of the inputs' dtype.
+        columns: The shape in which the matrix's columns come back.
+        axes: How many of the inputs' last axes are summed.
+
+    Returns:
+        `[..., *columns]`.
+    """
+    import tensorflow as tf
+
+    product = tf.matmul(tf.reshape(inputs, [-1, matrix.shape[0]]), matrix)
+    leading = inputs.shape[:-axes]
+    result = tf.reshape(product, [*_sizes(inputs, leading), *columns])
+    result.set_shape([*leading, *columns])
+    return result
+
+
+def sum_rows(tensor: Any) -> Any:
+    """Return the sum over all axes but the last, whose size is known while tracing.
+
+    As a product with ones it is up to twice as fast as TensorFlow's `BiasAddGrad`, and as exact
+    in bfloat16: oneDNN adds in float32.
+    """
+    import tensorflow as tf
+
+    rows = tf.reshape(tensor, [-1, tensor.shape[-1]])
+    ones = tf.ones([1, tf.shape(rows)[0]], rows.dtype)
+    return tf.reshape(tf.matmul(ones, rows), [-1])
+
+
+def _sizes(inputs: Any, leading: Any) -> list[Any]:
+    import tensorflow as tf
+
+    if list(leading).count(None) <= 1:
+        return [-1 if size is None else size for size in leading]
+    dynamic = tf.shape(inputs)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(leading)]
