@@ -35,6 +35,7 @@ from nano_init.evidence.watch_hooks import (
     shift_seeds,
 )
 from nano_init.frozen import frozen
+from nano_init.plan.variables import steers_training
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -238,8 +239,7 @@ _watch: Watch | None = None
 
 
 def _read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
-    names = ("TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "ONEDNN_", "DNNL_", "MKL_", "LD_PRELOAD")
-    return {n: v for n, v in environ.items() if n.startswith(names) and n[:7] != "TF_CPP_"}
+    return {name: value for name, value in environ.items() if steers_training(name)}
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
