@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from nano_init.evidence.onednn_kinds import summarize
@@ -49,6 +49,8 @@ class Run:
         usage: what else the machine did meanwhile.
         most_threads: the largest number of its threads.
         processors: how often a working thread was seen on each hardware thread.
+        nodes: for each NUMA node its share of the memory, and of what the threads worked; {} with
+            one node, or where that is not known.
         unseen: why its steps are not known though it may have made some; "" otherwise.
     """
 
@@ -67,6 +69,7 @@ class Run:
     usage: Usage
     most_threads: int
     processors: Mapping[int, int]
+    nodes: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     unseen: str = ""
 
     @property
@@ -247,6 +250,10 @@ def report_to_json(report: Report) -> dict[str, Any]:
             "throttled": run.usage.throttled,
             "numa_miss": run.usage.numa_miss,
             "processors": {str(cpu): seen for cpu, seen in sorted(run.processors.items())},
+            "nodes": {
+                str(node): {"memory": memory, "work": work}
+                for node, (memory, work) in sorted(run.nodes.items())
+            },
         },
         "sample": None if sampled is None else _sample_to_json(sampled),
         "no_sample_because": report.fault or None,

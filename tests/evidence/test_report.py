@@ -149,6 +149,21 @@ def is_balanced(page: str) -> bool:
     return open_tags == []
 
 
+def test_nodes_are_told_of_where_there_are_several() -> None:
+    report = with_run(nodes={1: (0.25, 0.0), 0: (0.75, 1.0)})
+    line = (
+        "0: 75% of its memory, 100% of its threads' work; 1: 25% of its memory, 0% of its threads' "
+        "work"
+    )
+    assert line in format_report(report)
+    assert line.replace("'", "&#x27;") in render_html(report)
+    assert report_to_json(report)["run"]["nodes"] == {
+        "0": {"memory": 0.75, "work": 1.0},
+        "1": {"memory": 0.25, "work": 0.0},
+    }
+    assert "NUMA" not in format_report(REPORT)
+
+
 def test_the_page_loads_nothing() -> None:
     page = render_html(REPORT)
     assert not re.search(r"https?:|<script|<link|url\(|@import|src=", page)
