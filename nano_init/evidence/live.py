@@ -16,12 +16,12 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import replace
 
-from nano_init.errors import SampleError
+from nano_init.errors import LateSampleError, SampleError
 from nano_init.evidence.forking import Wanted, start_process
 from nano_init.evidence.pace import SETTLING
-from nano_init.evidence.sample import check_permitted, content, main_marks, preparing, why_too_short
+from nano_init.evidence.sample import check_permitted, content, main_marks, preparing
+from nano_init.evidence.shortfall import explain_shortfall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class LiveTraining:
         # Variables that the script itself has set, and that are read at the import.
         self.changed: list[str] = []
         self.is_over = False
-        self._request = request
         self._scratch: tempfile.TemporaryDirectory[str] | None
         with preparing():
             self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
@@ -94,7 +93,7 @@ class LiveTraining:
         """
         self._read(seconds)
 
-    def train(self, seconds: float, patience: float = 60.0) -> tuple[float, ...]:
+    def train(self, seconds: float, patience: float) -> tuple[float, ...]:
         """Train for a slice, and return the seconds of each of its steps.
 
         Args:
@@ -147,7 +146,11 @@ class LiveTraining:
 
     def _read(self, seconds: float) -> dict[str, Any]:
         """Wait for a report, stop the process, and return the report."""
-        record = self._wait_for_report(time.monotonic() + seconds)
+        try:
+            record = self._wait_for_report(time.monotonic() + seconds)
+        except LateSampleError:
+            self.is_over = True
+            raise self._why_over(None, seconds) from None
         if record is None or record["ended"] == "exit":
             self.is_over = True
         else:
@@ -155,7 +158,7 @@ class LiveTraining:
         if record is not None:
             self._steps += len(record["marks"])
         if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
-            raise SampleError(self._why_over(seconds))
+            raise self._why_over(record["status"] if record else None, None)
         marks = main_marks(record["marks"])
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
         self.signature = json.dumps(record["signature"])
@@ -164,11 +167,16 @@ class LiveTraining:
         return record
 
     def _wait_for_report(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next report, or None if the process has ended without one.
+
+        Raises:
+            LateSampleError: there is none by then.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self._reports, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    return None
+                    raise LateSampleError
                 more = os.read(self._reports, 1 << 16)
                 if not more:
                     return None
@@ -177,17 +185,23 @@ class LiveTraining:
         record: dict[str, Any] = json.loads(line)
         return record
 
-    def _why_over(self, seconds: float) -> str:
-        code = None
-        if self._process is not None:
+    def _why_over(self, code: int | None, waited: float | None) -> SampleError:
+        """Return why there are no more steps.
+
+        Args:
+            code: the exit status that the process has told of; None if it has not.
+            waited: how long was waited for them in vain; None if it has ended.
+        """
+        if waited is None and self._process is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
-            code = self._process.poll()
+            if code is None:
+                code = self._process.poll()
         status, _, complaints = self._files
         check_permitted(content(status))
         text = content(complaints).decode(errors="replace")
-        waited = replace(self._request, start_seconds=seconds, seconds=0.0)
-        return why_too_short(self._steps, code, text, waited)
+        is_late = waited is not None
+        return explain_shortfall(self._steps, code, text, waited or 0.0, is_late=is_late)
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
-__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
+__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "note_status", "start_watching"]
 
 WATCH_VARIABLE = "NANO_INIT_WATCH"
 
@@ -96,6 +96,7 @@ class Watch:
         self.batch: Any = None
         self.loss: Any = None
         self.waited = 0.0
+        self.status: int | None = None
         self._process = os.getpid()
         self._variables = _read_at_import(os.environ)
         self._made: list[int] = []
@@ -164,6 +165,7 @@ class Watch:
     def _record(self, ended: str) -> dict[str, Any]:
         return {
             "ended": ended,
+            "status": self.status,
             "started": self.started,
             "now": time.monotonic(),
             "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
@@ -233,6 +235,16 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
     hook_optimizers(_watch, name)
     if name == "keras":
         hook_models(_watch)
+
+
+def note_status(status: int) -> None:
+    """Let the record tell the exit status of a program whose process ends with another.
+
+    Args:
+        status: the status that it would have had.
+    """
+    if _watch is not None:
+        _watch.status = status
 
 
 _watch: Watch | None = None
