@@ -36,6 +36,9 @@ __all__ = ["LEAST_STEPS", "LiveTraining"]
 # Steps of a slice that are measured, at least.
 LEAST_STEPS = 3
 
+# What has written its last report, or closed its pipe, has ended by then.
+_ENDING_SECONDS = 5.0
+
 
 class LiveTraining:
     """A script that trains in a process of its own, a slice at a time.
@@ -194,7 +197,7 @@ class LiveTraining:
         """
         if waited is None and self._process is not None:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
+                self._process.wait(_ENDING_SECONDS)
             if code is None:
                 code = self._process.poll()
         status, _, complaints = self._files

@@ -8,6 +8,9 @@ from nano_init.errors import LateSampleError, SampleError, ScriptError
 
 __all__ = ["explain_shortfall"]
 
+# strerror(ENOSPC), as Python and TensorFlow tell of it.
+_FULL = "No space left on device"
+
 
 def explain_shortfall(
     steps: int, code: int | None, complaints: str, seconds: float, *, is_late: bool
@@ -35,6 +38,11 @@ def explain_shortfall(
         )
     if "EOFError" in last:
         return SampleError(f"the script reads stdin, which a sample does not have ({last})")
+    if code != 0 and _FULL in last:
+        return SampleError(
+            f"the script wrote more than a sample may {seen}: its files are kept in memory, and "
+            f"never reach a disk; let it write less ({last})"
+        )
     if code is None:  # no traceback of Python's: it was ended by a signal, or by os._exit
         return ScriptError(f"the script ended abruptly {seen}{tail}")
     if code < 0:
@@ -46,7 +54,10 @@ def explain_shortfall(
             "the script trained nothing that can be seen: no Keras optimizer made a step in its "
             "own process"
         )
-    return SampleError(f"the script's training ended {seen}, too few to measure")
+    return SampleError(
+        f"the script's training ended {seen}, too few to measure; let it make more, as by more "
+        "epochs"
+    )
 
 
 def _signal_name(number: int) -> str:

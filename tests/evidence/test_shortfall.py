@@ -18,7 +18,14 @@ from nano_init.evidence.shortfall import explain_shortfall
         (0, None, "", ScriptError, "ended abruptly before its first step"),
         (0, 1, "EOFError: EOF when", SampleError, "reads stdin, which a sample does not have"),
         (0, 0, "", SampleError, "trained nothing that can be seen"),
-        (3, 0, "WARNING", SampleError, "training ended after 3 steps, too few to measure"),
+        (3, 0, "WARNING", SampleError, "training ended after 3 steps, too few to measure; let it"),
+        (
+            3,
+            1,
+            "OSError: [Errno 28] No space left on device",
+            SampleError,
+            "wrote more than a sample may after 3 steps: its files are kept in memory",
+        ),
     ],
 )
 def test_what_has_ended_is_explained_by_its_status(
