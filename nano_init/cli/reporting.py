@@ -135,6 +135,7 @@ def _describe(prepared: Prepared, seen: _Seen) -> Run:
         first_step_seconds=marks[0][0] - record["started"] if record and marks else None,
         batch=record["batch"] if record else None,
         waited_seconds=record["waited"] if record else 0.0,
+        input=tuple(record.get("input", ())) if record else (),
         # The kernel's own number counts the largest of the program and its children.
         peak_kb=(record and record["peak_kb"]) or used.ru_maxrss,
         minor_faults=used.ru_minflt,

@@ -21,12 +21,14 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
+from nano_init.evidence.inputs import describe_input
 from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
 from nano_init.evidence.recognition import shapes_of
 from nano_init.evidence.record import write_record
 from nano_init.evidence.watch_hooks import (
+    hook_fit,
     hook_functions,
     hook_iterators,
     hook_models,
@@ -97,6 +99,7 @@ class Watch:
         self.loss: Any = None
         self.waited = 0.0
         self.status: int | None = None
+        self.input: list[str] = []
         self._process = os.getpid()
         self._variables = _read_at_import(os.environ)
         self._made: list[int] = []
@@ -112,6 +115,11 @@ class Watch:
         with self._guarded():
             self._made.append(_iterations(optimizer))
             self.optimizers.append(optimizer)
+
+    def note_input(self, source: Any) -> None:
+        """Remember what batches come from, as `describe_input` says."""
+        with self._guarded():
+            self.input = describe_input(source)
 
     def look(self) -> None:
         """Mark the steps that were made since the last look, and end the sample if it is full."""
@@ -171,6 +179,7 @@ class Watch:
             "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
             "batch": _batch_size(self.batch),
             "waited": self.waited,
+            "input": self.input,
             "peak_kb": _status_kb("VmHWM"),
             "profile": self._profiled,
             "changed": _changed(self._variables, _read_at_import(os.environ)),
@@ -235,6 +244,7 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
     hook_optimizers(_watch, name)
     if name == "keras":
         hook_models(_watch)
+        hook_fit(_watch)
 
 
 def note_status(status: int) -> None:
