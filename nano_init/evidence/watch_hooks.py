@@ -223,6 +223,7 @@ def shift_seeds(offset: int) -> None:
     from importlib import import_module
 
     import numpy as np
+    import tensorflow as tf
     from keras.src.utils.rng_utils import set_random_seed
 
     def set_shifted_seed(seed: int) -> None:
@@ -233,3 +234,4 @@ def shift_seeds(offset: int) -> None:
         import_module(name).set_random_seed = set_shifted_seed  # type: ignore[attr-defined]
     random.seed(offset)
     np.random.seed(offset)
+    tf.random.set_seed(offset)  # `fit` shuffles by it
