@@ -115,12 +115,8 @@ def describe_key(
     path = _find_module(target.name, environ) if target.is_module else target.name
     if path is None or target.name == "-":
         return None
-    try:
-        if not S_ISREG(os.stat(path).st_mode):  # a folder with __main__.py, or a pipe to run once
-            return None
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError:  # not ours to read
+    content = _read_script(path)
+    if content is None:
         return None
     word = f"-m {target.name} " if target.is_module else ""
     lines = (
@@ -131,6 +127,16 @@ def describe_key(
         *describe_machine(machine, build, environ),
     )
     return "\n".join(lines)
+
+
+def _read_script(path: str) -> bytes | None:
+    try:
+        if not S_ISREG(os.stat(path).st_mode):  # a folder with __main__.py, or a pipe to run once
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # not ours to read
+        return None
 
 
 def describe_machine(

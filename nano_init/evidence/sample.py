@@ -207,8 +207,8 @@ def read_record(
     warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
     measured = steps[warm_up:]
     if record is None or len(measured) < LEAST_STEPS:
-        seconds = request.start_seconds + request.seconds
-        raise explain_shortfall(len(marks), code, complaints, seconds, is_late=code is None)
+        given = request.start_seconds + request.seconds
+        raise explain_shortfall(len(marks), code, complaints, given, is_late=code is None)
     return Sample(
         step_seconds=tuple(measured),
         losses=tuple(mark[3] for mark in marks if mark[3] is not None),

@@ -43,12 +43,8 @@ def explain_shortfall(
             f"the script wrote more than a sample may {seen}: its files are kept in memory, and "
             f"never reach a disk; let it write less ({last})"
         )
-    if code is None:  # no traceback of Python's: it was ended by a signal, or by os._exit
-        return ScriptError(f"the script ended abruptly {seen}{tail}")
-    if code < 0:
-        return ScriptError(f"the script was ended by {_signal_name(-code)} {seen}{tail}")
-    if code:
-        return ScriptError(f"the script failed {seen}{tail or f' with status {code}'}")
+    if code != 0:
+        return ScriptError(f"the script {_end_of(code)} {seen}{tail or _status_of(code)}")
     if not steps:
         return SampleError(
             "the script trained nothing that can be seen: no Keras optimizer made a step in its "
@@ -58,6 +54,16 @@ def explain_shortfall(
         f"the script's training ended {seen}, too few to measure; let it make more, as by more "
         "epochs"
     )
+
+
+def _end_of(code: int | None) -> str:
+    if code is None:  # no traceback of Python's: it was ended by a signal, or by os._exit
+        return "ended abruptly"
+    return "failed" if code > 0 else f"was ended by {_signal_name(-code)}"
+
+
+def _status_of(code: int | None) -> str:
+    return f" with status {code}" if code and code > 0 else ""
 
 
 def _signal_name(number: int) -> str:
