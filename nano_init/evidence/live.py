@@ -62,10 +62,12 @@ class LiveTraining:
     ) -> None:
         self.losses: list[tuple[int, float]] = []
         self.signature = ""
+        # All the memory that it takes, its files included, which are kept in memory.
         self.peak_kb: int | None = None
         # Variables that the script itself has set, and that are read at the import.
         self.changed: list[str] = []
         self.is_over = False
+        self._most_bytes = request.megabytes << 20
         self._scratch: tempfile.TemporaryDirectory[str] | None
         with preparing():
             self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
@@ -120,6 +122,21 @@ class LiveTraining:
             raise SampleError("the script's training has ended")
         return tuple(steps)
 
+    def written_kb(self) -> int:
+        """Return how much memory the files take that it has written; 0 where that is unknown.
+
+        An overlay tells of the file system that its upper layer is on: the training's own tmpfs.
+        """
+        if self._process is None or self._scratch is None:
+            return 0
+        try:
+            seen = os.statvfs(f"/proc/{self._process.pid}/root{self._scratch.name}")
+        except OSError:  # it has ended
+            return 0
+        if seen.f_blocks * seen.f_frsize > self._most_bytes:  # not isolated yet
+            return 0
+        return (seen.f_blocks - seen.f_bfree) * seen.f_frsize >> 10
+
     def close(self) -> None:
         """End the process, and what it has started."""
         if self._scratch is None:
@@ -165,7 +182,7 @@ class LiveTraining:
         marks = main_marks(record["marks"])
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
         self.signature = json.dumps(record["signature"])
-        self.peak_kb = record["peak_kb"]
+        self.peak_kb = (record["peak_kb"] or 0) + self.written_kb()
         self.changed = record["changed"]
         return record
 

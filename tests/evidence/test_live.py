@@ -256,6 +256,23 @@ def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
         assert type(caught.value) is kind
 
 
+def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "open('big', 'wb').write(b'x' * (20 << 20)); import time; time.sleep(600)"
+    training = LiveTraining([sys.executable, "-c", code], {}, Request())
+    try:
+        assert training._process is not None
+        while training.written_kb() < 20 << 10:
+            if training._process.poll() is not None:
+                pytest.skip("this system permits no sample")
+            time.sleep(0.01)
+        assert training.written_kb() < 24 << 10
+    finally:
+        training.close()
+    assert training.written_kb() == 0
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_script_that_takes_its_time_is_late_and_gone() -> None:
     training = LiveTraining([sys.executable, "-c", "import time; time.sleep(600)"], {}, Request())
     with pytest.raises(SampleError, match=r"still running before its first step|permits none"):
