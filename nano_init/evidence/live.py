@@ -98,7 +98,7 @@ class LiveTraining:
         """
         self._read(seconds)
 
-    def train(self, seconds: float, patience: float) -> tuple[float, ...]:
+    def train(self, seconds: float, patience: float = 60.0) -> tuple[float, ...]:
         """Train for a slice, and return the seconds of each of its steps.
 
         Args:
