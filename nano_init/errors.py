@@ -9,6 +9,8 @@ NanoError
 ├── LaunchError (OSError)         a script cannot be started
 ├── WorkerError (RuntimeError)    a worker that a script has started has failed
 └── SampleError (RuntimeError)    a sample of a script's training cannot be taken
+    ├── LateSampleError           its time was over before it had enough steps
+    └── ScriptError               the script failed in it, by an error of its own
 
 Each child also inherits the builtin that it refines, so that either can be caught.
 """
@@ -16,12 +18,14 @@ Each child also inherits the builtin that it refines, so that either can be caug
 from __future__ import annotations
 
 __all__ = [
+    "LateSampleError",
     "LaunchError",
     "NanoError",
     "PatchError",
     "PrecisionError",
     "RecordingError",
     "SampleError",
+    "ScriptError",
     "StateError",
     "UsageError",
     "WorkerError",
@@ -68,3 +72,11 @@ class SampleError(NanoError, RuntimeError):
     """A sample of a script's training cannot be taken; the script itself was not run."""
 
     exit_code = 1
+
+
+class LateSampleError(SampleError):
+    """The time of a sample was over before it had enough steps."""
+
+
+class ScriptError(SampleError):
+    """The script failed in a sample by an error of its own."""

@@ -95,7 +95,7 @@ def _compare(request: RunRequest, evidence: EvidenceRequest, prepared: Prepared)
         )
     comparison = Comparison(first, second, describe_choice(prepared))
     if evidence.as_json:
-        text = json.dumps(comparison_to_json(comparison), indent=2) + "\n"
+        text = json.dumps(comparison_to_json(comparison), indent=2, allow_nan=False) + "\n"
     else:
         text = format_comparison(comparison)
     write_output(os.fsencode(text))

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from shlex import join
 
 from nano_init.cli.message import say
@@ -14,6 +15,7 @@ from nano_init.errors import SampleError
 from nano_init.evidence.counters import Threads, read_counters, used_between
 from nano_init.evidence.ending import ending_in_order
 from nano_init.evidence.isolation import STARTED_VARIABLE
+from nano_init.evidence.locality import Locality
 from nano_init.evidence.record import describe_record_file, parse_record
 from nano_init.evidence.report import Report, Run, read_sample, step_times
 from nano_init.evidence.report_file import check_report_file, write_report
@@ -55,9 +57,10 @@ def run_with_report(request: RunRequest, evidence: EvidenceRequest, prepared: Pr
     if not request.quiet:
         announce(prepared)
     _flush()
-    outcome, text, usage, threads = _run(prepared)
+    seen = _run(prepared)
+    outcome = seen.outcome
     try:
-        run = _describe(prepared, outcome, text, usage, threads)
+        run = _describe(prepared, seen)
         _write(path, _complete(request, evidence, prepared, run))
     except KeyboardInterrupt:
         say(PROGRAM, "the report was interrupted")
@@ -78,9 +81,25 @@ def _complete(
     return Report(run, describe_choice(prepared), prepared.precision, sampled, fault, facts)
 
 
-def _run(prepared: Prepared) -> tuple[Outcome, bytes, Usage, Threads]:
+@dataclass(frozen=True)
+class _Seen:
+    """What was seen of the program from outside, and the record that it has written."""
+
+    outcome: Outcome
+    record: bytes
+    usage: Usage
+    threads: Threads
+    locality: Locality
+
+
+def _run(prepared: Prepared) -> _Seen:
     quota_source = prepared.machine.limits.cpu_quota_source
-    threads = Threads()
+    threads, locality = Threads(), Locality(prepared.machine.topology.nodes)
+
+    def look(process: int) -> None:
+        threads.look(process)
+        locality.look(process)
+
     with open_unnamed_file("nano-run-record") as file:
         os.set_inheritable(file.fileno(), True)
         watch = {
@@ -89,23 +108,18 @@ def _run(prepared: Prepared) -> tuple[Outcome, bytes, Usage, Threads]:
         }
         command = Command(prepared.command.argv, {**prepared.command.variables, **watch})
         before = read_counters(quota_source)
-        outcome = supervise(command, without_coercion(prepared.environ), threads.look)
+        outcome = supervise(command, without_coercion(prepared.environ), look)
         usage = used_between(before, read_counters(quota_source))
         file.seek(0)
         text = file.read()
-    return outcome, text, usage, threads
+    return _Seen(outcome, text, usage, threads, locality)
 
 
-def _describe(
-    prepared: Prepared,
-    outcome: Outcome,
-    text: bytes,
-    usage: Usage,
-    threads: Threads,
-) -> Run:
+def _describe(prepared: Prepared, seen: _Seen) -> Run:
     record, unseen = None, ""
+    outcome, threads = seen.outcome, seen.threads
     try:
-        record = parse_record(text)
+        record = parse_record(seen.record)
     except SampleError as error:
         unseen = str(error)
         say(PROGRAM, unseen)
@@ -121,13 +135,15 @@ def _describe(
         first_step_seconds=marks[0][0] - record["started"] if record and marks else None,
         batch=record["batch"] if record else None,
         waited_seconds=record["waited"] if record else 0.0,
+        input=tuple(record.get("input", ())) if record else (),
         # The kernel's own number counts the largest of the program and its children.
         peak_kb=(record and record["peak_kb"]) or used.ru_maxrss,
         minor_faults=used.ru_minflt,
         major_faults=used.ru_majflt,
-        usage=usage,
+        usage=seen.usage,
         most_threads=threads.most,
         processors=threads.processors,
+        nodes=seen.locality.shares(threads.processors),
         unseen=unseen,
     )
 

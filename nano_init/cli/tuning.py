@@ -11,7 +11,7 @@ from nano_init.cli.message import say
 from nano_init.cli.planning import find_library
 from nano_init.cli.progress import show_progress
 from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
-from nano_init.errors import SampleError, UsageError
+from nano_init.errors import SampleError, ScriptError, UsageError
 from nano_init.evidence.cache import describe_key, remember
 from nano_init.evidence.clock import Clock
 from nano_init.evidence.configuration import Choices, Configuration, first_candidates
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["search_configuration", "tuned"]
 
-# A script may take as long to its first steps, however little time is left.
-_LEAST_PATIENCE = 10.0
-
 # An entry's note stands in the line that every later run prints.
 _NOTE = "{configuration}: {gain}, measured on this script by --tune on {date}"
 
@@ -62,6 +59,8 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     try:
         found = search_configuration(request, evidence, environ, plain)
     except SampleError as error:
+        if isinstance(error.__cause__, ScriptError):
+            return _in_float32(request, environ, plain, error)
         return _untuned(request, environ, str(error))
     if not request.quiet:
         _tell(found)
@@ -141,14 +140,11 @@ def staged(
     """
     left_alone = _without_cache(request)
 
-    def patience() -> float:
-        return max(_LEAST_PATIENCE, clock.left())
-
     def launch(configuration: Configuration, seed: int, may_share: bool) -> LiveTraining:
         argv, theirs = _process_of(prepare(left_alone, environ, configuration))
         start: Callable[[Wanted], Process] = start_process
         if may_share and nursery.suits(theirs):
-            start = partial(nursery.fork, seconds=patience())
+            start = partial(nursery.fork, seconds=clock.patience())
         return LiveTraining(argv, theirs, Request(seed=seed), start)
 
     with adopting():
@@ -156,7 +152,7 @@ def staged(
         try:
             cores = plain.plan.threads.usable_cores
             limit = plain.machine.limits.memory_bytes
-            yield MachineStage(launch, cores, lambda: _free_bytes(limit), patience, tick)
+            yield MachineStage(launch, cores, lambda: _free_bytes(limit), clock.patience, tick)
         finally:
             nursery.close()
 
@@ -206,6 +202,19 @@ def _untuned(request: RunRequest, environ: Mapping[str, str], why: str) -> Prepa
     say(PROGRAM, f"not tuned: {why}")
     values = {**vars(request), "measures_precision": True}
     return prepare(type(request)(**values), environ)
+
+
+def _in_float32(
+    request: RunRequest, environ: Mapping[str, str], plain: Prepared, error: SampleError
+) -> Prepared:
+    """Return how it is run where it fails in the default and not in float32."""
+    say(PROGRAM, f"not tuned: {error}")
+    remembered = prepare(request, environ)
+    if remembered.tuned and remembered.precision == "float32":
+        return remembered
+    steps = choices_of(request, plain).steps
+    prepared = prepare(request, environ, Configuration("float32", steps=steps))
+    return _with_note(prepared, f"float32: in {plain.precision} {error.__cause__}")
 
 
 def _with_note(prepared: Prepared, note: str) -> Prepared:

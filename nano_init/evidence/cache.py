@@ -7,9 +7,11 @@ where nothing was ever tuned it costs one failed `open`.
 from __future__ import annotations
 
 import os
+from stat import S_ISREG
 
 from nano_init.evidence.configuration import parse_configuration
 from nano_init.frozen import frozen
+from nano_init.plan.variables import steers_training
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +30,23 @@ __all__ = [
     "describe_machine",
     "has_entries",
     "measured_files",
+    "read_entry",
     "recall",
     "remember",
     "write_entry",
 ]
 
-# Variables of the user's that change what is fastest.
-_READ = ("TF_", "OMP_", "KMP_", "ONEDNN_", "NANO_INIT_", "LD_PRELOAD", "KERAS_BACKEND")
+# What a key's lines begin with, and what a user is told where they differ.
+_CHANGES = {
+    "script": "another script",
+    "content": "other content",
+    "arguments": "other arguments",
+    "optimizer": "another optimizer",
+    "processor": "another processor",
+    "limits": "other limits",
+    "variables": "other variables",
+    "versions": "other versions",
+}
 
 # Of the entries' form: others are not read.
 _FORM = 2
@@ -103,10 +115,8 @@ def describe_key(
     path = _find_module(target.name, environ) if target.is_module else target.name
     if path is None or target.name == "-":
         return None
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError:  # a folder with __main__.py, or not ours to read
+    content = _read_script(path)
+    if content is None:
         return None
     word = f"-m {target.name} " if target.is_module else ""
     lines = (
@@ -117,6 +127,16 @@ def describe_key(
         *describe_machine(machine, build, environ),
     )
     return "\n".join(lines)
+
+
+def _read_script(path: str) -> bytes | None:
+    try:
+        if not S_ISREG(os.stat(path).st_mode):  # a folder with __main__.py, or a pipe to run once
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # not ours to read
+        return None
 
 
 def describe_machine(
@@ -133,13 +153,18 @@ def describe_machine(
 
     import nano_init
 
-    isa, limits = machine.isa, machine.limits
+    isa, limits, keras = machine.isa, machine.limits, build.keras if build else ""
     return (
         f"processor {isa.vendor} {isa.model} {isa.level} {isa.bf16}",
         f"limits {limits.affinity!r} {limits.cpu_quota} {limits.memory_bytes}",
-        f"variables {sorted(i for i in environ.items() if i[0].startswith(_READ))!r}",
-        f"versions {nano_init.__version__} {build} {sys.version.split()[0]}",
+        f"variables {sorted(i for i in environ.items() if _is_read(i[0]))!r}",
+        f"versions {nano_init.__version__} {build} {keras} {sys.version.split()[0]}",
     )
+
+
+def _is_read(name: str) -> bool:
+    """Say whether a variable of the user's changes what is fastest."""
+    return steers_training(name) or name.startswith("NANO_INIT_")
 
 
 def _find_module(name: str, environ: Mapping[str, str]) -> str | None:
@@ -174,13 +199,32 @@ def recall(key: str | None, environ: Mapping[str, str]) -> Recalled:
         return Recalled()
     path = _path(key, environ)
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = read_entry(path)
     except FileNotFoundError:
         return Recalled()
     except (OSError, ValueError) as error:
         return Recalled(fault=f"the tuned choice in {path} cannot be read ({error}); ignored")
     return _parse_entry(text, key, path)
+
+
+def read_entry(path: str) -> str:
+    """Return the text of a file; what is none is not waited for, as a pipe that nobody writes to.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is no text.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no regular file")
+        with open(descriptor, encoding="utf-8", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def remember(
@@ -280,19 +324,19 @@ def _parse_entry(text: str, key: str, path: str) -> Recalled:
             fault=f"the tuned choice in {path} is damaged or from another version; ignored"
         )
     changed = _changed_since(str(entry.get("key")), key)
-    if changed:
-        return Recalled(
-            fault=f"the script was tuned with another {changed}; ignored, --tune measures anew"
-        )
     configuration = parse_configuration(entry.get("configuration"))
-    if configuration is None:
+    is_foreign = len(changed) == len(_CHANGES)
+    if changed and not is_foreign:
+        *most, last = changed
+        words = f"{', '.join(most)} and {last}" if most else last
+        return Recalled(fault=f"the script was tuned with {words}; ignored, --tune measures anew")
+    if configuration is None or is_foreign:
         return Recalled(fault=f"the tuned choice in {path} is damaged; ignored")
     signature = str(entry.get("signature", ""))
     return Recalled(configuration, str(entry.get("note", ""))[:200], signature=signature)
 
 
-def _changed_since(before: str, now: str) -> str:
-    """Return what differs between two keys, in words; "" if nothing does."""
-    old = dict(line.partition(" ")[::2] for line in before.split("\n"))
-    new = dict(line.partition(" ")[::2] for line in now.split("\n"))
-    return " and ".join(name for name in new if old.get(name) != new[name])
+def _changed_since(before: str, now: str) -> list[str]:
+    """Return what differs between two keys, in words."""
+    old, new = (dict(line.partition(" ")[::2] for line in key.split("\n")) for key in (before, now))
+    return [words for name, words in _CHANGES.items() if old.get(name) != new.get(name)]

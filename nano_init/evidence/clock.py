@@ -14,6 +14,9 @@ __all__ = ["Clock"]
 # What starts in another configuration may take longer to trace.
 _MARGIN = 1.2
 
+# However small the budget: in less, TensorFlow is not even imported.
+_LEAST_PATIENCE = 10.0
+
 
 class Clock:
     """The time that a search may take.
@@ -36,6 +39,10 @@ class Clock:
     def left(self) -> float:
         """Return the seconds that are left."""
         return self._budget - (self._now() - self._start)
+
+    def patience(self) -> float:
+        """Return how long a training may take to its first steps: TensorFlow's import is slow."""
+        return max(0.0, max(_LEAST_PATIENCE, self._budget) - self._budget + self.left())
 
     def fits(self, starts: int, slices: int) -> bool:
         """Say whether as many fit in, each as long as those so far took."""

@@ -42,6 +42,14 @@ QUANTITIES = (
 )
 
 
+# By whether python's losses are, and nano-run's.
+_NOT_FINITE = {
+    (True, False): "not finite under nano-run",
+    (False, True): "not finite under python",
+    (False, False): "not finite in both",
+}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Samples of two ways to run one script, as many of each.
@@ -161,7 +169,7 @@ def format_comparison(comparison: Comparison) -> str:
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as plain values."""
+    """Return a comparison as plain values; what is not finite, which JSON has not, is None."""
     quantities = {
         quantity.name.replace(" ", "_"): {
             "unit": quantity.unit,
@@ -179,7 +187,10 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
         "rounds": len(comparison.python),
         "nano_run": comparison.choice,
         "quantities": quantities,
-        "loss": {"python": list(plain_losses), "nano_run": list(our_losses)},
+        "loss": {
+            "python": [loss if math.isfinite(loss) else None for loss in plain_losses],
+            "nano_run": [loss if math.isfinite(loss) else None for loss in our_losses],
+        },
         "verdict": comparison.verdict(),
     }
 
@@ -190,12 +201,14 @@ def _last_losses(samples: Sequence[Sample]) -> tuple[float, ...]:
 
 
 def _judge_losses(plain: Sequence[float], ours: Sequence[float]) -> str:
-    if not all(map(math.isfinite, ours)):
-        return "not finite" if all(map(math.isfinite, plain)) else "not finite in both"
+    if not all(map(math.isfinite, (*plain, *ours))):
+        return _NOT_FINITE[all(map(math.isfinite, plain)), all(map(math.isfinite, ours))]
     if min(ours) <= max(plain) and min(plain) <= max(ours):
         return "within the spread of the rounds"
-    change = statistics.median(ours) / statistics.median(plain) - 1
-    return f"{change:+.1%} beyond the spread of the rounds"
+    before, after = statistics.median(plain), statistics.median(ours)
+    # A loss may be negative, as a log-likelihood's; of 0 there is no share.
+    change = f"{(after - before) / abs(before):+.1%}" if before else f"{after - before:+.3g}"
+    return f"{change} beyond the spread of the rounds"
 
 
 def _spread(numbers: Sequence[float]) -> str:

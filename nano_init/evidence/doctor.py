@@ -11,6 +11,7 @@ import nano_init
 from nano_init.evidence.findings import Examined, diagnose
 from nano_init.evidence.tensorflow_facts import TensorFlowFacts, examine_tensorflow
 from nano_init.machine.allocators import loads
+from nano_init.plan.variables import LIBRARY_PREFIXES
 from nano_init.shells.preload import list_libraries
 
 TYPE_CHECKING = False
@@ -33,8 +34,8 @@ _HUGE_PAGES = "sys/kernel/mm/transparent_hugepage/enabled"
 # Terraform's prefix, too.
 _SHOWN = (
     *("TF_AUTO_", "TF_CPP_", "TF_DISABLE_", "TF_ENABLE_", "TF_NUM_", "TF_ONEDNN_", "TF_SET_"),
-    *("TF_USE_", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_", "KMP_", "GOMP_", "ONEDNN_", "DNNL_"),
-    *("MKL_", "NANO_", "KERAS_BACKEND", "MALLOC_CONF"),
+    *("TF_USE_", "TF_XLA_FLAGS", "XLA_FLAGS", "KERAS_BACKEND", "NANO_", "MALLOC_CONF"),
+    *LIBRARY_PREFIXES,
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nano_init.plan.precision import cause_of
+from nano_init.plan.variables import onednn_setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -249,12 +250,13 @@ def _check_switches(examined: Examined) -> Iterator[Finding]:
                 f"{name}={environ[name]} prints a line for every primitive on stdout",
                 f"unset {name}",
             )
-    if environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY") == "0":
+    name, capacity = onednn_setting(environ, "PRIMITIVE_CACHE_CAPACITY")
+    if capacity == "0":
         yield Finding(
             "problem",
             "primitive cache",
-            "ONEDNN_PRIMITIVE_CACHE_CAPACITY=0 compiles every primitive anew at each call",
-            "unset ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+            f"{name}=0 compiles every primitive anew at each call",
+            f"unset {name}",
         )
 
 

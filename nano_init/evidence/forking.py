@@ -12,7 +12,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nano_init.errors import SampleError
+from nano_init.errors import LateSampleError, SampleError
 from nano_init.evidence import nursery
 from nano_init.evidence.isolation import isolated_command, postpone_preload
 from nano_init.evidence.sample import preparing, watch_request, watch_variables
@@ -122,13 +122,16 @@ class Nursery:
                 start_new_session=True,
             )
         self._channel = ours
+        self._is_lost = False
 
     def suits(self, environ: Mapping[str, str]) -> bool:
-        """Say whether an environment differs in what is read late only."""
+        """Say whether one can be forked: its environment differs in what is read late only."""
         if environ.get(_LEGACY) or environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
             return False  # another Keras than the one that was imported
         if "LD_PRELOAD" in environ:
             return False  # it may start threads, which no process with a user namespace may have
+        if self._is_lost:  # its next answer is to a question that nobody waits for any more
+            return False
         names = {*self._environ, *environ} - _READ_LATE
         return all(self._environ.get(name) == environ.get(name) for name in names)
 
@@ -140,7 +143,8 @@ class Nursery:
             seconds: how long to wait for the import.
 
         Raises:
-            SampleError: there is no answer.
+            LateSampleError: there is no answer by then.
+            SampleError: there will be none.
         """
         with preparing():
             payload = tempfile.TemporaryFile()  # noqa: SIM115
@@ -156,10 +160,15 @@ class Nursery:
             payload.flush()
             files = [payload.fileno(), *(file.fileno() for file in wanted.files), *wanted.pace]
             try:
-                self._channel.settimeout(seconds)
+                self._channel.settimeout(max(0.001, seconds))  # 0 would be no time-out at all
                 socket.send_fds(self._channel, [b"fork"], files)
                 answer = self._channel.recv(16)
-            except OSError as error:  # it has ended, or takes too long
+            except TimeoutError as error:
+                self._is_lost = True
+                raise LateSampleError(
+                    f"TensorFlow was still being imported when {seconds:.0f} seconds were over"
+                ) from error
+            except OSError as error:  # it has ended
                 raise SampleError(f"no training could be forked: {error}") from error
         if not answer:
             raise SampleError("no training could be forked: TensorFlow cannot be imported")

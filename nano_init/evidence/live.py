@@ -16,12 +16,12 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import replace
 
-from nano_init.errors import SampleError
+from nano_init.errors import LateSampleError, SampleError
 from nano_init.evidence.forking import Wanted, start_process
 from nano_init.evidence.pace import SETTLING
-from nano_init.evidence.sample import check_permitted, content, main_marks, preparing, why_too_short
+from nano_init.evidence.sample import check_permitted, content, main_marks, preparing
+from nano_init.evidence.shortfall import explain_shortfall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ __all__ = ["LEAST_STEPS", "LiveTraining"]
 
 # Steps of a slice that are measured, at least.
 LEAST_STEPS = 3
+
+# What has written its last report, or closed its pipe, has ended by then.
+_ENDING_SECONDS = 5.0
 
 
 class LiveTraining:
@@ -59,11 +62,12 @@ class LiveTraining:
     ) -> None:
         self.losses: list[tuple[int, float]] = []
         self.signature = ""
+        # All the memory that it takes, its files included, which are kept in memory.
         self.peak_kb: int | None = None
         # Variables that the script itself has set, and that are read at the import.
         self.changed: list[str] = []
         self.is_over = False
-        self._request = request
+        self._most_bytes = request.megabytes << 20
         self._scratch: tempfile.TemporaryDirectory[str] | None
         with preparing():
             self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
@@ -118,6 +122,21 @@ class LiveTraining:
             raise SampleError("the script's training has ended")
         return tuple(steps)
 
+    def written_kb(self) -> int:
+        """Return how much memory the files take that it has written; 0 where that is unknown.
+
+        An overlay tells of the file system that its upper layer is on: the training's own tmpfs.
+        """
+        if self._process is None or self._scratch is None:
+            return 0
+        try:
+            seen = os.statvfs(f"/proc/{self._process.pid}/root{self._scratch.name}")
+        except OSError:  # it has ended
+            return 0
+        if seen.f_blocks * seen.f_frsize > self._most_bytes:  # not isolated yet
+            return 0
+        return (seen.f_blocks - seen.f_bfree) * seen.f_frsize >> 10
+
     def close(self) -> None:
         """End the process, and what it has started."""
         if self._scratch is None:
@@ -147,7 +166,11 @@ class LiveTraining:
 
     def _read(self, seconds: float) -> dict[str, Any]:
         """Wait for a report, stop the process, and return the report."""
-        record = self._wait_for_report(time.monotonic() + seconds)
+        try:
+            record = self._wait_for_report(time.monotonic() + seconds)
+        except LateSampleError:
+            self.is_over = True
+            raise self._why_over(None, seconds) from None
         if record is None or record["ended"] == "exit":
             self.is_over = True
         else:
@@ -155,20 +178,25 @@ class LiveTraining:
         if record is not None:
             self._steps += len(record["marks"])
         if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
-            raise SampleError(self._why_over(seconds))
+            raise self._why_over(record["status"] if record else None, None)
         marks = main_marks(record["marks"])
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
         self.signature = json.dumps(record["signature"])
-        self.peak_kb = record["peak_kb"]
+        self.peak_kb = (record["peak_kb"] or 0) + self.written_kb()
         self.changed = record["changed"]
         return record
 
     def _wait_for_report(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next report, or None if the process has ended without one.
+
+        Raises:
+            LateSampleError: there is none by then.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self._reports, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    return None
+                    raise LateSampleError
                 more = os.read(self._reports, 1 << 16)
                 if not more:
                     return None
@@ -177,17 +205,23 @@ class LiveTraining:
         record: dict[str, Any] = json.loads(line)
         return record
 
-    def _why_over(self, seconds: float) -> str:
-        code = None
-        if self._process is not None:
+    def _why_over(self, code: int | None, waited: float | None) -> SampleError:
+        """Return why there are no more steps.
+
+        Args:
+            code: the exit status that the process has told of; None if it has not.
+            waited: how long was waited for them in vain; None if it has ended.
+        """
+        if waited is None and self._process is not None:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
-            code = self._process.poll()
+                self._process.wait(_ENDING_SECONDS)
+            if code is None:
+                code = self._process.poll()
         status, _, complaints = self._files
         check_permitted(content(status))
         text = content(complaints).decode(errors="replace")
-        waited = replace(self._request, start_seconds=seconds, seconds=0.0)
-        return why_too_short(self._steps, code, text, waited)
+        is_late = waited is not None
+        return explain_shortfall(self._steps, code, text, waited or 0.0, is_late=is_late)
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

@@ -100,7 +100,7 @@ def _become(descriptors: Sequence[int]) -> None:
 
 
 def _run(wanted: dict[str, Any], pace: list[int]) -> None:
-    from nano_init.evidence.watch import start_watching
+    from nano_init.evidence.watch import note_status, start_watching
     from nano_init.keras_patch import apply_from_launcher
     from nano_init.launch.command import PATCH_VARIABLE
 
@@ -111,12 +111,23 @@ def _run(wanted: dict[str, Any], pace: list[int]) -> None:
         apply_from_launcher(json.loads(os.environ[PATCH_VARIABLE]), "keras")
         start_watching({**wanted["request"], "pace": pace}, "keras")
         _run_program(wanted["arguments"])
-    except SystemExit:
-        pass
+    except SystemExit as error:
+        note_status(_status_of(error))
     except BaseException:  # noqa: BLE001 - as the interpreter does at a program's end
         sys.excepthook(*sys.exc_info())
+        note_status(1)
+    else:
+        note_status(0)
     atexit._run_exitfuncs()
     os._exit(0)
+
+
+def _status_of(error: SystemExit) -> int:
+    """Return the exit status that Python would end with; it prints what is no number."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
 
 
 def _run_program(arguments: list[str]) -> None:

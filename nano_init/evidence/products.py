@@ -12,7 +12,7 @@ import time
 from binascii import crc32
 from dataclasses import dataclass
 
-from nano_init.evidence.cache import cache_folder, describe_machine, write_entry
+from nano_init.evidence.cache import cache_folder, describe_machine, read_entry, write_entry
 from nano_init.evidence.tensorflow_facts import examine_tensorflow
 from nano_init.plan.settings import PrecisionChoice
 
@@ -68,8 +68,7 @@ def recall_products(path: str, key: str) -> Products | None:
         key: what it must hold.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            entry = json.load(file)
+        entry = json.loads(read_entry(path))
     except (OSError, ValueError, RecursionError):  # measured anew, and written over
         return None
     if not isinstance(entry, dict) or (entry.get("form"), entry.get("key")) != (_FORM, key):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
+from nano_init.evidence.inputs import PIPELINE, PYTHON, missing_stages
 from nano_init.evidence.onednn_kinds import summarize
 from nano_init.evidence.onednn_verbose import parse_verbose
 
@@ -27,6 +28,10 @@ STEP_MARK = "nano-run: step "
 # Below these shares a number is no reason to change anything.
 _WORTH = 0.05
 _MUCH = 0.10
+
+# Nor is what could be won of a step, unless it is a millisecond or such a share of the step.
+_LEAST_MS = 1.0
+_LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,10 @@ class Run:
         usage: what else the machine did meanwhile.
         most_threads: the largest number of its threads.
         processors: how often a working thread was seen on each hardware thread.
+        nodes: for each NUMA node its share of the memory, and of what the threads worked; {} with
+            one node, or where that is not known.
         unseen: why its steps are not known though it may have made some; "" otherwise.
+        input: what its batches came from, as `describe_input` says; () where that is unknown.
     """
 
     command: str
@@ -67,7 +75,9 @@ class Run:
     usage: Usage
     most_threads: int
     processors: Mapping[int, int]
+    nodes: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     unseen: str = ""
+    input: tuple[str, ...] = ()
 
     @property
     def step_time(self) -> float | None:
@@ -154,7 +164,11 @@ def read_sample(sample: Sample, warm_up: int) -> SampledSteps:
 
 def advise(report: Report) -> tuple[str, ...]:
     """Return what could be done, each sentence with the number that speaks for it."""
-    return (*_advise_on_run(report.run), *_advise_on_sample(report))
+    return (
+        *_advise_on_run(report.run),
+        *_advise_on_input(report),
+        *_advise_on_sample(report),
+    )
 
 
 def _advise_on_run(run: Run) -> Iterable[str]:
@@ -179,57 +193,96 @@ def _advise_on_run(run: Run) -> Iterable[str]:
             f"{run.major_faults} pages were read from a disk during the run: memory is short, or "
             "the data is read through mmap for the first time"
         )
-    busy = run.step_time and run.steps * run.step_time
-    if busy and run.waited_seconds > _MUCH * busy:
-        yield _advise_on_input(run.waited_seconds / busy)
 
 
-def _advise_on_input(share: float) -> str:
-    return (
-        f"steps waited {share:.0%} of their time for data: cache() it, map() with "
-        "num_parallel_calls=tf.data.AUTOTUNE, and prefetch()"
-    )
+def _advise_on_input(report: Report) -> Iterable[str]:
+    """Give advice on waiting for data, where what the data comes from can be made faster."""
+    run, sampled = report.run, report.sampled
+    # A loop in Python waits where the run sees it, `fit` where the sample's profile does.
+    seen = []
+    if run.step_seconds and run.steps:
+        seen.append((run.waited_seconds / run.steps, statistics.fmean(run.step_seconds)))
+    if sampled is not None:
+        seen.append((sampled.get_next_ms / sampled.steps / 1000, sampled.step_time))
+    shares = [
+        waited / step
+        for waited, step in seen
+        if waited > _MUCH * step and _is_worth(waited * 1000, step)
+    ]
+    if not shares:
+        return
+    words = f"steps waited {min(1.0, max(shares)):.0%} of their time for data"
+    kind, missing = run.input[:1], missing_stages(list(run.input))
+    if kind == (PIPELINE,) and missing:
+        yield f"{words}, whose tf.data pipeline could have {', '.join(missing)}"
+    elif kind == (PYTHON,):
+        yield (
+            f"{words} that Python makes: a keras.utils.PyDataset with workers, or a tf.data "
+            "pipeline, makes batches side by side"
+        )
+
+
+def _is_worth(milliseconds: float, step: float) -> bool:
+    """Say whether so much of a step is worth advice.
+
+    Args:
+        milliseconds: what a step could win at most.
+        step: its time in seconds.
+    """
+    return milliseconds >= min(_LEAST_MS, _LEAST_SHARE * step * 1000)
 
 
 def _advise_on_sample(report: Report) -> Iterable[str]:
     sampled = report.sampled
     if sampled is None:
         return
-    onednn, narrow = sampled.onednn, report.precision == "mixed_bfloat16"
-    if onednn.emulated_ms > 0:
+    onednn = sampled.onednn
+    if _can_win(sampled, onednn.emulated_ms):
         yield (
             f"{onednn.emulated_ms / max(onednn.contraction_ms, 1e-9):.0%} of the time in matrix "
             "products was bfloat16 without a unit: use --precision float32"
         )
-    if onednn.milliseconds and onednn.reference_ms > _WORTH * onednn.milliseconds:
+    if onednn.reference_ms > _WORTH * onednn.milliseconds and _can_win(
+        sampled, onednn.reference_ms
+    ):
         yield (
             f"{onednn.reference_ms / onednn.milliseconds:.0%} of oneDNN's time was in plain "
             "loops (ref) that it has no fast kernel for: try other shapes or layers there"
         )
-    if sampled.get_next_ms > _MUCH * sampled.steps * sampled.step_time * 1000:
-        yield _advise_on_input(sampled.get_next_ms / (sampled.steps * sampled.step_time * 1000))
-    total = sum(sampled.operations.values())
-    if not narrow or not total:
-        return
+    if report.precision == "mixed_bfloat16":
+        yield from _advise_on_bfloat16(sampled)
+
+
+def _advise_on_bfloat16(sampled: SampledSteps) -> Iterable[str]:
+    onednn, total = sampled.onednn, sum(sampled.operations.values())
     casts = sampled.operations.get("Cast", 0.0)
-    if casts > _MUCH * total:
+    if casts > _MUCH * total and _can_win(sampled, casts):
         yield (
             f"{casts / total:.0%} of the operations' time were casts: compare with float32, "
             "nano-run --compare --precision float32"
         )
     unable = sum(sampled.operations[name] for name in sampled.unable)
-    if unable > _MUCH * total:
+    if unable > _MUCH * total and _can_win(sampled, unable):
         names = ", ".join(sampled.unable[:3])
         yield (
             f"{unable / total:.0%} of the operations' time was in ones without a bfloat16 kernel "
             f"({names}): their layers gain nothing from bfloat16"
         )
     share = onednn.bf16_share
-    if share is not None and share < 0.5 and onednn.contraction_ms > 0.2 * onednn.milliseconds:
+    # bfloat16 takes half the time at best.
+    gain = (onednn.contraction_ms - onednn.bf16_ms) / 2
+    if share is None or not total or not _can_win(sampled, gain):
+        return
+    if share < 0.5 and onednn.contraction_ms > 0.2 * onednn.milliseconds:
         yield (
             f"only {share:.0%} of the time in matrix products was bfloat16: look for layers with "
             "a dtype of their own"
         )
+
+
+def _can_win(sampled: SampledSteps, milliseconds: float) -> bool:
+    """Say whether so much of all the sampled steps is worth advice."""
+    return _is_worth(milliseconds / sampled.steps, sampled.step_time)
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
@@ -247,6 +300,10 @@ def report_to_json(report: Report) -> dict[str, Any]:
             "throttled": run.usage.throttled,
             "numa_miss": run.usage.numa_miss,
             "processors": {str(cpu): seen for cpu, seen in sorted(run.processors.items())},
+            "nodes": {
+                str(node): {"memory": memory, "work": work}
+                for node, (memory, work) in sorted(run.nodes.items())
+            },
         },
         "sample": None if sampled is None else _sample_to_json(sampled),
         "no_sample_because": report.fault or None,
@@ -260,6 +317,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
 _RUN_NAMES = (
     *("command", "status", "seconds", "cpu_seconds", "steps", "first_step_seconds", "batch"),
     *("waited_seconds", "peak_kb", "minor_faults", "major_faults", "most_threads"),
+    "input",
 )
 
 

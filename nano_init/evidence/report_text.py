@@ -52,6 +52,14 @@ def run_facts(run: Run) -> Iterator[tuple[str, str]]:
         f"{cpu}: {count / seen:.0%}" for cpu, count in sorted(run.processors.items())[:16]
     )
     yield "threads", f"{run.most_threads} at most; busy on hardware thread {where or 'unknown'}"
+    if run.nodes:
+        yield (
+            "NUMA nodes",
+            "; ".join(
+                f"{node}: {memory:.0%} of its memory, {work:.0%} of its threads' work"
+                for node, (memory, work) in sorted(run.nodes.items())
+            ),
+        )
     usage = run.usage
     for name, share in (
         ("throttled periods", usage.throttled),

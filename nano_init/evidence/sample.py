@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import statistics
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from nano_init.errors import SampleError
 from nano_init.evidence.isolation import isolated_command, postpone_preload
 from nano_init.evidence.record import describe_record_file, parse_record
+from nano_init.evidence.shortfall import explain_shortfall
 from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
@@ -41,7 +41,6 @@ __all__ = [
     "undisturbed",
     "watch_request",
     "watch_variables",
-    "why_too_short",
 ]
 
 _PR_SET_CHILD_SUBREAPER = 36  # sys/prctl.h
@@ -208,7 +207,8 @@ def read_record(
     warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
     measured = steps[warm_up:]
     if record is None or len(measured) < LEAST_STEPS:
-        raise SampleError(why_too_short(len(marks), code, complaints, request))
+        given = request.start_seconds + request.seconds
+        raise explain_shortfall(len(marks), code, complaints, given, is_late=code is None)
     return Sample(
         step_seconds=tuple(measured),
         losses=tuple(mark[3] for mark in marks if mark[3] is not None),
@@ -243,44 +243,6 @@ def check_permitted(refusal: bytes) -> None:
             "a sample needs a copy-on-write view of the files, so that none is touched, and "
             f"this system permits none: {refusal.decode(errors='replace')}"
         )
-
-
-def why_too_short(steps: int, code: int | None, complaints: str, request: Request) -> str:
-    """Return why a process has not made enough steps, one sentence.
-
-    Args:
-        steps: those that it has made.
-        code: its exit status, negative for a signal; None if it was killed for its time.
-        complaints: what it printed on stderr.
-        request: what was asked for.
-    """
-    lines = [line for line in complaints.splitlines() if line.strip()]
-    last = lines[-1].strip()[:200] if lines else ""
-    seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
-    if code is None:
-        limit = request.start_seconds + request.seconds
-        return f"the script was still running {seen} when {limit:.0f} seconds were over"
-    if "EOFError" in last:
-        return f"the script reads stdin, which a sample does not have ({last})"
-    if code < 0:
-        return f"the script was ended by {_signal_name(-code)} {seen}" + (
-            f": {last}" if last else ""
-        )
-    if code:
-        return f"the script failed {seen}" + (f": {last}" if last else f" with status {code}")
-    if not steps:
-        return (
-            "the script trained nothing that can be seen: no Keras optimizer made a step in its "
-            "own process"
-        )
-    return f"the script's training ended {seen}, too few to measure"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def watch_request(

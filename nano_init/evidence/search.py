@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 import statistics
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from nano_init.errors import SampleError
+from nano_init.errors import SampleError, ScriptError
 from nano_init.evidence.decision import Trial, choose, is_faithful
+from nano_init.evidence.entrant import Entrant
 from nano_init.evidence.sample import undisturbed
 
 TYPE_CHECKING = False
@@ -26,18 +27,7 @@ if TYPE_CHECKING:
 
     from nano_init.evidence.clock import Clock
     from nano_init.evidence.configuration import Configuration
-
-    class Training(Protocol):
-        """A training that has made its first steps, and goes on a slice at a time."""
-
-        losses: list[tuple[int, float]]
-        signature: str
-
-        def train(self, seconds: float) -> Sequence[float]:
-            """Return the seconds of each step of a slice, or raise SampleError."""
-
-        def close(self) -> None:
-            """End it."""
+    from nano_init.evidence.entrant import Training
 
     class Stage(Protocol):
         """Where trainings run."""
@@ -71,6 +61,9 @@ _NEAR = 1.1
 _LEAST_LOSSES = 20
 _MOST_SLICES = 5
 
+# How much longer than a slice its least steps may take, in seconds.
+_SLICE_PATIENCE = 60.0
+
 _DEPARTS = "its loss departs from float32's"
 _UNKNOWN = "its loss could not be held against float32's"
 
@@ -99,48 +92,6 @@ class Found:
     signature: str
 
 
-@dataclass
-class _Entrant:
-    """A configuration in the race."""
-
-    configuration: Configuration
-    training: Training | None = None
-    heats: list[list[float]] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    signature: str = ""
-    fault: str = ""
-
-    def admit(self, outcome: Training | SampleError, *, is_new_heat: bool = True) -> None:
-        """Take a training that has been started for this one, or why there is none."""
-        if isinstance(outcome, SampleError):
-            if not self.times:  # one process that failed takes nothing from those before it
-                self.fault = str(outcome)
-            return
-        self.training = outcome
-        if is_new_heat:
-            self.heats.append([])
-
-    def note(self, seconds: float, ratio: float) -> None:
-        """Keep what a round has shown."""
-        self.times.append(seconds)
-        self.heats[-1].append(ratio)
-
-    def leave(self) -> None:
-        """End the training; what was measured stays."""
-        if self.training is not None:
-            self.losses = self.seen_losses()
-            self.training.close()
-            self.training = None
-
-    def seen_losses(self) -> list[tuple[int, float]]:
-        """Return the losses of the training that has made most steps."""
-        if self.training is None:
-            return self.losses
-        self.signature = self.training.signature or self.signature
-        return max(self.losses, list(self.training.losses), key=len)
-
-
 def search(
     candidates: Sequence[Configuration],
     default: Configuration,
@@ -160,7 +111,8 @@ def search(
         clock: the time that there is.
 
     Raises:
-        SampleError: float32 itself cannot be trained, or the time is too short to compare.
+        SampleError: float32 itself cannot be trained, or the time is too short to compare. Its
+            cause is the default's own failure where that is what float32 has not.
     """
     race = _Race(candidates[0], default, stage, clock)
     try:
@@ -172,6 +124,8 @@ def search(
             race.compete(neighbours(base, race.ratios()), keep=_FINALISTS + 1)
         race.finish()
         return race.found()
+    except SampleError as error:
+        raise SampleError(str(error)) from race.default_failure()
     finally:
         race.close()
 
@@ -182,7 +136,7 @@ class _Race:
     def __init__(
         self, reference: Configuration, default: Configuration, stage: Stage, clock: Clock
     ) -> None:
-        self.of: dict[Configuration, _Entrant] = {}
+        self.of: dict[Configuration, Entrant] = {}
         self._seeds: list[list[tuple[int, float]]] = []
         self._reference, self._default, self._pivot = reference, default, default
         self._stage, self._clock = stage, clock
@@ -193,15 +147,16 @@ class _Race:
         self._enter(list(dict.fromkeys((self._reference, self._default))))
         reference = self.of[self._reference]
         if reference.training is None:
-            raise SampleError(reference.fault)
+            more = "; raise --tune-budget" if reference.is_late else ""
+            raise SampleError(f"{reference.fault}{more}")
         if self.of[self._default].training is None:
             self._pivot = self._reference
-        _train_for_losses(reference.training)
+        self._train_for_losses(reference.training)
         self._read_seeds()
-        if not self._clock.fits(0, 2 * len(self._running())):
-            raise SampleError(_TOO_SHORT)
-        for _ in range(2):
-            self._run_round(self._running())
+        self._run_first_rounds()
+        if self._base().failure:  # it fails later than at its first steps
+            self._pivot = self._reference
+            self._run_first_rounds()
         for entrant in (reference, self._base()):
             if not entrant.times:
                 raise SampleError(entrant.fault or _TOO_SHORT)
@@ -235,6 +190,13 @@ class _Race:
             if entrant.configuration not in explored:
                 return entrant.configuration
         return None
+
+    def default_failure(self) -> ScriptError | None:
+        """Return the error that the script has in the default, and has not in float32."""
+        default, reference = self.of.get(self._default), self.of.get(self._reference)
+        if default is None or reference is None or reference.failure:
+            return None
+        return default.failure
 
     def ratios(self) -> dict[Configuration, float]:
         """Return step times over the default's, of all that were measured."""
@@ -279,7 +241,7 @@ class _Race:
     def _enter(self, configurations: Sequence[Configuration]) -> None:
         outcomes = self._start([(configuration, 0) for configuration in configurations])
         for configuration, outcome in zip(configurations, outcomes, strict=True):
-            self.of.setdefault(configuration, _Entrant(configuration)).admit(outcome)
+            self.of.setdefault(configuration, Entrant(configuration)).admit(outcome)
 
     def _start(
         self, wanted: Sequence[tuple[Configuration, int]]
@@ -298,9 +260,15 @@ class _Race:
             for training in self._start(group):
                 # Without one of them nothing else can be held against float32.
                 if not isinstance(training, SampleError):
-                    _train_for_losses(training)
+                    self._train_for_losses(training)
                     self._seeds.append(list(training.losses))
                     training.close()
+
+    def _run_first_rounds(self) -> None:
+        if not self._clock.fits(0, 2 * len(self._running())):
+            raise SampleError(_TOO_SHORT)
+        for _ in range(2):
+            self._run_round(self._running())
 
     def _run_rounds(self, number: int, *, is_final: bool = False) -> None:
         for done in range(1, number + 1):
@@ -311,7 +279,7 @@ class _Race:
             if not is_final:
                 self._drop(_BEHIND.get(done, _FINAL))
 
-    def _run_round(self, running: list[_Entrant]) -> None:
+    def _run_round(self, running: list[Entrant]) -> None:
         """Let each train for a slice, in the opposite order every other time."""
         times: dict[Configuration, float] = {}
         for entrant in running[::-1] if self._is_backwards else running:
@@ -325,7 +293,7 @@ class _Race:
         for configuration, seconds in times.items():
             self.of[configuration].note(seconds, seconds / base)
 
-    def _slice(self, entrant: _Entrant) -> float | None:
+    def _slice(self, entrant: Entrant) -> float | None:
         """Return the step time of a slice; a script that has ended starts once more."""
         for is_again in (False, True):
             training = entrant.training
@@ -333,14 +301,25 @@ class _Race:
                 return None
             try:
                 with self._clock.slicing():
-                    return undisturbed(training.train(self._clock.slice_seconds))
+                    return undisturbed(training.train(self._clock.slice_seconds, _SLICE_PATIENCE))
             except SampleError as error:
                 entrant.leave()
                 if is_again:
                     entrant.admit(error)
                 elif self._clock.fits(1, 1):
                     entrant.admit(self._start([(entrant.configuration, 0)])[0], is_new_heat=False)
+                elif isinstance(error, ScriptError):
+                    entrant.admit(error)
         return None
+
+    def _train_for_losses(self, training: Training) -> None:
+        """Let a training make enough steps to hold losses against each other."""
+        with suppress(SampleError):  # it has ended: what there is must do
+            for _ in range(_MOST_SLICES):
+                if training.losses and training.losses[-1][0] >= _LEAST_LOSSES:
+                    return
+                with self._clock.slicing():
+                    training.train(0.0, min(_SLICE_PATIENCE, self._clock.patience()))
 
     def _drop(self, factor: float) -> None:
         ranked = self._ranked()
@@ -349,27 +328,27 @@ class _Race:
             if not is_kept and self._ratio(entrant) > factor * self._ratio(ranked[0]):
                 entrant.leave()
 
-    def _base(self) -> _Entrant:
+    def _base(self) -> Entrant:
         return self.of[self._pivot]
 
-    def _running(self) -> list[_Entrant]:
+    def _running(self) -> list[Entrant]:
         return [entrant for entrant in self.of.values() if entrant.training is not None]
 
-    def _ranked(self) -> list[_Entrant]:
+    def _ranked(self) -> list[Entrant]:
         """Return those that are sound, fastest first; float32 itself always is."""
         sound = [e for e in self.of.values() if e.times and not e.fault and self._is_sound(e)]
         return sorted(sound, key=self._ratio)
 
-    def _is_sound(self, entrant: _Entrant) -> bool:
+    def _is_sound(self, entrant: Entrant) -> bool:
         if entrant.configuration == self._reference:
             return True
         references = [self.of[self._reference].seen_losses(), *self._seeds]
         return len(references) == SEEDS and is_faithful(entrant.seen_losses(), references)
 
-    def _ratio(self, entrant: _Entrant) -> float:
+    def _ratio(self, entrant: Entrant) -> float:
         return self._trial(entrant).ratio
 
-    def _trial(self, entrant: _Entrant) -> Trial:
+    def _trial(self, entrant: Entrant) -> Trial:
         return Trial(
             entrant.configuration,
             tuple(tuple(heat) for heat in entrant.heats if heat),
@@ -377,12 +356,3 @@ class _Race:
             self._is_sound(entrant),
             entrant.fault,
         )
-
-
-def _train_for_losses(training: Training) -> None:
-    """Let a training make enough steps to hold losses against each other."""
-    with suppress(SampleError):  # it has ended: what there is must do
-        for _ in range(_MOST_SLICES):
-            if training.losses and training.losses[-1][0] >= _LEAST_LOSSES:
-                return
-            training.train(0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_init.errors import SampleError
+from nano_init.errors import LateSampleError, SampleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ class MachineStage:
     ) -> LiveTraining | SampleError:
         training, shared = launched
         outcome = self._warm_up(training)
-        has_failed = isinstance(outcome, SampleError)
+        if not shared or isinstance(outcome, LateSampleError):  # there is no time for another
+            return outcome
         has_changed = not isinstance(outcome, SampleError) and bool(outcome.changed)
-        if not shared or not (has_failed or has_changed):
+        if not (isinstance(outcome, SampleError) or has_changed):
             return outcome
         # What the script itself sets comes too late where TensorFlow is imported already, and
         # what failed may have failed because it started there.
@@ -105,6 +106,8 @@ class MachineStage:
         before, self._may_share = self._may_share, False
         own = self._warm_up(self._launched(configuration, seed)[0])
         self._may_share = before and isinstance(own, SampleError) and not has_changed
+        if isinstance(own, LateSampleError) and isinstance(outcome, SampleError):
+            return outcome  # it says more
         return own
 
     def _warm_up(self, training: LiveTraining | SampleError) -> LiveTraining | SampleError:

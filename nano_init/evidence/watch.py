@@ -21,12 +21,14 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
+from nano_init.evidence.inputs import describe_input
 from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
 from nano_init.evidence.recognition import shapes_of
 from nano_init.evidence.record import write_record
 from nano_init.evidence.watch_hooks import (
+    hook_fit,
     hook_functions,
     hook_iterators,
     hook_models,
@@ -35,13 +37,14 @@ from nano_init.evidence.watch_hooks import (
     shift_seeds,
 )
 from nano_init.frozen import frozen
+from nano_init.plan.variables import steers_training
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
-__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "start_watching"]
+__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "note_status", "start_watching"]
 
 WATCH_VARIABLE = "NANO_INIT_WATCH"
 
@@ -95,6 +98,8 @@ class Watch:
         self.batch: Any = None
         self.loss: Any = None
         self.waited = 0.0
+        self.status: int | None = None
+        self.input: list[str] = []
         self._process = os.getpid()
         self._variables = _read_at_import(os.environ)
         self._made: list[int] = []
@@ -110,6 +115,11 @@ class Watch:
         with self._guarded():
             self._made.append(_iterations(optimizer))
             self.optimizers.append(optimizer)
+
+    def note_input(self, source: Any) -> None:
+        """Remember what batches come from, as `describe_input` says."""
+        with self._guarded():
+            self.input = describe_input(source)
 
     def look(self) -> None:
         """Mark the steps that were made since the last look, and end the sample if it is full."""
@@ -163,11 +173,13 @@ class Watch:
     def _record(self, ended: str) -> dict[str, Any]:
         return {
             "ended": ended,
+            "status": self.status,
             "started": self.started,
             "now": time.monotonic(),
             "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
             "batch": _batch_size(self.batch),
             "waited": self.waited,
+            "input": self.input,
             "peak_kb": _status_kb("VmHWM"),
             "profile": self._profiled,
             "changed": _changed(self._variables, _read_at_import(os.environ)),
@@ -232,14 +244,24 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
     hook_optimizers(_watch, name)
     if name == "keras":
         hook_models(_watch)
+        hook_fit(_watch)
+
+
+def note_status(status: int) -> None:
+    """Let the record tell the exit status of a program whose process ends with another.
+
+    Args:
+        status: the status that it would have had.
+    """
+    if _watch is not None:
+        _watch.status = status
 
 
 _watch: Watch | None = None
 
 
 def _read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
-    names = ("TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "ONEDNN_", "DNNL_", "MKL_", "LD_PRELOAD")
-    return {n: v for n, v in environ.items() if n.startswith(names) and n[:7] != "TF_CPP_"}
+    return {name: value for name, value in environ.items() if steers_training(name)}
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

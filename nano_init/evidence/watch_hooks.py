@@ -93,12 +93,29 @@ def hook_iterators(watch: Watch) -> None:
 
     @functools.wraps(following)
     def timed_next(self: Any) -> Any:
+        # `fit` has told already what it was given, and makes a pipeline of it.
+        if not watch.input and _is_eager():
+            watch.note_input(getattr(self, "_dataset", None))
         start = time.perf_counter()
         batch = following(self)
         watch.waited += time.perf_counter() - start
         return batch
 
     OwnedIterator.__next__ = timed_next
+
+
+def hook_fit(watch: Watch) -> None:
+    """Learn what a model's `fit` is given."""
+    from keras.models import Model
+
+    # Looked up at each call: it may be patched later, and is put back exactly.
+    @functools.wraps(Model.fit)
+    def noted_fit(self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        watch.note_input(x)
+        return super(Model, self).fit(x, *args, **kwargs)
+
+    if "fit" not in vars(Model):
+        Model.fit = noted_fit
 
 
 def hook_models(watch: Watch) -> None:
@@ -206,6 +223,7 @@ def shift_seeds(offset: int) -> None:
     from importlib import import_module
 
     import numpy as np
+    import tensorflow as tf
     from keras.src.utils.rng_utils import set_random_seed
 
     def set_shifted_seed(seed: int) -> None:
@@ -216,3 +234,4 @@ def shift_seeds(offset: int) -> None:
         import_module(name).set_random_seed = set_shifted_seed  # type: ignore[attr-defined]
     random.seed(offset)
     np.random.seed(offset)
+    tf.random.set_seed(offset)  # `fit` shuffles by it

@@ -9,7 +9,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Literal
 
     ThreadPool = Literal["eigen", "openmp"]
@@ -38,11 +38,13 @@ class Build:
         name: the distribution's name, such as "tensorflow" or "intel-tensorflow".
         version: its version.
         pool: the thread pool that its kernels run on.
+        keras: the versions of Keras beside it, such as "keras 3.15.1, tf_keras 2.21.0".
     """
 
     name: str
     version: str
     pool: ThreadPool
+    keras: str = ""
 
     def __str__(self) -> str:
         """Return the name and the version."""
@@ -55,16 +57,28 @@ def read_build(search_path: Sequence[str] | None = None) -> Build | None:
     Args:
         search_path: folders to look in, in order; `sys.path` by default.
     """
-    for folder in sys.path if search_path is None else search_path:
-        build = _build_in(folder)
-        if build:
-            return build
+    folders = sys.path if search_path is None else search_path
+    for folder in folders:
+        found = _find_in(folder, "tensorflow", _DISTRIBUTIONS)
+        if found is not None:
+            distribution, version = found
+            name = distribution.replace("_", "-")
+            return Build(name, version, _DISTRIBUTIONS[distribution], _read_keras(folders))
     return None
 
 
-def _build_in(folder: str) -> Build | None:
+def _read_keras(folders: Sequence[str]) -> str:
+    versions = []
+    for package in ("keras", "tf_keras"):
+        all_found = (_find_in(folder, package, (package,)) for folder in folders)
+        versions += [f"{name} {version}" for name, version in filter(None, all_found)][:1]
+    return ", ".join(versions)
+
+
+def _find_in(folder: str, package: str, distributions: Collection[str]) -> tuple[str, str] | None:
+    """Return the distribution of a package in a folder and its version, or None."""
     folder = folder or os.curdir
-    if not os.path.isdir(os.path.join(folder, "tensorflow")):
+    if not os.path.isdir(os.path.join(folder, package)):
         return None
     try:
         entries = sorted(os.listdir(folder))
@@ -73,6 +87,6 @@ def _build_in(folder: str) -> Build | None:
     for entry in entries:
         stem, extension = os.path.splitext(entry)
         name, _, version = stem.partition("-")
-        if extension == ".dist-info" and name.lower() in _DISTRIBUTIONS:
-            return Build(name.lower().replace("_", "-"), version, _DISTRIBUTIONS[name.lower()])
+        if extension == ".dist-info" and name.lower() in distributions:
+            return name.lower(), version
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nano_init.errors import PrecisionError
 from nano_init.plan.settings import PrecisionChoice
+from nano_init.plan.variables import onednn_setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def _obstacle(isa: Isa, environ: Mapping[str, str]) -> str | None:
         return "TensorFlow's build for this system has no bfloat16 kernels for Arm"
     if environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false"):
         return "TF_ENABLE_ONEDNN_OPTS=0 switches off oneDNN, and with it the bfloat16 unit"
-    ceiling = environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    if ceiling in _LEVELS_WITHOUT_BF16:
-        return f"ONEDNN_MAX_CPU_ISA={ceiling} keeps oneDNN below its first level with bfloat16"
+    name, ceiling = onednn_setting(environ, "MAX_CPU_ISA")
+    if ceiling.upper() in _LEVELS_WITHOUT_BF16:
+        return f"{name}={ceiling} keeps oneDNN below its first level with bfloat16"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
+from nano_init.plan.variables import STEERING_PREFIXES
 
 __all__ = ["STATE_NAME", "Change", "check_change", "may_change"]
 
@@ -14,24 +15,16 @@ STATE_NAME = "NANO_INIT_STATE"
 # (SECONDS, OPTIND, HISTSIZE, …) evaluates its value as arithmetic, command substitutions
 # included (zshmisc, "Arithmetic Evaluation"). A hostile undo state must not reach them.
 _PREFIXES = (
+    *STEERING_PREFIXES,
     "BLIS_",
-    "DNNL_",
-    "GOMP_",
-    "KERAS_",
-    "KMP_",
     "LIBXSMM_",
     "MALLOC_",
-    "MKL_",
     "NANO_INIT_",
     "NANO_RUN_",
     "NUMEXPR_",
-    "OMP_",
-    "ONEDNN_",
     "OPENBLAS_",
     "TCMALLOC_",
-    "TF_",
     "VECLIB_",
-    "XLA_",
 )
 _NAMES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES")
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")

@@ -48,20 +48,18 @@ def ratio_of(trial: dict[str, Any]) -> float:
     return statistics.geometric_mean(map(statistics.median, trial["heats"]))
 
 
-def assert_choice_follows(entry: dict[str, Any]) -> None:
-    """The chosen one is the fastest of what the tuner itself measured, or as good and simpler."""
-    measured = [trial for trial in entry["trials"] if trial["heats"]]
-    (chosen,) = (t for t in measured if t["configuration"] == entry["configuration"])
-    # What others were held against took exactly its own time.
-    (default,) = (t for t in measured if {r for heat in t["heats"] for r in heat} == {1.0})
-    assert chosen["is_sound"]
-    sound = [trial for trial in measured if trial["is_sound"]]
+def acceptable(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the tuner's own measurements speak for: the fastest, and what is as good."""
+    sound = [trial for trial in entry["trials"] if trial["heats"] and trial["is_sound"]]
     most = max(len(trial["heats"]) for trial in sound)
-    best = min(ratio_of(trial) for trial in sound if len(trial["heats"]) == most)
-    if chosen is default:
-        assert best * LEAST_GAIN > 1
-    else:
-        assert ratio_of(chosen) <= TIE * best
+    last = [trial for trial in sound if len(trial["heats"]) == most]
+    best = min(map(ratio_of, last))
+    near = [trial["configuration"] for trial in last if ratio_of(trial) <= TIE * best]
+    # What others were held against took exactly its own time.
+    default = [t for t in sound if {r for heat in t["heats"] for r in heat} == {1.0}]
+    if default and best * LEAST_GAIN > 1:
+        return [default[0]["configuration"]]
+    return near
 
 
 @pytest.mark.tensorflow
@@ -82,7 +80,7 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
         (path,) = set((tmp_path / "cache/nano-init/tuned").iterdir()) - seen
         seen.add(path)
         entry = json.loads(path.read_text())
-        assert_choice_follows(entry)
+        assert entry["configuration"] in acceptable(entry)
         assert entry["note"] in result.stderr
         dry = nano_run("--dry-run", "s.py", kind, env=cache).stdout
         assert dry.startswith(f"# {entry['note']}")
@@ -96,6 +94,31 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
     assert other.stderr.count(sentence) == 1
 
 
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_models_that_measure_differently_get_different_choices(
+    nano_run: Run, tmp_path: Path, cache: dict[str, str]
+) -> None:
+    """What one is fastest in is not what the other is, and each gets its own."""
+    (tmp_path / "s.py").write_text(SCRIPT)
+    chosen, spoken_for = [], []
+    for kind in ("convolutional", "recurrent"):
+        folder = tmp_path / kind
+        variables = {**cache, "XDG_CACHE_HOME": str(folder), "UNITS": "128"}
+        result = nano_run("--tune", "--tune-budget", "40", "s.py", kind, env=variables)
+        assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
+        if "not tuned" in result.stderr:
+            pytest.skip(result.stderr)
+        (path,) = (folder / "nano-init/tuned").iterdir()
+        entry = json.loads(path.read_text())
+        assert entry["configuration"] in acceptable(entry)
+        chosen.append(entry["configuration"])
+        spoken_for.append(acceptable(entry))
+    if any(each in spoken_for[1] for each in spoken_for[0]):
+        pytest.skip(f"the same is fastest for both here: {chosen}")
+    assert chosen[0] != chosen[1]
+
+
 def test_a_script_that_cannot_be_sampled_runs_all_the_same(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
@@ -106,6 +129,34 @@ def test_a_script_that_cannot_be_sampled_runs_all_the_same(
     assert (result.stdout, result.returncode) == ("typed\n", 4)
     assert "nano-run: not tuned: the script failed before its first step" in result.stderr
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_script_that_fails_in_the_default_alone_runs_in_float32(
+    nano_run: Run, tmp_path: Path, cache: dict[str, str]
+) -> None:
+    """Also where the time is too short to measure anything."""
+    (tmp_path / "s.py").write_text(
+        "import keras, numpy as np\n"
+        "if keras.config.dtype_policy().name != 'float32':\n"
+        "    raise ValueError('no bfloat16 here')\n"
+        "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])\n"
+        "model.compile('sgd', 'mse')\n"
+        "model.fit(np.ones((800, 4)), np.ones((800, 4)), batch_size=4, verbose=0)\n"
+        "print('done')\n"
+    )
+    result = nano_run("--tune", "--tune-budget", "5", "s.py", env=cache)
+    if "copy-on-write" in result.stderr or "not tuned" not in result.stderr:
+        pytest.skip(result.stderr)
+    if "no bfloat16 here" not in result.stderr:
+        pytest.skip(f"the default is float32, or it did not come so far: {result.stderr}")
+    assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
+    line = [line for line in result.stderr.splitlines() if line.startswith("nano-run: ")][-1]
+    assert line.startswith(
+        "nano-run: float32: in mixed_bfloat16 the script failed before its first step: ValueError: "
+        "no bfloat16 here; threads "
+    )
 
 
 @pytest.mark.slow

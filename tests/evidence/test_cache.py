@@ -68,17 +68,22 @@ def test_other_arguments_are_another_training(script: Path, theirs: dict[str, st
 
 
 @pytest.mark.parametrize(
-    ("changed", "word"),
+    ("changed", "words"),
     [
-        ("content", "content"),
-        ("machine", "processor"),
-        ("limits", "limits"),
-        ("build", "versions"),
-        ("environ", "variables"),
+        ("content", "other content"),
+        ("machine", "another processor"),
+        ("limits", "other limits"),
+        ("build", "other versions"),
+        ("keras", "other versions"),
+        ("TF_XLA_FLAGS", "other variables"),
+        ("XLA_FLAGS", "other variables"),
+        ("DNNL_MAX_CPU_ISA", "other variables"),
+        ("MKL_NUM_THREADS", "other variables"),
+        ("NANO_INIT_DISABLE", "other variables"),
     ],
 )
 def test_what_has_changed_since_is_named_and_the_choice_ignored(
-    script: Path, theirs: dict[str, str], changed: str, word: str
+    script: Path, theirs: dict[str, str], changed: str, words: str
 ) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
     more: dict[str, Any] = {}
@@ -92,13 +97,31 @@ def test_what_has_changed_since_is_named_and_the_choice_ignored(
         more["machine"] = replace(MACHINE, limits=limits)
     elif changed == "build":
         more["build"] = Build("tensorflow", "2.22.0", "eigen")
+    elif changed == "keras":
+        more["build"] = Build("tensorflow", "2.21.0", "eigen", "keras 3.15.1")
     else:
-        more["environ"] = {"TF_XLA_FLAGS": "x"}
+        more["environ"] = {changed: "x"}
     found = recall(key_of(script, **more), theirs)
     assert found.configuration is None
-    assert found.fault == (
-        f"the script was tuned with another {word}; ignored, --tune measures anew"
+    assert found.fault == (f"the script was tuned with {words}; ignored, --tune measures anew")
+
+
+def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    script.write_text("other")
+    key = key_of(script, environ={"OMP_NUM_THREADS": "1"}, build=None)
+    assert recall(key, theirs).fault == (
+        "the script was tuned with other content, other variables and other versions; ignored, "
+        "--tune measures anew"
     )
+
+
+def test_what_the_log_of_tensorflow_shows_is_no_other_training(
+    script: Path, theirs: dict[str, str]
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    key = key_of(script, environ={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert recall(key, theirs).configuration == CHOICE
 
 
 def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) -> None:
@@ -140,7 +163,7 @@ class TestModules:
         assert recall(key, theirs).configuration == CHOICE
         (package / file).write_text("other")
         fault = recall(describe_key(target, MACHINE, BUILD, theirs), theirs).fault
-        assert fault.startswith("the script was tuned with another content;")
+        assert fault.startswith("the script was tuned with other content;")
 
     @pytest.mark.parametrize("name", ["pkg.nothing", "nothing.train", "pkg.train.deeper", "pkg"])
     def test_one_that_is_not_there_is_not_known_again(
@@ -165,6 +188,45 @@ def test_a_damaged_entry_is_ignored_with_one_line(
     assert found.configuration is None
     assert found.fault.endswith("; ignored")
     assert "\n" not in found.fault
+
+
+@pytest.mark.parametrize("key", ["", "script\ncontent", "another form of key", None, [1]])
+def test_an_entry_whose_key_is_another_kind_of_thing_is_damaged(
+    script: Path, theirs: dict[str, str], key: object
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    path = entry(theirs)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "key": key}))
+    found = recall(key_of(script), theirs)
+    assert found.configuration is None
+    assert found.fault == f"the tuned choice in {path} is damaged; ignored"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p)])
+def test_what_is_no_file_is_ignored_with_one_line_and_not_waited_for(
+    script: Path, theirs: dict[str, str], make: Callable[[Path], None]
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    path = entry(theirs)
+    path.unlink()
+    make(path)
+    found = recall(key_of(script), theirs)
+    assert found.configuration is None
+    assert found.fault == (
+        f"the tuned choice in {path} cannot be read (it is no regular file); ignored"
+    )
+
+
+def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path: Path) -> None:
+    """As from a shell's <(...): it can be read once only."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"print('ran')")
+        os.close(writer)
+        assert describe_key(Target(f"/dev/fd/{reader}"), MACHINE, BUILD, {}) is None
+        assert os.read(reader, 100) == b"print('ran')"
+    finally:
+        os.close(reader)
 
 
 @given(st.binary(max_size=200))
@@ -277,7 +339,7 @@ class TestNanoRun:
         assert result.stdout == "None\n"
         first, _ = result.stderr.splitlines()
         assert first == (
-            "nano-run: the script was tuned with another content; ignored, --tune measures anew"
+            "nano-run: the script was tuned with other content; ignored, --tune measures anew"
         )
         assert nano_run("-q", "s.py", env=tuned).stderr == ""
 

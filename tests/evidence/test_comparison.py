@@ -69,17 +69,56 @@ def test_what_a_sample_does_not_have_is_left_out() -> None:
     assert "peak memory" not in text
 
 
+NAN, INF = float("nan"), float("inf")
+
+
 @pytest.mark.parametrize(
-    ("losses", "words"),
+    ("plain", "ours", "words"),
     [
-        ((2.0, 1.0), "within the spread of the rounds"),
-        ((2.0, 1.5), "+50.0% beyond the spread of the rounds"),
-        ((2.0, float("nan")), "not finite"),
-        ((2.0, float("inf")), "not finite"),
+        (1.0, 1.0, "within the spread of the rounds"),
+        (1.0, 1.5, "+50.0% beyond the spread of the rounds"),
+        (-2.0, -1.0, "+50.0% beyond the spread of the rounds"),
+        (-2.0, -3.0, "-50.0% beyond the spread of the rounds"),
+        (0.0, 0.25, "+0.25 beyond the spread of the rounds"),
+        (0.0, -0.25, "-0.25 beyond the spread of the rounds"),
+        (0.0, 0.0, "within the spread of the rounds"),
+        (1.0, 0.0, "-100.0% beyond the spread of the rounds"),
+        (1.0, NAN, "not finite under nano-run"),
+        (1.0, -INF, "not finite under nano-run"),
+        (NAN, 1.0, "not finite under python"),
+        (INF, 1.0, "not finite under python"),
+        (NAN, INF, "not finite in both"),
     ],
 )
-def test_losses_are_judged_by_the_spread(losses: tuple[float, ...], words: str) -> None:
-    assert words in format_comparison(compared([10, 12, 10], [11, 10, 12], losses=losses))
+def test_losses_are_judged_by_the_spread(plain: float, ours: float, words: str) -> None:
+    first, second = (
+        tuple(sample(10, losses=(2.0, loss)) for _ in range(3)) for loss in (plain, ours)
+    )
+    (line,) = (
+        line
+        for line in format_comparison(Comparison(first, second, "float32")).splitlines()
+        if line.startswith("loss after 2 steps")
+    )
+    assert line.endswith(f"  {words}")
+
+
+def test_one_loss_that_is_not_finite_is_judged_first() -> None:
+    """NaN compares as false with everything, wherever among the rounds it stands."""
+    some = [sample(10, losses=(loss,)) for loss in (1.0, NAN, 2.0)]
+    all_ = [sample(10, losses=(1.5,))] * 3
+    for plain, ours, words in (
+        (some, all_, "not finite under python"),
+        (all_, some, "not finite under nano-run"),
+    ):
+        for order in (1, -1):
+            text = format_comparison(Comparison(tuple(plain[::order]), tuple(ours), "float32"))
+            assert f"  {words}\n" in text
+
+
+def test_json_has_no_number_that_json_does_not_know() -> None:
+    compared_ = compared([10, 12, 10], [11, 10, 12], losses=(NAN, INF))
+    found = json.loads(json.dumps(comparison_to_json(compared_), allow_nan=False))
+    assert found["loss"] == {"python": [1, 1, 1], "nano_run": [None, None, None]}
 
 
 def test_json_holds_every_round() -> None:
@@ -96,7 +135,8 @@ import sys, keras, numpy as np
 open("log.txt", "a").write("ran")
 model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
-model.fit(np.ones((64, 8)), np.ones((64, 1)), batch_size=4, epochs=int(sys.argv[1]))
+# Shuffled, so that the losses tell the order of the batches.
+model.fit(np.random.rand(64, 8), np.random.rand(64, 1), batch_size=4, epochs=int(sys.argv[1]))
 """
 
 

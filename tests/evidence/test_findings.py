@@ -74,7 +74,7 @@ def test_all_is_well_with_a_sound_machine() -> None:
         ),
         (examined({"ONEDNN_VERBOSE": "1"}), "warning", "ONEDNN_VERBOSE", "on stdout"),
         (
-            examined({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}),
+            examined({"DNNL_PRIMITIVE_CACHE_CAPACITY": "0"}),
             "problem",
             "primitive cache",
             "compiles every primitive anew",

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nano_init.errors import SampleError
+from nano_init.errors import LateSampleError, SampleError, ScriptError
 from nano_init.evidence.forking import Nursery, start_process
 from nano_init.evidence.live import LEAST_STEPS, LiveTraining
 from nano_init.evidence.sample import Request
@@ -96,7 +96,7 @@ def test_forked_trainings_are_those_of_processes_of_their_own(
     threads = [psutil.Process(each._process.pid).num_threads() for each in forked]  # type: ignore[union-attr]
     assert threads[1] > threads[0]
     for training in (own, *forked, own):
-        steps = training.train(0.05)
+        steps = training.train(0.05, 60.0)
         assert len(steps) >= LEAST_STEPS
         assert all(0 < each < 5 for each in steps)
         wait_until_stopped(training._process.pid)  # type: ignore[union-attr]
@@ -141,12 +141,12 @@ class TestSharing:
     class Quick:
         peak_kb = 1000
 
-        def __init__(self, fault: str, changed: bool) -> None:
+        def __init__(self, fault: SampleError | None, changed: bool) -> None:
             self.fault, self.changed = fault, changed
 
         def warm_up(self, _seconds: float) -> None:
             if self.fault:
-                raise SampleError(self.fault)
+                raise self.fault
 
         def close(self) -> None:
             pass
@@ -156,8 +156,12 @@ class TestSharing:
 
         def launch(_configuration: Any, _seed: int, may_share: bool) -> Any:
             shared.append(may_share)
-            fault = fails == "always" or (may_share and fails)
-            return self.Quick("it failed" if fault else "", may_share and changes)
+            fault: SampleError | None = None
+            if fails == "always" or (may_share and fails):
+                fault = LateSampleError("late") if fails == "late" else SampleError("it failed")
+            elif fails == "own late":
+                fault = LateSampleError("late")
+            return self.Quick(fault, may_share and changes)
 
         stage = MachineStage(launch, 2, lambda: 1e10, lambda: 1.0, lambda: None)
         wanted: Any = [(None, seed) for seed in range(3)]
@@ -174,6 +178,15 @@ class TestSharing:
         assert not any(isinstance(each, SampleError) for each in found)
         # Two are launched ahead and start again; the third starts on its own at once.
         assert sorted(shared) == [False, False, False, True, True]
+
+    def test_what_was_late_is_not_started_again(self) -> None:
+        found, shared = self.outcomes(fails="late")
+        assert [str(each) for each in found] == ["late"] * 3
+        assert shared == [True] * 3
+
+    def test_a_failure_says_more_than_the_time_that_its_repetition_had(self) -> None:
+        found, _ = self.outcomes(fails="own late")
+        assert str(found[0]) == "it failed"
 
     def test_a_script_that_always_fails_fails_once_more_and_keeps_others_sharing(self) -> None:
         found, shared = self.outcomes(fails="always")
@@ -210,6 +223,76 @@ def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
     finally:
         nursery.close()
     assert not children()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        ("raise ValueError('not so')", ScriptError, "failed before its first step: ValueError: no"),
+        ("import sys; sys.exit('not so')", ScriptError, "failed before its first step: not so"),
+        ("import sys; sys.exit(3)", ScriptError, "failed before its first step"),
+        ("import os; os.abort()", ScriptError, "ended abruptly before its first step"),
+        ("print('ran')", SampleError, "trained nothing that can be seen"),
+        ("input()", SampleError, r"reads stdin, which a sample does not have \(EOFError"),
+    ],
+)
+def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
+    script: Path,
+    variables: dict[str, str],
+    nursery: Nursery,
+    code: str,
+    kind: type[SampleError],
+    reason: str,
+) -> None:
+    script.write_text(code)
+    fork = partial(nursery.fork, seconds=60.0)
+    training = LiveTraining([sys.executable, "s.py"], variables, Request(seed=0), fork)
+    with pytest.raises(SampleError, match=rf"{reason}|copy-on-write") as caught:
+        training.warm_up(60)
+    training.close()
+    if "copy-on-write" not in str(caught.value):
+        assert type(caught.value) is kind
+
+
+def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "open('big', 'wb').write(b'x' * (20 << 20)); import time; time.sleep(600)"
+    training = LiveTraining([sys.executable, "-c", code], {}, Request())
+    try:
+        assert training._process is not None
+        while training.written_kb() < 20 << 10:
+            if training._process.poll() is not None:
+                pytest.skip("this system permits no sample")
+            time.sleep(0.01)
+        assert training.written_kb() < 24 << 10
+    finally:
+        training.close()
+    assert training.written_kb() == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_script_that_takes_its_time_is_late_and_gone() -> None:
+    training = LiveTraining([sys.executable, "-c", "import time; time.sleep(600)"], {}, Request())
+    with pytest.raises(SampleError, match=r"still running before its first step|permits none"):
+        training.warm_up(0.2)
+    training.close()
+    assert not children()
+
+
+def test_a_nursery_that_imports_for_too_long_is_late_and_not_asked_again(tmp_path: Path) -> None:
+    """Its answer would be to the question before."""
+    (tmp_path / "keras.py").write_text("import time; time.sleep(60)")
+    variables = {"PYTHONPATH": str(tmp_path)}
+    nursery = Nursery(sys.executable, variables)
+    try:
+        assert nursery.suits(variables)
+        with pytest.raises(LateSampleError, match="still being imported when 0 seconds were over"):
+            LiveTraining(["x", "s.py"], variables, Request(), partial(nursery.fork, seconds=0.0))
+        assert not nursery.suits(variables)
+    finally:
+        nursery.close()
 
 
 def test_a_script_that_fails_is_told_of_and_gone() -> None:

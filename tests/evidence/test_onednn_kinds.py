@@ -76,6 +76,30 @@ def test_all_bfloat16_of_the_recorded_steps_was_on_its_unit() -> None:
     assert found.bf16_ms < found.contraction_ms < found.milliseconds
 
 
+def test_the_recorded_steps_on_amx_were_on_it_but_for_what_gemm_chose_itself() -> None:
+    found = summary("avx10_1_512_amx")
+    bf16 = [kind for kind in found.kinds if kind.dtype == "bf16" and kind.operations]
+    assert {(kind.primitive, kind.unit, kind.isa) for kind in bf16} == {
+        ("convolution", "amx", "avx10_1_512_amx"),
+        ("matmul", "amx", "avx10_1_512_amx"),
+        # "x64:gemm:jit" does not say what it multiplied with: no more is claimed than is known.
+        ("inner_product", "avx512", ""),
+    }
+    assert found.bf16_ms == pytest.approx(sum(kind.milliseconds for kind in bf16))
+    assert (found.emulated_ms, found.reference_ms) == (0, 0)
+
+
+def test_a_recorded_plain_loop_is_told_from_emulation_and_from_the_unit() -> None:
+    found = summary("reference")
+    (loop,) = (kind for kind in found.kinds if kind.unit == "reference")
+    assert (loop.primitive, loop.isa, loop.count) == ("convolution", "ref", 2)
+    assert found.reference_ms == loop.milliseconds
+    # In each of two steps 4 images, 5 channels, 32x32 positions, 31x31 products each.
+    assert loop.operations == 2 * 2 * 4 * 5 * 32**2 * 31**2
+    assert found.contraction_ms == pytest.approx(found.reference_ms + found.emulated_ms)
+    assert found.bf16_share == 0
+
+
 def test_emulation_is_not_taken_for_the_unit() -> None:
     found = summary("emulation")
     assert found.bf16_share == 0

@@ -29,6 +29,8 @@ def read(name: str) -> list[str]:
         ("avx512_core_bf16", "3.7.3", "threadpool", 74),
         ("float32", "3.7.3", "threadpool", 74),
         ("emulation", "3.7.3", "threadpool", 74),
+        ("avx10_1_512_amx", "3.7.3", "threadpool", 32),
+        ("reference", "3.7.3", "threadpool", 24),
         ("timestamps", "3.7.3", "threadpool", 74),
         ("amx", "3.7.3", "threadpool", 4),
         ("onednn_3_2", "3.2.0", "OpenMP", 1),

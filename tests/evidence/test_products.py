@@ -81,6 +81,15 @@ def test_a_damaged_entry_is_measured_anew(theirs: dict[str, str], text: str) -> 
     assert recall_products(path, key) is None
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(theirs: dict[str, str]) -> None:
+    path, key = products_file(MACHINE, BUILD, theirs)
+    os.makedirs(os.path.dirname(path))
+    os.mkfifo(path)
+    assert recall_products(path, key) is None
+    found, fault = measure_products(path, key, theirs, examine)
+    assert (recall_products(path, key), fault) == (found, "")
+
+
 @pytest.mark.parametrize(("gain", "precision"), [(1.9, "mixed_bfloat16"), (1.05, "float32")])
 def test_a_unit_that_brings_nothing_is_not_taken(gain: float, precision: str) -> None:
     unit = PrecisionChoice("mixed_bfloat16", "AVX512_BF16 multiplies bfloat16 natively")

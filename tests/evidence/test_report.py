@@ -94,8 +94,31 @@ def test_where_no_number_calls_for_it_there_is_no_advice() -> None:
         (with_run(usage=Usage(0.2, None, None)), "gave 20% of the processor time to others"),
         (with_run(usage=Usage(0.0, None, 0.3)), "30% of the pages came from another NUMA node"),
         (with_run(major_faults=5000), "5000 pages were read from a disk"),
-        (with_run(waited_seconds=0.5), "steps waited 50% of their time for data"),
-        (with_sample(get_next_ms=40.0), "steps waited 40% of their time for data"),
+        (
+            with_run(waited_seconds=0.5, input=("tf.data", "_BatchDataset", "_MapDataset")),
+            (
+                "steps waited 50% of their time for data, whose tf.data pipeline could have "
+                "cache(), map() with num_parallel_calls=tf.data.AUTOTUNE, prefetch()"
+            ),
+        ),
+        (
+            replace(
+                with_sample(get_next_ms=40.0),
+                run=replace(RUN, input=("tf.data", "_PrefetchDataset", "_ParallelMapDataset")),
+            ),
+            "steps waited 40% of their time for data, whose tf.data pipeline could have cache()",
+        ),
+        (
+            with_run(waited_seconds=0.5, input=("Python",)),
+            "steps waited 50% of their time for data that Python makes",
+        ),
+        (  # both saw it, and the first steps were the longest
+            replace(
+                with_sample(get_next_ms=40.0),
+                run=replace(RUN, waited_seconds=1.5, input=("Python",)),
+            ),
+            "steps waited 100% of their time for data that Python makes",
+        ),
         (with_onednn(emulated_ms=30.0), "50% of the time in matrix products was bfloat16 without"),
         (with_onednn(reference_ms=35.0), "50% of oneDNN's time was in plain loops"),
         (with_onednn(bf16_ms=15.0), "only 25% of the time in matrix products was bfloat16"),
@@ -109,6 +132,38 @@ def test_where_no_number_calls_for_it_there_is_no_advice() -> None:
 def test_advice_stands_on_a_number(report: Report, words: str) -> None:
     (sentence,) = advise(report)
     assert words in sentence
+
+
+@pytest.mark.parametrize(
+    "came_from",
+    [
+        (),
+        ("arrays",),
+        ("tf.data", "_PrefetchDataset", "_CacheDataset", "_ParallelMapDataset"),
+    ],
+)
+def test_waiting_for_what_no_pipeline_can_hasten_gets_no_advice(
+    came_from: tuple[str, ...],
+) -> None:
+    report = with_run(waited_seconds=0.5, input=came_from)
+    assert advise(replace(report, sampled=replace(SAMPLED, get_next_ms=40.0))) == ()
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "has_advice"), [(20.0, False), (0.3, True), (3.0, False), (3.9, True)]
+)
+def test_less_than_a_millisecond_is_no_reason_unless_it_is_a_quarter_of_the_step(
+    step_ms: float, has_advice: bool
+) -> None:
+    """Shares alone say little: half of the operations may be next to nothing of a step."""
+    each = 1.0 if step_ms == 3.9 else 0.2
+    changes: dict[str, Any] = {
+        "step_time": step_ms / 1000,
+        "get_next_ms": 0.0,
+        "operations": {"MatMul": 10 * each, "Cast": 10 * each},
+        "onednn": Summary((), 20 * each, 10 * each, 10 * each, 10 * each, 10 * each, 0.0, 0.0),
+    }
+    assert len(advise(with_sample(**changes))) == (3 if has_advice else 0)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +202,21 @@ def is_balanced(page: str) -> bool:
 
     Reader().feed(page)
     return open_tags == []
+
+
+def test_nodes_are_told_of_where_there_are_several() -> None:
+    report = with_run(nodes={1: (0.25, 0.0), 0: (0.75, 1.0)})
+    line = (
+        "0: 75% of its memory, 100% of its threads' work; 1: 25% of its memory, 0% of its threads' "
+        "work"
+    )
+    assert line in format_report(report)
+    assert line.replace("'", "&#x27;") in render_html(report)
+    assert report_to_json(report)["run"]["nodes"] == {
+        "0": {"memory": 0.75, "work": 1.0},
+        "1": {"memory": 0.25, "work": 0.0},
+    }
+    assert "NUMA" not in format_report(REPORT)
 
 
 def test_the_page_loads_nothing() -> None:
@@ -378,6 +448,7 @@ class TestRuns:
         found = json.loads((tmp_path / "r.json").read_text())
         assert found["run"]["steps"] == 20
         assert found["run"]["batch"] == 32
+        assert found["run"]["input"] == ["arrays"]
         assert 1 < found["run"]["first_step_seconds"] < found["run"]["seconds"]
         if "copy-on-write" in (found["no_sample_because"] or ""):
             pytest.skip(found["no_sample_because"])

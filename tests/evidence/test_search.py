@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.errors import SampleError
+from nano_init.errors import LateSampleError, SampleError, ScriptError
 from nano_init.evidence.clock import Clock
 from nano_init.evidence.configuration import (
     FUSIBLE,
@@ -43,11 +44,14 @@ class World:
     times: dict[Configuration, float]
     losses: dict[Configuration, float] = field(default_factory=dict)
     broken: tuple[Configuration, ...] = ()
+    failure: SampleError = field(default_factory=lambda: ScriptError("the script failed"))
     seconds: float = 3.0
     noise: float = 0.1
     drift: float = 1.0
     length: int = 1000
     places: int = 12
+    slice: float = 0.1
+    end: SampleError = field(default_factory=lambda: SampleError("the script's training has ended"))
     now: float = 0.0
     speed: float = 1.0
     started: list[tuple[Configuration, int]] = field(default_factory=list)
@@ -57,8 +61,7 @@ class World:
         self.now += self.seconds * len(wanted)
         self.started += wanted
         return [
-            SampleError("the script failed") if each in self.broken else Fake(self, each, seed)
-            for each, seed in wanted
+            self.failure if each in self.broken else Fake(self, each, seed) for each, seed in wanted
         ]
 
     def room(self) -> int:
@@ -89,11 +92,14 @@ class Fake:
         self.signature = "[[1]]"
         self.left = world.length
 
-    def train(self, seconds: float) -> Sequence[float]:
+    def train(self, seconds: float, patience: float) -> Sequence[float]:
         if not self.left:
-            raise SampleError("the script's training has ended")
+            raise self.world.end
         self.left -= 1
-        self.world.now += max(seconds, 0.1)
+        if self.world.slice > seconds + patience:
+            self.world.now += seconds + patience
+            raise LateSampleError("still running")
+        self.world.now += max(seconds, self.world.slice)
         self.world.speed *= self.world.drift
         last = self.losses[-1][0]
         self.losses += [(last + step, self.loss) for step in range(1, 11)]
@@ -262,6 +268,72 @@ def test_without_time_to_compare_nothing_is_chosen(budget: float) -> None:
     """What would be run anyway is then run: float32 alone is no evidence against it."""
     with pytest.raises(SampleError, match="raise --tune-budget"):
         World({FLOAT32: 4.0, BFLOAT16: 1.0}).find(budget)
+
+
+class TestFailureOfTheDefault:
+    """What float32 does not do is a reason to take float32, where nothing was measured."""
+
+    def cause(self, budget: float, **more: Any) -> BaseException | None:
+        with pytest.raises(SampleError) as caught:
+            World({}, **more).find(budget)
+        return caught.value.__cause__
+
+    def test_it_is_handed_on_where_the_time_is_too_short(self) -> None:
+        failure = ScriptError("the script failed before its first step: no")
+        assert self.cause(8.0, broken=(BFLOAT16,), failure=failure) is failure
+
+    def test_one_that_comes_after_the_first_steps_leaves_float32_to_hold_others_against(
+        self,
+    ) -> None:
+        failure = ScriptError("the script failed after 8 steps: no")
+
+        class Failing(Fake):
+            def train(self, seconds: float, patience: float) -> Sequence[float]:
+                if self.configuration == BFLOAT16:
+                    raise failure
+                return super().train(seconds, patience)
+
+        class FailingWorld(World):
+            def start(self, wanted: Sequence[tuple[Configuration, int]]) -> list[Any]:
+                self.now += self.seconds * len(wanted)
+                return [Failing(self, *each) for each in wanted]
+
+        world = FailingWorld({FLOAT32: 4.0, FLOAT32_XLA: 2.0})
+        assert world.find(100.0).winner == FLOAT32_XLA
+
+    def test_it_is_none_where_float32_fails_too(self) -> None:
+        assert self.cause(100.0, broken=(BFLOAT16, FLOAT32)) is None
+
+    @pytest.mark.parametrize("failure", [LateSampleError("late"), SampleError("not permitted")])
+    def test_what_is_not_the_scripts_own_error_says_nothing(self, failure: SampleError) -> None:
+        assert self.cause(8.0, broken=(BFLOAT16,), failure=failure) is None
+
+    def test_a_script_that_ends_early_has_not_failed(self) -> None:
+        assert self.cause(100.0, length=0) is None
+
+
+@pytest.mark.parametrize(("budget", "most"), [(5.0, 10.0), (8.0, 10.0), (20.0, 20.0)])
+@pytest.mark.parametrize("slice_seconds", [0.1, 4.0, 30.0])
+def test_what_comes_before_the_race_keeps_the_time_too(
+    budget: float, most: float, slice_seconds: float
+) -> None:
+    """In ten seconds float32 may have made its first steps, however small the budget."""
+    world = World({}, seconds=2.0, slice=slice_seconds)
+    with suppress(SampleError):
+        world.find(budget)
+    assert world.now <= most
+
+
+def test_patience_lasts_as_long_as_the_budget_and_ten_seconds_at_least() -> None:
+    for budget, most in ((5.0, 10.0), (60.0, 60.0)):
+        clock = Clock(budget, iter((0.0, 0.0, 4.0, most + 1)).__next__)
+        assert [clock.patience() for _ in range(3)] == [most, most - 4, 0.0]
+
+
+def test_a_start_that_is_late_is_told_of_with_the_way_out() -> None:
+    world = World({}, broken=(FLOAT32, BFLOAT16), failure=LateSampleError("still running"))
+    with pytest.raises(SampleError, match="still running; raise --tune-budget"):
+        world.find(5.0)
 
 
 class TestConfiguration:

@@ -38,6 +38,21 @@ def test_the_first_on_the_path_is_the_one_that_python_imports(tmp_path: Path) ->
     assert found.version == "2.20.0"
 
 
+def test_the_versions_of_keras_are_told_where_they_are(tmp_path: Path) -> None:
+    """Each may be in another folder than TensorFlow, and the first on the path counts."""
+    first = install(tmp_path / "a", "tensorflow-2.20.0")
+    for folder, package, version in (
+        ("b", "keras", "3.10.0"),
+        ("c", "keras", "3.9.0"),
+        ("c", "tf_keras", "2.20.1"),
+    ):
+        (tmp_path / folder / package).mkdir(parents=True)
+        (tmp_path / folder / f"{package}-{version}.dist-info").mkdir()
+    found = read_build([first, str(tmp_path / "b"), str(tmp_path / "c")])
+    assert found is not None
+    assert found.keras == "keras 3.10.0, tf_keras 2.20.1"
+
+
 def test_none_installed_is_none(tmp_path: Path) -> None:
     (tmp_path / "tensorflow_datasets-4.9.dist-info").mkdir()
     assert read_build([str(tmp_path), str(tmp_path / "missing")]) is None

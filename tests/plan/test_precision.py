@@ -99,6 +99,7 @@ class TestRecommendPrecision:
             ("TF_ENABLE_ONEDNN_OPTS", "False"),
             ("ONEDNN_MAX_CPU_ISA", "avx2"),
             ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+            ("DNNL_MAX_CPU_ISA", "AVX512_CORE"),
         ],
     )
     def test_a_users_variable_that_switches_the_unit_off_counts(
@@ -111,6 +112,17 @@ class TestRecommendPrecision:
     def test_a_ceiling_at_the_units_own_level_changes_nothing(self) -> None:
         choice = recommend_precision(isa("avx512"), {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"})
         assert choice.recommended == "mixed_bfloat16"
+
+    @pytest.mark.parametrize(
+        ("newer", "recommended"),
+        [("AVX512_CORE_BF16", "mixed_bfloat16"), ("AVX2", "float32"), ("", "float32")],
+    )
+    def test_of_two_ceilings_the_one_that_onednn_takes_counts(
+        self, newer: str, recommended: str
+    ) -> None:
+        """The older name is looked for only where the newer one is unset or empty."""
+        variables = {"ONEDNN_MAX_CPU_ISA": newer, "DNNL_MAX_CPU_ISA": "AVX512_CORE"}
+        assert recommend_precision(isa("avx512"), variables).recommended == recommended
 
     def test_apple_silicon_has_a_unit_that_tensorflow_does_not_use(self) -> None:
         assert recommend_precision(isa("arm", arch="arm64"), {}).recommended == "float32"

@@ -1,0 +1,56 @@
+"""What a training gets its batches from: a tf.data pipeline, arrays, or Python code."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["ARRAYS", "PIPELINE", "PYTHON", "describe_input", "missing_stages"]
+
+PIPELINE, ARRAYS, PYTHON = "tf.data", "arrays", "Python"
+
+# A pipeline may join others.
+_MOST_STAGES = 50
+
+
+def describe_input(source: Any) -> list[str]:
+    """Return what data comes from, and the stages of its pipeline if it is one, last one first.
+
+    Args:
+        source: what `fit` is given, or what an iterator iterates over.
+    """
+    # A program that has made a dataset has imported it.
+    data = getattr(sys.modules.get("tensorflow"), "data", None)
+    if data is not None and isinstance(source, data.Dataset):
+        return [PIPELINE, *_stages(source)]
+    if hasattr(source, "__next__") or hasattr(source, "num_batches"):
+        return [PYTHON]
+    return [ARRAYS]
+
+
+def missing_stages(described: list[str]) -> list[str]:
+    """Return what a pipeline could have and has not, as the calls that add it. Pure.
+
+    Args:
+        described: as `describe_input` gives it.
+    """
+    stages = [stage.removeprefix("_") for stage in described[1:]]
+    wanted = [
+        ("cache()", not any(stage.startswith("Cache") for stage in stages)),
+        ("map() with num_parallel_calls=tf.data.AUTOTUNE", "MapDataset" in stages),
+        ("prefetch()", "PrefetchDataset" not in stages),
+    ]
+    return [call for call, is_missing in wanted if is_missing]
+
+
+def _stages(dataset: Any) -> list[str]:
+    names: list[str] = []
+    left = [dataset]
+    while left and len(names) < _MOST_STAGES:
+        each = left.pop(0)
+        names.append(type(each).__name__)
+        left += each._inputs() if hasattr(each, "_inputs") else []
+    return names

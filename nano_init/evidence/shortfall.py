@@ -1,0 +1,73 @@
+"""Why a process has made too few steps to measure, in one sentence. Pure."""
+
+from __future__ import annotations
+
+import signal
+
+from nano_init.errors import LateSampleError, SampleError, ScriptError
+
+__all__ = ["explain_shortfall"]
+
+# strerror(ENOSPC), as Python and TensorFlow tell of it.
+_FULL = "No space left on device"
+
+
+def explain_shortfall(
+    steps: int, code: int | None, complaints: str, seconds: float, *, is_late: bool
+) -> SampleError:
+    """Return the error of a process that has not made enough steps.
+
+    Args:
+        steps: those that it has made.
+        code: its exit status, negative for a signal; None where it is not known.
+        complaints: what it printed on stderr.
+        seconds: how long it was given.
+        is_late: whether it was still running then.
+
+    Returns:
+        LateSampleError if it was, ScriptError if the script failed by its own, SampleError if it
+        ended in order.
+    """
+    lines = [line for line in complaints.splitlines() if line.strip()]
+    last = lines[-1].strip()[:200] if lines else ""
+    seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
+    tail = f": {last}" if last else ""
+    if is_late:
+        return LateSampleError(
+            f"the script was still running {seen} when {seconds:.0f} seconds were over"
+        )
+    if "EOFError" in last:
+        return SampleError(f"the script reads stdin, which a sample does not have ({last})")
+    if code != 0 and _FULL in last:
+        return SampleError(
+            f"the script wrote more than a sample may {seen}: its files are kept in memory, and "
+            f"never reach a disk; let it write less ({last})"
+        )
+    if code != 0:
+        return ScriptError(f"the script {_end_of(code)} {seen}{tail or _status_of(code)}")
+    if not steps:
+        return SampleError(
+            "the script trained nothing that can be seen: no Keras optimizer made a step in its "
+            "own process"
+        )
+    return SampleError(
+        f"the script's training ended {seen}, too few to measure; let it make more, as by more "
+        "epochs"
+    )
+
+
+def _end_of(code: int | None) -> str:
+    if code is None:  # no traceback of Python's: it was ended by a signal, or by os._exit
+        return "ended abruptly"
+    return "failed" if code > 0 else f"was ended by {_signal_name(-code)}"
+
+
+def _status_of(code: int | None) -> str:
+    return f" with status {code}" if code and code > 0 else ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
