@@ -43,16 +43,9 @@ def list_facts(
     """
     from shlex import join
 
-    build = read_build()
     training = request.training
     return {
-        "the version of nano-init": nano_init.__version__,
-        "the version of TensorFlow": str(build) if build else "not installed",
-        "the version of Keras": _read_version("keras"),
-        # A script that does not use it runs on a host without it.
-        "the version of tf_keras": _read_version("tf_keras", missing=""),
-        "the Keras that tf.keras is (TF_USE_LEGACY_KERAS)": _name_keras(environ),
-        "the version of NumPy": _read_version("numpy"),
+        **_list_versions(environ),
         "the script": digest_target(request.target, program=program),
         "the script's list of arguments": _shorten(join(request.target.arguments)),
         "the precision (--precision)": precision,
@@ -64,6 +57,19 @@ def list_facts(
         ),
         "--compress-gradients": _say_given(job.compress),
         "--max-restarts": str(job.max_restarts),
+    }
+
+
+def _list_versions(environ: Mapping[str, str]) -> dict[str, str]:
+    build = read_build()
+    return {
+        "the version of nano-init": nano_init.__version__,
+        "the version of TensorFlow": str(build) if build else "not installed",
+        "the version of Keras": _read_version("keras"),
+        # A script that does not use it runs on a host without it.
+        "the version of tf_keras": _read_version("tf_keras", missing=""),
+        "the Keras that tf.keras is (TF_USE_LEGACY_KERAS)": _name_keras(environ),
+        "the version of NumPy": _read_version("numpy"),
     }
 
 

@@ -21,7 +21,12 @@ from nano_init.launch.rendezvous import Host, meet
 from nano_init.launch.shared_memory import create_shared_memory
 from nano_init.launch.supervision import Supervisor
 from nano_init.launch.worker import Worker
-from nano_init.launch.worker_process import WorkerCommand, start_worker, try_binding
+from nano_init.launch.worker_process import (
+    Descriptors,
+    WorkerCommand,
+    start_worker,
+    try_binding,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,9 +239,8 @@ class _Launcher:
         output = _open_output(self._job, index, stack)
         stdin = os.open(self._script or os.devnull, os.O_RDONLY)
         try:
-            process = start_worker(
-                command, stdin, output.stdout, output.stderr, theirs, self._set_policy, memory_fd
-            )
+            given = Descriptors(stdin, output.stdout, output.stderr, theirs.fileno(), memory_fd)
+            process = start_worker(command, given, self._set_policy)
         finally:
             theirs.close()
             for descriptor in (stdin, *output.opened):
