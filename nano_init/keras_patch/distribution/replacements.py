@@ -15,8 +15,8 @@ __all__ = ["worker_replacements"]
 def worker_replacements(membership: Membership, kerases: Collection[str]) -> Iterator[Replacement]:
     """Yield what makes Keras train in a job: Keras 3 on this worker's shares of the batches.
 
-    Keras 2 shares out the script's data by itself. The replacements wrap what else is replaced,
-    and are therefore to be made after it.
+    Keras 2 shares out the script's data by itself; its shares are weighed here. The replacements
+    wrap what else is replaced, and are therefore to be made after it.
 
     Args:
         membership: This worker's place in the job.
@@ -29,8 +29,10 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
     if "keras" in kerases:
         yield from _keras_3_replacements(membership)
     if "tf_keras" in kerases:
+        from nano_init.keras_patch.distribution.legacy_losses import legacy_loss_replacements
         from nano_init.keras_patch.distribution.writing import legacy_writing_replacements
 
+        yield from legacy_loss_replacements()
         yield from legacy_writing_replacements(membership)
     yield from checkpoint_replacements(membership)
     yield from saved_model_replacements(membership)
