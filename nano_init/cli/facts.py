@@ -26,7 +26,11 @@ _LONGEST = 160  # characters of a value that a sentence can still hold
 
 
 def list_facts(
-    request: RunRequest, job: JobOptions, precision: str, environ: Mapping[str, str]
+    request: RunRequest,
+    job: JobOptions,
+    precision: str,
+    environ: Mapping[str, str],
+    program: bytes | None = None,
 ) -> dict[str, str]:
     """Return what must be the same on all hosts, by names that a user understands.
 
@@ -35,17 +39,14 @@ def list_facts(
         job: its job.
         precision: what the workers train in.
         environ: the environment without what nano-init set in it before.
+        program: what was read of a program that came from stdin.
     """
     from shlex import join
 
-    build = read_build()
     training = request.training
     return {
-        "the version of nano-init": nano_init.__version__,
-        "the version of TensorFlow": str(build) if build else "not installed",
-        "the version of Keras": _read_version("keras"),
-        "the version of NumPy": _read_version("numpy"),
-        "the script": digest_target(request.target),
+        **_list_versions(environ),
+        "the script": digest_target(request.target, program=program),
         "the script's list of arguments": _shorten(join(request.target.arguments)),
         "the precision (--precision)": precision,
         "--keep-float32": _shorten(", ".join(sorted(request.keep_float32))),
@@ -59,13 +60,31 @@ def list_facts(
     }
 
 
-def digest_target(target: Target, search_path: Sequence[str] | None = None) -> str:
+def _list_versions(environ: Mapping[str, str]) -> dict[str, str]:
+    build = read_build()
+    return {
+        "the version of nano-init": nano_init.__version__,
+        "the version of TensorFlow": str(build) if build else "not installed",
+        "the version of Keras": _read_version("keras"),
+        # A script that does not use it runs on a host without it.
+        "the version of tf_keras": _read_version("tf_keras", missing=""),
+        "the Keras that tf.keras is (TF_USE_LEGACY_KERAS)": _name_keras(environ),
+        "the version of NumPy": _read_version("numpy"),
+    }
+
+
+def digest_target(
+    target: Target, search_path: Sequence[str] | None = None, program: bytes | None = None
+) -> str:
     """Return what tells two versions of a program apart.
 
     Args:
         target: the program; of a module that is not found only the name is compared.
         search_path: where modules are; the working directory and `sys.path` by default.
+        program: what was read of a program that came from stdin.
     """
+    if target.is_stdin and program is not None:
+        return f"stdin ({_digest(program) if program else 'empty'})"
     path = target.name
     if target.is_module:
         path = _find_module(target.name, ["", *sys.path] if search_path is None else search_path)
@@ -75,7 +94,11 @@ def digest_target(target: Target, search_path: Sequence[str] | None = None) -> s
     if not os.path.isfile(path):
         return name
     with open(path, "rb") as file:
-        return f"{name} ({hashlib.sha256(file.read()).hexdigest()[:12]})"
+        return f"{name} ({_digest(file.read())})"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def _find_module(name: str, search_path: Sequence[str]) -> str:
@@ -93,13 +116,18 @@ def _find_module(name: str, search_path: Sequence[str]) -> str:
     return spec.origin or "" if spec else ""
 
 
-def _read_version(name: str) -> str:
+def _read_version(name: str, missing: str = "not installed") -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return missing
+
+
+def _name_keras(environ: Mapping[str, str]) -> str:
+    # The values that TensorFlow takes for yes (tensorflow/python/util/lazy_loader.py).
+    return "Keras 2" if environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True") else "Keras 3"
 
 
 def _list_disabled(disable: Sequence[str], environ: Mapping[str, str]) -> str:
@@ -116,5 +144,4 @@ def _say_given(is_given: bool) -> str:
 def _shorten(text: str) -> str:
     if len(text) <= _LONGEST:
         return text or "none"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return f"{text[:_LONGEST]}... ({digest})"
+    return f"{text[:_LONGEST]}... ({_digest(text.encode('utf-8', 'surrogateescape'))})"

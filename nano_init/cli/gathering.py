@@ -61,7 +61,7 @@ def gather(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str,
         return run_with_report(request, evidence, prepared)
     if evidence.tune:
         return finish(request, prepared)
-    if request.target.name == "-" and not request.target.is_module:
+    if request.target.is_stdin:
         raise SampleError(
             "a program on stdin can be read once only; save it in a file to measure it"
         )

@@ -126,6 +126,8 @@ def _make_job(
         base = {k: v for k, v in without_coercion(environ).items() if k not in JOB_VARIABLES}
         return command.argv, command.environment(base)
 
+    program = _read_stdin() if request.target.is_stdin else None
+    is_compared = host.count > 1
     return Job(
         target=request.target,
         placement=workers.placement,
@@ -134,14 +136,19 @@ def _make_job(
         hosts=host.count,
         master=host.master,
         port=host.port,
-        facts=list_facts(request, job, workers.precision, environ) if host.count > 1 else {},
+        facts=list_facts(request, job, workers.precision, environ, program) if is_compared else {},
         start_timeout=job.start_timeout,
         max_restarts=job.max_restarts,
         log_dir=job.log_dir,
         tee=job.tee,
         say=tell,
         shares_memory=environ.get("NANO_INIT_SHARED_MEMORY") != "0",
+        program=program,
     )
+
+
+def _read_stdin() -> bytes:
+    return sys.stdin.buffer.read() if sys.stdin is not None else b""  # None if it is closed
 
 
 def find_host_part(job: JobOptions, task: Task | None) -> HostPart:

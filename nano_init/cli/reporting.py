@@ -155,7 +155,7 @@ def _sample(
         return None, "the run made no steps that could be seen", None
     if run.status < 0:
         return None, "the run was ended by a signal", None
-    if request.target.name == "-" and not request.target.is_module:
+    if request.target.is_stdin:
         return None, "a program on stdin can be read once only", None
     if not request.quiet:
         say(PROGRAM, f"sampling {evidence.steps} steps for the report")

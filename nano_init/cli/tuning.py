@@ -54,7 +54,7 @@ def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, 
     """
     _check_nothing_is_decided(request)
     plain = prepare(_without_cache(request), environ)
-    if request.target.name == "-" and not request.target.is_module:
+    if request.target.is_stdin:
         return _untuned(request, environ, "a program on stdin can be read once only")
     try:
         found = search_configuration(request, evidence, environ, plain)

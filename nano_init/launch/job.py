@@ -21,7 +21,12 @@ from nano_init.launch.rendezvous import Host, meet
 from nano_init.launch.shared_memory import create_shared_memory
 from nano_init.launch.supervision import Supervisor
 from nano_init.launch.worker import Worker
-from nano_init.launch.worker_process import WorkerCommand, start_worker, try_binding
+from nano_init.launch.worker_process import (
+    Descriptors,
+    WorkerCommand,
+    start_worker,
+    try_binding,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +89,7 @@ class Job:
         tee: show every worker's output.
         say: how to tell the user something.
         shares_memory: the workers of a job on one host may share memory.
+        program: what was read of a program that came from stdin, else None.
     """
 
     target: Target
@@ -100,6 +106,7 @@ class Job:
     tee: bool
     say: Callable[[str], None]
     shares_memory: bool = True
+    program: bytes | None = None
 
 
 def run_job(job: Job) -> int:
@@ -117,7 +124,7 @@ def run_job(job: Job) -> int:
     scratch = tempfile.mkdtemp(prefix="nano-run-")
     guard = Guard(scratch)
     try:
-        launcher = _Launcher(job, guard, scratch, _keep_stdin(job.target, scratch))
+        launcher = _Launcher(job, guard, scratch, _keep_program(job.program, scratch))
         launcher.warn_of_bindings()
         return launcher.run().status
     finally:
@@ -232,9 +239,8 @@ class _Launcher:
         output = _open_output(self._job, index, stack)
         stdin = os.open(self._script or os.devnull, os.O_RDONLY)
         try:
-            process = start_worker(
-                command, stdin, output.stdout, output.stderr, theirs, self._set_policy, memory_fd
-            )
+            given = Descriptors(stdin, output.stdout, output.stderr, theirs.fileno(), memory_fd)
+            process = start_worker(command, given, self._set_policy)
         finally:
             theirs.close()
             for descriptor in (stdin, *output.opened):
@@ -283,13 +289,13 @@ def _make_log_dir(path: str) -> None:
         raise LaunchError(f"--log-dir {path!r} cannot be written; choose another folder")
 
 
-def _keep_stdin(target: Target, scratch: str) -> str:
-    """Return a file with the program where it comes from stdin, for every worker to read."""
-    if target.name != "-" or target.is_module:
+def _keep_program(program: bytes | None, scratch: str) -> str:
+    """Return a file with the program where it came from stdin, for every worker to read."""
+    if program is None:
         return ""
     path = os.path.join(scratch, "stdin")
     with open(path, "wb") as file:
-        file.write(sys.stdin.buffer.read())
+        file.write(program)
     return path
 
 

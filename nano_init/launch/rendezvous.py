@@ -36,7 +36,8 @@ class Host:
         master: the address of host 0.
         port: the master port.
         ports: the ports of this host's workers.
-        facts: what must be the same on all hosts, by a name that a user understands.
+        facts: what must be the same on all hosts, by a name that a user understands; "" for
+            what need not be known on this one.
         shared: what host 0 decides for all.
     """
 
@@ -86,13 +87,13 @@ def compare_facts(ours: Mapping[str, str], theirs: Mapping[str, str], name: str)
     """Return in one sentence how another host's job differs from host 0's; "" if it does not.
 
     Args:
-        ours: the facts on host 0.
+        ours: the facts on host 0; one that is "" on either host is not compared.
         theirs: those on the other host.
         name: the other host's name.
     """
     for fact, value in ours.items():
         other = theirs.get(fact)
-        if other != value:
+        if other != value and "" not in (value, other):
             return (
                 f"{fact} differs: {value} on host 0, {other or 'not known'} on {name}; "
                 "start the same on all hosts"

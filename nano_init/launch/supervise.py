@@ -17,7 +17,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from nano_init.launch.command import Command
 
@@ -29,6 +29,7 @@ _FORWARDED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
     *(signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGCONT),
 )
+_WATCHED = frozenset({*_FORWARDED, signal.SIGCHLD})
 
 # Sent by the kernel to a whole process group, as for Ctrl-C (sigaction(2), si_code).
 _SI_KERNEL = 0x80
@@ -66,31 +67,37 @@ def supervise(
     Raises:
         LaunchError: the interpreter cannot be started.
     """
-    watched = {*_FORWARDED, signal.SIGCHLD}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    start = time.monotonic()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     try:
-        try:
-            child = os.posix_spawn(
-                command.argv[0], command.argv, command.environment(environ), setsigmask=before
-            )
-        except OSError as error:
-            raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
-        due = start
-        while True:
-            ended, status, usage = os.wait4(child, os.WNOHANG)
-            if ended:
-                code = os.waitstatus_to_exitcode(status)
-                return Outcome(code, time.monotonic() - start, usage)
-            if time.monotonic() >= due:
-                poll(child)
-                due = time.monotonic() + every
-            told = signal.sigtimedwait(watched, max(0.0, due - time.monotonic()))
-            # The terminal's signals have reached the program already.
-            if told and told.si_signo in _FORWARDED and told.si_code != _SI_KERNEL:
-                os.kill(child, told.si_signo)
+        return _await_end(_spawn(command, environ, before), poll, every)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _spawn(command: Command, environ: Mapping[str, str], mask: Iterable[int]) -> int:
+    """Start a command with a mask of signals, and return its process id."""
+    path = command.argv[0]
+    try:
+        return os.posix_spawn(path, command.argv, command.environment(environ), setsigmask=mask)
+    except OSError as error:
+        raise LaunchError(f"cannot start {path!r}: {error.strerror}") from error
+
+
+def _await_end(child: int, poll: Callable[[int], None], every: float) -> Outcome:
+    """Wait for the end of a child, while the watched signals are blocked."""
+    due = start = time.monotonic()
+    while True:
+        ended, status, usage = os.wait4(child, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return Outcome(code, time.monotonic() - start, usage)
+        if time.monotonic() >= due:
+            poll(child)
+            due = time.monotonic() + every
+        told = signal.sigtimedwait(_WATCHED, max(0.0, due - time.monotonic()))
+        # The terminal's signals have reached the program already.
+        if told and told.si_signo in _FORWARDED and told.si_code != _SI_KERNEL:
+            os.kill(child, told.si_signo)
 
 
 def end_like(outcome: Outcome) -> int:

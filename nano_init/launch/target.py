@@ -25,6 +25,11 @@ class Target:
     is_module: bool = False
 
     @property
+    def is_stdin(self) -> bool:
+        """Say whether the program itself comes from stdin."""
+        return self.name == "-" and not self.is_module
+
+    @property
     def python_arguments(self) -> tuple[str, ...]:
         """Return the arguments that make Python run this program."""
         if self.is_module:
@@ -46,7 +51,7 @@ def check_target(target: Target) -> None:
             be read.
     """
     name = target.name
-    if target.is_module or name == "-":
+    if target.is_module or target.is_stdin:
         return
     if not os.path.exists(name):
         raise LaunchError(f"there is no script {name!r}{_hint(target)}")

@@ -12,12 +12,13 @@ from nano_init.launch.binding import bind_memory, bind_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
     from nano_init.plan.placement import Place
 
-__all__ = ["WorkerCommand", "start_worker", "try_binding"]
+    SetPolicy = Callable[[int, int], int]
+
+__all__ = ["Descriptors", "WorkerCommand", "start_worker", "try_binding"]
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
@@ -41,29 +42,55 @@ class WorkerCommand:
     is_bound: bool
 
 
+@frozen
+class Descriptors:
+    """What a worker is given open.
+
+    Args:
+        stdin: its input.
+        stdout: its output.
+        stderr: where it complains.
+        status: its end of the connection to the launcher.
+        memory: the memory that all workers share; -1 without one.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int
+    status: int
+    memory: int = -1
+
+
 def start_worker(
-    command: WorkerCommand,
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    status: socket.socket,
-    set_policy: Callable[[int, int], int] | None,
-    memory_fd: int = -1,
+    command: WorkerCommand, given: Descriptors, set_policy: SetPolicy | None
 ) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own.
 
     Args:
         command: the worker.
-        stdin: a descriptor.
-        stdout: a descriptor.
-        stderr: a descriptor.
-        status: the worker's end of the connection to the launcher.
+        given: what it is given open.
         set_policy: how to bind memory, as `memory_binder` gives it.
-        memory_fd: the descriptor of the memory that all workers share; -1 without one.
 
     Raises:
         LaunchError: the interpreter cannot be started.
     """
+    try:
+        return subprocess.Popen(
+            command.argv,
+            env=command.environ,
+            stdin=given.stdin,
+            stdout=given.stdout,
+            stderr=given.stderr,
+            pass_fds=[fd for fd in (given.status, given.memory) if fd >= 0],
+            # The launcher has one thread, so that nothing can hold a lock here.
+            preexec_fn=_preparation(command, set_policy),
+        )
+    except OSError as error:
+        raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
+
+
+def _preparation(command: WorkerCommand, set_policy: SetPolicy | None) -> Callable[[], None]:
+    """Return what a worker's process does before it becomes the interpreter."""
     launcher = os.getpid()
     set_death_signal = _death_signal_setter()
 
@@ -77,22 +104,10 @@ def start_worker(
             bind_threads(command.place.cpus)
             bind_memory(command.place.nodes, set_policy)
 
-    try:
-        return subprocess.Popen(
-            command.argv,
-            env=command.environ,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=[fd for fd in (status.fileno(), memory_fd) if fd >= 0],
-            # The launcher has one thread, so that nothing can hold a lock here.
-            preexec_fn=prepare,
-        )
-    except OSError as error:
-        raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
+    return prepare
 
 
-def try_binding(place: Place, set_policy: Callable[[int, int], int] | None) -> tuple[str, ...]:
+def try_binding(place: Place, set_policy: SetPolicy | None) -> tuple[str, ...]:
     """Bind a throwaway process to a place, and return what could not be done, a sentence each."""
     read_end, write_end = os.pipe()
     pid = os.fork()

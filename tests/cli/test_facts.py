@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 
-from nano_init.cli.facts import digest_target
+from nano_init.cli.facts import digest_target, list_facts
+from nano_init.cli.job_options import JobOptions
+from nano_init.cli.run import RunRequest
+from nano_init.launch.rendezvous import compare_facts
 from nano_init.launch.target import Target
+from nano_init.plan.settings import Options
 
 
 @pytest.mark.parametrize(
@@ -38,3 +44,38 @@ def test_a_module_that_is_not_found_is_its_name(tmp_path):
     target = Target("nowhere.at_all", (), is_module=True)
 
     assert digest_target(target, [str(tmp_path)]) == "nowhere.at_all"
+
+
+def test_a_program_from_stdin_is_told_apart_by_what_was_read():
+    digests = [digest_target(Target("-"), program=text) for text in (b"1", b"1", b"2", b"")]
+
+    assert digests[0] == digests[1] != digests[2]
+    assert digests[0].startswith("stdin (")
+    assert digests[3] == "stdin (empty)"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "sentence"),
+    [
+        ("1", "2", "a differs: 1 on host 0, 2 on h; start the same on all hosts"),
+        ("1", "1", ""),
+        ("1", "", ""),
+        ("", "1", ""),
+    ],
+)
+def test_a_fact_that_one_host_can_do_without_is_compared_where_both_have_it(here, there, sentence):
+    assert compare_facts({"a": here}, {"a": there}, "h") == sentence
+
+
+def test_a_host_tells_its_version_of_tf_keras_or_that_it_does_without():
+    listed = list_facts(RunRequest(Target("-"), Options()), JobOptions(), "float32", {})
+
+    try:
+        version = metadata.version("tf_keras")
+    except metadata.PackageNotFoundError:
+        version = ""
+    assert listed["the version of tf_keras"] == version
+
+
+def test_a_fact_that_the_other_host_does_not_tell_is_a_difference():
+    assert compare_facts({"a": "1"}, {}, "h").startswith("a differs: 1 on host 0, not known on h")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import pytest
 
@@ -74,30 +72,3 @@ def test_a_module_is_found_behind_every_option_that_takes_a_value():
     assert len(valued) > 10
     for name in valued:
         assert _split_module([name, "2", "-mpkg"]) == [name, "2", "-m", "pkg"]
-
-
-def test_a_recorded_machine_is_planned_for(nano_run, tmp_path: Path):
-    """Two NUMA nodes of two cores with two hardware threads each, counted by hand."""
-    root = tmp_path / "machine"
-    cpu, node = root / "sys/devices/system/cpu", root / "sys/devices/system/node"
-    (root / "proc").mkdir(parents=True)
-    for number in range(8):
-        topology = cpu / f"cpu{number}" / "topology"
-        topology.mkdir(parents=True)
-        (topology / "thread_siblings_list").write_text(f"{number % 4},{number % 4 + 4}\n")
-        (topology / "physical_package_id").write_text(f"{number % 4 // 2}\n")
-    (cpu / "online").write_text("0-7\n")
-    for number in range(2):
-        (node / f"node{number}").mkdir(parents=True)
-        cpus = f"{2 * number}-{2 * number + 1},{2 * number + 4}-{2 * number + 5}"
-        (node / f"node{number}" / "cpulist").write_text(cpus + "\n")
-    (node / "online").write_text("0-1\n")
-    (node / "has_memory").write_text("0-1\n")
-    (tmp_path / "s.py").write_text("")
-
-    result = nano_run("--dry-run", "--nproc-per-node", "auto", "--sysroot", str(root), "s.py")
-    table = [line[2:].split() for line in result.stdout.splitlines() if line[:3] in ("# 0", "# 1")]
-    assert table == [
-        ["0", "0-1,4-5", "2", "node", "0", "2"],
-        ["1", "2-3,6-7", "2", "node", "1", "2"],
-    ], result.stderr

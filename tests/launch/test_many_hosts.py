@@ -183,6 +183,32 @@ def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tm
     assert not (tmp_path / "config0").exists()
 
 
+def test_a_program_from_stdin_is_compared_by_its_content_and_runs_on_all_hosts(
+    environ, port, tmp_path
+):
+    def run(*programs):
+        launchers = []
+        for rank, program in enumerate(programs):
+            with (tmp_path / f"program{rank}").open("w+") as file:
+                file.write(program)
+                file.seek(0)
+                launchers.append(subprocess.Popen(
+                    [sys.executable, "-c", START, "-q", "--nnodes", "2", "--master-addr",
+                     "127.0.0.1", "--master-port", str(port), "--node-rank", str(rank), "-"],
+                    env=environ, cwd=tmp_path, text=True, stdin=file, stderr=subprocess.PIPE,
+                ))  # fmt: skip
+        errors = [launcher.communicate(timeout=40)[1] for launcher in launchers]
+        return [launcher.returncode for launcher in launchers], errors
+
+    other, errors = run(SCRIPT, SCRIPT + "# other")
+    assert other == [2, 2]
+    assert all("the script differs: stdin (" in text for text in errors)
+    assert not (tmp_path / "config0").exists()
+    assert run(SCRIPT, SCRIPT) == ([0, 0], ["", ""])
+    assert (tmp_path / "config0").exists()
+    assert (tmp_path / "config1").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "arguments", "env", "sentence"),
     [
@@ -192,6 +218,7 @@ def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tm
         (("--keep-float32", "out*"), (), {}, "--keep-float32 differs: none on"),
         (("--disable", "lstm"), (), {}, "NANO_INIT_DISABLE) differs: none on"),
         ((), (), {"NANO_INIT_DISABLE": "lstm"}, "NANO_INIT_DISABLE) differs: none on"),
+        ((), (), {"TF_USE_LEGACY_KERAS": "1"}, "(TF_USE_LEGACY_KERAS) differs: Keras 3 on"),
         (("--compress-gradients",), (), {}, "--compress-gradients differs: not given on"),
         (("--max-restarts", "2"), (), {}, "--max-restarts differs: 0 on"),
     ],

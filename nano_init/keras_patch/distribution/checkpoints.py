@@ -11,8 +11,7 @@ import copy
 import functools
 import os
 
-from nano_init.keras_patch.distribution.agreement import wait_for_all
-from nano_init.keras_patch.distribution.scratch import own_place
+from nano_init.keras_patch.distribution.scratch import written_once
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -59,18 +58,16 @@ def _writing_once(write: Callable[..., Any], membership: Membership) -> Callable
         is_apart = options is not None and options.experimental_enable_async_checkpoint
         if job_strategy() is None or not is_path or is_apart:
             return write(self, file_prefix, options)
-        if membership.index == 0:
-            path = write(self, file_prefix, options)
-        else:
-            path = _write_elsewhere(write, self, file_prefix, options, membership)
-        wait_for_all()
-        return path
+        with written_once(file_prefix, membership) as place:
+            if place is file_prefix:
+                return write(self, file_prefix, options)
+            return _write_elsewhere(write, self, file_prefix, options, place)
 
     return write_once
 
 
 def _write_elsewhere(
-    write: Callable[..., Any], checkpoint: Any, prefix: Any, options: Any, membership: Membership
+    write: Callable[..., Any], checkpoint: Any, prefix: Any, options: Any, place: Any
 ) -> str:
     from tensorflow.python.checkpoint.checkpoint import _execute_callbacks
 
@@ -78,8 +75,7 @@ def _write_elsewhere(
     if callbacks:
         options = copy.copy(options)
         options.experimental_write_callbacks = None
-    with own_place(prefix, membership) as place:
-        write(checkpoint, place, options)
+    write(checkpoint, place, options)
     path: str = os.fspath(prefix)
     if callbacks:
         _execute_callbacks(callbacks, path)

@@ -18,6 +18,8 @@ import functools
 import mmap
 import os
 import threading
+import time
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
@@ -25,6 +27,13 @@ import numpy as np
 from nano_init.errors import NanoError
 from nano_init.keras_patch.distribution.buffers import Buffers
 from nano_init.keras_patch.distribution.doorbell import Doorbell
+from nano_init.keras_patch.distribution.places import (
+    is_beyond,
+    next_act,
+    next_collective,
+    next_meeting,
+    took_part,
+)
 from nano_init.launch.shared_memory import layout_of
 
 TYPE_CHECKING = False
@@ -36,13 +45,14 @@ if TYPE_CHECKING:
 
     Pieces = tuple[tuple[int, int, int, int], ...]
 
-__all__ = ["Exchange", "PeerLostError", "UnequalStepsError"]
+__all__ = ["Attendance", "Exchange", "PeerLostError", "UnequalStepsError"]
 
 _ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another meeting
 
-# The fields of a notice; the last two are there twice.
-_PID, _HAS_LEFT, _KIND, _SIZE, _FIELDS = 0, 1, 2, 3, 8
+# The fields of a notice; kind and size are there twice.
+_PID, _HAS_LEFT, _KIND, _SIZE, _PLACE, _FIELDS = 0, 1, 2, 3, 6, 8
 _GATHER = 1
+_LOOK_SECONDS = 0.001  # how often to look where the others are
 
 
 class PeerLostError(NanoError, RuntimeError):
@@ -51,6 +61,19 @@ class PeerLostError(NanoError, RuntimeError):
 
 class UnequalStepsError(NanoError, RuntimeError):
     """The workers have met at different places of their programs."""
+
+
+@dataclass(frozen=True)
+class Attendance:
+    """Who takes part in an act that a script may leave to some workers.
+
+    Args:
+        is_whole: All workers do.
+        is_first: This one has the lowest number of those that do.
+    """
+
+    is_whole: bool
+    is_first: bool
 
 
 class Exchange:
@@ -75,7 +98,7 @@ class Exchange:
         self._sums = self._bytes[layout.sums : layout.sums + layout.chunk]
         self._doorbell = Doorbell(memory, layout, index, self._find_lost)
         self._buffers = Buffers()
-        self._parity = 0
+        self._parity = self._place = 0
         self._lock = threading.Lock()
         self._notices[index, _PID] = os.getpid()
         atexit.register(self.leave)
@@ -84,6 +107,35 @@ class Exchange:
         """Tell the others that this worker will take part in no further sum."""
         if self._notices[self._index, _PID] == os.getpid():
             self._notices[self._index, _HAS_LEFT] = 1
+
+    def attend(self) -> Attendance:
+        """Come to an act that others may leave out, and wait until all are known to or not to.
+
+        Who leaves it out is seen at what comes after it, or has ended.
+        """
+        with self._lock:
+            self._go_to(next_act(self._place))
+            others = [worker for worker in range(self._workers) if worker != self._index]
+            while None in (parts := [self._takes_part(worker) for worker in others]):
+                time.sleep(_LOOK_SECONDS)
+        first = min([self._index, *(w for w, does in zip(others, parts, strict=True) if does)])
+        return Attendance(all(parts), first == self._index)
+
+    def _takes_part(self, worker: int) -> bool | None:
+        """Say whether a worker takes part in this one's act; None where it may do so yet."""
+        has_ended = self._has_ended(worker)  # read first: what it did before counts
+        place = int(self._notices[worker, _PLACE])
+        if took_part(place, self._place):
+            return True
+        return False if has_ended or is_beyond(place, self._place) else None
+
+    def pass_collective(self) -> None:
+        """Let the others know that this worker has come to a collective of TensorFlow."""
+        with self._lock:
+            self._go_to(next_collective(self._place))
+
+    def _go_to(self, place: int) -> None:
+        self._place = self._notices[self._index, _PLACE] = place
 
     def add_up(self, arrays: Sequence[NDArray[Any]], weight: Any = None) -> list[NDArray[Any]]:
         """Return the sums of arrays over all workers, the same bits on each.
@@ -185,6 +237,7 @@ class Exchange:
         self._parity = 1 - parity
         fields = slice(_KIND + 2 * parity, _SIZE + 2 * parity + 1)
         self._notices[self._index, fields] = kind, size
+        self._go_to(next_meeting(self._place))
         self._doorbell.meet(parity)
         told = self._notices[:, fields].tolist()
         if any(theirs != kind for theirs, _ in told):
@@ -200,15 +253,16 @@ class Exchange:
     def _find_lost(self) -> PeerLostError | None:
         """Return what to say of a worker that has ended, if one has; asked for while waiting."""
         for worker in range(self._workers):
-            pid = int(self._notices[worker, _PID])
-            if worker == self._index or not pid:
-                continue
-            if self._notices[worker, _HAS_LEFT] or not _is_alive(pid):
+            if worker != self._index and self._has_ended(worker):
                 return PeerLostError(
-                    f"nano-run: worker {worker} (process {pid}) has ended while worker "
-                    f"{self._index} waits for its part of a step"
+                    f"nano-run: worker {worker} (process {self._notices[worker, _PID]}) has ended "
+                    f"while worker {self._index} waits for its part of a step"
                 )
         return None
+
+    def _has_ended(self, worker: int) -> bool:
+        pid = int(self._notices[worker, _PID])
+        return bool(pid) and (bool(self._notices[worker, _HAS_LEFT]) or not _is_alive(pid))
 
 
 @functools.lru_cache(maxsize=256)

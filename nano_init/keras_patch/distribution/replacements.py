@@ -15,24 +15,28 @@ __all__ = ["worker_replacements"]
 def worker_replacements(membership: Membership, kerases: Collection[str]) -> Iterator[Replacement]:
     """Yield what makes Keras train in a job: Keras 3 on this worker's shares of the batches.
 
-    Keras 2 shares out the script's data by itself. The replacements wrap what else is replaced,
-    and are therefore to be made after it.
+    Keras 2 shares out the script's data by itself; its shares are weighed here. The replacements
+    wrap what else is replaced, and are therefore to be made after it.
 
     Args:
         membership: This worker's place in the job.
         kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
     """
     from nano_init.keras_patch.distribution.checkpoints import checkpoint_replacements
+    from nano_init.keras_patch.distribution.scratch import alone_replacements
     from nano_init.keras_patch.distribution.writing import saved_model_replacements
 
     if "keras" in kerases:
         yield from _keras_3_replacements(membership)
     if "tf_keras" in kerases:
+        from nano_init.keras_patch.distribution.legacy_losses import legacy_loss_replacements
         from nano_init.keras_patch.distribution.writing import legacy_writing_replacements
 
+        yield from legacy_loss_replacements()
         yield from legacy_writing_replacements(membership)
     yield from checkpoint_replacements(membership)
     yield from saved_model_replacements(membership)
+    yield from alone_replacements()
 
 
 def _keras_3_replacements(membership: Membership) -> Iterator[Replacement]:

@@ -101,6 +101,7 @@ def _make(membership: Membership) -> None:
     global _strategy, _is_making
     import tensorflow as tf
 
+    from nano_init.keras_patch.distribution.sums import open_exchange
     from nano_init.launch.joining import tell
 
     _is_making = True
@@ -115,6 +116,7 @@ def _make(membership: Membership) -> None:
     finally:
         _is_making = False
     _leave_sigterm_to_the_program()
+    open_exchange()
     tell("joined")
 
 

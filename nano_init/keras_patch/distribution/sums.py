@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from nano_init.keras_patch.distribution.exchange import Exchange
+    from nano_init.keras_patch.distribution.exchange import Attendance, Exchange
+    from nano_init.launch.membership import Membership
 
-__all__ = ["sum_of_scalars", "sum_over_workers"]
+__all__ = ["attend", "note_collective", "open_exchange", "sum_of_scalars", "sum_over_workers"]
 
 # An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
 _SMALL = 1 << 14
@@ -67,6 +68,37 @@ def sum_of_scalars(value: float) -> float:
 
     context.async_wait()  # for the steps before it, should execution be asynchronous
     return float(exchange.add_up([np.array([value])])[0][0])
+
+
+def open_exchange() -> None:
+    """Let the others know that this worker is there, so that its end is noticed."""
+    _shared_exchange()
+
+
+def attend(membership: Membership) -> Attendance:
+    """Come to an act that a script may leave to some workers, outside of steps.
+
+    Through shared memory a worker sees who takes part. Otherwise all have to.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    from tensorflow.python.eager import context
+
+    from nano_init.keras_patch.distribution.exchange import Attendance
+
+    exchange = _shared_exchange()
+    if exchange is None:
+        return Attendance(is_whole=True, is_first=membership.index == 0)
+    context.async_wait()
+    return exchange.attend()
+
+
+def note_collective() -> None:
+    """Let the others know that this worker has come to a collective of TensorFlow's own."""
+    exchange = _shared_exchange()
+    if exchange is not None:
+        exchange.pass_collective()
 
 
 def _shared_exchange() -> Exchange | None:

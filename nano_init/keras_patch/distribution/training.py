@@ -13,6 +13,7 @@ import functools
 from nano_init.keras_patch.distribution.agreement import agreed_batches, checked_alike
 from nano_init.keras_patch.distribution.share import share_of, sharing
 from nano_init.keras_patch.distribution.strategy import is_job_strategy
+from nano_init.keras_patch.distribution.sums import note_collective
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -205,10 +206,13 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
         return tree.map_structure(lambda *outputs: concat(outputs), *gathered)
 
     is_eager = model.run_eagerly
-    predict: Callable[[Any], Any] = (
-        predict_batches if is_eager else tf.function(predict_batches, reduce_retracing=True)
-    )
-    return predict
+    predict = predict_batches if is_eager else tf.function(predict_batches, reduce_retracing=True)
+
+    def predict_noted(batches: Any) -> Any:
+        note_collective()
+        return predict(batches)
+
+    return predict_noted
 
 
 def _building_from_specs(

@@ -11,13 +11,10 @@ import functools
 import os
 import tempfile
 
-from nano_init.keras_patch.distribution.agreement import (
-    broadcast_bytes,
-    count_workers_where,
-    wait_for_all,
-)
-from nano_init.keras_patch.distribution.scratch import own_place
+from nano_init.keras_patch.distribution.agreement import broadcast_bytes, count_workers_where
+from nano_init.keras_patch.distribution.scratch import written_once
 from nano_init.keras_patch.distribution.strategy import job_strategy
+from nano_init.keras_patch.distribution.sums import note_collective
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -71,6 +68,7 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
     Args:
         membership: This worker's place in the job.
     """
+    from tf_keras import Model
     from tf_keras.callbacks import CSVLogger
     from tf_keras.src.saving import saving_lib
     from tf_keras.src.saving.legacy import save
@@ -82,6 +80,9 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
         (save, "save_weights"),
     )
     yield from _saving_replacements(places, membership)
+    for attribute in ("train_function", "test_function", "predict_function"):
+        name = f"make_{attribute}"
+        yield Replacement(Model, name, _making_noted(vars(Model)[name], attribute))
     if membership.index > 0:
         name = "on_train_begin"
         value = _writing_elsewhere(vars(CSVLogger)[name], "filename", membership)
@@ -98,6 +99,29 @@ def saved_model_replacements(membership: Membership) -> Iterator[Replacement]:
 
     # `tf.saved_model.save`, and what exports by it, come to it (saved_model/save.py).
     yield from _saving_replacements([(save, "save_and_return_nodes")], membership)
+
+
+def _making_noted(make: Callable[..., Any], attribute: str) -> Callable[..., Any]:
+    """Return a maker of what runs a model's steps, in which Keras 2 has TensorFlow's collectives.
+
+    Who saves alone meanwhile sees where the others are.
+    """
+
+    @functools.wraps(make)
+    def make_noted(self: Any, force: bool = False) -> Any:
+        before = getattr(self, attribute)
+        steps = make(self, force)
+        if steps is before or job_strategy() is None:
+            return steps
+
+        def noted_steps(batches: Any) -> Any:
+            note_collective()
+            return steps(batches)
+
+        setattr(self, attribute, noted_steps)
+        return noted_steps
+
+    return make_noted
 
 
 def _silent(*_args: Any, **_kwargs: Any) -> None:
@@ -120,12 +144,10 @@ def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[.
             return save(model, filepath, *args, **kwargs)
         _is_saving = True
         try:
-            with own_place(filepath, membership) as place:
-                result = save(model, place, *args, **kwargs)
+            with written_once(filepath, membership) as place:
+                return save(model, place, *args, **kwargs)
         finally:
             _is_saving = False
-        wait_for_all()
-        return result
 
     return save_once
 

@@ -88,19 +88,22 @@ def call_in_processes(
     _warn_of_sharing(workers)
     folder = tempfile.mkdtemp(prefix="nano-init-")
     try:
-        with Feed(workers, folder) as feed:
-            call = (function, arguments, dict(named))
-            objects = _write(call, feed, sources or {}, folder)
-            status = run_processes(_job(folder, workers), _environ())
-        if status or not os.path.exists(result_path(folder)):
-            if feed.fault is not None:
-                raise feed.fault
-            raise _failure(folder, workers, status)
+        objects = _run((function, arguments, dict(named)), workers, sources or {}, folder)
         value, values = read_packed(result_path(folder), objects)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     give_values(objects, values)
     return value
+
+
+def _run(call: Any, workers: int, sources: Mapping[int, Source], folder: str) -> list[Any]:
+    """Have the workers leave the call's result in the folder, and return its Keras objects."""
+    with Feed(workers, folder) as feed:
+        objects = _write(call, feed, sources, folder)
+        status = run_processes(_job(folder, workers), _environ())
+    if status or not os.path.exists(result_path(folder)):
+        raise feed.fault or _failure(folder, workers, status)
+    return objects
 
 
 def _warn_of_sharing(workers: int) -> None:

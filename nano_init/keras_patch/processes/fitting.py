@@ -48,13 +48,8 @@ def fit_in_processes(
         UsageError: something that training needs cannot be sent to another process.
         WorkerError: a worker has failed; the model is as it was.
     """
-    import keras
-
     model._assert_compile_called("fit")
-    given = inspect.signature(fit).bind(model, *arguments, **named)
-    given.apply_defaults()
-    options = dict(given.arguments)
-    options.pop("self")
+    options = _bind(fit, model, arguments, named)
     training, validation = _sources(model, options)
     _build(model, training.dataset)
     callbacks = _callbacks(options.pop("callbacks"))
@@ -62,11 +57,21 @@ def fit_in_processes(
     options = {name: value for name, value in options.items() if name not in _DONE}
     sources = {id(source.dataset): source for source in (training, validation) if source}
     told = call_in_processes(_fit_here, (model, *data, callbacks), options, workers, sources)
-    history = next((c for c in callbacks if isinstance(c, keras.callbacks.History)), None)
     for callback, state in zip(callbacks, told["callbacks"], strict=True):
         vars(callback).update(state)
-    model.history = history or _history(model, told)
+    model.history = _own_history(callbacks) or _history(model, told)
     return model.history
+
+
+def _bind(
+    fit: Callable[..., Any], model: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all of `fit`'s arguments by their names, but for the model."""
+    given = inspect.signature(fit).bind(model, *arguments, **named)
+    given.apply_defaults()
+    options = dict(given.arguments)
+    options.pop("self")
+    return options
 
 
 def _sources(model: Any, options: dict[str, Any]) -> tuple[Source, Source | None]:
@@ -128,6 +133,13 @@ def _callbacks(given: Any) -> list[Any]:
     if isinstance(given, keras.callbacks.CallbackList):
         raise UsageError("num_processes needs callbacks in a list, not in a CallbackList")
     return list(given) if isinstance(given, (list, tuple)) else [given] if given else []
+
+
+def _own_history(callbacks: list[Any]) -> Any:
+    """Return the history that the script gave as a callback, or None."""
+    import keras
+
+    return next((c for c in callbacks if isinstance(c, keras.callbacks.History)), None)
 
 
 def _history(model: Any, told: Mapping[str, Any]) -> Any:

@@ -190,6 +190,43 @@ def test_a_worker_that_has_left_is_not_waited_for():
     assert "has ended while worker 0 waits" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("acts", "expected"),
+    [
+        ("aaa", [(True, True), (True, False), (True, False)]),
+        ("a..", [(False, True), None, None]),
+        (".aa", [None, (False, True), (False, False)]),
+        # One that ends without is not waited for, and one that ends afterwards has taken part.
+        ("aal", [(False, True), (False, False), None]),
+    ],
+)
+def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
+    fd = create_shared_memory(3)
+    ends = [Exchange(fd, index, 3) for index in range(3)]
+    os.close(fd)
+
+    def work(index):
+        time.sleep(0.02 * index)
+        took = ends[index].attend() if acts[index] == "a" else None
+        if acts[index] == "l":
+            ends[index].leave()
+        elif "l" not in acts:
+            ends[index].add_up([np.ones(3)])
+        return took and (took.is_whole, took.is_first)
+
+    for _ in range(1 if "l" in acts else 50):
+        assert act_together([lambda i=i: work(i) for i in range(3)]) == expected
+
+
+def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_act():
+    ends = new_pair()
+    ends[1].pass_collective()
+    assert not ends[0].attend().is_whole
+    ends[0].pass_collective()
+
+    assert [a.is_whole for a in act_together([end.attend for end in ends])] == [True, True]
+
+
 PEER = """
 import os, sys, time
 import numpy as np

@@ -161,6 +161,35 @@ def test_legacy_keras_trains_to_equal_weights(run):
     assert told[0]["loss"][1] < told[0]["loss"][0]
 
 
+LEGACY_UNEVEN = """
+import tf_keras
+told = {}
+# Shares of 4 and 3 rows, and of 3 and 2 in the last batch; then 7 and 6, and last 1 and none.
+for size in (7, 13):
+    tf_keras.utils.set_random_seed(1)
+    model = tf_keras.Sequential([
+        tf_keras.layers.Dense(4, activation="tanh", kernel_regularizer="l2"),
+        tf_keras.layers.Dense(1)])
+    model.compile(tf_keras.optimizers.SGD(0.1, momentum=0.9), "mse", metrics=["mae"])
+    history = model.fit(x, y, sample_weight=np.linspace(0.5, 2, 40), batch_size=size, epochs=2,
+        verbose=0, shuffle=False).history
+    evaluated = model.evaluate(x, y, batch_size=size, verbose=0)
+    told[str(size)] = [*weights(model), *history.values(), evaluated]
+tell(**told)
+"""
+
+
+def test_legacy_keras_weighs_uneven_shares_by_their_rows(run):
+    pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
+    alone = run(LEGACY_UNEVEN, workers=1)[1][0]
+    _, told = run(LEGACY_UNEVEN)
+
+    assert told[0] == told[1]
+    for size, values in alone.items():
+        for ours, theirs in zip(told[0][size], values, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=size)
+
+
 def test_data_that_differs_between_workers_is_refused(run):
     script = """
 model = small()

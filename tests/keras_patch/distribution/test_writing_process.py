@@ -63,6 +63,55 @@ def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path
     assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
+GUARDED = """
+class Counting(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense, self.seen = keras.layers.Dense(1), keras.metrics.Sum(name="seen")
+    def call(self, inputs):
+        return self.dense(inputs)
+    def train_step(self, batch):
+        self.seen.update_state(tf.ones_like(batch[1]))
+        return super().train_step(batch)
+class Save(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.save_weights(f"epoch{epoch}.weights.h5")
+model = Counting()
+model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+own = [Save(), keras.callbacks.ModelCheckpoint("best.weights.h5", save_weights_only=True)]
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=own if index == WRITER else [])
+if index == WRITER:
+    model.save_weights("between.weights.h5")
+predicted = model.predict(x, verbose=0)
+if index == WRITER:
+    tf.train.Checkpoint(model=model).write("checkpoint")
+model.fit(x, y, batch_size=8, verbose=0)
+# All save: the others' copies are dropped, and read is what the first has written.
+model.save_weights(f"all{index}.weights.h5")
+before = weights(model)
+model.load_weights("all0.weights.h5")
+assert weights(model)[:2] == before[:2]
+tell(weights=before[:2], predicted=predicted.tolist())
+if index == WRITER:
+    model.save("end.keras")
+"""
+
+
+@pytest.mark.parametrize("writer", [0, 1])
+def test_what_a_script_leaves_to_one_worker_is_written_while_the_others_go_on(
+    run, tmp_path, writer
+):
+    _, told = run(f"WRITER = {writer}\n" + GUARDED)
+    alone = run("WRITER = None\n" + GUARDED)[1]
+
+    assert told[0] == told[1] == alone[0]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "s.py", "told0", "told1", "epoch0.weights.h5", "epoch1.weights.h5", "best.weights.h5",
+        "between.weights.h5", "checkpoint.index", "checkpoint.data-00000-of-00001",
+        "all0.weights.h5", "end.keras",
+    }  # fmt: skip
+
+
 RESUMING = """
 restarts, steps = int(os.environ["NANO_INIT_RESTARTS"]), 0
 def die():
@@ -144,3 +193,34 @@ def test_legacy_keras_writes_files_by_the_chief_alone(run, tmp_path):
     assert len(events) == 1
     rows = (tmp_path / "log.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1"]
+
+
+LEGACY_GUARDED = """
+import tf_keras
+tf_keras.utils.set_random_seed(1)
+model = tf_keras.Sequential([tf_keras.layers.Dense(4, input_shape=(3,)), tf_keras.layers.Dense(1)])
+model.compile("sgd", "mse", metrics=["mae"])
+own = [tf_keras.callbacks.ModelCheckpoint("each-{epoch}.h5", save_weights_only=True)]
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[] if index else own)
+if index == 0:
+    model.save_weights("between")
+model.evaluate(x, y, verbose=0)
+if index == 0:
+    model.save("again.keras")
+model.predict(x, verbose=0)
+model.save("all.h5")
+tell(weights=weights(model))
+if index == 0:
+    model.save("end.keras")
+"""
+
+
+def test_legacy_keras_writes_on_one_worker_while_the_others_go_on(run, tmp_path):
+    pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
+    _, told = run(LEGACY_GUARDED)
+
+    assert told[0] == told[1]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "s.py", "told0", "told1", "each-1.h5", "each-2.h5", "checkpoint", "between.index",
+        "between.data-00000-of-00001", "again.keras", "all.h5", "end.keras",
+    }  # fmt: skip
