@@ -26,9 +26,11 @@ def describe_input(source: Any) -> list[str]:
     data = getattr(sys.modules.get("tensorflow"), "data", None)
     if data is not None and isinstance(source, data.Dataset):
         return [PIPELINE, *_stages(source)]
-    if hasattr(source, "__next__") or hasattr(source, "num_batches"):
-        return [PYTHON]
-    return [ARRAYS]
+    # Arrays, tensors and data frames have a shape; what else gives batches is Python code.
+    if hasattr(source, "shape") or isinstance(source, (list, tuple, dict)):
+        return [ARRAYS]
+    gives_batches = any(hasattr(source, name) for name in ("__iter__", "__next__", "num_batches"))
+    return [PYTHON] if gives_batches else [ARRAYS]
 
 
 def missing_stages(described: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ def test_arrays_and_python_code_are_no_pipelines() -> None:
 
     assert describe_input([1, 2]) == describe_input(None) == ["arrays"]
     assert describe_input(iter([1])) == describe_input(Batches()) == ["Python"]
+    # As PyTorch's DataLoader: iterated over, and neither an array nor an iterator.
+    assert describe_input(range(3)) == ["Python"]
 
 
 @pytest.mark.tensorflow

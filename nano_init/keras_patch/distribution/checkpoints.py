@@ -11,7 +11,7 @@ import copy
 import functools
 import os
 
-from nano_init.keras_patch.distribution.scratch import written_once
+from nano_init.keras_patch.distribution.scratch import without_collectives, written_once
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -37,6 +37,10 @@ def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
     # `save`, `write` and the manager's `save` all come to it (checkpoint.py).
     write = vars(tf.train.Checkpoint)["_write"]
     yield Replacement(tf.train.Checkpoint, "_write", _writing_once(write, membership))
+    # Counts begin at 0 on all workers, and some of them may never save.
+    name = "_maybe_create_save_counter"
+    count = vars(tf.train.Checkpoint)[name]
+    yield Replacement(tf.train.Checkpoint, name, without_collectives(count))
     if membership.index > 0:
         for name in ("update_checkpoint_state_internal", "_delete_file_if_exists"):
             act = vars(checkpoint_management)[name]

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import math
 import mmap
 import os
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -53,6 +55,7 @@ _ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than an
 _PID, _HAS_LEFT, _KIND, _SIZE, _PLACE, _FIELDS = 0, 1, 2, 3, 6, 8
 _GATHER = 1
 _LOOK_SECONDS = 0.001  # how often to look where the others are
+_PATIENCE_SECONDS = 10.0  # of a worker that saves, before it tells whom it waits for
 
 
 class PeerLostError(NanoError, RuntimeError):
@@ -108,15 +111,23 @@ class Exchange:
         if self._notices[self._index, _PID] == os.getpid():
             self._notices[self._index, _HAS_LEFT] = 1
 
-    def attend(self) -> Attendance:
+    def attend(self, path: str) -> Attendance:
         """Come to an act that others may leave out, and wait until all are known to or not to.
 
-        Who leaves it out is seen at what comes after it, or has ended.
+        Who leaves it out is seen at what comes after it, or has ended. After some seconds stderr
+        is told who is waited for.
+
+        Args:
+            path: What is about to be saved.
         """
         with self._lock:
             self._go_to(next_act(self._place))
             others = [worker for worker in range(self._workers) if worker != self._index]
+            patience = time.monotonic() + _PATIENCE_SECONDS
             while None in (parts := [self._takes_part(worker) for worker in others]):
+                if time.monotonic() > patience:
+                    patience = math.inf
+                    _tell_of_waiting(self._index, others[parts.index(None)], path)
                 time.sleep(_LOOK_SECONDS)
         first = min([self._index, *(w for w, does in zip(others, parts, strict=True) if does)])
         return Attendance(all(parts), first == self._index)
@@ -263,6 +274,15 @@ class Exchange:
     def _has_ended(self, worker: int) -> bool:
         pid = int(self._notices[worker, _PID])
         return bool(pid) and (bool(self._notices[worker, _HAS_LEFT]) or not _is_alive(pid))
+
+
+def _tell_of_waiting(index: int, other: int, path: str) -> None:
+    print(
+        f"nano-run: worker {index} saves {path!r} once worker {other} saves too, comes to its "
+        "next step or ends; a script must not wait for the file in between",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,7 +7,8 @@ place counts the meetings, the collectives since the last one, the acts since th
 either, and those before it. It tells who takes part in an act: whoever is at it, or has been
 at it when they went on.
 
-Counts of meetings begin again after a million: no two workers are further apart than one.
+Counts of meetings and collectives begin again after a million: no two workers are further apart
+than one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def next_meeting(place: int) -> int:
 def next_collective(place: int) -> int:
     """Return the place at the next collective of TensorFlow."""
     meetings, collectives = _place_of(place)
-    collectives = min(collectives + 1, _MOST)
+    collectives = (collectives + 1) & _MOST
     begun = meetings << _MEETINGS | collectives << _COLLECTIVES
     return begun | (place & _MOST_ACTS) << _BEFORE
 
@@ -48,7 +49,8 @@ def is_beyond(place: int, act: int) -> bool:
     meetings, collectives = _place_of(place)
     meetings_then, collectives_then = _place_of(act)
     ahead = (meetings - meetings_then) & _MOST
-    return 0 < ahead < _MOST // 2 or (ahead == 0 and collectives > collectives_then)
+    further = (collectives - collectives_then) & _MOST
+    return _is_ahead(ahead) or (ahead == 0 and _is_ahead(further))
 
 
 def took_part(place: int, act: int) -> bool:
@@ -62,6 +64,10 @@ def took_part(place: int, act: int) -> bool:
     if is_beyond(place, act):
         return (place >> _BEFORE) & _MOST_ACTS >= number
     return _place_of(place) == _place_of(act) and place & _MOST_ACTS >= number
+
+
+def _is_ahead(difference: int) -> bool:
+    return 0 < difference < _MOST // 2
 
 
 def _place_of(place: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nano_init.launch.membership import Membership
 
-__all__ = ["alone_replacements", "written_once"]
+__all__ = ["alone_replacements", "without_collectives", "written_once"]
 
 _HERE = threading.local()
 
@@ -38,7 +38,7 @@ def written_once(path: Any, membership: Membership) -> Iterator[Any]:
         path: Where the script wants to write.
         membership: This worker's place in the job.
     """
-    attendance = attend(membership)
+    attendance = attend(membership, os.fspath(path))
     with (
         _own_place(path, membership, is_writer=attendance.is_first) as place,
         _reading(is_alone=not attendance.is_whole),
@@ -64,6 +64,17 @@ def _reading(*, is_alone: bool) -> Iterator[None]:
         yield
     finally:
         _HERE.is_alone = before
+
+
+def without_collectives(act: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an act that each worker does by itself, whether or not the others do it too."""
+
+    @functools.wraps(act)
+    def act_alone(*args: Any, **kwargs: Any) -> Any:
+        with _reading(is_alone=True):
+            return act(*args, **kwargs)
+
+    return act_alone
 
 
 def alone_replacements() -> Iterator[Replacement]:

@@ -75,13 +75,14 @@ def open_exchange() -> None:
     _shared_exchange()
 
 
-def attend(membership: Membership) -> Attendance:
+def attend(membership: Membership, path: str) -> Attendance:
     """Come to an act that a script may leave to some workers, outside of steps.
 
     Through shared memory a worker sees who takes part. Otherwise all have to.
 
     Args:
         membership: This worker's place in the job.
+        path: What is about to be saved, to be named if the others keep this worker waiting.
     """
     from tensorflow.python.eager import context
 
@@ -91,7 +92,7 @@ def attend(membership: Membership) -> Attendance:
     if exchange is None:
         return Attendance(is_whole=True, is_first=membership.index == 0)
     context.async_wait()
-    return exchange.attend()
+    return exchange.attend(path)
 
 
 def note_collective() -> None:

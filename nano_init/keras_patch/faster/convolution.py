@@ -10,6 +10,7 @@ images of many channels, in bfloat16, though the pixels around each pixel have t
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.island import is_inference
 from nano_init.keras_patch.faster.row_products import multiply_rows, sum_rows
 from nano_init.keras_patch.ledger import Replacement
 
@@ -63,7 +64,8 @@ def _has_one_pixel(layer: Any) -> bool:
 
 
 def _gains_by_gradient(layer: Any, inputs: Any) -> bool:
-    if layer.rank != 2 or layer.strides[0] != layer.strides[1]:
+    # Without a gradient, TensorFlow fuses more: a bias and an activation into the convolution.
+    if is_inference() or layer.rank != 2 or layer.strides[0] != layer.strides[1]:
         return False
     return _has_one_pixel(layer) or _is_tiny_image(layer, inputs)
 
@@ -112,6 +114,8 @@ def _with_gradient(layer: Any, *operands: Any) -> Any:
         outputs = tf.raw_ops.Conv2D(input=inputs, filter=kernel, **options)
 
         def gradient(upstream: Any) -> tuple[Any, ...]:
+            # That of a `tf.py_function` knows no shape.
+            upstream.set_shape(outputs.shape)
             if is_square_product:
                 matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
                 by_inputs = multiply_rows(upstream, matrix, matrix.shape[-1:])

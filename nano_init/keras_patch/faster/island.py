@@ -23,6 +23,7 @@ __all__ = [
     "compiled",
     "is_compiled_by_xla",
     "is_in_fit",
+    "is_inference",
     "is_large_in_graph",
     "is_shape_worth_an_island",
     "is_worth_an_island",
@@ -172,11 +173,20 @@ def is_in_fit() -> bool:
     return False
 
 
+def is_inference() -> bool:
+    """Say whether layers are called that were told not to train, as by `predict`."""
+    return _training() is False
+
+
 def _is_training() -> bool:
+    return _training() is True
+
+
+def _training() -> Any:
     from keras.src.backend.common import global_state
 
     tracker = global_state.GLOBAL_STATE_TRACKER
-    return getattr(getattr(tracker, "current_call_ctx", None), "training", None) is True
+    return getattr(getattr(tracker, "current_call_ctx", None), "training", None)
 
 
 @functools.cache

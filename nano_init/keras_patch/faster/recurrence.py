@@ -136,9 +136,8 @@ def run_layer(
     projected = _project(sequences, layer.cell.kernel, biases[0], layer.go_backwards)
     is_on = None if mask is None else _time_major_mask(mask, layer.go_backwards)
     recur = _Recurrence(gates, is_on, layer.return_sequences)
-    weights = [_weight(layer.cell.recurrent_kernel, dtype)]
-    weights += [] if biases[1] is None else [_weight(biases[1], dtype)]
-    outputs, last = recur.run(projected, weights, states)
+    kept = [w for w in (layer.cell.recurrent_kernel, biases[1]) if w is not None]
+    outputs, last = recur.run(projected, [_weight(w, dtype) for w in kept], states)
     last_output = last[0]
     if is_on is not None:
         visible = is_on if layer.zero_output_for_mask else _has_begun(is_on)
@@ -159,8 +158,8 @@ def _project(sequences: Any, kernel: Any, bias: Any, go_backwards: bool) -> Any:
         steps = tf.reverse(steps, [0])
     rows = tf.reshape(steps, [-1, sequences.shape[2]])
     product = _with_steps(tf.matmul(rows, _weight(kernel, rows.dtype)), steps)
-    # With the reshape between, TensorFlow does not fuse the two into an inner product of oneDNN,
-    # which in bfloat16 with AMX takes three times as long (`x64:gemm:jit` in its verbose log).
+    # The reshape before it keeps TensorFlow from fusing the two: oneDNN 3.7's inner product in
+    # bfloat16 (`x64:gemm:jit`) takes three times as long with AMX.
     return product if bias is None else tf.nn.bias_add(product, _weight(bias, rows.dtype))
 
 
@@ -271,7 +270,7 @@ class _Recurrence:
         inputs = _array(projected)
         masks = None if mask is None else _array(mask)
         shape = states[0].shape
-        multiply = LoopProduct.of(weights[0])
+        multiply = LoopProduct.of(weights[0], shape[0])
 
         def step(t: Any, output: Any, *rest: Any) -> Any:
             *old, outputs, saved = rest
@@ -316,7 +315,7 @@ class _Recurrence:
         import tensorflow as tf
 
         d_outputs, d_last = (upstream[0], upstream[1:]) if self.sequences else (None, upstream)
-        multiply = LoopProduct.of(weights[0], turned=True)
+        multiply = LoopProduct.of(weights[0], d_last[0].shape[0], turned=True)
         parts, steps = len(saved), _size(outputs)
         lasts = zip(*(split_batch(d_state, parts, 0) for d_state in d_last), strict=True)
         given, masks = (split_batch(part, parts, 1) for part in (d_outputs, self.is_on))

@@ -207,7 +207,7 @@ def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
 
     def work(index):
         time.sleep(0.02 * index)
-        took = ends[index].attend() if acts[index] == "a" else None
+        took = ends[index].attend("m.keras") if acts[index] == "a" else None
         if acts[index] == "l":
             ends[index].leave()
         elif "l" not in acts:
@@ -221,10 +221,27 @@ def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
 def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_act():
     ends = new_pair()
     ends[1].pass_collective()
-    assert not ends[0].attend().is_whole
+    assert not ends[0].attend("m.keras").is_whole
     ends[0].pass_collective()
 
-    assert [a.is_whole for a in act_together([end.attend for end in ends])] == [True, True]
+    assert [
+        a.is_whole for a in act_together([lambda e=end: e.attend("m.keras") for end in ends])
+    ] == [True, True]
+
+
+def test_who_waits_long_tells_whom_for(capfd, monkeypatch):
+    monkeypatch.setattr(exchange, "_PATIENCE_SECONDS", 0.05)
+    ends = new_pair()
+
+    def go_on_late():
+        time.sleep(0.3)
+        ends[1].pass_collective()
+
+    act_together([lambda: ends[0].attend("m.keras"), go_on_late])
+    assert capfd.readouterr().err == (
+        "nano-run: worker 0 saves 'm.keras' once worker 1 saves too, comes to its next step or "
+        "ends; a script must not wait for the file in between\n"
+    )
 
 
 PEER = """

@@ -73,7 +73,17 @@ def test_a_place_stays_a_number_that_the_memory_holds(steps):
     assert 0 <= place < 1 << 63
 
 
-def test_more_acts_and_collectives_than_can_be_counted_change_no_other_count():
+@pytest.mark.parametrize("collectives", [(1 << 20) - 2, (1 << 20) - 1])
+def test_collectives_begin_again_after_a_million(collectives):
+    start = collectives << 20
+
+    assert is_beyond(next_collective(start), next_act(start))
+    assert not is_beyond(start, next_act(next_collective(start)))
+    assert took_part(next_collective(next_act(start)), next_act(start))
+    assert not took_part(next_collective(start), next_act(start))
+
+
+def test_more_acts_than_can_be_counted_change_no_other_count():
     place = start = next_meeting(0)
     for _ in range(1100):
         place = next_act(place)

@@ -85,6 +85,7 @@ if index == WRITER:
 predicted = model.predict(x, verbose=0)
 if index == WRITER:
     tf.train.Checkpoint(model=model).write("checkpoint")
+    tf.train.Checkpoint(model=model).save("counted/one")
 model.fit(x, y, batch_size=8, verbose=0)
 # All save: the others' copies are dropped, and read is what the first has written.
 model.save_weights(f"all{index}.weights.h5")
@@ -108,8 +109,9 @@ def test_what_a_script_leaves_to_one_worker_is_written_while_the_others_go_on(
     assert {path.name for path in tmp_path.iterdir()} == {
         "s.py", "told0", "told1", "epoch0.weights.h5", "epoch1.weights.h5", "best.weights.h5",
         "between.weights.h5", "checkpoint.index", "checkpoint.data-00000-of-00001",
-        "all0.weights.h5", "end.keras",
+        "all0.weights.h5", "end.keras", "counted",
     }  # fmt: skip
+    assert (tmp_path / "counted" / "one-1.index").exists()
 
 
 RESUMING = """

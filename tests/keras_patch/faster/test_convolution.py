@@ -187,6 +187,20 @@ def test_others_stay_convolutions(only, options, dtype, shape):
         assert "MatMul" not in _ops(layer, tf.ones(shape, layer.compute_dtype))
 
 
+@pytest.mark.parametrize(("training", "expected"), [(False, 0), (None, 1), (True, 1)])
+def test_convolutions_with_a_bias_are_kerass_own_in_inference(only, training, expected):
+    """`custom_gradient` would stand between the bias and an activation, which may be fused."""
+    import keras
+    import tensorflow as tf
+
+    with only("convolution"):
+        inputs = keras.Input((4, 4, 16))
+        model = keras.Model(inputs, _layer()(inputs))
+        call = tf.function(lambda x: model(x, training=training))
+        graph = call.get_concrete_function(tf.TensorSpec((2, 4, 4, 16))).graph
+    assert sum(op.type == "IdentityN" for op in graph.get_operations()) == expected
+
+
 def test_an_operation_of_the_users_own_is_called(only):
     import keras
     import tensorflow as tf
@@ -213,6 +227,36 @@ def test_not_a_number_reaches_only_the_sums_that_it_is_in(only, one_call):
         with tf.GradientTape() as tape:
             score = tf.reduce_sum(layer(tf.constant(inputs)))
         assert np.all(np.isfinite(tape.gradient(score, layer.kernel.value).numpy()))
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"use_bias": False}], ids=str)
+def test_a_gradient_that_knows_no_shape(only, options):
+    """As that of a loss in a `tf.py_function` is."""
+    import tensorflow as tf
+
+    def loss(output):
+        return tf.py_function(lambda part: tf.reduce_sum(part**2), [output], tf.float32)
+
+    def gradients():
+        import keras
+
+        keras.utils.set_random_seed(1)
+        layer = _layer(**options)
+        layer.build((2, 4, 4, 8))
+
+        @tf.function
+        def call(inputs):
+            with tf.GradientTape() as tape:
+                score = loss(layer(inputs))
+            return tape.gradient(score, [weight.value for weight in layer.trainable_weights])
+
+        return [part.numpy() for part in call(tf.ones((2, 4, 4, 8)))]
+
+    expected = gradients()
+    with only("convolution"):
+        found = gradients()
+    for mine, own in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, own, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)

@@ -20,7 +20,7 @@ def test_it_is_the_matrix_product(shape, dtype, turned):
     rng = np.random.default_rng(1)
     matrix = tf.cast(rng.standard_normal(shape), dtype)
     rows = tf.cast(rng.standard_normal((7, shape[1 if turned else 0])), dtype)
-    product = LoopProduct.of(matrix, turned=turned)
+    product = LoopProduct.of(matrix, 7, turned=turned)
     wide = [tf.cast(part, tf.float64).numpy() for part in (rows, matrix)]
     expected = wide[0] @ (wide[1].T if turned else wide[1])
     found = tf.cast(product(rows), tf.float64).numpy()
@@ -31,18 +31,20 @@ def test_it_is_the_matrix_product(shape, dtype, turned):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "expected"),
+    ("shape", "dtype", "batch", "expected"),
     [
-        ((512, 1024), "bfloat16", True),
-        ((512, 1024), "float32", False),
-        ((64, 64), "bfloat16", False),
+        ((512, 1024), "bfloat16", 32, True),
+        ((512, 1024), "bfloat16", None, True),
+        ((512, 1024), "bfloat16", 256, False),
+        ((512, 1024), "float32", 32, False),
+        ((64, 64), "bfloat16", 32, False),
     ],
     ids=str,
 )
-def test_a_large_matrix_in_bfloat16_comes_first(shape, dtype, expected):
+def test_a_large_matrix_in_bfloat16_comes_first_for_few_rows(shape, dtype, batch, expected):
     import tensorflow as tf
 
-    assert LoopProduct.of(tf.zeros(shape, dtype)).is_first is expected
+    assert LoopProduct.of(tf.zeros(shape, dtype), batch).is_first is expected
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
