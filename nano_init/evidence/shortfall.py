@@ -45,12 +45,16 @@ def explain_shortfall(
         )
     if code != 0:
         return ScriptError(f"the script {_end_of(code)} {seen}{tail or _status_of(code)}")
+    return SampleError(_too_few(steps, seen))
+
+
+def _too_few(steps: int, seen: str) -> str:
     if not steps:
-        return SampleError(
+        return (
             "the script trained nothing that can be seen: no Keras optimizer made a step in its "
             "own process"
         )
-    return SampleError(
+    return (
         f"the script's training ended {seen}, too few to measure; let it make more, as by more "
         "epochs"
     )

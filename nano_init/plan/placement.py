@@ -102,11 +102,7 @@ def place_workers(
     """
     cores = _own_part(_sorted_cores(machine), slot, machine)
     quota = machine.limits.cpu_quota
-    usable = len(cores)
-    if quota is not None:
-        usable = max(1, min(usable, int(quota / slot[1] + 1e-9)))
-    if cap is not None:
-        usable = min(usable, cap)
+    usable = _usable(len(cores), None if quota is None else quota / slot[1], cap)
     groups, reason = _choose_groups(cores, workers, usable)
     if len(groups) > usable:
         if not oversubscribe:
@@ -122,6 +118,12 @@ def place_workers(
         for group in groups
     )
     return Placement(places, reason)
+
+
+def _usable(cores: int, quota: float | None, cap: int | None) -> int:
+    if quota is not None:
+        cores = max(1, min(cores, int(quota + 1e-9)))
+    return cores if cap is None else min(cores, cap)
 
 
 def machine_at(machine: Machine, placement: Placement, index: int, launchers: int = 1) -> Machine:
