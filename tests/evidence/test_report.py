@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nano_init.errors import UsageError
 from nano_init.evidence.counters import Usage
@@ -32,7 +30,6 @@ from nano_init.evidence.report_file import check_report_file, write_report
 from nano_init.evidence.report_html import render_html
 from nano_init.evidence.report_text import format_report
 from nano_init.evidence.sample import Sample
-from nano_init.evidence.svg import Point, Roof, plot_bars, plot_line, plot_roofline
 from nano_init.evidence.tensorflow_facts import TensorFlowFacts
 
 Command = Callable[..., Any]
@@ -225,43 +222,6 @@ def test_the_page_loads_nothing() -> None:
     assert page.count("<svg") == 4
 
 
-POSITIVE = st.floats(1e-6, 1e6)
-
-
-@pytest.mark.parametrize(
-    ("values", "ticks"),
-    [
-        ([0.030, 0.040], ["0", "0.01", "0.02", "0.03"]),
-        ([63.0] * 9, ["0", "20", "40", "60"]),
-        ([0.0, 0.0], ["0", "0.5", "1"]),
-    ],
-)
-def test_an_axis_is_labelled_with_round_numbers(values: list[float], ticks: list[str]) -> None:
-    svg = plot_line(values, "step", "ms")
-    assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ticks
-
-
-def test_bars_have_three_digits() -> None:
-    svg = plot_bars([("a", 1234.5, "f32"), ("b", 19.0, "f32"), ("c", 0.0581, "f32")], "ms")
-    assert re.findall(r"([\d.,]+) ms", svg) == ["1,234", "19.0", "0.0581"]
-
-
-@given(st.lists(POSITIVE, min_size=1, max_size=2000), POSITIVE, POSITIVE, st.text())
-def test_plots_stay_in_their_frame(
-    values: list[float], gflops: float, bandwidth: float, name: str
-) -> None:
-    svgs = (
-        plot_line(values, "step", "ms"),
-        plot_bars([(name, value, "bf16") for value in values[:20]], "ms"),
-        plot_roofline([Roof(name, gflops, bandwidth)], [Point(name, values[0], values[-1])]),
-    )
-    for svg in svgs:
-        numbers = re.findall(r' (?:x|y|x1|x2|y1|y2|cx|cy)="([^"]*)"', svg)
-        numbers += [n for p in re.findall(r'points="([^"]*)"', svg) for n in re.split("[ ,]", p)]
-        assert all(-20 <= float(number) <= 780 for number in numbers)
-        assert svg.count("<") == svg.count(">")
-
-
 def test_steps_between_marks_count_what_a_mark_stands_for() -> None:
     assert step_times([[0.0, 0, 1, None], [1.0, 0, 2, None], [5.0, 0, 4, None]]) == (1.0, 2.0)
 
@@ -365,117 +325,3 @@ class TestFile:
             with pytest.raises(KeyboardInterrupt):
                 write_report(str(tmp_path / name), REPORT)
         assert [entry.name for entry in tmp_path.iterdir()] == ["r-2.html"]
-
-
-class TestRuns:
-    @pytest.mark.parametrize(
-        ("tail", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", -9)]
-    )
-    def test_a_program_without_training_is_reported_and_its_end_is_its_own(
-        self, nano_run: Command, tmp_path: Path, tail: str, status: int
-    ) -> None:
-        (tmp_path / "s.py").write_text(
-            f"import os, sys; print(sys.stdin.read(), sys.argv[1:])\n{tail}"
-        )
-        # Unbuffered: the second one is killed.
-        variables = {"PYTHONUNBUFFERED": "1"}
-        result = nano_run("--report", "s.py", "--report", input="typed", env=variables)
-        assert (result.stdout, result.returncode) == ("typed ['--report']\n", status)
-        assert "none seen" in result.stderr
-
-    def test_a_program_whose_name_is_no_utf_8_is_reported_and_its_status_is_kept(
-        self, nano_run: Command, tmp_path: Path
-    ) -> None:
-        name = "caf\udce9.py"
-        (tmp_path / name).write_text("import sys; sys.exit(3)")
-        result = nano_run("--report=x.html", name)
-        assert result.returncode == 3, result.stderr
-        assert "Traceback" not in result.stderr
-        assert sorted(entry.name for entry in tmp_path.iterdir()) == [name, "x.html"]
-
-    def test_a_damaged_record_is_told_of_and_the_programs_end_is_its_own(
-        self, nano_run: Command, tmp_path: Path
-    ) -> None:
-        (tmp_path / "s.py").write_text(
-            "import contextlib, os, sys\n"
-            "for number in range(3, 12):\n"
-            "    with contextlib.suppress(OSError):\n"
-            "        os.write(number, b'junk')\n"
-            "sys.exit(3)\n"
-        )
-        result = nano_run("--report=r.json", "s.py")
-        assert result.returncode == 3
-        assert "nano-run: the record of the steps is damaged: the scr" in result.stderr
-        assert "none seen: the record of the steps is damaged: the scr" in result.stderr
-        assert json.loads((tmp_path / "r.json").read_text())["run"]["status"] == 3
-
-    @pytest.mark.parametrize(("tail", "status"), [("sys.exit(3)", 3), ("os.abort()", -6)])
-    def test_whatever_fails_in_the_report_the_programs_end_is_its_own(
-        self, nano_run: Command, tmp_path: Path, tail: str, status: int
-    ) -> None:
-        """Here a record has the fields of one, and nothing can be made of them."""
-        fields = dict.fromkeys(("started", "batch", "waited", "signature"), 0)
-        record = json.dumps({**fields, "marks": [[]], "peak_kb": "much"})
-        (tmp_path / "s.py").write_text(
-            "import contextlib, os, sys\n"
-            "for number in range(3, 12):\n"
-            "    with contextlib.suppress(OSError):\n"
-            f"        os.write(number, {record.encode()!r})\n"
-            f"{tail}\n"
-        )
-        result = nano_run("--report", "s.py")
-        assert result.returncode == status
-        assert "nano-run: there is no report (" in result.stderr
-        assert "Traceback" not in result.stderr
-
-    @pytest.mark.tensorflow
-    @pytest.mark.slow
-    def test_a_training_is_reported_with_its_sample_and_its_stdout_is_clean(
-        self, nano_run: Command, tmp_path: Path
-    ) -> None:
-        (tmp_path / "s.py").write_text(
-            "import keras, numpy as np\n"
-            "open('log.txt', 'a').write('ran')\n"
-            "model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])\n"
-            "model.compile('sgd', 'mse')\n"
-            "model.fit(np.ones((640, 64)), np.ones((640, 64)), batch_size=32, verbose=0)\n"
-            "print('done')\n"
-        )
-        options = ("--report=r.json", "--sample-steps", "14", "--precision", "float32")
-        result = nano_run(*options, "s.py")
-        assert (result.stdout, result.returncode) == ("done\n", 0)
-        assert (tmp_path / "log.txt").read_text() == "ran"
-        found = json.loads((tmp_path / "r.json").read_text())
-        assert found["run"]["steps"] == 20
-        assert found["run"]["batch"] == 32
-        assert found["run"]["input"] == ["arrays"]
-        assert 1 < found["run"]["first_step_seconds"] < found["run"]["seconds"]
-        if "copy-on-write" in (found["no_sample_because"] or ""):
-            pytest.skip(found["no_sample_because"])
-        assert found["sample"]["steps"] == 10
-        assert found["sample"]["operations"]
-        assert found["peaks"]["gflops"]["float32"] > 1
-        kinds = found["sample"]["onednn"]["kinds"]
-        assert any(kind["dtype"] == "f32" and kind["operations"] for kind in kinds), kinds
-
-    @pytest.mark.tensorflow
-    @pytest.mark.slow
-    def test_a_training_that_has_closed_all_descriptors_keeps_its_files_and_is_reported(
-        self, nano_run: Command, tmp_path: Path
-    ) -> None:
-        """As daemons do: what they open then has the number that the record had."""
-        (tmp_path / "s.py").write_text(
-            "import os, sys\n"
-            "os.closerange(3, 64)\n"
-            "file = open('precious.txt', 'w')\n"
-            "import keras, numpy as np\n"
-            "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])\n"
-            "model.compile('sgd', 'mse')\n"
-            "model.fit(np.ones((80, 4)), np.ones((80, 4)), batch_size=4, verbose=0)\n"
-            "file.write('results'); file.flush()\n"
-        )
-        options = ("--report=r.json", "--sample-steps", "12", "--precision", "float32")
-        result = nano_run(*options, "s.py")
-        assert result.returncode == 0
-        assert (tmp_path / "precious.txt").read_text() == "results"
-        assert json.loads((tmp_path / "r.json").read_text())["run"]["steps"] == 20
