@@ -170,7 +170,8 @@ class Supervisor:
         now = time.monotonic()
         for deadline, number in self._deadlines:
             if now >= deadline:
-                self._send(number)
+                for worker in self._running():
+                    worker.end_by(number)
         self._deadlines = [(at, number) for at, number in self._deadlines if now < at]
         self._check_leaving(now)
         if not self._is_ending:

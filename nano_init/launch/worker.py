@@ -61,6 +61,7 @@ class Worker:
         self.joined = self.done = self.left = 0.0
         self.failed = self.ended = self.stopped = 0.0
         self.fault = ""
+        self.ended_by = 0
         status.setblocking(False)
 
     @property
@@ -78,6 +79,11 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
+    def end_by(self, number: int) -> None:
+        """End the worker by a signal: it was given its time to end by itself."""
+        self.ended_by = number
+        self.signal(number)
+
     @property
     def state(self) -> str:
         """Return the letter of the process's state, such as "T" for stopped; proc_pid_stat(5)."""
@@ -91,6 +97,8 @@ class Worker:
     def outcome(self) -> Outcome:
         """Return how it has ended."""
         status = self.process.returncode or 0
+        if self.failed and self.ended_by and status == -self.ended_by:
+            status = 1  # its exception was what failed: Python was still on its way out
         traceback = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
         if status < 0:
             sentence = f"{self.name} was killed by {signal_name(-status)}"

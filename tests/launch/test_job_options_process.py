@@ -46,6 +46,23 @@ def test_a_wrong_option_is_one_sentence_and_nothing_runs(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("spelling", ["--nproc_per_node", "NANO_RUN_NPROC_PER_NODE"])
+def test_every_option_has_an_underscored_and_an_environment_twin(
+    nano_run: Run, tmp_path: Path, spelling: str
+) -> None:
+    (tmp_path / "s.py").write_text(
+        "import json, os\n"
+        "index = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+        "with open(f'seen{index}', 'w') as file:\n"
+        "    file.write(str(os.environ.get('NANO_RUN_NPROC_PER_NODE')))"
+    )
+    flags, env = ([spelling, "2"], {}) if spelling[0] == "-" else ([], {spelling: "2"})
+    result = nano_run("-q", "--oversubscribe", *flags, "s.py", env=env)
+
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "seen1").read_text() == "None"
+
+
 READY = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker"}}
 
 

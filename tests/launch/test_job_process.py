@@ -157,20 +157,6 @@ def test_a_log_folder_that_cannot_be_made_is_named(job: Run, tmp_path: Path) -> 
     assert result.stderr.startswith("nano-run: --log-dir 'file/logs' cannot be made")
 
 
-@pytest.mark.parametrize("spelling", ["--nproc_per_node", "NANO_RUN_NPROC_PER_NODE"])
-def test_every_option_has_an_underscored_and_an_environment_twin(
-    nano_run: Run, tmp_path: Path, spelling: str
-) -> None:
-    (tmp_path / "s.py").write_text(
-        f"{PREAMBLE}mark(f'seen{{index}}', str(os.environ.get('NANO_RUN_NPROC_PER_NODE')))"
-    )
-    flags, env = ([spelling, "2"], {}) if spelling[0] == "-" else ([], {spelling: "2"})
-    result = nano_run("-q", "--oversubscribe", *flags, "s.py", env=env)
-
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "seen1").read_text() == "None"
-
-
 def test_a_script_from_stdin_reaches_every_worker(nano_run: Run, tmp_path: Path) -> None:
     flags = ("-q", "--oversubscribe", "--nproc-per-node", "2")
     result = nano_run(*flags, "-", input=f"{PREAMBLE}print(index)")
@@ -236,6 +222,23 @@ def test_a_fault_that_all_workers_meet_is_told_of_once(job: Run) -> None:
     result = job("wait_for(f'pid{1 - index}')\nraise ValueError('the same')")
 
     assert result.returncode == 1
+    assert result.stderr.count("ValueError: the same") == 1
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_worker_that_fails_and_is_slow_to_end_has_failed_by_its_exception(
+    job: Run, slow: int
+) -> None:
+    script = (
+        "import atexit\n"
+        f"if index == {slow}: atexit.register(time.sleep, 60)\n"
+        "wait_for(f'pid{1 - index}')\n"
+        "raise ValueError('the same')"
+    )
+    result = job(script)
+
+    assert result.returncode == 1
+    assert "SIGTERM" not in result.stderr
     assert result.stderr.count("ValueError: the same") == 1
 
 
