@@ -93,7 +93,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         "start_timeout",
         {
             "metavar": "SECONDS",
-            "help": "How long to wait for a worker or a host that has not come; 600.",
+            "help": "How long to wait for a worker or a host that has not come, to start or to a "
+            "save; 600.",
         },
     ),
     (

@@ -16,6 +16,7 @@ _LINE = 64  # bytes; no two workers write to the same cache line
 _PAGE = 4096
 _CHUNK = 512 << 10  # what is copied in one go stays in a core's own cache
 _SLOTS = 64 << 20  # the most memory that all slots take together
+_RECORD = 16
 
 
 @frozen
@@ -25,10 +26,12 @@ class Layout:
     Args:
         workers: how many share it.
         chunk: bytes that a worker can hand over at once.
+        records: how many acts of each worker are kept.
     """
 
     workers: int
     chunk: int
+    records: int = 64
 
     def semaphore(self, worker: int, parity: int) -> int:
         """Return where the semaphore is that a worker waits at."""
@@ -38,6 +41,11 @@ class Layout:
     def notices(self) -> int:
         """Return where the workers' notices begin, a line each."""
         return 2 * _LINE * self.workers
+
+    @property
+    def acts(self) -> int:
+        """Return where the records of the workers' acts begin."""
+        return 3 * _LINE * self.workers
 
     def slot(self, worker: int, parity: int) -> int:
         """Return where a worker puts what it hands over."""
@@ -55,7 +63,8 @@ class Layout:
 
     @property
     def _slots(self) -> int:
-        return -(-3 * _LINE * self.workers // _PAGE) * _PAGE
+        end = self.acts + _RECORD * self.records * self.workers
+        return -(-end // _PAGE) * _PAGE
 
 
 def layout_of(workers: int) -> Layout:

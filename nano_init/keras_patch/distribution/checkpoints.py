@@ -1,8 +1,8 @@
-"""TensorFlow's own checkpoints, `tf.train.Checkpoint` and its manager, written by the chief only.
+"""TensorFlow's own checkpoints, `tf.train.Checkpoint` and its manager, written by one worker only.
 
 As with Keras's files, the other workers write theirs into a scratch folder, since a checkpoint
-may read variables together with its peers; they are told the chief's path, and go on when it is
-whole. Which checkpoints there are, and which to delete, is recorded by the chief.
+may read variables together with its peers; they are told the writer's path, and go on when it is
+whole. Which checkpoints there are, and which to delete, is recorded by the one that writes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import copy
 import functools
 import os
 
-from nano_init.keras_patch.distribution.scratch import without_collectives, written_once
+from nano_init.keras_patch.distribution.scratch import (
+    without_collectives,
+    written_once,
+)
 from nano_init.keras_patch.distribution.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -63,24 +66,24 @@ def _writing_once(write: Callable[..., Any], membership: Membership) -> Callable
         if job_strategy() is None or not is_path or is_apart:
             return write(self, file_prefix, options)
         with written_once(file_prefix, membership) as place:
-            if place is file_prefix:
+            if place.is_own:
                 return write(self, file_prefix, options)
-            return _write_elsewhere(write, self, file_prefix, options, place)
+            write(self, place.path, _without_callbacks(options))
+        _call_back(options, place.chosen)
+        return place.chosen
 
     return write_once
 
 
-def _write_elsewhere(
-    write: Callable[..., Any], checkpoint: Any, prefix: Any, options: Any, place: Any
-) -> str:
-    from tensorflow.python.checkpoint.checkpoint import _execute_callbacks
-
-    callbacks = None if options is None else options.experimental_write_callbacks
-    if callbacks:
+def _without_callbacks(options: Any) -> Any:
+    if options is not None and options.experimental_write_callbacks:
         options = copy.copy(options)
         options.experimental_write_callbacks = None
-    write(checkpoint, place, options)
-    path: str = os.fspath(prefix)
-    if callbacks:
-        _execute_callbacks(callbacks, path)
-    return path
+    return options
+
+
+def _call_back(options: Any, path: str) -> None:
+    from tensorflow.python.checkpoint.checkpoint import _execute_callbacks
+
+    if options is not None and options.experimental_write_callbacks:
+        _execute_callbacks(options.experimental_write_callbacks, path)

@@ -15,27 +15,19 @@ from __future__ import annotations
 
 import atexit
 import functools
-import math
 import mmap
 import os
 import sys
 import threading
-import time
-from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
 
 from nano_init.errors import NanoError
+from nano_init.keras_patch.distribution.acts import Acts, Attendance
 from nano_init.keras_patch.distribution.buffers import Buffers
 from nano_init.keras_patch.distribution.doorbell import Doorbell
-from nano_init.keras_patch.distribution.places import (
-    is_beyond,
-    next_act,
-    next_collective,
-    next_meeting,
-    took_part,
-)
+from nano_init.keras_patch.distribution.places import next_collective, next_meeting
 from nano_init.launch.shared_memory import layout_of
 
 TYPE_CHECKING = False
@@ -47,14 +39,13 @@ if TYPE_CHECKING:
 
     Pieces = tuple[tuple[int, int, int, int], ...]
 
-__all__ = ["Attendance", "Exchange", "PeerLostError", "UnequalStepsError"]
+__all__ = ["Exchange", "PeerLostError", "UnequalStepsError"]
 
 _ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another meeting
 
 # The fields of a notice; kind and size are there twice.
-_PID, _HAS_LEFT, _KIND, _SIZE, _PLACE, _FIELDS = 0, 1, 2, 3, 6, 8
+_PID, _HAS_LEFT, _KIND, _SIZE, _PLACE, _ACTS, _FIELDS = 0, 1, 2, 3, 6, 7, 8
 _GATHER = 1
-_LOOK_SECONDS = 0.001  # how often to look where the others are
 _PATIENCE_SECONDS = 10.0  # of a worker that saves, before it tells whom it waits for
 
 
@@ -64,19 +55,6 @@ class PeerLostError(NanoError, RuntimeError):
 
 class UnequalStepsError(NanoError, RuntimeError):
     """The workers have met at different places of their programs."""
-
-
-@dataclass(frozen=True)
-class Attendance:
-    """Who takes part in an act that a script may leave to some workers.
-
-    Args:
-        is_whole: All workers do.
-        is_first: This one has the lowest number of those that do.
-    """
-
-    is_whole: bool
-    is_first: bool
 
 
 class Exchange:
@@ -101,6 +79,14 @@ class Exchange:
         self._sums = self._bytes[layout.sums : layout.sums + layout.chunk]
         self._doorbell = Doorbell(memory, layout, index, self._find_lost)
         self._buffers = Buffers()
+        records = self._bytes[layout.acts : layout.acts + 16 * layout.records * workers]
+        self._acts = Acts(
+            index,
+            records.view(np.int64).reshape(workers, layout.records, 2),
+            self._notices[:, _ACTS],
+            self._notices[:, _PLACE],
+            self._has_ended,
+        )
         self._parity = self._place = 0
         self._lock = threading.Lock()
         self._notices[index, _PID] = os.getpid()
@@ -111,7 +97,7 @@ class Exchange:
         if self._notices[self._index, _PID] == os.getpid():
             self._notices[self._index, _HAS_LEFT] = 1
 
-    def attend(self, path: str) -> Attendance:
+    def attend(self, path: str, seconds: float) -> Attendance:
         """Come to an act that others may leave out, and wait until all are known to or not to.
 
         Who leaves it out is seen at what comes after it, or has ended. After some seconds stderr
@@ -119,26 +105,19 @@ class Exchange:
 
         Args:
             path: What is about to be saved.
+            seconds: How long to wait before this worker saves without the others.
         """
-        with self._lock:
-            self._go_to(next_act(self._place))
-            others = [worker for worker in range(self._workers) if worker != self._index]
-            patience = time.monotonic() + _PATIENCE_SECONDS
-            while None in (parts := [self._takes_part(worker) for worker in others]):
-                if time.monotonic() > patience:
-                    patience = math.inf
-                    _tell_of_waiting(self._index, others[parts.index(None)], path)
-                time.sleep(_LOOK_SECONDS)
-        first = min([self._index, *(w for w, does in zip(others, parts, strict=True) if does)])
-        return Attendance(all(parts), first == self._index)
 
-    def _takes_part(self, worker: int) -> bool | None:
-        """Say whether a worker takes part in this one's act; None where it may do so yet."""
-        has_ended = self._has_ended(worker)  # read first: what it did before counts
-        place = int(self._notices[worker, _PLACE])
-        if took_part(place, self._place):
-            return True
-        return False if has_ended or is_beyond(place, self._place) else None
+        def tell(other: int) -> None:
+            _tell_of_waiting(self._index, other, path, seconds)
+
+        with self._lock:
+            return self._acts.attend(path, seconds, _PATIENCE_SECONDS, tell)
+
+    def conclude(self) -> None:
+        """End an act that not all workers take part in: wait until what it saves is whole."""
+        with self._lock:
+            self._acts.conclude()
 
     def pass_collective(self) -> None:
         """Let the others know that this worker has come to a collective of TensorFlow."""
@@ -276,10 +255,11 @@ class Exchange:
         return bool(pid) and (bool(self._notices[worker, _HAS_LEFT]) or not _is_alive(pid))
 
 
-def _tell_of_waiting(index: int, other: int, path: str) -> None:
+def _tell_of_waiting(index: int, other: int, path: str, seconds: float) -> None:
     print(
         f"nano-run: worker {index} saves {path!r} once worker {other} saves too, comes to its "
-        "next step or ends; a script must not wait for the file in between",
+        f"next step or ends, or after {seconds:g} s (--start-timeout); a script should not wait "
+        "for the file in between",
         file=sys.stderr,
         flush=True,
     )

@@ -23,6 +23,7 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
         kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
     """
     from nano_init.keras_patch.distribution.checkpoints import checkpoint_replacements
+    from nano_init.keras_patch.distribution.collectives import collective_replacements
     from nano_init.keras_patch.distribution.scratch import alone_replacements
     from nano_init.keras_patch.distribution.writing import saved_model_replacements
 
@@ -37,6 +38,7 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
     yield from checkpoint_replacements(membership)
     yield from saved_model_replacements(membership)
     yield from alone_replacements()
+    yield from collective_replacements()
 
 
 def _keras_3_replacements(membership: Membership) -> Iterator[Replacement]:

@@ -11,9 +11,9 @@ import os
 import tempfile
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from nano_init.keras_patch.distribution.agreement import wait_for_all
-from nano_init.keras_patch.distribution.sums import attend, note_collective
+from nano_init.keras_patch.distribution.sums import abandon, attend, conclude
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -23,38 +23,75 @@ if TYPE_CHECKING:
 
     from nano_init.launch.membership import Membership
 
-__all__ = ["alone_replacements", "without_collectives", "written_once"]
+__all__ = ["Place", "alone_replacements", "is_recording", "without_collectives", "written_once"]
 
 _HERE = threading.local()
 
 
+@dataclass
+class Place:
+    """Where a worker saves.
+
+    Args:
+        path: Where this worker writes.
+        is_own: It is where the script wants it, and not removed afterwards.
+        chosen: Where the script wants it on the first worker that saves; known afterwards.
+    """
+
+    path: Any
+    is_own: bool
+    chosen: str
+
+
 @contextmanager
-def written_once(path: Any, membership: Membership) -> Iterator[Any]:
+def written_once(path: Any, membership: Membership) -> Iterator[Place]:
     """Give the first worker that writes its path, and others one that is removed afterwards.
 
-    Where all workers write, they go on when the file is whole, for the script may read it next.
+    Those that write go on when the file is whole, for the script may read it next. What is
+    written as a part of something else is where that is.
 
     Args:
         path: Where the script wants to write.
         membership: This worker's place in the job.
     """
+    if getattr(_HERE, "place", None) is not None:
+        yield Place(path, is_own=True, chosen=os.fspath(path))
+        return
     attendance = attend(membership, os.fspath(path))
     with (
         _own_place(path, membership, is_writer=attendance.is_first) as place,
         _reading(is_alone=not attendance.is_whole),
     ):
-        yield place
-    if attendance.is_whole:
-        wait_for_all()
+        _HERE.place = place
+        try:
+            yield place
+        except BaseException:
+            abandon()
+            raise
+        finally:
+            _HERE.place = None
+    place.chosen = conclude(attendance, os.fspath(path))
+
+
+def is_recording(membership: Membership) -> bool:
+    """Say whether this worker notes down what has been saved, and removes what is old.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    place: Place | None = getattr(_HERE, "place", None)
+    return membership.index == 0 if place is None else place.is_own
 
 
 @contextmanager
-def _own_place(path: Any, membership: Membership, *, is_writer: bool) -> Iterator[Any]:
+def _own_place(path: Any, membership: Membership, *, is_writer: bool) -> Iterator[Place]:
+    text = os.fspath(path)
     if is_writer:
-        yield path
+        yield Place(path, is_own=True, chosen=text)
         return
     with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
-        yield os.path.join(folder, os.path.basename(os.fspath(path).rstrip("/")))
+        elsewhere = os.path.join(folder, os.path.basename(text.rstrip("/")))
+        yield Place(elsewhere, is_own=False, chosen=text)
 
 
 @contextmanager
@@ -102,10 +139,7 @@ def _is_alone() -> bool:
 def _reading_own_if_alone(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(read)
     def read_own_if_alone(self: Any) -> Any:
-        if _is_alone():
-            return self._get_on_device_or_primary()
-        _note_if_eager()
-        return read(self)
+        return self._get_on_device_or_primary() if _is_alone() else read(self)
 
     return read_own_if_alone
 
@@ -127,18 +161,9 @@ def _beginning_alone(begin: Callable[..., Any]) -> Callable[..., Any]:
                 return tf.convert_to_tensor(value, dtype=kwargs.get("dtype"))
 
         def make_value() -> Any:
-            if _is_alone():
-                return make_alone()  # `make` would use up a collective's key
-            _note_if_eager()
-            return make()
+            # `make` would use up a collective's key.
+            return make_alone() if _is_alone() else make()
 
         return make_value if replica_id == 0 else make
 
     return begin_alone
-
-
-def _note_if_eager() -> None:
-    import tensorflow as tf
-
-    if tf.executing_eagerly():
-        note_collective()

@@ -8,6 +8,7 @@ and jobs of several hosts stay with the collectives. What decides is the same on
 
 from __future__ import annotations
 
+import os
 import threading
 
 TYPE_CHECKING = False
@@ -15,10 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from nano_init.keras_patch.distribution.exchange import Attendance, Exchange
+    from nano_init.keras_patch.distribution.acts import Attendance
+    from nano_init.keras_patch.distribution.exchange import Exchange
     from nano_init.launch.membership import Membership
 
-__all__ = ["attend", "note_collective", "open_exchange", "sum_of_scalars", "sum_over_workers"]
+__all__ = [
+    "abandon",
+    "attend",
+    "conclude",
+    "note_collective",
+    "open_exchange",
+    "sum_of_scalars",
+    "sum_over_workers",
+]
 
 # An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
 _SMALL = 1 << 14
@@ -86,13 +96,43 @@ def attend(membership: Membership, path: str) -> Attendance:
     """
     from tensorflow.python.eager import context
 
-    from nano_init.keras_patch.distribution.exchange import Attendance
+    from nano_init.keras_patch.distribution.acts import Attendance
 
     exchange = _shared_exchange()
     if exchange is None:
         return Attendance(is_whole=True, is_first=membership.index == 0)
     context.async_wait()
-    return exchange.attend(path)
+    return exchange.attend(path, membership.start_timeout)
+
+
+def abandon() -> None:
+    """End an act that has failed here: let the others go on, or fail in turn."""
+    exchange = _shared_exchange()
+    if exchange is not None:
+        exchange.conclude()
+
+
+def conclude(attendance: Attendance, path: str) -> str:
+    """End an act: return when what it saves is whole.
+
+    Args:
+        attendance: Who takes part.
+        path: Where this worker was to save.
+
+    Returns:
+        Where the first worker has saved, as far as that is known.
+    """
+    import numpy as np
+
+    exchange = _shared_exchange()
+    if exchange is None:
+        sum_of_scalars(1.0)
+        return path
+    exchange.conclude()
+    if not attendance.is_whole:
+        return path
+    chosen = os.fsencode(path) if attendance.is_first else b""
+    return os.fsdecode(exchange.gather(np.frombuffer(chosen, np.uint8)).tobytes())
 
 
 def note_collective() -> None:
@@ -105,8 +145,6 @@ def note_collective() -> None:
 def _shared_exchange() -> Exchange | None:
     """Return this worker's end of the shared memory, or None where there is none to use."""
     global _exchange
-    import os
-
     import tensorflow as tf
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext

@@ -13,7 +13,6 @@ import functools
 from nano_init.keras_patch.distribution.agreement import agreed_batches, checked_alike
 from nano_init.keras_patch.distribution.share import share_of, sharing
 from nano_init.keras_patch.distribution.strategy import is_job_strategy
-from nano_init.keras_patch.distribution.sums import note_collective
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -206,13 +205,10 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
         return tree.map_structure(lambda *outputs: concat(outputs), *gathered)
 
     is_eager = model.run_eagerly
-    predict = predict_batches if is_eager else tf.function(predict_batches, reduce_retracing=True)
-
-    def predict_noted(batches: Any) -> Any:
-        note_collective()
-        return predict(batches)
-
-    return predict_noted
+    predict: Callable[[Any], Any] = (
+        predict_batches if is_eager else tf.function(predict_batches, reduce_retracing=True)
+    )
+    return predict
 
 
 def _building_from_specs(

@@ -14,7 +14,6 @@ import tempfile
 from nano_init.keras_patch.distribution.agreement import broadcast_bytes, count_workers_where
 from nano_init.keras_patch.distribution.scratch import written_once
 from nano_init.keras_patch.distribution.strategy import job_strategy
-from nano_init.keras_patch.distribution.sums import note_collective
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -68,7 +67,6 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
     Args:
         membership: This worker's place in the job.
     """
-    from tf_keras import Model
     from tf_keras.callbacks import CSVLogger
     from tf_keras.src.saving import saving_lib
     from tf_keras.src.saving.legacy import save
@@ -80,9 +78,6 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
         (save, "save_weights"),
     )
     yield from _saving_replacements(places, membership)
-    for attribute in ("train_function", "test_function", "predict_function"):
-        name = f"make_{attribute}"
-        yield Replacement(Model, name, _making_noted(vars(Model)[name], attribute))
     if membership.index > 0:
         name = "on_train_begin"
         value = _writing_elsewhere(vars(CSVLogger)[name], "filename", membership)
@@ -99,29 +94,6 @@ def saved_model_replacements(membership: Membership) -> Iterator[Replacement]:
 
     # `tf.saved_model.save`, and what exports by it, come to it (saved_model/save.py).
     yield from _saving_replacements([(save, "save_and_return_nodes")], membership)
-
-
-def _making_noted(make: Callable[..., Any], attribute: str) -> Callable[..., Any]:
-    """Return a maker of what runs a model's steps, in which Keras 2 has TensorFlow's collectives.
-
-    Who saves alone meanwhile sees where the others are.
-    """
-
-    @functools.wraps(make)
-    def make_noted(self: Any, force: bool = False) -> Any:
-        before = getattr(self, attribute)
-        steps = make(self, force)
-        if steps is before or job_strategy() is None:
-            return steps
-
-        def noted_steps(batches: Any) -> Any:
-            note_collective()
-            return steps(batches)
-
-        setattr(self, attribute, noted_steps)
-        return noted_steps
-
-    return make_noted
 
 
 def _silent(*_args: Any, **_kwargs: Any) -> None:
@@ -145,7 +117,7 @@ def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[.
         _is_saving = True
         try:
             with written_once(filepath, membership) as place:
-                return save(model, place, *args, **kwargs)
+                return save(model, place.path, *args, **kwargs)
         finally:
             _is_saving = False
 
@@ -176,7 +148,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
         elif membership.index == 0:
             _save_then_replace(self, save)
         else:
-            self.model.save_weights(self._weights_path)
+            self.model.save_weights(_new(self._weights_path))  # as the chief names it
 
     @functools.wraps(start)
     def start_alike(self: Any, logs: Any = None) -> None:
@@ -234,7 +206,7 @@ def _save_then_replace(callback: Any, save: Callable[[Any], None]) -> None:
     A job that is killed while it saves starts from the last backup, not from half of one.
     """
     paths = (callback._weights_path, callback._training_metadata_path)
-    new = tuple(os.path.join(os.path.dirname(p), f"new-{os.path.basename(p)}") for p in paths)
+    new = tuple(map(_new, paths))
     callback._weights_path, callback._training_metadata_path = new
     try:
         save(callback)
@@ -242,3 +214,7 @@ def _save_then_replace(callback: Any, save: Callable[[Any], None]) -> None:
         callback._weights_path, callback._training_metadata_path = paths
     for source, target in zip(new, paths, strict=True):
         os.replace(source, target)
+
+
+def _new(path: str) -> str:
+    return os.path.join(os.path.dirname(path), f"new-{os.path.basename(path)}")

@@ -207,7 +207,7 @@ def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
 
     def work(index):
         time.sleep(0.02 * index)
-        took = ends[index].attend("m.keras") if acts[index] == "a" else None
+        took = ends[index].attend("m.keras", 60) if acts[index] == "a" else None
         if acts[index] == "l":
             ends[index].leave()
         elif "l" not in acts:
@@ -221,11 +221,11 @@ def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
 def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_act():
     ends = new_pair()
     ends[1].pass_collective()
-    assert not ends[0].attend("m.keras").is_whole
+    assert not ends[0].attend("m.keras", 60).is_whole
     ends[0].pass_collective()
 
     assert [
-        a.is_whole for a in act_together([lambda e=end: e.attend("m.keras") for end in ends])
+        a.is_whole for a in act_together([lambda e=end: e.attend("m.keras", 60) for end in ends])
     ] == [True, True]
 
 
@@ -237,10 +237,10 @@ def test_who_waits_long_tells_whom_for(capfd, monkeypatch):
         time.sleep(0.3)
         ends[1].pass_collective()
 
-    act_together([lambda: ends[0].attend("m.keras"), go_on_late])
+    act_together([lambda: ends[0].attend("m.keras", 60), go_on_late])
     assert capfd.readouterr().err == (
         "nano-run: worker 0 saves 'm.keras' once worker 1 saves too, comes to its next step or "
-        "ends; a script must not wait for the file in between\n"
+        "ends, or after 60 s (--start-timeout); a script should not wait for the file in between\n"
     )
 
 
@@ -294,7 +294,8 @@ def test_nothing_in_the_memory_lies_on_anything_else(workers):
 
     assert len(set(doors)) == len(doors)
     assert max(doors) + 64 <= layout.notices
-    assert layout.notices + 64 * workers <= min(slots)
+    assert layout.notices + 64 * workers <= layout.acts
+    assert layout.acts + 16 * layout.records * workers <= min(slots)
     assert all(b - a == layout.chunk for a, b in pairwise(slots))
     assert max(slots) + layout.chunk <= layout.sums
     assert layout.sums + layout.chunk == layout.size
