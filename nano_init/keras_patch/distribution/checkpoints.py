@@ -12,6 +12,7 @@ import functools
 import os
 
 from nano_init.keras_patch.distribution.scratch import (
+    is_recording,
     without_collectives,
     written_once,
 )
@@ -47,15 +48,17 @@ def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
     if membership.index > 0:
         for name in ("update_checkpoint_state_internal", "_delete_file_if_exists"):
             act = vars(checkpoint_management)[name]
-            yield Replacement(checkpoint_management, name, _unless_in_job(act))
+            yield Replacement(checkpoint_management, name, _if_recording(act, membership))
 
 
-def _unless_in_job(act: Callable[..., Any]) -> Callable[..., Any]:
+def _if_recording(act: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(act)
-    def act_unless_in_job(*args: Any, **kwargs: Any) -> Any:
-        return act(*args, **kwargs) if job_strategy() is None else None
+    def act_if_recording(*args: Any, **kwargs: Any) -> Any:
+        if job_strategy() is None or is_recording(membership):
+            return act(*args, **kwargs)
+        return None
 
-    return act_unless_in_job
+    return act_if_recording
 
 
 def _writing_once(write: Callable[..., Any], membership: Membership) -> Callable[..., Any]:

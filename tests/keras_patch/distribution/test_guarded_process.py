@@ -49,6 +49,43 @@ def test_files_of_different_names_between_two_steps_are_different_saves(
     }  # fmt: skip
 
 
+MANAGED = """
+checkpoint = tf.train.Checkpoint(model=model)
+manager = tf.train.CheckpointManager(checkpoint, "managed", max_to_keep=2)
+paths = []
+for epoch in range(4):
+    model.fit(x, y, batch_size=8, verbose=0)
+    if index == WRITER:
+        paths.append(manager.save())
+        paths.append(tf.train.latest_checkpoint("managed"))
+model.evaluate(x, y, batch_size=8, verbose=0)
+before = model.get_weights()
+model.set_weights([0 * each for each in before])
+checkpoint.restore(tf.train.latest_checkpoint("managed"))
+assert all(map(np.array_equal, before, model.get_weights()))
+tell(paths=paths, latest=manager.latest_checkpoint, kept=manager.checkpoints)
+"""
+
+
+@pytest.mark.parametrize("writer", [0, 1])
+def test_a_manager_that_saves_on_one_worker_only_keeps_its_files_and_state_there(
+    run, tmp_path, writer
+):
+    _, told = run(f"WRITER = {writer}\n" + FITTED + MANAGED)
+
+    names = [f"managed/ckpt-{number}" for number in range(1, 5)]
+    assert told[writer] == {
+        "paths": [name for name in names for _ in range(2)],
+        "latest": names[-1],
+        "kept": names[-2:],
+    }
+    assert told[1 - writer] == {"paths": [], "latest": None, "kept": []}
+    assert {path.name for path in (tmp_path / "managed").iterdir()} == {
+        "checkpoint", *(f"ckpt-{number}.{end}" for number in (3, 4)
+                        for end in ("index", "data-00000-of-00001")),
+    }  # fmt: skip
+
+
 MIXED = """
 checkpoint = tf.train.Checkpoint(model=model)
 manager = tf.train.CheckpointManager(checkpoint, "managed", max_to_keep=1)
