@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["collective_replacements"]
 
-_MARK = "_nano_init_has_collective"
+# On a function's graph: whether one of its collectives takes all workers.
+_MARK = "_nano_init_takes_all"
 
 
 def collective_replacements() -> Iterator[Replacement]:
@@ -28,17 +29,19 @@ def collective_replacements() -> Iterator[Replacement]:
     from tensorflow.python.ops import collective_ops
 
     # What MultiWorkerMirroredStrategy makes (cross_device_utils.py, `CollectiveReplicaLauncher`;
-    # collective_all_reduce_strategy.py, `_get_variable_creator_initial_value`).
+    # collective_all_reduce_strategy.py, `_get_variable_creator_initial_value`). What has been
+    # sent is there to be received also when the sender has come to its end.
     for name in ("all_reduce_v2", "all_gather_v2", "broadcast_send", "broadcast_recv"):
-        yield Replacement(collective_ops, name, _noted(vars(collective_ops)[name]))
+        make = vars(collective_ops)[name]
+        yield Replacement(collective_ops, name, _noted(make, takes_all=name.startswith("all_")))
     name = "_call_flat"
     yield Replacement(ConcreteFunction, name, _noted_if_marked(vars(ConcreteFunction)[name]))
 
 
-def _noted(make: Callable[..., Any]) -> Callable[..., Any]:
+def _noted(make: Callable[..., Any], *, takes_all: bool) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_noted(*args: Any, **kwargs: Any) -> Any:
-        _note()
+        _note(takes_all=takes_all)
         return make(*args, **kwargs)
 
     return make_noted
@@ -47,21 +50,22 @@ def _noted(make: Callable[..., Any]) -> Callable[..., Any]:
 def _noted_if_marked(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
     def call_noted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(self._func_graph, _MARK, False):
-            _note()
+        takes_all = getattr(self._func_graph, _MARK, None)
+        if takes_all is not None:
+            _note(takes_all=takes_all)
         return call(self, *args, **kwargs)
 
     return call_noted
 
 
-def _note() -> None:
+def _note(*, takes_all: bool) -> None:
     import tensorflow as tf
     from tensorflow.python.framework import ops
 
     if tf.executing_eagerly():
-        note_collective()
+        note_collective(takes_all=takes_all)
         return
     graph = ops.get_default_graph()
     while graph is not None:
-        setattr(graph, _MARK, True)
+        setattr(graph, _MARK, takes_all or getattr(graph, _MARK, False))
         graph = getattr(graph, "outer_graph", None)

@@ -27,7 +27,11 @@ from nano_init.errors import NanoError
 from nano_init.keras_patch.distribution.acts import Acts, Attendance
 from nano_init.keras_patch.distribution.buffers import Buffers
 from nano_init.keras_patch.distribution.doorbell import Doorbell
-from nano_init.keras_patch.distribution.places import next_collective, next_meeting
+from nano_init.keras_patch.distribution.places import (
+    is_at_further_collective,
+    next_collective,
+    next_meeting,
+)
 from nano_init.launch.shared_memory import layout_of
 
 TYPE_CHECKING = False
@@ -87,7 +91,7 @@ class Exchange:
             self._notices[:, _PLACE],
             self._has_ended,
         )
-        self._parity = self._place = 0
+        self._parity = self._place = self._before = 0
         self._lock = threading.Lock()
         self._notices[index, _PID] = os.getpid()
         atexit.register(self.leave)
@@ -119,10 +123,20 @@ class Exchange:
         with self._lock:
             self._acts.conclude()
 
-    def pass_collective(self) -> None:
-        """Let the others know that this worker has come to a collective of TensorFlow."""
+    def pass_collective(self, *, takes_all: bool = False) -> None:
+        """Let the others know that this worker has come to a collective of TensorFlow.
+
+        Args:
+            takes_all: It ends on no worker before all have come.
+
+        Raises:
+            PeerLostError: It takes all, and another worker has ended.
+        """
         with self._lock:
             self._go_to(next_collective(self._place))
+        error = self._find_ended() if takes_all else None
+        if error is not None:
+            raise error
 
     def _go_to(self, place: int) -> None:
         self._place = self._notices[self._index, _PLACE] = place
@@ -227,6 +241,7 @@ class Exchange:
         self._parity = 1 - parity
         fields = slice(_KIND + 2 * parity, _SIZE + 2 * parity + 1)
         self._notices[self._index, fields] = kind, size
+        self._before = self._place
         self._go_to(next_meeting(self._place))
         self._doorbell.meet(parity)
         told = self._notices[:, fields].tolist()
@@ -240,8 +255,19 @@ class Exchange:
             "give all workers the same model and the same data, and let none leave out a step"
         )
 
-    def _find_lost(self) -> PeerLostError | None:
-        """Return what to say of a worker that has ended, if one has; asked for while waiting."""
+    def _find_lost(self) -> NanoError | None:
+        """Return what to say of a worker that will not come, if one is; asked for while waiting."""
+        for worker in range(self._workers):
+            place = int(self._notices[worker, _PLACE])
+            if worker != self._index and is_at_further_collective(place, self._before):
+                return UnequalStepsError(
+                    f"nano-run: worker {worker} waits in predict, in a metric's result or in "
+                    f"another collective of TensorFlow, which worker {self._index} has left out: "
+                    "let all workers come to it, or none"
+                )
+        return self._find_ended()
+
+    def _find_ended(self) -> PeerLostError | None:
         for worker in range(self._workers):
             if worker != self._index and self._has_ended(worker):
                 return PeerLostError(

@@ -10,7 +10,7 @@ Counts begin again after two thousand million: no two workers are so far apart.
 
 from __future__ import annotations
 
-__all__ = ["is_beyond", "next_collective", "next_meeting"]
+__all__ = ["is_at_further_collective", "is_beyond", "next_collective", "next_meeting"]
 
 _BITS = 31  # of either count, so that both fit into an int64
 _MOST = (1 << _BITS) - 1
@@ -36,6 +36,16 @@ def is_beyond(place: int, other: int) -> bool:
     meetings = (place >> _BITS) - (other >> _BITS) & _MOST
     collectives = place - other & _MOST
     return _is_ahead(meetings) or (meetings == 0 and _is_ahead(collectives))
+
+
+def is_at_further_collective(place: int, other: int) -> bool:
+    """Say whether one place comes after another, with no meeting in between.
+
+    Args:
+        place: Where a worker is.
+        other: Where another one is.
+    """
+    return place >> _BITS == other >> _BITS and is_beyond(place, other)
 
 
 def _is_ahead(difference: int) -> bool:

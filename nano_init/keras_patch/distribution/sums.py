@@ -135,11 +135,18 @@ def conclude(attendance: Attendance, path: str) -> str:
     return os.fsdecode(exchange.gather(np.frombuffer(chosen, np.uint8)).tobytes())
 
 
-def note_collective() -> None:
-    """Let the others know that this worker has come to a collective of TensorFlow's own."""
+def note_collective(*, takes_all: bool) -> None:
+    """Let the others know that this worker has come to a collective of TensorFlow's own.
+
+    Args:
+        takes_all: It ends on no worker before all have come.
+
+    Raises:
+        PeerLostError: It takes all, and another worker has ended.
+    """
     exchange = _shared_exchange()
     if exchange is not None:
-        exchange.pass_collective()
+        exchange.pass_collective(takes_all=takes_all)
 
 
 def _shared_exchange() -> Exchange | None:

@@ -190,6 +190,29 @@ def test_a_worker_that_has_left_is_not_waited_for():
     assert "has ended while worker 0 waits" in str(error)
 
 
+def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of():
+    ends = new_pair()
+    for end in ends:
+        end.pass_collective()
+    assert act_together([lambda e=end: e.add_up([np.ones(1)])[0] for end in ends]) == [2.0, 2.0]
+    ends[1].pass_collective()
+
+    (error,) = act_together([lambda: ends[0].add_up([np.ones(3)])])
+
+    assert isinstance(error, UnequalStepsError)
+    assert "worker 1 waits in predict" in str(error)
+    assert "which worker 0 has left out" in str(error)
+
+
+def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for():
+    ends = new_pair()
+    ends[1].leave()
+    ends[0].pass_collective()
+
+    with pytest.raises(PeerLostError, match=r"worker 1 .* has ended"):
+        ends[0].pass_collective(takes_all=True)
+
+
 @pytest.mark.parametrize(
     ("acts", "expected"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -185,3 +187,33 @@ def test_a_script_whose_workers_wait_for_the_file_goes_on_after_the_start_timeou
 
     assert told[0] == told[1]
     assert result.stderr.count("or after 20 s (--start-timeout)") == 1
+
+
+LEFT_OUT = """
+if index == 0:
+    model.predict(x, verbose=0)
+model.fit(x, y, batch_size=8, verbose=0)
+"""
+
+
+def test_a_script_that_predicts_on_one_worker_only_ends_with_a_sentence(run):
+    result, _ = run(FITTED + LEFT_OUT, fails=True)
+
+    assert re.search(
+        "worker [01] waits in predict, in a metric's result or in another collective of "
+        "TensorFlow, which worker [01] has left out: let all workers come to it, or none",
+        result.stderr,
+    )
+
+
+LEFT = """
+if index == 0:
+    model.evaluate(x, y, batch_size=8, verbose=0)
+"""
+
+
+def test_a_script_that_evaluates_on_one_worker_after_the_others_have_ended_says_so(run):
+    result, _ = run(FITTED + LEFT, fails=True)
+
+    last = result.stderr.splitlines()[-1]
+    assert re.search(r"PeerLostError: nano-run: worker 1 .*has ended while worker 0 waits", last)
