@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.distribution.scratch import does_alone
 from nano_init.keras_patch.distribution.sums import note_collective
 from nano_init.keras_patch.ledger import Replacement
 
@@ -63,7 +64,9 @@ def _note(*, takes_all: bool) -> None:
     from tensorflow.python.framework import ops
 
     if tf.executing_eagerly():
-        note_collective(takes_all=takes_all)
+        # What is marked need not run: one that saves alone leaves its collectives out.
+        if not does_alone():
+            note_collective(takes_all=takes_all)
         return
     graph = ops.get_default_graph()
     while graph is not None:

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
     from nano_init.launch.membership import Membership
 
-__all__ = ["Place", "alone_replacements", "is_recording", "without_collectives", "written_once"]
+__all__ = [
+    "Place",
+    "alone_replacements",
+    "does_alone",
+    "is_recording",
+    "without_collectives",
+    "written_once",
+]
 
 _HERE = threading.local()
 
@@ -96,7 +103,7 @@ def _own_place(path: Any, membership: Membership, *, is_writer: bool) -> Iterato
 
 @contextmanager
 def _reading(*, is_alone: bool) -> Iterator[None]:
-    before, _HERE.is_alone = _is_alone(), is_alone
+    before, _HERE.is_alone = does_alone(), is_alone
     try:
         yield
     finally:
@@ -132,14 +139,15 @@ def alone_replacements() -> Iterator[Replacement]:
     yield Replacement(CollectiveAllReduceExtended, name, _beginning_alone(begin))
 
 
-def _is_alone() -> bool:
+def does_alone() -> bool:
+    """Say whether this worker does without collectives, as nobody else comes to them."""
     return getattr(_HERE, "is_alone", False)
 
 
 def _reading_own_if_alone(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(read)
     def read_own_if_alone(self: Any) -> Any:
-        return self._get_on_device_or_primary() if _is_alone() else read(self)
+        return self._get_on_device_or_primary() if does_alone() else read(self)
 
     return read_own_if_alone
 
@@ -162,7 +170,7 @@ def _beginning_alone(begin: Callable[..., Any]) -> Callable[..., Any]:
 
         def make_value() -> Any:
             # `make` would use up a collective's key.
-            return make_alone() if _is_alone() else make()
+            return make_alone() if does_alone() else make()
 
         return make_value if replica_id == 0 else make
 

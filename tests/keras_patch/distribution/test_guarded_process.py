@@ -217,3 +217,24 @@ def test_a_script_that_evaluates_on_one_worker_after_the_others_have_ended_says_
 
     last = result.stderr.splitlines()[-1]
     assert re.search(r"PeerLostError: nano-run: worker 1 .*has ended while worker 0 waits", last)
+
+
+EXPORTED = """
+class Export(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if index == 2:
+            self.model.export("exported", verbose=False)
+model.predict(x, verbose=0)
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[Export()])
+tell(weights=weights(model))
+if index == 1:
+    model.export("end", verbose=False)
+"""
+
+
+def test_one_of_three_exports_while_the_others_go_on_or_have_ended(run, tmp_path):
+    _, told = run(FITTED + EXPORTED, workers=3)
+
+    assert told[0] == told[1] == told[2]
+    assert (tmp_path / "exported" / "saved_model.pb").exists()
+    assert (tmp_path / "end" / "saved_model.pb").exists()
