@@ -48,14 +48,14 @@ def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: An
     return run_layer(layer, gates, sequences, list(initial_state), mask, biases=biases)
 
 
-def _step(projected: Any, recurrent: Any, states: list[Any]) -> Any:
+def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
     import tensorflow as tf
 
     from nano_init.keras_patch.faster.recurrent_loop import wide
 
     before = states[0]
-    x_z, x_r, x_h = (wide(gate) for gate in tf.split(projected, 3, axis=0))
-    h_z, h_r, h_h = (wide(gate) for gate in tf.split(recurrent, 3, axis=0))
+    x_z, x_r, x_h = (wide(gate) for gate in tf.split(projected, 3, axis))
+    h_z, h_r, h_h = (wide(gate) for gate in tf.split(recurrent, 3, axis))
     z, r = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r)
     candidate = tf.tanh(x_h + r * h_h)
     return [z * before + (1.0 - z) * candidate], [z, r, candidate, h_h, before]

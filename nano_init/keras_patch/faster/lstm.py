@@ -44,13 +44,13 @@ def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: An
     )
 
 
-def _step(projected: Any, recurrent: Any, states: list[Any]) -> Any:
+def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
     import tensorflow as tf
 
     from nano_init.keras_patch.faster.recurrent_loop import wide
 
     before = states[1]
-    gates = [wide(gate) for gate in tf.split(projected + recurrent, 4, axis=0)]
+    gates = [wide(gate) for gate in tf.split(projected + recurrent, 4, axis)]
     i, f, o = (tf.sigmoid(gates[place]) for place in (0, 1, 3))
     g = tf.tanh(gates[2])
     c = f * before + i * g

@@ -9,6 +9,7 @@ loop; here is where it applies, and what leads to it and from it.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.halves import count_parts, join_batch, split_batch
+from nano_init.keras_patch.faster.recurrent_layout import Layout
 from nano_init.keras_patch.faster.recurrent_loop import Gates, RecurrentLoop, Weights
 
 TYPE_CHECKING = False
@@ -104,11 +105,13 @@ def run_layer(
     """
     import tensorflow as tf
 
-    cell, parts = layer.cell, count_parts(sequences.shape[0])
-    weights = Weights.of(cell.kernel, cell.recurrent_kernel, biases, sequences.dtype)
+    batch, dtype = sequences.shape[0], sequences.dtype
+    parts = count_parts(batch)
+    layout = Layout.of(dtype, batch and batch // parts)
+    weights = Weights.of(layer.cell, biases, dtype, layout)
     divided = (split_batch(part, parts) for part in (sequences, mask, *states))
     found = [
-        _run_part(layer, gates, weights, rows, is_on, firsts)
+        _run_part(layer, gates, layout, weights, rows, is_on, firsts)
         for rows, is_on, *firsts in zip(*divided, strict=True)
     ]
     last_outputs, outputs, lasts = zip(*found, strict=True)
@@ -120,7 +123,13 @@ def run_layer(
 
 
 def _run_part(
-    layer: Any, gates: Gates, weights: Weights, rows: Any, mask: Any, states: list[Any]
+    layer: Any,
+    gates: Gates,
+    layout: Layout,
+    weights: Weights,
+    rows: Any,
+    mask: Any,
+    states: list[Any],
 ) -> tuple[Any, Any, list[Any]]:
     """Return the same of a part of the batch, the outputs None unless they are wanted."""
     import tensorflow as tf
@@ -128,9 +137,9 @@ def _run_part(
     steps = tf.transpose(rows, [1, 0, 2])
     if layer.go_backwards:
         steps = tf.reverse(steps, [0])
-    is_on = None if mask is None else _time_major_mask(mask, layer.go_backwards)
-    loop = RecurrentLoop(gates, is_on, layer.return_sequences)
-    outputs, last = loop.run(steps, weights, [tf.transpose(state) for state in states])
+    is_on = None if mask is None else _time_major_mask(mask, layer.go_backwards, layout)
+    loop = RecurrentLoop(gates, layout, is_on, layer.return_sequences)
+    outputs, last = loop.run(steps, weights, [layout.turned(state) for state in states])
     last_output = last[0]
     if is_on is not None:
         visible = is_on if layer.zero_output_for_mask else _has_begun(is_on)
@@ -138,17 +147,18 @@ def _run_part(
         if outputs is not None:
             outputs = tf.where(visible, outputs, tf.zeros_like(outputs))
     if outputs is not None:
-        outputs = tf.transpose(outputs, [2, 0, 1])
-    last = [tf.transpose(state) for state in last]
-    return last[0] if is_on is None else tf.transpose(last_output), outputs, last
+        outputs = layout.batch_first(outputs)
+    last = [layout.turned(state) for state in last]
+    return last[0] if is_on is None else layout.turned(last_output), outputs, last
 
 
-def _time_major_mask(mask: Any, go_backwards: bool) -> Any:
-    # Of shape (time, 1, batch).
+def _time_major_mask(mask: Any, go_backwards: bool, layout: Layout) -> Any:
+    # With an axis of one for the units.
     import tensorflow as tf
 
     mask = tf.cast(mask, tf.bool)
-    mask = tf.transpose(mask if mask.shape.rank == 2 else mask[:, :, 0])[:, None, :]
+    mask = tf.transpose(mask if mask.shape.rank == 2 else mask[:, :, 0])
+    mask = tf.expand_dims(mask, 1 + layout.axis)
     return tf.reverse(mask, [0]) if go_backwards else mask
 
 

@@ -18,7 +18,7 @@ def test_a_step_is_the_formula_and_its_way_back_the_derivative():
     before, upstream = (tf.constant(rng.standard_normal((3, 2), "float32")) for _ in range(2))
     with tf.GradientTape() as tape:
         tape.watch([inputs, recurrent, before])
-        (h,), saved = gru._step(inputs, recurrent, [before])
+        (h,), saved = gru._step(inputs, recurrent, [before], 0)
     expected = tape.gradient(h, [recurrent, inputs, before], upstream)
     (own, *by_recurrent), (d_before,) = gru._back(saved, [upstream])
     np.testing.assert_allclose(tf.concat(by_recurrent, 0), expected[0], atol=1e-5)

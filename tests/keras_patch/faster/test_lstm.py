@@ -18,7 +18,7 @@ def test_a_step_is_the_formula_and_its_way_back_the_derivative():
     upstream = [tf.constant(rng.standard_normal((3, 2), "float32")) for _ in range(2)]
     with tf.GradientTape() as tape:
         tape.watch([recurrent, *states])
-        (h, c), saved = lstm._step(inputs, recurrent, states)
+        (h, c), saved = lstm._step(inputs, recurrent, states, 0)
     expected = tape.gradient([h, c], [recurrent, states[1]], upstream)
     products, (d_h, d_c) = lstm._back(saved, upstream)
     assert d_h is None
