@@ -30,13 +30,14 @@ def with_lazy_adam(replacements: Iterable[Replacement]) -> Iterator[Replacement]
     """
     from keras.optimizers import Adam
 
-    inner = Replacement(Adam, "update_step", vars(Adam)["update_step"])
+    own = vars(Adam)["update_step"]
+    inner = Replacement(Adam, "update_step", own)
     for replacement in replacements:
         if (replacement.target, replacement.attribute) == (Adam, "update_step"):
             inner = replacement
         else:
             yield replacement
-    yield replace(inner, value=_lazily(inner.value))
+    yield replace(inner, value=_lazily(inner.value, fused=inner.value is not own))
 
 
 def is_lazy(optimizer: Any) -> bool:
@@ -74,7 +75,9 @@ def tell_if_idle(optimizer: Any, gradients: Iterable[Any]) -> None:
     tell_once(f"lazy Adam has nothing to do for this {name}: {why}")
 
 
-def update_named_rows(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+def update_named_rows(
+    optimizer: Any, gradient: Any, variable: Any, learning_rate: Any, *, fused: bool = True
+) -> None:
     """Update the rows of a variable that a gradient names, as Adam would with the rest at rest.
 
     The formula is that of keras/src/optimizers/adam.py, `update_step`, on those rows.
@@ -85,38 +88,67 @@ def update_named_rows(optimizer: Any, gradient: Any, variable: Any, learning_rat
             their sum.
         variable: The variable, of shape [rows, ...].
         learning_rate: A scalar.
+        fused: Compute in one pass, compiled by XLA, where that pays.
     """
     import tensorflow as tf
 
     from nano_init.keras_patch.faster.dense_updates import resource
+    from nano_init.keras_patch.faster.named_rows import is_worth_padding, sum_into_padded_rows
     from nano_init.keras_patch.repeated_ids import sum_repeated_ids
 
-    gradient, dtype = sum_repeated_ids(gradient), variable.dtype
-    values, rows = tf.cast(gradient.values, dtype), gradient.indices
+    index, dtype = optimizer._get_variable_index(variable), variable.dtype
+    moved = (optimizer._momentums[index], optimizer._velocities[index], variable)
+    if fused and is_worth_padding(gradient, variable):
+        move = _compiled_move()
+        rows, named, values = sum_into_padded_rows(gradient)
+    else:
+        slices = tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)
+        move, summed = _moved_rows, sum_repeated_ids(slices)
+        rows, named, values = summed.indices, summed.indices, summed.values
+    # Gathered from the variables, which are never read whole: that would copy them.
+    old = (tf.gather(resource(each), rows) for each in moved)
+    betas = (tf.cast(1 - beta, dtype) for beta in (optimizer.beta_1, optimizer.beta_2))
+    rate = _corrected_rate(optimizer, learning_rate, dtype)
+    new = move(values, *old, rate, *betas, tf.cast(optimizer.epsilon, dtype))
+    for each, value in zip(moved, new, strict=True):
+        optimizer.assign(each, tf.IndexedSlices(value[: tf.size(named)], named))
+
+
+def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:
+    """Return the learning rate with the correction of both moments' bias."""
+    import tensorflow as tf
+
     beta_1, beta_2 = tf.cast(optimizer.beta_1, dtype), tf.cast(optimizer.beta_2, dtype)
     step = tf.cast(optimizer.iterations + 1, dtype)
-    rate = tf.cast(learning_rate, dtype)
-    rate *= tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
-    index = optimizer._get_variable_index(variable)
-    momentum, velocity = optimizer._momentums[index], optimizer._velocities[index]
-    # Gathered from the variables, which are never read whole: that would copy them.
-    m = tf.gather(resource(momentum), rows)
-    m += (values - m) * tf.cast(1 - optimizer.beta_1, dtype)
-    v = tf.gather(resource(velocity), rows)
-    v += (tf.square(values) - v) * tf.cast(1 - optimizer.beta_2, dtype)
-    change = m * rate / (tf.sqrt(v) + tf.cast(optimizer.epsilon, dtype))
-    optimizer.assign(momentum, tf.IndexedSlices(m, rows))
-    optimizer.assign(velocity, tf.IndexedSlices(v, rows))
-    optimizer.assign_sub(variable, tf.IndexedSlices(change, rows))
+    correction = tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
+    return tf.cast(learning_rate, dtype) * correction
 
 
-def _lazily(dense: Any) -> Callable[..., None]:
+def _moved_rows(
+    values: Any, m: Any, v: Any, table: Any, rate: Any, rest_1: Any, rest_2: Any, epsilon: Any
+) -> tuple[Any, Any, Any]:
+    """Return the rows of both moments and of the variable after the step."""
+    import tensorflow as tf
+
+    m += (values - m) * rest_1
+    v += (tf.square(values) - v) * rest_2
+    return m, v, table - m * rate / (tf.sqrt(v) + epsilon)
+
+
+@functools.cache
+def _compiled_move() -> Callable[..., Any]:
+    from nano_init.keras_patch.faster.island import compiled
+
+    return compiled(_moved_rows)
+
+
+def _lazily(dense: Any, *, fused: bool) -> Callable[..., None]:
     @functools.wraps(dense)
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
         import tensorflow as tf
 
         if isinstance(gradient, tf.IndexedSlices) and is_lazy(self):
-            update_named_rows(self, gradient, variable, learning_rate)
+            update_named_rows(self, gradient, variable, learning_rate, fused=fused)
         else:
             dense(self, gradient, variable, learning_rate)
 

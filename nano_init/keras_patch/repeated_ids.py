@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["repeated_ids_replacements", "sum_into_dense", "sum_repeated_ids"]
+__all__ = [
+    "is_distinct",
+    "repeated_ids_replacements",
+    "sum_into_dense",
+    "sum_repeated_ids",
+]
 
 
 def sum_repeated_ids(gradient: Any) -> Any:
@@ -31,11 +36,16 @@ def sum_repeated_ids(gradient: Any) -> Any:
 
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    if _is_distinct(gradient.indices):
+    if is_distinct(gradient):
         return gradient
     rows, places = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def is_distinct(gradient: Any) -> bool:
+    """Say whether `sum_repeated_ids` made a sparse gradient; clipping and casts keep its ids."""
+    return getattr(getattr(gradient.indices, "op", None), "type", None) == "Unique"
 
 
 def sum_into_dense(gradient: Any, shape: Any) -> Any:
@@ -78,7 +88,7 @@ def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..
                 _densified(gradient, variable)
                 for gradient, variable in zip(grads, trainable_variables, strict=True)
             ]
-        elif not _is_linear(self):
+        elif not _is_linear(self) and not _sums_by_itself(self):
             grads = [sum_repeated_ids(gradient) for gradient in grads]
         return apply(self, grads, trainable_variables)
 
@@ -94,11 +104,6 @@ def _reduced_to_distinct_rows(reduce: Callable[..., Any]) -> Callable[..., Any]:
         return [(sum_repeated_ids(gradient), variable) for gradient, variable in reduced]
 
     return reduce_to_distinct_rows
-
-
-def _is_distinct(indices: Any) -> bool:
-    # What `sum_repeated_ids` has made keeps its indices through clipping and casts.
-    return getattr(getattr(indices, "op", None), "type", None) == "Unique"
 
 
 def _densified(gradient: Any, variable: Any) -> Any:
@@ -126,6 +131,13 @@ def _updates_every_row(optimizer: Any) -> bool:
         and not _clips(optimizer)
         and optimizer._distribution_strategy.num_replicas_in_sync == 1
     )
+
+
+def _sums_by_itself(optimizer: Any) -> bool:
+    """Say whether the update sums repeated ids, and nothing before it needs their sums."""
+    from nano_init.keras_patch.lazy_adam import is_lazy
+
+    return is_lazy(optimizer) and not _clips(optimizer)
 
 
 def _clips(optimizer: Any) -> bool:

@@ -7,7 +7,8 @@ reset and candidate gate in this order; h = z * h + (1 - z) * tanh(x + r * recur
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.recurrence import Gates, can_run, drop_inputs, run_layer
+from nano_init.keras_patch.faster.recurrence import can_run, drop_inputs, run_layer
+from nano_init.keras_patch.faster.recurrent_loop import Gates
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -43,18 +44,18 @@ def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: An
     bias = layer.cell.bias
     biases = (None, None) if bias is None else tf.unstack(tf.convert_to_tensor(bias), 2)
     sequences = drop_inputs(layer.cell, sequences, training)
-    gates = Gates(count=5, products=2, step=_step, back=_back)
+    gates = Gates(count=5, own=1, step=_step, back=_back)
     return run_layer(layer, gates, sequences, list(initial_state), mask, biases=biases)
 
 
-def _step(projected: Any, recurrent: Any, states: list[Any]) -> Any:
+def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
     import tensorflow as tf
 
-    from nano_init.keras_patch.faster.recurrence import wide
+    from nano_init.keras_patch.faster.recurrent_loop import wide
 
     before = states[0]
-    x_z, x_r, x_h = (wide(gate) for gate in tf.split(projected, 3, axis=1))
-    h_z, h_r, h_h = (wide(gate) for gate in tf.split(recurrent, 3, axis=1))
+    x_z, x_r, x_h = (wide(gate) for gate in tf.split(projected, 3, axis))
+    h_z, h_r, h_h = (wide(gate) for gate in tf.split(recurrent, 3, axis))
     z, r = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r)
     candidate = tf.tanh(x_h + r * h_h)
     return [z * before + (1.0 - z) * candidate], [z, r, candidate, h_h, before]
@@ -69,4 +70,4 @@ def _back(saved: list[Any], d_states: list[Any]) -> Any:
     d_candidate = d_kept - d_kept * candidate * candidate
     d_h_h = d_candidate * r
     d_r = d_h_h * h_h * (1.0 - r)
-    return [[d_z, d_r, d_h_h], [d_z, d_r, d_candidate]], [d_h_z]
+    return [d_candidate, d_z, d_r, d_h_h], [d_h_z]

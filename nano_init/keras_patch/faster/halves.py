@@ -20,40 +20,38 @@ __all__ = ["count_parts", "join_batch", "split_batch"]
 _FEWEST_ROWS = 16
 
 
-def count_parts(steps: Any) -> int:
+def count_parts(batch: int | None) -> int:
     """Return 2 if halves pay, else 1.
 
     Args:
-        steps: A tensor of `(time, batch, ...)`. A batch of unknown size is large enough in a step
-            of Keras's own `fit`; a custom loop that leaves it open may vary it.
+        batch: The size of the batch. One that is unknown is large enough in a step of Keras's
+            own `fit`; a custom loop that leaves it open may vary it.
     """
-    batch = steps.shape[1]
     is_large = is_in_fit() if batch is None else batch >= 2 * _FEWEST_ROWS
     return 2 if is_large and _has_two_threads() and not is_compiled_by_xla() else 1
 
 
-def split_batch(tensor: Any, parts: int, axis: int) -> list[Any]:
+def split_batch(tensor: Any, parts: int) -> list[Any]:
     """Return the parts of a batch; None has parts that are None.
 
     Args:
-        tensor: None or a tensor with the batch at `axis`.
+        tensor: None or a tensor with the batch first.
         parts: 1, or 2 for halves; the first is the smaller one of an odd batch.
-        axis: 0 or 1.
     """
     import tensorflow as tf
 
     if parts == 1 or tensor is None:
         return [tensor] * parts
-    size = tensor.shape[axis]
-    half = (tf.shape(tensor)[axis] if size is None else size) // 2
-    return [tensor[:half], tensor[half:]] if axis == 0 else [tensor[:, :half], tensor[:, half:]]
+    size = tf.shape(tensor)[0] if tensor.shape[0] is None else tensor.shape[0]
+    # Not slices, whose gradients are as large as the whole each.
+    return list(tf.split(tensor, [size // 2, size - size // 2]))
 
 
-def join_batch(parts: Sequence[Any], axis: int) -> Any:
+def join_batch(parts: Sequence[Any]) -> Any:
     """Return the whole batch of what `split_batch` gave."""
     import tensorflow as tf
 
-    return parts[0] if len(parts) == 1 else tf.concat(parts, axis)
+    return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
 
 def _has_two_threads() -> bool:

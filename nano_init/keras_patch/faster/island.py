@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compiled",
+    "has_compiler",
     "is_compiled_by_xla",
     "is_in_fit",
     "is_inference",
@@ -78,7 +79,7 @@ def _is_large(tensor: Any, shape: Any) -> bool:
         and _elements(shape) >= _FEWEST_ELEMENTS
         # There all is compiled already.
         and not is_compiled_by_xla()
-        and _has_compiler()
+        and has_compiler()
     )
 
 
@@ -88,6 +89,19 @@ def is_compiled_by_xla() -> bool:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+@functools.cache
+def has_compiler() -> bool:
+    """Say whether this TensorFlow can compile at all: some builds leave XLA's CPU part out."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        try:
+            tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.zeros(()))
+        except (tf.errors.OpError, ValueError):
+            return False
+    return True
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,16 +201,3 @@ def _training() -> Any:
 
     tracker = global_state.GLOBAL_STATE_TRACKER
     return getattr(getattr(tracker, "current_call_ctx", None), "training", None)
-
-
-@functools.cache
-def _has_compiler() -> bool:
-    """Say whether this TensorFlow can compile at all: some builds leave XLA's CPU part out."""
-    import tensorflow as tf
-
-    with tf.init_scope():
-        try:
-            tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.zeros(()))
-        except (tf.errors.OpError, ValueError):
-            return False
-    return True

@@ -7,7 +7,8 @@ and output gate in this order; c = f * c + i * g, h = o * tanh(c).
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.recurrence import Gates, can_run, drop_inputs, run_layer
+from nano_init.keras_patch.faster.recurrence import can_run, drop_inputs, run_layer
+from nano_init.keras_patch.faster.recurrent_loop import Gates
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -37,19 +38,19 @@ def _applies(
 
 def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
     sequences = drop_inputs(layer.cell, sequences, training)
-    gates = Gates(count=6, products=1, step=_step, back=_back)
+    gates = Gates(count=6, own=0, step=_step, back=_back)
     return run_layer(
         layer, gates, sequences, list(initial_state), mask, biases=(layer.cell.bias, None)
     )
 
 
-def _step(projected: Any, recurrent: Any, states: list[Any]) -> Any:
+def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
     import tensorflow as tf
 
-    from nano_init.keras_patch.faster.recurrence import wide
+    from nano_init.keras_patch.faster.recurrent_loop import wide
 
     before = states[1]
-    gates = [wide(gate) for gate in tf.split(projected + recurrent, 4, axis=1)]
+    gates = [wide(gate) for gate in tf.split(projected + recurrent, 4, axis)]
     i, f, o = (tf.sigmoid(gates[place]) for place in (0, 1, 3))
     g = tf.tanh(gates[2])
     c = f * before + i * g
@@ -67,4 +68,4 @@ def _back(saved: list[Any], d_states: list[Any]) -> Any:
     d_f = d_c_f * before * (1.0 - f)
     d_g = d_c_i - d_c_i * g * g
     d_o = d_h_o * squashed * (1.0 - o)
-    return [[d_i, d_f, d_g, d_o]], [None, d_c_f]
+    return [d_i, d_f, d_g, d_o], [None, d_c_f]

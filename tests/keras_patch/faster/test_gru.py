@@ -14,17 +14,17 @@ def test_a_step_is_the_formula_and_its_way_back_the_derivative():
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
-    inputs, recurrent = (tf.constant(rng.standard_normal((2, 9), "float32")) for _ in range(2))
-    before, upstream = (tf.constant(rng.standard_normal((2, 3), "float32")) for _ in range(2))
+    inputs, recurrent = (tf.constant(rng.standard_normal((9, 2), "float32")) for _ in range(2))
+    before, upstream = (tf.constant(rng.standard_normal((3, 2), "float32")) for _ in range(2))
     with tf.GradientTape() as tape:
         tape.watch([inputs, recurrent, before])
-        (h,), saved = gru._step(inputs, recurrent, [before])
+        (h,), saved = gru._step(inputs, recurrent, [before], 0)
     expected = tape.gradient(h, [recurrent, inputs, before], upstream)
-    products, (d_before,) = gru._back(saved, [upstream])
-    for mine, exact in zip(products, expected[:2], strict=True):
-        np.testing.assert_allclose(tf.concat(mine, 1), exact, atol=1e-5)
+    (own, *by_recurrent), (d_before,) = gru._back(saved, [upstream])
+    np.testing.assert_allclose(tf.concat(by_recurrent, 0), expected[0], atol=1e-5)
+    np.testing.assert_allclose(tf.concat([*by_recurrent[:2], own], 0), expected[1], atol=1e-5)
     np.testing.assert_allclose(d_before, expected[2], atol=1e-5)
-    (x_z, x_r, x_h), (h_z, h_r, h_h) = (np.split(t, 3, axis=1) for t in (inputs, recurrent))
+    (x_z, x_r, x_h), (h_z, h_r, h_h) = (np.split(t, 3, axis=0) for t in (inputs, recurrent))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
     by_hand = z * before + (1 - z) * np.tanh(x_h + r * h_h)

@@ -338,20 +338,6 @@ def _score_gradient(call, inputs):
     return [outputs.numpy(), tape.gradient(outputs, inputs).numpy()]
 
 
-def _products(count_ops, layer, inputs, **given):
-    """Return how many products of matrices a call makes outside of its loops."""
-    return count_ops("MatMul", lambda x: layer(x, training=True, **given), inputs)
-
-
-def test_multiplies_the_inputs_of_all_steps_at_once(only, path, count_ops):
-    import tensorflow as tf
-
-    inputs = tf.TensorSpec((3, 5, 4))
-    assert _products(count_ops, _layer(path), inputs) != 1
-    with only(path):
-        assert _products(count_ops, _layer(path), inputs) == 1
-
-
 @pytest.mark.parametrize(
     "options",
     [

@@ -1,0 +1,70 @@
+"""The rows that a sparse gradient names, in few sizes, so that XLA can compute on them.
+
+How many different ids a batch has is known only when it is there, and XLA compiles anew for each
+size. Rows are padded to the next of a few sizes, at most an eighth apart; sums of the padding are
+zeros, and what was computed of it is cut off again, which copies nothing.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.faster.island import has_compiler, is_compiled_by_xla, is_in_fit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["is_worth_padding", "padded_sizes", "sum_into_padded_rows"]
+
+_SMALLEST = 256
+_LARGEST = 2**31
+# Below this many elements, a dozen of TensorFlow's own ops take no longer than an island.
+_FEWEST_ELEMENTS = 2**13
+
+
+def is_worth_padding(gradient: Any, variable: Any) -> bool:
+    """Say whether an update of the rows that a gradient names is better compiled by XLA.
+
+    Args:
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...]; the number of ids may be
+            unknown in a step of Keras's own `fit`. One whose ids are distinct already is refused.
+        variable: The variable, of shape [rows, ...].
+    """
+    import tensorflow as tf
+
+    from nano_init.keras_patch.repeated_ids import is_distinct
+
+    if tf.executing_eagerly() or is_compiled_by_xla() or is_distinct(gradient):
+        return False
+    shape = gradient.values.shape
+    if variable.dtype != "float32" or not shape.rank or None in shape[1:]:
+        return False
+    is_large = is_in_fit() if shape[0] is None else shape.num_elements() >= _FEWEST_ELEMENTS
+    return is_large and has_compiler()
+
+
+def sum_into_padded_rows(gradient: Any) -> tuple[Any, Any, Any]:
+    """Return the rows that a sparse gradient names with some of row 0 behind them, and sums.
+
+    Args:
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...] and indices of shape [ids].
+
+    Returns:
+        The rows with the padding, of shape [size]; those that are named, each once; and the
+        sums of their slices in float32, of shape [size, ...], with zeros for the padding.
+    """
+    import tensorflow as tf
+
+    named, places = tf.unique(gradient.indices)
+    count, sizes = tf.size(named), tf.constant(padded_sizes())
+    size = tf.gather(sizes, tf.searchsorted(sizes, count[tf.newaxis])[0])
+    rows = tf.concat([named, tf.zeros([size - count], named.dtype)], 0)
+    values = tf.cast(gradient.values, tf.float32)
+    return rows, named, tf.math.unsorted_segment_sum(values, places, size)
+
+
+def padded_sizes() -> list[int]:
+    """Return the sizes that rows are padded to, in order."""
+    sizes = [_SMALLEST]
+    while (size := sizes[-1] + max(_SMALLEST, 2 ** (sizes[-1].bit_length() - 4))) < _LARGEST:
+        sizes.append(size)
+    return sizes

@@ -1,0 +1,157 @@
+"""How the tensors of a recurrent loop lie in memory: `(units, batch)` or `(batch, units)`.
+
+With the units first the weights are the first operand of every product. oneDNN rearranges the
+second one at each call (the VNNI layout of bfloat16,
+src/cpu/x64/matmul/brgemm_matmul_copy_utils.cpp), which for the weights of a loop takes longer
+than their product with a few rows. And a gate is then a slice of a product that copies nothing.
+With the batch first a product in float32 takes half the time for fewer rows than a vector of
+AVX-512 has numbers.
+"""
+
+from __future__ import annotations
+
+from nano_init.frozen import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Layout", "size_of"]
+
+_FEWEST_ROWS = 16
+
+
+@frozen
+class Layout:
+    """One of the two ways; the gates of a product lie one after the other along the units.
+
+    Args:
+        units_first: Whether a step's tensors are `(units, batch)`.
+    """
+
+    units_first: bool
+
+    @classmethod
+    def of(cls, dtype: Any, batch: int | None) -> Layout:
+        """Return the faster one.
+
+        Args:
+            dtype: The compute dtype.
+            batch: How many rows a step has; None if that is not known.
+        """
+        import tensorflow as tf
+
+        return cls(dtype == tf.bfloat16 or (batch is not None and batch >= _FEWEST_ROWS))
+
+    @property
+    def axis(self) -> int:
+        """Return the axis of the units."""
+        return 0 if self.units_first else 1
+
+    def turned(self, tensor: Any) -> Any:
+        """Return a matrix of `(batch, units)` as it lies here, or the other way round."""
+        import tensorflow as tf
+
+        return tf.transpose(tensor) if self.units_first else tensor
+
+    def batch_first(self, outputs: Any) -> Any:
+        """Return the outputs of all steps as `(batch, time, units)`."""
+        import tensorflow as tf
+
+        return tf.transpose(outputs, [2, 0, 1] if self.units_first else [1, 0, 2])
+
+    def spread(self, vector: Any, like: Any) -> Any:
+        """Return a vector along the units, as often as a step's tensor has rows.
+
+        Args:
+            vector: A tensor of one axis.
+            like: The tensor whose rows count.
+        """
+        import tensorflow as tf
+
+        count = size_of(like, 1 - self.axis)
+        repeats = [1, count] if self.units_first else [count, 1]
+        return tf.tile(tf.expand_dims(vector, 1 - self.axis), repeats)
+
+    def operand(self, matrix: Any, bias: Any = None) -> Any:
+        """Return weights as `multiply` takes them.
+
+        Args:
+            matrix: `(features, units)`.
+            bias: None, or what is to be added to the product: `(units)`. It becomes the weights
+                of one more feature.
+        """
+        import tensorflow as tf
+
+        operand = self.turned(matrix)
+        if bias is None:
+            return operand
+        return tf.concat([operand, tf.expand_dims(bias, 1 - self.axis)], 1 - self.axis)
+
+    def multiply(self, operand: Any, tensor: Any) -> Any:
+        """Return the product of weights and a tensor that lie as they do here."""
+        import tensorflow as tf
+
+        return tf.matmul(operand, tensor) if self.units_first else tf.matmul(tensor, operand)
+
+    def project(self, operand: Any, steps: Any) -> Any:
+        """Return the product of weights and the inputs of all steps, time first.
+
+        Args:
+            operand: As `operand` returns it, of as many features as the inputs.
+            steps: `(time, batch, features)`.
+        """
+        import tensorflow as tf
+
+        if self.units_first:
+            # Of rank 3: TensorFlow would fold the transposition that an operand of rank 2 comes
+            # from into the product, which takes twice as long then.
+            return tf.matmul(operand[None], steps, transpose_b=True)
+        product = tf.matmul(tf.reshape(steps, [-1, steps.shape[2]]), operand)
+        return tf.reshape(product, [size_of(steps), size_of(steps, 1), operand.shape[1]])
+
+    def joined(self, stacked: Any) -> Any:
+        """Return `(time, *step's tensor)` as one such tensor with the rows of all steps."""
+        import tensorflow as tf
+
+        units = stacked.shape[1 + self.axis]
+        count = -1 if None in stacked.shape else stacked.shape.num_elements() // units
+        if self.units_first:
+            return tf.reshape(tf.transpose(stacked, [1, 0, 2]), [units, count])
+        return tf.reshape(stacked, [count, units])
+
+    def rows(self, stacked: Any) -> Any:
+        """Return `(time, *step's tensor)` as the rows of all steps, `(time * batch, units)`."""
+        import tensorflow as tf
+
+        units = stacked.shape[1 + self.axis]
+        turned = tf.transpose(stacked, [0, 2, 1]) if self.units_first else stacked
+        return tf.reshape(turned, [-1, units])
+
+    def d_operand(self, d_product: Any, rows: Any) -> Any:
+        """Return the gradient by an operand.
+
+        Args:
+            d_product: That by its products, as `joined` returns it.
+            rows: What was multiplied, as `rows` returns it.
+        """
+        import tensorflow as tf
+
+        if self.units_first:
+            return tf.matmul(d_product, rows)
+        return tf.matmul(rows, d_product, transpose_a=True)
+
+    def summed(self, d_product: Any) -> Any:
+        """Return the sum over the rows of what `joined` returned; oneDNN adds in float32."""
+        import tensorflow as tf
+
+        count = size_of(d_product, 1 - self.axis)
+        ones = tf.ones([count, 1] if self.units_first else [1, count], d_product.dtype)
+        return tf.squeeze(self.multiply(d_product, ones), 1 - self.axis)
+
+
+def size_of(tensor: Any, axis: int = 0) -> Any:
+    """Return the size of an axis: a number if it is known while tracing, else a tensor."""
+    import tensorflow as tf
+
+    return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]

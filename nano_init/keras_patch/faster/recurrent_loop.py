@@ -1,0 +1,293 @@
+"""The loop of a recurrent layer through its steps, with a way back written by hand.
+
+The inputs of all steps are multiplied at once before the loop, the backward loop goes from state
+to state alone, and each weight's gradient is one product over all steps after it. Gates and
+carried states are float32 under bfloat16 too; matrix products take the compute dtype, as Keras's
+do.
+"""
+
+from __future__ import annotations
+
+from nano_init.frozen import frozen
+from nano_init.keras_patch.faster.recurrent_layout import Layout, size_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["Gates", "RecurrentLoop", "Weights", "wide"]
+
+
+@frozen
+class Gates:
+    """The elementwise part of a recurrent cell, forward and backward; all float32.
+
+    Args:
+        count: Tensors that a step saves for its way back.
+        own: How many gates see the projected inputs with another gradient than the recurrent
+            product: 0, or 1 for the last gate.
+        step: `(projected, recurrent, states, axis) -> states, saved`. The first two are the
+            step's inputs and its previous output, each times its kernel and with its bias, the
+            gates one after the other along the axis; `states` are a list of tensors of one
+            gate's shape, the output first; `saved` are `count` of them.
+        back: `(saved, d_states) -> d_products, d_states`. The first are the gradients by the
+            products, one gate's shape each: that of the projected inputs for the `own` gate,
+            and those by the recurrent product for all gates. Those by the states are without
+            what flows through the recurrent product, None where nothing is left.
+    """
+
+    count: int
+    own: int
+    step: Callable[..., Any]
+    back: Callable[..., Any]
+
+
+@frozen
+class Weights:
+    """The weights of a recurrent layer in the compute dtype, as its products take them.
+
+    Args:
+        forward: Of the inputs, with their bias if there is one, and of the previous output.
+        back: Both the other way round, without the bias.
+        bias: Of the recurrent product, `(gates * units)` or None.
+        units: The layer's units.
+        gates: The gates' units together.
+    """
+
+    forward: tuple[Any, Any]
+    back: tuple[Any, Any]
+    bias: Any
+    units: int
+    gates: int
+
+    @classmethod
+    def of(cls, cell: Any, biases: Any, dtype: Any, layout: Layout) -> Weights:
+        """Return them cast and turned, once for all steps.
+
+        Args:
+            cell: Keras's cell, for its two kernels.
+            biases: The biases of the input and of the recurrent product, or None.
+            dtype: The compute dtype.
+            layout: How the loop's tensors lie.
+        """
+        import tensorflow as tf
+
+        def narrowed(weight: Any) -> Any:
+            return None if weight is None else tf.cast(tf.convert_to_tensor(weight), dtype)
+
+        kernel, recurrent = narrowed(cell.kernel), narrowed(cell.recurrent_kernel)
+        bias, recurrent_bias = (narrowed(each) for each in biases)
+        return cls(
+            forward=(layout.operand(kernel, bias), layout.operand(recurrent)),
+            back=tuple(layout.operand(tf.transpose(each)) for each in (kernel, recurrent)),
+            bias=recurrent_bias,
+            units=recurrent.shape[0],
+            gates=recurrent.shape[1],
+        )
+
+
+def wide(tensor: Any) -> Any:
+    """Return a tensor in float32."""
+    import tensorflow as tf
+
+    # Not `tf.cast`: under the patch that may start from another tensor, which no gradient reaches.
+    return tensor if tensor.dtype == tf.float32 else tf.raw_ops.Cast(x=tensor, DstT=tf.float32)
+
+
+def _narrow(tensor: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)
+
+
+@frozen
+class RecurrentLoop:
+    """One way of stepping through a sequence.
+
+    Args:
+        gates: The cell's arithmetic.
+        layout: How a step's tensors lie.
+        is_on: None, or the mask, bool of `(time, 1, batch)`, or `(time, batch, 1)` if the layout
+            has the batch first.
+        sequences: Whether every step's output is wanted.
+    """
+
+    gates: Gates
+    layout: Layout
+    is_on: Any
+    sequences: bool
+
+    def run(self, steps: Any, weights: Weights, states: list[Any]) -> tuple[Any, list[Any]]:
+        """Return the outputs of all steps (None unless wanted) and the last states.
+
+        Args:
+            steps: The inputs, `(time, batch, features)`.
+            weights: The layer's weights.
+            states: The initial states, as they lie in the layout.
+
+        Returns:
+            Outputs, time first, and states.
+        """
+        import tensorflow as tf
+
+        bias = [] if weights.bias is None else [weights.bias]
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def run(steps: Any, *others: Any) -> Any:
+            operands, rest = others[:2], others[2:]
+            given = (operands, list(rest[: len(bias)]), list(rest[len(bias) :]))
+            outputs, last, saved = self._forward(steps, *given)
+
+            def gradient(*upstream: Any) -> Any:
+                if _is_saving():
+                    return self._differentiated(steps, *given, upstream)
+                stacked, d_states = self._back(weights, outputs, saved, upstream)
+                before = tf.concat([given[-1][0][None], outputs[:-1]], 0)
+                return [*self._gradients(weights, steps, before, stacked), *d_states]
+
+            return ([outputs, *last] if self.sequences else last), gradient
+
+        results = list(run(steps, *weights.forward, *bias, *states))
+        return (results[0], results[1:]) if self.sequences else (None, results)
+
+    def _forward(
+        self, steps: Any, operands: Any, bias: list[Any], states: list[Any]
+    ) -> tuple[Any, list[Any], Any]:
+        """Return the outputs of all steps, the last states, and what is saved for the way back."""
+        import tensorflow as tf
+
+        layout, dtype, count = self.layout, steps.dtype, size_of(steps)
+        projected = layout.project(operands[0], self._with_ones(steps, operands[0]))
+        # Spread out once: a vector that is spread out in every step takes longer than the sum.
+        spread = [layout.spread(vector, like=states[0]) for vector in bias]
+
+        def step(t: Any, output: Any, *rest: Any) -> Any:
+            *old, outputs, saved = rest
+            product = sum(spread, layout.multiply(operands[1], output))
+            new, kept = self.gates.step(projected[t], product, old, layout.axis)
+            if self.is_on is not None:
+                is_on = self.is_on[t]
+                new = [tf.where(is_on, a, b) for a, b in zip(new, old, strict=True)]
+            output = _narrow(new[0], dtype)
+            return (t + 1, output, *new, outputs.write(t, output), saved.write(t, tf.stack(kept)))
+
+        shape = states[0].shape
+        outputs = tf.TensorArray(dtype, count, element_shape=shape)
+        saved = tf.TensorArray(tf.float32, count, element_shape=[self.gates.count, *shape])
+        _, _, *last, outputs, saved = tf.while_loop(
+            lambda t, *_: t < count,
+            step,
+            (tf.constant(0), states[0], *(wide(state) for state in states), outputs, saved),
+            maximum_iterations=count,
+        )
+        return outputs.stack(), [_narrow(state, dtype) for state in last], saved
+
+    def _with_ones(self, steps: Any, operand: Any) -> Any:
+        """Return the inputs with a feature of ones for the bias, if the operand holds one."""
+        import tensorflow as tf
+
+        if steps.shape[2] == operand.shape[1 - self.layout.axis]:
+            return steps
+        ones = tf.ones([size_of(steps), size_of(steps, 1), 1], steps.dtype)
+        return tf.concat([steps, ones], 2)
+
+    def _differentiated(
+        self, steps: Any, operands: Any, bias: list[Any], states: list[Any], upstream: Any
+    ) -> Any:
+        # A SavedModel cannot hold on to the arrays of what was saved on the way.
+        import tensorflow as tf
+
+        sources = [steps, *operands, *bias, *states]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            outputs, last, _ = self._forward(steps, operands, bias, states)
+        targets = [outputs, *last] if self.sequences else last
+        return tape.gradient(targets, sources, list(upstream))
+
+    def _gradients(self, weights: Weights, steps: Any, before: Any, stacked: Any) -> list[Any]:
+        """Return the gradients by the inputs of all steps, the operands and the bias.
+
+        Args:
+            weights: The layer's weights.
+            steps: The inputs.
+            before: The previous outputs of all steps.
+            stacked: What `_back` returned.
+        """
+        import tensorflow as tf
+
+        layout = self.layout
+        by_input, by_recurrent = self._products(layout.joined(stacked), weights)
+        rows = self._with_ones(steps, weights.forward[0])
+        d_steps = layout.turned(layout.multiply(weights.back[0], by_input))
+        return [
+            tf.reshape(d_steps, [size_of(steps, axis) for axis in range(3)]),
+            layout.d_operand(by_input, tf.reshape(rows, [-1, rows.shape[2]])),
+            layout.d_operand(by_recurrent, layout.rows(before)),
+            *([] if weights.bias is None else [layout.summed(by_recurrent)]),
+        ]
+
+    def _products(self, joined: Any, weights: Weights) -> tuple[Any, Any]:
+        """Return the gradients by the projected inputs and by the recurrent product."""
+        import tensorflow as tf
+
+        if not self.gates.own:
+            return joined, joined
+        axis, own = self.layout.axis, self.gates.own * weights.units
+        rest = [own, weights.gates - own, own]
+        first, shared, last = tf.split(joined, rest, axis)
+        # The units first, the shared ones and those behind them lie side by side already.
+        by_recurrent = tf.concat([shared, last], axis) if axis else joined[own:]
+        return tf.concat([shared, first], axis), by_recurrent
+
+    def _back(
+        self, weights: Weights, outputs: Any, saved: Any, upstream: Any
+    ) -> tuple[Any, list[Any]]:
+        """Return the gradients by the products of all steps, and by the initial states."""
+        import tensorflow as tf
+
+        d_outputs, d_last = (upstream[0], upstream[1:]) if self.sequences else (None, upstream)
+        dtype, count = outputs.dtype, size_of(outputs)
+
+        def back(t: Any, *rest: Any) -> Any:
+            *d_new, written = rest
+            if d_outputs is not None:
+                d_new[0] = d_new[0] + wide(d_outputs[t])
+            is_on = None if self.is_on is None else self.is_on[t]
+            d_products, d_old = self._back_step(saved.read(t), d_new, is_on, weights)
+            return (t - 1, *d_old, written.write(t, d_products))
+
+        shape = list(outputs.shape[1:])
+        shape[self.layout.axis] = weights.gates + self.gates.own * weights.units
+        _, *d_states, array = tf.while_loop(
+            lambda t, *_: t >= 0,
+            back,
+            (
+                *(tf.convert_to_tensor(count) - 1, *(wide(d) for d in d_last)),
+                tf.TensorArray(dtype, count, element_shape=shape),
+            ),
+            maximum_iterations=count,
+        )
+        return array.stack(), [_narrow(d, dtype) for d in d_states]
+
+    def _back_step(self, saved: Any, d_new: list[Any], is_on: Any, weights: Weights) -> Any:
+        import tensorflow as tf
+
+        axis, operand = self.layout.axis, weights.back[1]
+        gates, d_old = self.gates.back(tf.unstack(saved, self.gates.count), d_new)
+        d_products = tf.concat([_narrow(gate, operand.dtype) for gate in gates], axis)
+        if is_on is not None:
+            d_products = tf.where(is_on, d_products, tf.zeros_like(d_products))
+        first = self.gates.own * weights.units
+        by_recurrent = d_products[:, first:] if axis else d_products[first:]
+        through = wide(self.layout.multiply(operand, by_recurrent))
+        d_old = [through if d_old[0] is None else d_old[0] + through, *d_old[1:]]
+        if is_on is not None:
+            d_old = [tf.where(is_on, a, b) for a, b in zip(d_old, d_new, strict=True)]
+        return d_products, d_old
+
+
+def _is_saving() -> bool:
+    from tensorflow.python.saved_model import save_context
+
+    return bool(save_context.in_save_context())

@@ -1,0 +1,74 @@
+"""Both layouts of a recurrent loop give the same products, each as its tensors lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nano_init.keras_patch.faster.recurrent_layout import Layout
+
+pytestmark = pytest.mark.tensorflow
+
+TIME, BATCH, FEATURES, UNITS = 3, 4, 5, 6
+
+
+@pytest.fixture(params=[True, False], ids=["units first", "batch first"])
+def layout(request):
+    return Layout(request.param)
+
+
+def normal(*shape):
+    import tensorflow as tf
+
+    return tf.constant(np.random.default_rng(len(shape)).standard_normal(shape, "float32"))
+
+
+def test_units_come_first_where_weights_would_be_rearranged_or_a_vector_is_full():
+    import tensorflow as tf
+
+    chosen = [
+        Layout.of(dtype, batch).units_first
+        for dtype in (tf.bfloat16, tf.float32)
+        for batch in (1, 15, 16, None)
+    ]
+    assert chosen == [True] * 4 + [False, False, True, False]
+
+
+def test_a_projection_adds_its_bias_as_the_weights_of_one_more_feature(layout):
+    import tensorflow as tf
+
+    steps, matrix, bias = normal(TIME, BATCH, FEATURES), normal(FEATURES, UNITS), normal(UNITS)
+    ones = tf.ones((TIME, BATCH, 1))
+    found = layout.project(layout.operand(matrix, bias), tf.concat([steps, ones], 2))
+    expected = np.einsum("tbf,fu->tbu", steps, matrix) + bias
+    for step, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(layout.turned(step), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_s_product_and_a_vector_spread_over_its_rows(layout):
+    state, matrix, bias = normal(BATCH, UNITS), normal(UNITS, 2 * UNITS), normal(2 * UNITS)
+    product = layout.multiply(layout.operand(matrix), layout.turned(state))
+    found = layout.turned(product + layout.spread(bias, like=layout.turned(state)))
+    np.testing.assert_allclose(found, state.numpy() @ matrix + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_are_products_over_the_rows_of_all_steps(layout):
+    import tensorflow as tf
+
+    d_product, rows = normal(TIME, BATCH, UNITS), normal(TIME, BATCH, FEATURES)
+    joined = layout.joined(tf.stack([layout.turned(step) for step in d_product]))
+    lying = tf.stack([layout.turned(step) for step in rows])
+    found = layout.d_operand(joined, layout.rows(lying))
+    expected = layout.turned(tf.einsum("tbf,tbu->fu", rows, d_product))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        layout.summed(joined), d_product.numpy().sum((0, 1)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_outputs_come_back_batch_first(layout):
+    import tensorflow as tf
+
+    outputs = normal(TIME, BATCH, UNITS)
+    lying = tf.stack([layout.turned(step) for step in outputs])
+    np.testing.assert_array_equal(layout.batch_first(lying), np.swapaxes(outputs, 0, 1))
