@@ -149,7 +149,10 @@ class _Race:
         if reference.training is None:
             more = "; raise --tune-budget" if reference.is_late else ""
             raise SampleError(f"{reference.fault}{more}")
-        if self.of[self._default].training is None:
+        default = self.of[self._default]
+        if default.is_short_of_memory:  # nothing else may be chosen for that, and remembered
+            raise SampleError(f"in {self._default} {default.fault}")
+        if default.training is None:
             self._pivot = self._reference
         self._train_for_losses(reference.training)
         self._read_seeds()

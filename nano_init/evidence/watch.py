@@ -173,7 +173,7 @@ class Watch:
     def _record(self, ended: str) -> dict[str, Any]:
         return {
             "ended": ended,
-            "status": self.status,
+            "status": _status_of_failure() if self.status is None else self.status,
             "started": self.started,
             "now": time.monotonic(),
             "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
@@ -276,6 +276,11 @@ def _iterations(optimizer: Any) -> int:
             return int(optimizer.iterations.numpy())
     except (AttributeError, NotImplementedError):  # made inside the graph: not yet there
         return 0
+
+
+def _status_of_failure() -> int | None:
+    """Return 1 if the program ends by an exception; the interpreter keeps what it has shown."""
+    return None if getattr(sys, "last_value", None) is None else 1
 
 
 def _number(value: Any) -> float:

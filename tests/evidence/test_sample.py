@@ -126,9 +126,21 @@ class TestSteps:
 
 
 class TestWithoutTraining:
-    def test_stdin_is_empty_and_that_is_told(self, take: Any) -> None:
-        with pytest.raises(SampleError, match="reads stdin, which a sample does not have"):
-            take("input()")
+    @pytest.mark.parametrize(
+        ("script", "followed"),
+        [
+            ("input()", r"it failed before its first step \(EOFError"),
+            ("import sys; int(sys.stdin.readline())", r"it failed .* \(ValueError: invalid lit"),
+            ("import sys\nfor line in sys.stdin: pass", "it trained nothing without"),
+        ],
+    )
+    def test_its_standard_input_is_empty_and_that_is_told(
+        self, take: Any, script: str, followed: str
+    ) -> None:
+        with pytest.raises(
+            SampleError, match=f"reads its standard input, which a sample cannot have: {followed}"
+        ):
+            take(script)
 
     @pytest.mark.parametrize(
         ("end", "reason"),

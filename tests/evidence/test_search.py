@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.errors import LateSampleError, SampleError, ScriptError
+from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
 from nano_init.evidence.clock import Clock
 from nano_init.evidence.configuration import (
     FUSIBLE,
@@ -307,6 +307,15 @@ class TestFailureOfTheDefault:
     @pytest.mark.parametrize("failure", [LateSampleError("late"), SampleError("not permitted")])
     def test_what_is_not_the_scripts_own_error_says_nothing(self, failure: SampleError) -> None:
         assert self.cause(8.0, broken=(BFLOAT16,), failure=failure) is None
+
+    def test_a_default_that_finds_no_memory_is_not_replaced_by_what_found_some(self) -> None:
+        """Trainings side by side need more than the run does, and the choice would be kept."""
+        failure = MemorySampleError("the script was ended by SIGKILL")
+        world = World({FLOAT32: 4.0}, broken=(BFLOAT16,), failure=failure)
+        with pytest.raises(SampleError, match="in mixed_bfloat16 the script was ended by") as error:
+            world.find(100.0)
+        assert error.value.__cause__ is None
+        assert world.running == 0
 
     def test_a_script_that_ends_early_has_not_failed(self) -> None:
         assert self.cause(100.0, length=0) is None
