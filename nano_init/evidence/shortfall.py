@@ -45,7 +45,6 @@ def explain_shortfall(
     lines = [line for line in complaints.splitlines() if line.strip()]
     last = lines[-1].strip()[:200] if lines else ""
     seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
-    tail = f": {last}" if last else ""
     if is_late:
         reads = f" ({_READS.replace('the script', 'it')})" if has_read and not steps else ""
         return LateSampleError(
@@ -56,6 +55,12 @@ def explain_shortfall(
             f"the script has closed all files that it was started with {seen}, and with them "
             "those by which its steps are told"
         )
+    return _explain_end(steps, code, last, seen, has_read=has_read)
+
+
+def _explain_end(
+    steps: int, code: int | None, last: str, seen: str, *, has_read: bool
+) -> SampleError:
     if code != 0 and (code == -signal.SIGKILL or any(name in last for name in _NO_MEMORY)):
         return MemorySampleError(_short_of_memory(code, seen, last))
     if code != 0 and _FULL in last:
@@ -67,7 +72,9 @@ def explain_shortfall(
         kind = ScriptError if code != 0 else SampleError
         return kind(f"{_READS}: {_what_followed(steps, code, seen, last)}")
     if code != 0:
-        return ScriptError(f"the script {_end_of(code)} {seen}{tail or _status_of(code)}")
+        return ScriptError(
+            f"the script {_end_of(code)} {seen}{f': {last}' if last else _status_of(code)}"
+        )
     return SampleError(_too_few(steps, seen))
 
 
