@@ -90,8 +90,8 @@ class SampledSteps:
 
     Args:
         steps: how many steps.
-        step_time: the median step time in the sample, in seconds; printing and profiling make
-            it longer than that of the run.
+        step_time: the mean step time in the sample, in seconds, as all that is added up and
+            shared out here is; printing and profiling make it longer than that of the run.
         onednn: the primitives of oneDNN.
         operations: milliseconds of TensorFlow's operations, by type, dearest first.
         unable: types of them that have no bfloat16 kernel.
@@ -154,7 +154,7 @@ def read_sample(sample: Sample, warm_up: int) -> SampledSteps:
     profile = sample.profile or {}
     return SampledSteps(
         steps=max(1, marks[-1][1] - first) if marks else 1,
-        step_time=sample.step_time,
+        step_time=statistics.fmean(sample.step_seconds),
         onednn=summarize(log),
         operations=profile.get("operations", {}),
         unable=tuple(profile.get("unable", ())),

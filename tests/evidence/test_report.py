@@ -179,6 +179,9 @@ def test_every_form_tells_the_same_run(report: Report) -> None:
     assert "train.py --name '<b>&'" in text
     assert "&lt;b&gt;&amp;" in page
     assert "<b>" not in page
+    if report.sampled:
+        for form in (text, page):
+            assert "10.00 ms on average, with printing and profiling in it" in form
     for sentence in values["advice"]:
         assert sentence in text
     if report.fault:
@@ -237,6 +240,12 @@ def test_the_sample_begins_after_the_warm_up_and_keeps_the_header() -> None:
     output += [step_mark(2, 0), line.format(2), "unended" + step_mark(3, 0)]
     found = read_sample(sample_of(output), 1)
     assert (found.steps, found.onednn.milliseconds, found.onednn.bf16_share) == (2, 3.0, 1.0)
+
+
+def test_the_sampled_step_time_is_the_mean_that_shares_are_of() -> None:
+    """One step that takes long has its part in what oneDNN and the operations took."""
+    sample = replace(sample_of([step_mark(4, 0)]), step_seconds=(0.1, 0.1, 0.4))
+    assert read_sample(sample, 4).step_time == pytest.approx(0.2)
 
 
 def test_a_mark_that_stands_for_several_steps_counts_as_many() -> None:
