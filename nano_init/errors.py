@@ -10,6 +10,7 @@ NanoError
 ├── WorkerError (RuntimeError)    a worker that a script has started has failed
 └── SampleError (RuntimeError)    a sample of a script's training cannot be taken
     ├── LateSampleError           its time was over before it had enough steps
+    ├── MemorySampleError         the memory was too short for it
     └── ScriptError               the script failed in it, by an error of its own
 
 Each child also inherits the builtin that it refines, so that either can be caught.
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "LateSampleError",
     "LaunchError",
+    "MemorySampleError",
     "NanoError",
     "PatchError",
     "PrecisionError",
@@ -76,6 +78,10 @@ class SampleError(NanoError, RuntimeError):
 
 class LateSampleError(SampleError):
     """The time of a sample was over before it had enough steps."""
+
+
+class MemorySampleError(SampleError):
+    """The memory was too short for a sample; of the script itself that says nothing."""
 
 
 class ScriptError(SampleError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nano_init.errors import LateSampleError, SampleError, ScriptError
+from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Entrant:
         fault: why nothing could be measured of it; "" otherwise.
         failure: the script's own error in it, if that is why.
         is_late: whether its time was over, if that is why.
+        is_short_of_memory: whether the memory was too short, if that is why.
     """
 
     configuration: Configuration
@@ -54,6 +55,7 @@ class Entrant:
     fault: str = ""
     failure: ScriptError | None = None
     is_late: bool = False
+    is_short_of_memory: bool = False
 
     def admit(self, outcome: Training | SampleError, *, is_new_heat: bool = True) -> None:
         """Take a training that has been started for this one, or why there is none."""
@@ -62,6 +64,7 @@ class Entrant:
                 self.fault = str(outcome)
                 self.failure = outcome if isinstance(outcome, ScriptError) else None
                 self.is_late = isinstance(outcome, LateSampleError)
+                self.is_short_of_memory = isinstance(outcome, MemorySampleError)
             return
         self.training = outcome
         if is_new_heat:

@@ -22,7 +22,7 @@ from nano_init.shells.change import STATE_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO, Protocol
 
     from nano_init.evidence.sample import Request
@@ -54,6 +54,9 @@ _READ_LATE = frozenset(
 )
 
 
+# A parent that has imported answers at once.
+_ANSWER_SECONDS = 5.0
+
 _LEGACY = "TF_USE_LEGACY_KERAS"
 
 
@@ -66,7 +69,7 @@ class Wanted:
         environ: its whole environment.
         request: what to record.
         scratch: an empty folder.
-        files: where its status, its output and its complaints go.
+        files: its standard input, and where its status, its output and its complaints go.
         pace: its ends of the two pipes, to read from and to write to.
     """
 
@@ -80,13 +83,13 @@ class Wanted:
 
 def start_process(wanted: Wanted) -> subprocess.Popen[bytes]:
     """Start a training in a process of its own."""
-    status, output, complaints = wanted.files
+    stdin, status, output, complaints = wanted.files
     return subprocess.Popen(
         isolated_command(wanted.argv, status.fileno(), wanted.scratch, wanted.request.megabytes),
         env=postpone_preload(
             {**wanted.environ, **watch_variables(wanted.request, -1, wanted.pace)}
         ),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=output,
         stderr=complaints,
         pass_fds=(status.fileno(), *wanted.pace),
@@ -172,7 +175,22 @@ class Nursery:
                 raise SampleError(f"no training could be forked: {error}") from error
         if not answer:
             raise SampleError("no training could be forked: TensorFlow cannot be imported")
-        return _Forked(int(answer))
+        return _Forked(int(answer), self._status_of)
+
+    def _status_of(self, pid: int) -> int | None:
+        """Return the exit status of a training that has ended; None where it is not known."""
+        if self._is_lost:
+            return None
+        try:
+            self._channel.settimeout(_ANSWER_SECONDS)
+            self._channel.send(str(pid).encode())
+            answer = self._channel.recv(16)
+        except TimeoutError:
+            self._is_lost = True
+            return None
+        except OSError:  # it has ended
+            return None
+        return int(answer) if answer.strip(b"-").isdigit() else None
 
     def close(self) -> None:
         """End the process; trainings that it has forked end with it."""
@@ -187,10 +205,12 @@ class _Forked:
 
     Args:
         pid: its id.
+        status_of: asks its parent for its exit status.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, status_of: Callable[[int], int | None]) -> None:
         self.pid = pid
+        self._status_of = status_of
         try:
             self._descriptor: int | None = os.pidfd_open(pid)
         except ProcessLookupError:  # it has ended already
@@ -203,13 +223,19 @@ class _Forked:
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it has ended; its status is its parent's to know."""
-        if self._descriptor is not None:
-            select.select([self._descriptor], [], [], timeout)
+        """Wait until it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not by then.
+        """
+        if self._descriptor is None:
+            return
+        if not select.select([self._descriptor], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
 
     def poll(self) -> int | None:
-        """Return None: its status is not known here."""
-        return None
+        """Return its exit status, which is its parent's to know; None where it is not known."""
+        return self._status_of(self.pid)
 
     def __del__(self) -> None:
         if self._descriptor is not None:

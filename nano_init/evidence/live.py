@@ -22,6 +22,7 @@ from nano_init.evidence.forking import Wanted, start_process
 from nano_init.evidence.pace import SETTLING
 from nano_init.evidence.sample import check_permitted, content, main_marks, preparing
 from nano_init.evidence.shortfall import explain_shortfall
+from nano_init.evidence.standard_input import open_empty_input, was_read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,13 +71,15 @@ class LiveTraining:
         self._most_bytes = request.megabytes << 20
         self._scratch: tempfile.TemporaryDirectory[str] | None
         with preparing():
+            self._stdin = open_empty_input()
             self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
             self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
         words, self._words = os.pipe()
         self._reports, reports = os.pipe()
         self._buffer = b""
         self._steps = 0
-        wanted = Wanted(argv, environ, request, self._scratch.name, self._files, (words, reports))
+        files = [self._stdin, *self._files]
+        wanted = Wanted(argv, environ, request, self._scratch.name, files, (words, reports))
         self._process: Process | None = None
         try:
             self._process = start(wanted)
@@ -144,7 +147,7 @@ class LiveTraining:
         if self._process is not None:
             self._end(self._process)
         self.is_over = True
-        for file in self._files:
+        for file in (self._stdin, *self._files):
             file.close()
         for descriptor in (self._words, self._reports):
             os.close(descriptor)
@@ -170,7 +173,7 @@ class LiveTraining:
             record = self._wait_for_report(time.monotonic() + seconds)
         except LateSampleError:
             self.is_over = True
-            raise self._why_over(None, seconds) from None
+            raise self._explain(None, seconds) from None
         if record is None or record["ended"] == "exit":
             self.is_over = True
         else:
@@ -178,7 +181,7 @@ class LiveTraining:
         if record is not None:
             self._steps += len(record["marks"])
         if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
-            raise self._why_over(record["status"] if record else None, None)
+            raise self._why_over(record)
         marks = main_marks(record["marks"])
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
         self.signature = json.dumps(record["signature"])
@@ -205,23 +208,46 @@ class LiveTraining:
         record: dict[str, Any] = json.loads(line)
         return record
 
-    def _why_over(self, code: int | None, waited: float | None) -> SampleError:
+    def _why_over(self, record: Mapping[str, Any] | None) -> SampleError:
         """Return why there are no more steps.
 
         Args:
-            code: the exit status that the process has told of; None if it has not.
-            waited: how long was waited for them in vain; None if it has ended.
+            record: the last report; None if there was none when the pipe was closed.
         """
-        if waited is None and self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
+        has_ended = True
+        try:
+            if self._process is not None:
                 self._process.wait(_ENDING_SECONDS)
-            if code is None:
-                code = self._process.poll()
+        except subprocess.TimeoutExpired:
+            has_ended = False
+        code = record["status"] if record else None
+        if code is None and has_ended and self._process is not None:
+            code = self._process.poll()
+        if code is None and record is not None:  # exit handlers run: it is about to end in order
+            code = 0
+        return self._explain(code, has_closed=record is None and not has_ended)
+
+    def _explain(
+        self, code: int | None, waited: float | None = None, *, has_closed: bool = False
+    ) -> SampleError:
+        """Return what follows from how it has ended, and from what it has left behind.
+
+        Args:
+            code: its exit status; None if it is not known.
+            waited: how long was waited for its steps in vain; None if it has ended.
+            has_closed: whether it runs on without its pipe.
+        """
         status, _, complaints = self._files
         check_permitted(content(status))
-        text = content(complaints).decode(errors="replace")
-        is_late = waited is not None
-        return explain_shortfall(self._steps, code, text, waited or 0.0, is_late=is_late)
+        return explain_shortfall(
+            self._steps,
+            code,
+            content(complaints).decode(errors="replace"),
+            waited or 0.0,
+            is_late=waited is not None,
+            has_read=was_read(self._stdin),
+            has_closed=has_closed,
+        )
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

@@ -40,16 +40,16 @@ __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
 
-# Payload, status, output, complaints, words, reports.
-_DESCRIPTORS = 6
+# Payload, standard input, status, output, complaints, words, reports.
+_DESCRIPTORS = 7
 
 
 def main(descriptor: int, scratch: str) -> None:
     """Import, and fork a training for each message until there are no more.
 
     Args:
-        descriptor: a socket; a message comes with file descriptors, and the answer is a process
-            id.
+        descriptor: a socket; a message with file descriptors is answered by a process id, and a
+            process id by its exit status, as `subprocess` gives it, or by "?" where it runs.
         scratch: an empty folder for temporary files.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -63,12 +63,14 @@ def main(descriptor: int, scratch: str) -> None:
 
     del sys.path[0]
     tempfile.tempdir = None
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a training here
     with socket.socket(fileno=descriptor) as channel:
         while True:
             message, descriptors, _, _ = socket.recv_fds(channel, 16, _DESCRIPTORS)
             if not message:
                 return
+            if not descriptors:
+                channel.send(_exit_status(int(message)).encode())
+                continue
             process = os.fork()
             if process == 0:
                 channel.close()
@@ -78,19 +80,25 @@ def main(descriptor: int, scratch: str) -> None:
             channel.send(str(process).encode())
 
 
+def _exit_status(process: int) -> str:
+    try:
+        ended, status = os.waitpid(process, os.WNOHANG)
+    except ChildProcessError:  # asked for twice
+        return "?"
+    return str(os.waitstatus_to_exitcode(status)) if ended else "?"
+
+
 def _become(descriptors: Sequence[int]) -> None:
     """Become the training that a message asks for; never return."""
-    payload, status, output, complaints, words, reports = descriptors
+    payload, stdin, status, output, complaints, words, reports = descriptors
     with open(payload, encoding="utf-8") as file:
         file.seek(0)
         wanted = json.load(file)
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.dup2(output, 1)
-    os.dup2(complaints, 2)
-    os.close(output)
-    os.close(complaints)
+    for number, each in enumerate((stdin, output, complaints)):
+        os.dup2(each, number)
+        os.close(each)
     try:
         isolate(wanted["scratch"], wanted["megabytes"])
     except OSError as error:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from nano_init.evidence.inputs import PIPELINE, PYTHON, missing_stages
 from nano_init.evidence.onednn_kinds import summarize
 from nano_init.evidence.onednn_verbose import parse_verbose
+from nano_init.evidence.step_marks import find_step_marks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from nano_init.evidence.tensorflow_facts import TensorFlowFacts
 
 __all__ = ["Report", "Run", "SampledSteps", "advise", "read_sample", "report_to_json", "step_times"]
-
-STEP_MARK = "nano-run: step "
 
 # Below these shares a number is no reason to change anything.
 _WORTH = 0.05
@@ -91,8 +90,8 @@ class SampledSteps:
 
     Args:
         steps: how many steps.
-        step_time: the median step time in the sample, in seconds; printing and profiling make
-            it longer than that of the run.
+        step_time: the mean step time in the sample, in seconds, as all that is added up and
+            shared out here is; printing and profiling make it longer than that of the run.
         onednn: the primitives of oneDNN.
         operations: milliseconds of TensorFlow's operations, by type, dearest first.
         unable: types of them that have no bfloat16 kernel.
@@ -147,14 +146,15 @@ def read_sample(sample: Sample, warm_up: int) -> SampledSteps:
         warm_up: after how many of its steps to begin.
     """
     lines = sample.output.decode(errors="replace").splitlines()
-    begin = next((n for n, line in enumerate(lines) if f"{STEP_MARK}{warm_up}" in line), 0)
+    marks = find_step_marks(lines)
+    begin, first = next((mark for mark in marks if mark[1] >= warm_up), (0, 0))
     # What oneDNN says of itself stands before the first step.
     header = [line for line in lines[:begin] if ",info," in line]
     log = parse_verbose([*header, *lines[begin:]])
     profile = sample.profile or {}
     return SampledSteps(
-        steps=max(1, sum(STEP_MARK in line for line in lines[begin:]) - 1),
-        step_time=sample.step_time,
+        steps=max(1, marks[-1][1] - first) if marks else 1,
+        step_time=statistics.fmean(sample.step_seconds),
         onednn=summarize(log),
         operations=profile.get("operations", {}),
         unable=tuple(profile.get("unable", ())),

@@ -73,6 +73,10 @@ def run_facts(run: Run) -> Iterator[tuple[str, str]]:
 def sample_facts(sampled: SampledSteps) -> Iterator[tuple[str, str]]:
     """Give what a sample shows, as names and texts."""
     onednn, step = sampled.onednn, sampled.steps * sampled.step_time * 1000
+    yield (
+        "step time",
+        f"{sampled.step_time * 1000:.2f} ms on average, with printing and profiling in it",
+    )
     share = onednn.bf16_share
     if share is None:
         yield "matrix products", "none by oneDNN"
@@ -80,7 +84,7 @@ def sample_facts(sampled: SampledSteps) -> Iterator[tuple[str, str]]:
         units = sorted({kind.unit for kind in onednn.kinds if kind.unit} - {"reference"})
         by = f" ({', '.join(units)})" if units else ""
         yield "matrix products", f"{share:.0%} of their time in bfloat16 on a unit{by}"
-        yield "their share", f"{onednn.contraction_ms / step:.0%} of the step time"
+        yield "their share", f"{onednn.contraction_ms / step:.0%} of this step time"
     yield "oneDNN in all", f"{onednn.milliseconds / sampled.steps:.2f} ms a step"
     casts, layouts = onednn.cast_ms / sampled.steps, onednn.layout_ms / sampled.steps
     theirs = sampled.operations.get("Cast", 0.0) / sampled.steps

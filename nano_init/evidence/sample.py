@@ -18,6 +18,7 @@ from nano_init.errors import SampleError
 from nano_init.evidence.isolation import isolated_command, postpone_preload
 from nano_init.evidence.record import describe_record_file, parse_record
 from nano_init.evidence.shortfall import explain_shortfall
+from nano_init.evidence.standard_input import open_empty_input, was_read
 from nano_init.evidence.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 
 TYPE_CHECKING = False
@@ -144,11 +145,12 @@ def take_sample(
             status, record, output, complaints = (
                 stack.enter_context(tempfile.TemporaryFile()) for _ in range(4)
             )
+            stdin = stack.enter_context(open_empty_input())
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nano-run-"))
         code = _run(
             isolated_command(argv, status.fileno(), scratch, request.megabytes),
             postpone_preload({**environ, **watch_variables(request, record.fileno())}),
-            (status, record, output, complaints),
+            (stdin, status, record, output, complaints),
             request.start_seconds + request.seconds,
             cwd,
         )
@@ -159,6 +161,7 @@ def take_sample(
             content(complaints).decode(errors="replace"),
             request,
             content(output),
+            has_read=was_read(stdin),
         )
 
 
@@ -184,6 +187,8 @@ def read_record(
     complaints: str,
     request: Request,
     output: bytes = b"",
+    *,
+    has_read: bool = False,
 ) -> Sample:
     """Return the sample that a process's record tells of. Pure.
 
@@ -194,6 +199,7 @@ def read_record(
         complaints: what the process printed on stderr.
         request: what was asked for.
         output: what it printed on stdout.
+        has_read: whether it has tried to read its standard input.
 
     Raises:
         SampleError: the record does not hold enough steps.
@@ -208,7 +214,9 @@ def read_record(
     measured = steps[warm_up:]
     if record is None or len(measured) < LEAST_STEPS:
         given = request.start_seconds + request.seconds
-        raise explain_shortfall(len(marks), code, complaints, given, is_late=code is None)
+        raise explain_shortfall(
+            len(marks), code, complaints, given, is_late=code is None, has_read=has_read
+        )
     return Sample(
         step_seconds=tuple(measured),
         losses=tuple(mark[3] for mark in marks if mark[3] is not None),
@@ -278,17 +286,17 @@ def watch_variables(
 def _run(
     argv: Sequence[str],
     environ: Mapping[str, str],
-    files: tuple[BinaryIO, BinaryIO, BinaryIO, BinaryIO],
+    files: tuple[BinaryIO, BinaryIO, BinaryIO, BinaryIO, BinaryIO],
     seconds: float,
     cwd: str | None,
 ) -> int | None:
-    status, record, output, complaints = files
+    stdin, status, record, output, complaints = files
     with adopting():
         process = subprocess.Popen(
             argv,
             env=environ,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=complaints,
             pass_fds=(status.fileno(), record.fileno()),

@@ -149,7 +149,10 @@ class _Race:
         if reference.training is None:
             more = "; raise --tune-budget" if reference.is_late else ""
             raise SampleError(f"{reference.fault}{more}")
-        if self.of[self._default].training is None:
+        default = self.of[self._default]
+        if default.is_short_of_memory:  # nothing else may be chosen for that, and remembered
+            raise SampleError(f"in {self._default} {default.fault}")
+        if default.training is None:
             self._pivot = self._reference
         self._train_for_losses(reference.training)
         self._read_seeds()
@@ -226,7 +229,7 @@ class _Race:
     def found(self) -> Found:
         """Return what follows from all that was measured."""
         trials = sorted((self._trial(each) for each in self.of.values()), key=lambda t: t.ratio)
-        winner = choose(trials, self._default)
+        winner = choose([t for t in trials if self._is_settled(t)], self._default)
         sound = {trial.configuration: trial for trial in trials if trial.is_sound and trial.heats}
         before = sound.get(self._default) or sound[self._reference]
         has_losses = len(self._seeds) == SEEDS - 1 and all(self._seeds)
@@ -237,6 +240,12 @@ class _Race:
             _DEPARTS if has_losses else _UNKNOWN,
             self.of[self._reference].signature,
         )
+
+    def _is_settled(self, trial: Trial) -> bool:
+        """Say whether its rounds are enough to be chosen by: one of them may be disturbed."""
+        base = self._base()
+        fallback = base.configuration if self._is_sound(base) else self._reference
+        return trial.configuration == fallback or trial.rounds >= _ROUNDS
 
     def _enter(self, configurations: Sequence[Configuration]) -> None:
         outcomes = self._start([(configuration, 0) for configuration in configurations])

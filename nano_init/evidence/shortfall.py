@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import signal
 
-from nano_init.errors import LateSampleError, SampleError, ScriptError
+from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
 
 __all__ = ["explain_shortfall"]
 
 # strerror(ENOSPC), as Python and TensorFlow tell of it.
 _FULL = "No space left on device"
 
+# As Python, NumPy, TensorFlow and C++ tell of it.
+_NO_MEMORY = ("MemoryError", "ResourceExhaustedError", "OOM when allocating", "bad_alloc")
+
+_READS = "the script reads its standard input, which a sample cannot have"
+
 
 def explain_shortfall(
-    steps: int, code: int | None, complaints: str, seconds: float, *, is_late: bool
+    steps: int,
+    code: int | None,
+    complaints: str,
+    seconds: float,
+    *,
+    is_late: bool,
+    has_read: bool = False,
+    has_closed: bool = False,
 ) -> SampleError:
     """Return the error of a process that has not made enough steps.
 
@@ -23,29 +35,59 @@ def explain_shortfall(
         complaints: what it printed on stderr.
         seconds: how long it was given.
         is_late: whether it was still running then.
+        has_read: whether it has tried to read its standard input, which is empty.
+        has_closed: whether it still runs, but has closed what its steps are told by.
 
     Returns:
-        LateSampleError if it was, ScriptError if the script failed by its own, SampleError if it
-        ended in order.
+        LateSampleError if it was, MemorySampleError if memory was short, ScriptError if the script
+        failed by its own, or for want of an input, SampleError if it ended in order.
     """
     lines = [line for line in complaints.splitlines() if line.strip()]
     last = lines[-1].strip()[:200] if lines else ""
     seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
-    tail = f": {last}" if last else ""
     if is_late:
+        reads = f" ({_READS.replace('the script', 'it')})" if has_read and not steps else ""
         return LateSampleError(
-            f"the script was still running {seen} when {seconds:.0f} seconds were over"
+            f"the script was still running {seen} when {seconds:.0f} seconds were over{reads}"
         )
-    if "EOFError" in last:
-        return SampleError(f"the script reads stdin, which a sample does not have ({last})")
+    if has_closed:
+        return SampleError(
+            f"the script has closed all files that it was started with {seen}, and with them "
+            "those by which its steps are told"
+        )
+    return _explain_end(steps, code, last, seen, has_read=has_read)
+
+
+def _explain_end(
+    steps: int, code: int | None, last: str, seen: str, *, has_read: bool
+) -> SampleError:
+    if code != 0 and (code == -signal.SIGKILL or any(name in last for name in _NO_MEMORY)):
+        return MemorySampleError(_short_of_memory(code, seen, last))
     if code != 0 and _FULL in last:
         return SampleError(
             f"the script wrote more than a sample may {seen}: its files are kept in memory, and "
             f"never reach a disk; let it write less ({last})"
         )
+    if (has_read or "EOFError" in last) and (code is None or code >= 0):
+        kind = ScriptError if code != 0 else SampleError
+        return kind(f"{_READS}: {_what_followed(steps, code, seen, last)}")
     if code != 0:
-        return ScriptError(f"the script {_end_of(code)} {seen}{tail or _status_of(code)}")
+        return ScriptError(
+            f"the script {_end_of(code)} {seen}{f': {last}' if last else _status_of(code)}"
+        )
     return SampleError(_too_few(steps, seen))
+
+
+def _short_of_memory(code: int | None, seen: str, last: str) -> str:
+    if code == -signal.SIGKILL:
+        return f"the script was ended by SIGKILL {seen}, as the system does where memory is short"
+    return f"the memory was too short for the script {seen}: {last}"
+
+
+def _what_followed(steps: int, code: int | None, seen: str, last: str) -> str:
+    if code == 0:
+        return f"it ended {seen}" if steps else "it trained nothing without"
+    return f"it {_end_of(code)} {seen}{f' ({last})' if last else _status_of(code)}"
 
 
 def _too_few(steps: int, seen: str) -> str:

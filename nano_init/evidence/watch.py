@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import statistics
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
 from nano_init.evidence.recognition import shapes_of
 from nano_init.evidence.record import write_record
+from nano_init.evidence.step_marks import step_mark
 from nano_init.evidence.watch_hooks import (
     hook_fit,
     hook_functions,
@@ -53,6 +55,9 @@ LEAST_STEPS = 5
 
 # Steps that are not typical even after the first, which traces the graph.
 WARM_UP = 4
+
+# Steps whose batches are looked at: the most frequent of them is the script's.
+_MOST_BATCHES = 100
 
 # A run of days keeps the marks of its first steps, and every later one that fits.
 _MOST_MARKS = 20_000
@@ -103,6 +108,7 @@ class Watch:
         self._process = os.getpid()
         self._variables = _read_at_import(os.environ)
         self._made: list[int] = []
+        self._batches: list[int | None] = []
         self._is_off = False
         self._profile = Profile()
         self._profiled: dict[str, Any] | None = None
@@ -145,9 +151,11 @@ class Watch:
 
     def _note_step(self, index: int, made: int) -> None:
         self._add(Mark(time.monotonic(), index, made, self._last_loss()))
+        if len(self._batches) < _MOST_BATCHES:
+            self._batches.append(_batch_size(self.batch))
         if self.request.get("verbose"):
             _flush()
-            os.write(1, f"nano-run: step {made}\n".encode())
+            os.write(1, f"{step_mark(made, index)}\n".encode())
         self._act_on(made)
 
     def write(self, ended: str) -> None:
@@ -173,11 +181,12 @@ class Watch:
     def _record(self, ended: str) -> dict[str, Any]:
         return {
             "ended": ended,
-            "status": self.status,
+            "status": _status_of_failure() if self.status is None else self.status,
             "started": self.started,
             "now": time.monotonic(),
             "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
-            "batch": _batch_size(self.batch),
+            # The last of an epoch may be smaller, and a validation has batches of its own.
+            "batch": statistics.mode(self._batches) if self._batches else None,
             "waited": self.waited,
             "input": self.input,
             "peak_kb": _status_kb("VmHWM"),
@@ -276,6 +285,11 @@ def _iterations(optimizer: Any) -> int:
             return int(optimizer.iterations.numpy())
     except (AttributeError, NotImplementedError):  # made inside the graph: not yet there
         return 0
+
+
+def _status_of_failure() -> int | None:
+    """Return 1 if the program ends by an exception; the interpreter keeps what it has shown."""
+    return None if getattr(sys, "last_value", None) is None else 1
 
 
 def _number(value: Any) -> float:

@@ -127,7 +127,10 @@ def test_a_script_that_cannot_be_sampled_runs_all_the_same(
     variables = {**cache, "TF_ENABLE_ONEDNN_OPTS": "0"}
     result = nano_run("--tune", "s.py", env=variables, input="typed")
     assert (result.stdout, result.returncode) == ("typed\n", 4)
-    assert "nano-run: not tuned: the script failed before its first step" in result.stderr
+    assert (
+        "nano-run: not tuned: the script reads its standard input, which a sample cannot have: "
+        "it failed before its first step"
+    ) in result.stderr
     assert not (tmp_path / "cache").exists()
 
 

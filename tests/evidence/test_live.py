@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nano_init.errors import LateSampleError, SampleError, ScriptError
+from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
 from nano_init.evidence.forking import Nursery, start_process
 from nano_init.evidence.live import LEAST_STEPS, LiveTraining
 from nano_init.evidence.sample import Request
@@ -233,9 +233,20 @@ def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
         ("raise ValueError('not so')", ScriptError, "failed before its first step: ValueError: no"),
         ("import sys; sys.exit('not so')", ScriptError, "failed before its first step: not so"),
         ("import sys; sys.exit(3)", ScriptError, "failed before its first step"),
-        ("import os; os.abort()", ScriptError, "ended abruptly before its first step"),
+        ("import os; os.abort()", ScriptError, "was ended by SIGABRT before its first step"),
+        ("import os; os._exit(7)", ScriptError, "failed before its first step with status 7"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            MemorySampleError,
+            "was ended by SIGKILL before its first step, as the system does where memory is short",
+        ),
         ("print('ran')", SampleError, "trained nothing that can be seen"),
-        ("input()", SampleError, r"reads stdin, which a sample does not have \(EOFError"),
+        ("input()", ScriptError, r"cannot have: it failed before its first step \(EOFError"),
+        (
+            "import sys; int(sys.stdin.readline())",
+            ScriptError,
+            r"cannot have: it failed before its first step \(ValueError",
+        ),
     ],
 )
 def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
@@ -302,3 +313,47 @@ def test_a_script_that_fails_is_told_of_and_gone() -> None:
     training.close()
     training.close()
     assert not children()
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "reason"),
+    [
+        ("", SampleError, "trained nothing that can be seen"),
+        ("raise ValueError('not so')", ScriptError, "failed before its first step"),
+    ],
+)
+def test_an_end_that_takes_long_is_an_orderly_one(
+    monkeypatch: pytest.MonkeyPatch, end: str, kind: type[SampleError], reason: str
+) -> None:
+    """Exit handlers of the script's own run after the watch has reported."""
+    monkeypatch.setattr("nano_init.evidence.live._ENDING_SECONDS", 0.1)
+    slow = "import atexit, time; atexit.register(time.sleep, 60)"
+    training = ending(f"{slow}; {_WATCHED}; {end}")
+    with pytest.raises(SampleError, match=f"{reason}|permits none") as caught:
+        training.warm_up(60)
+    training.close()
+    if "permits none" not in str(caught.value):
+        assert type(caught.value) is kind
+
+
+def test_a_script_that_closes_all_its_files_and_runs_on_has_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nano_init.evidence.live._ENDING_SECONDS", 0.1)
+    training = ending("import os, time; os.closerange(3, 256); time.sleep(60)")
+    with pytest.raises(SampleError, match=r"has closed all files that it|permits none"):
+        training.warm_up(60)
+    training.close()
+
+
+# What the bootstrap does once Keras has been imported, without Keras.
+_WATCHED = (
+    "import json, os; from nano_init.evidence.watch import Watch; "
+    "watch = Watch(json.loads(os.environ['NANO_INIT_WATCH']), os.environ); "
+    "atexit.register(watch.write, 'exit')"
+)
+
+
+def ending(code: str) -> LiveTraining:
+    variables = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return LiveTraining([sys.executable, "-c", code], variables, Request())

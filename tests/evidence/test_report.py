@@ -30,6 +30,7 @@ from nano_init.evidence.report_file import check_report_file, write_report
 from nano_init.evidence.report_html import render_html
 from nano_init.evidence.report_text import format_report
 from nano_init.evidence.sample import Sample
+from nano_init.evidence.step_marks import step_mark
 from nano_init.evidence.tensorflow_facts import TensorFlowFacts
 
 Command = Callable[..., Any]
@@ -178,6 +179,9 @@ def test_every_form_tells_the_same_run(report: Report) -> None:
     assert "train.py --name '<b>&'" in text
     assert "&lt;b&gt;&amp;" in page
     assert "<b>" not in page
+    if report.sampled:
+        for form in (text, page):
+            assert "10.00 ms on average, with printing and profiling in it" in form
     for sentence in values["advice"]:
         assert sentence in text
     if report.fault:
@@ -232,11 +236,33 @@ def test_the_sample_begins_after_the_warm_up_and_keeps_the_header() -> None:
         "wei:bf16::blocked:ab::f0 dst:bf16::blocked:ab::f0,,,2x2:2x2,{}"
     )
     header = "onednn_verbose,v1,info,cpu,isa:Intel AVX-512 with Intel DL Boost and bfloat16 support"
-    output = [header, line.format(100), "nano-run: step 1", line.format(1), "noise"]
-    output += ["nano-run: step 2", line.format(2), "nano-run: step 3"]
-    sample = Sample((0.1,), (), 1.0, None, None, "", "\n".join(output).encode())
-    found = read_sample(sample, 1)
+    output = [header, line.format(100), step_mark(1, 0), line.format(1), "noise"]
+    output += [step_mark(2, 0), line.format(2), "unended" + step_mark(3, 0)]
+    found = read_sample(sample_of(output), 1)
     assert (found.steps, found.onednn.milliseconds, found.onednn.bf16_share) == (2, 3.0, 1.0)
+
+
+def test_the_sampled_step_time_is_the_mean_that_shares_are_of() -> None:
+    """One step that takes long has its part in what oneDNN and the operations took."""
+    sample = replace(sample_of([step_mark(4, 0)]), step_seconds=(0.1, 0.1, 0.4))
+    assert read_sample(sample, 4).step_time == pytest.approx(0.2)
+
+
+def test_a_mark_that_stands_for_several_steps_counts_as_many() -> None:
+    """With five steps per execution no mark is the fourth, and with three the 42nd is one."""
+    for stride, first in ((5, 5), (3, 6)):
+        marks = [step_mark(made, 0) for made in range(stride, 60, stride)]
+        found = read_sample(sample_of(marks), 4)
+        assert found.steps == range(stride, 60, stride)[-1] - first
+
+
+def test_the_steps_of_another_optimizer_are_not_counted_twice() -> None:
+    marks = [step_mark(made, optimizer) for made in range(1, 31) for optimizer in (0, 1)]
+    assert read_sample(sample_of(marks), 4).steps == 26
+
+
+def sample_of(output: list[str]) -> Sample:
+    return Sample((0.1,), (), 1.0, None, None, "", "\n".join(output).encode())
 
 
 def test_operations_are_told_from_the_executors_own_events() -> None:

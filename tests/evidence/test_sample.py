@@ -97,6 +97,14 @@ class TestSteps:
         assert sample.output == b"hello\n"
         assert os.listdir(tmp_path) == ["s.py"]
 
+    def test_the_size_of_a_batch_is_that_of_most_steps(self, take: Any) -> None:
+        """Neither the rest of an epoch's samples nor a batch of the validation."""
+        fit = (
+            "model.compile('sgd', 'mse')\n"
+            "model.fit(x, y, batch_size=6, epochs=2, verbose=0, validation_data=(x[:7], y[:7]))\n"
+        )
+        assert take(HEAD + fit, steps=1000).batch == 6
+
     def test_a_loop_that_is_compiled_whole_is_seen(self, take: Any) -> None:
         sample = take(LOOP, steps=24)
         assert sample.batch == 32
@@ -126,9 +134,21 @@ class TestSteps:
 
 
 class TestWithoutTraining:
-    def test_stdin_is_empty_and_that_is_told(self, take: Any) -> None:
-        with pytest.raises(SampleError, match="reads stdin, which a sample does not have"):
-            take("input()")
+    @pytest.mark.parametrize(
+        ("script", "followed"),
+        [
+            ("input()", r"it failed before its first step \(EOFError"),
+            ("import sys; int(sys.stdin.readline())", r"it failed .* \(ValueError: invalid lit"),
+            ("import sys\nfor line in sys.stdin: pass", "it trained nothing without"),
+        ],
+    )
+    def test_its_standard_input_is_empty_and_that_is_told(
+        self, take: Any, script: str, followed: str
+    ) -> None:
+        with pytest.raises(
+            SampleError, match=f"reads its standard input, which a sample cannot have: {followed}"
+        ):
+            take(script)
 
     @pytest.mark.parametrize(
         ("end", "reason"),
