@@ -226,9 +226,7 @@ def test_a_fault_that_all_workers_meet_is_told_of_once(job: Run) -> None:
 
 
 @pytest.mark.parametrize("slow", [0, 1])
-def test_a_worker_that_fails_and_is_slow_to_end_has_failed_by_its_exception(
-    job: Run, slow: int
-) -> None:
+def test_a_failed_worker_that_is_slow_to_end_keeps_its_status(job: Run, slow: int) -> None:
     script = (
         "import atexit\n"
         f"if index == {slow}: atexit.register(time.sleep, 60)\n"
