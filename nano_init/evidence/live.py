@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from nano_init.errors import LateSampleError, SampleError
 from nano_init.evidence.forking import Wanted, start_process
@@ -70,10 +70,11 @@ class LiveTraining:
         self.is_over = False
         self._most_bytes = request.megabytes << 20
         self._scratch: tempfile.TemporaryDirectory[str] | None
-        with preparing():
-            self._stdin = open_empty_input()
-            self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
+        with preparing(), ExitStack() as stack:
+            self._stdin = stack.enter_context(open_empty_input())
+            self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
             self._scratch = tempfile.TemporaryDirectory(prefix="nano-run-")
+            stack.pop_all()  # they stay open until `close`
         words, self._words = os.pipe()
         self._reports, reports = os.pipe()
         self._buffer = b""
