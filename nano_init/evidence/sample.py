@@ -194,8 +194,7 @@ def read_record(
 
     Args:
         record: what the watch has written; None if it has written nothing.
-        code: the exit status, negative for a signal; None if the process was killed for its
-            time.
+        code: the exit status, negative for a signal; None if it was killed for its time.
         complaints: what the process printed on stderr.
         request: what was asked for.
         output: what it printed on stdout.
@@ -205,10 +204,7 @@ def read_record(
         SampleError: the record does not hold enough steps.
     """
     marks = main_marks(record["marks"]) if record else []
-    steps = [
-        (after[0] - before[0]) / max(1, after[2] - before[2])
-        for before, after in itertools.pairwise(marks)
-    ]
+    steps = _seconds_of_steps(marks)
     # Short samples give up some of the warm-up, but never the two that trace and allocate.
     warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
     measured = steps[warm_up:]
@@ -227,6 +223,13 @@ def read_record(
         output=output,
         profile=record.get("profile"),
     )
+
+
+def _seconds_of_steps(marks: Sequence[Sequence[Any]]) -> list[float]:
+    return [
+        (after[0] - before[0]) / max(1, after[2] - before[2])
+        for before, after in itertools.pairwise(marks)
+    ]
 
 
 def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:

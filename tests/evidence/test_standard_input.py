@@ -10,6 +10,13 @@ import pytest
 from nano_init.evidence.standard_input import open_empty_input, was_read
 
 
+def is_noticed(code: str) -> bool:
+    """Say whether a program's use of its standard input is taken for reading."""
+    with open_empty_input() as file:
+        subprocess.run([sys.executable, "-c", code], stdin=file, check=True)
+        return was_read(file)
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -22,9 +29,7 @@ from nano_init.evidence.standard_input import open_empty_input, was_read
     ],
 )
 def test_any_reading_is_noticed_and_finds_the_end_of_the_file(code: str) -> None:
-    with open_empty_input() as file:
-        subprocess.run([sys.executable, "-c", code], stdin=file, check=True)
-        assert was_read(file)
+    assert is_noticed(code)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +41,4 @@ def test_any_reading_is_noticed_and_finds_the_end_of_the_file(code: str) -> None
     ],
 )
 def test_what_does_not_read_is_not_taken_for_it(code: str) -> None:
-    with open_empty_input() as file:
-        subprocess.run([sys.executable, "-c", code], stdin=file, check=True)
-        assert not was_read(file)
+    assert not is_noticed(code)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from nano_init import patch_tensorflow
-from nano_init.keras_patch.faster.named_rows import padded_sizes
+from nano_init.keras_patch.faster.named_rows import is_worth_padding, padded_sizes
 
 pytestmark = pytest.mark.tensorflow
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
-ROWS, WIDTH, IDS = 3000, 16, 2000
+ROWS, WIDTH, IDS = 3000, 64, 4200
 
 
 def test_sizes_are_few_and_an_eighth_apart_at_most():
@@ -87,9 +87,8 @@ def islands_of(count_islands, ids):
     )
 
 
-@pytest.mark.parametrize(("ids", "islands"), [(IDS, 1), (100, 0), (None, 0)])
-def test_few_ids_and_numbers_of_them_that_vary_take_the_plain_ops(count_islands, ids, islands):
-    """Outside of `fit`, an open size may be another one in each step."""
+@pytest.mark.parametrize(("ids", "islands"), [(IDS, 1), (4000, 0), (None, 0)])
+def test_few_ids_and_unknown_numbers_of_them_take_the_plain_ops(count_islands, ids, islands):
     patch_tensorflow(lazy_adam=True)
     assert islands_of(count_islands, ids) == islands
 
@@ -100,8 +99,9 @@ def test_switched_off_with_adam_s_path(count_islands):
 
 
 @pytest.mark.parametrize("steps_per_execution", [None, 3])
-def test_fit_with_a_last_batch_of_another_size_trains_alike(steps_per_execution, assert_close):
-    ids = np.random.default_rng(4).integers(0, ROWS, (1030, 8))
+def test_fit_on_batches_that_name_other_numbers_of_rows(steps_per_execution, assert_close):
+    ids = np.random.default_rng(4).integers(0, ROWS, (2048, 8)) // np.arange(1, 9)
+    data = tf.data.Dataset.from_tensor_slices((ids, ids.sum(1) / ROWS))
     weights = []
     for disable in ((), ("adam",)):
         patch_tensorflow(lazy_adam=True, disable=disable, steps_per_execution=steps_per_execution)
@@ -109,9 +109,29 @@ def test_fit_with_a_last_batch_of_another_size_trains_alike(steps_per_execution,
         layers = [keras.layers.Embedding(ROWS, WIDTH), keras.layers.Flatten()]
         model = keras.Sequential([keras.Input((8,), dtype="int32"), *layers, keras.layers.Dense(1)])
         model.compile("adam", "mse")
-        model.fit(ids, ids.sum(1) / ROWS, batch_size=256, epochs=2, verbose=0, shuffle=False)
+        batches = data.batch(512, drop_remainder=True)
+        model.fit(batches, epochs=2, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     assert_close(*weights, 2e-6)
+
+
+@pytest.mark.parametrize(
+    ("ids", "width", "expected"),
+    [(4096, 64, True), (4095, 64, False), (16384, 16, False), (512, 512, True), (None, 64, False)],
+)
+def test_many_wide_rows_are_worth_it(ids, width, expected):
+    variable = keras.Variable(np.zeros((10, width)), dtype="float32")
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((ids, width)), tf.TensorSpec((ids,), tf.int32)],
+        autograph=False,
+    )
+    def traced(values, rows):
+        answers.append(is_worth_padding(tf.IndexedSlices(values, rows), variable))
+
+    answers = []
+    traced.get_concrete_function()
+    assert answers == [expected]
 
 
 def test_two_tables_of_one_model_and_ids_of_64_bits(assert_close):
