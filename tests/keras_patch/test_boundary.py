@@ -41,11 +41,14 @@ def run(request):
     return ways()[request.param]
 
 
-def test_model_outputs_are_float32_and_inner_ones_bfloat16(run):
-    model = dense_model(3, "relu")
-    assert run(lambda x: model(x))(tf.ones((2, 4))).dtype == tf.float32
-    assert model.layers[-1].compute_dtype == "bfloat16"
-    assert model.layers[-1](tf.ones((2, 4))).dtype == tf.bfloat16
+def test_what_leaves_a_model_or_layer_is_float32_and_what_stays_is_bfloat16(run):
+    model, inner = dense_model(3, "relu"), []
+    layer = model.layers[-1]
+    assert layer.compute_dtype == "bfloat16"
+    layer.call = lambda x, call=layer.call: inner.append(call(x)) or inner[-1]
+    for callee in (model, layer):
+        assert run(lambda x, callee=callee: callee(x))(tf.ones((2, 4))).dtype == tf.float32
+        assert inner.pop().dtype == tf.bfloat16
 
 
 def test_a_model_inside_a_model_is_not_widened():
