@@ -52,10 +52,11 @@ def float32_output(output: Any) -> Any:
     """
     import tensorflow as tf
 
-    if not tf.is_tensor(output) or output.dtype != tf.bfloat16:
+    if isinstance(output, (tf.RaggedTensor, tf.SparseTensor)):
+        return tf.cast(output, tf.float32) if output.dtype == tf.bfloat16 else output
+    # Symbolic tensors stay: a cast of one would become a layer of the model (tf_keras).
+    if not isinstance(output, tf.Tensor) or output.dtype != tf.bfloat16:
         return output
-    if not isinstance(output, tf.Tensor):
-        return tf.cast(output, tf.float32)
     by_op, activation_by_op = _logits_of_op(output)
     logits = getattr(output, "_keras_logits", by_op)
     activation = getattr(output, _ACTIVATION, activation_by_op)

@@ -11,12 +11,16 @@ import functools
 
 from nano_init.keras_patch.boundary import float32_output
 from nano_init.keras_patch.casting import remember_autocast
-from nano_init.keras_patch.kept_layers import legacy_kept_layer_replacements
+from nano_init.keras_patch.kept_layers import after_init, legacy_kept_layer_replacements
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.nest import map_leaves
 from nano_init.keras_patch.precision.fallback import falling_back
 from nano_init.keras_patch.precision.layer_policies import legacy_policies
-from nano_init.keras_patch.precision.own_policy import OwnName, legacy_policy_file_replacements
+from nano_init.keras_patch.precision.own_policy import (
+    OwnName,
+    is_own,
+    legacy_policy_file_replacements,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +50,28 @@ def legacy_replacements(
     yield Replacement(Layer, "__call__", call)
     cast = "_cast_single_input"
     yield Replacement(Layer, cast, _remembering(vars(Layer)[cast]))
+    yield from _preprocessing_replacements()
     yield from legacy_kept_layer_replacements(keep_float32)
     yield from legacy_policy_file_replacements()
+
+
+def _preprocessing_replacements() -> Iterator[Replacement]:
+    # Raw data need their digits; what follows casts their float32 results itself.
+    from tf_keras import layers
+
+    for owner in (
+        layers.CategoryEncoding,
+        layers.Discretization,
+        layers.Normalization,
+        layers.Rescaling,
+    ):
+        init = after_init(vars(owner)["__init__"], _widen)
+        yield Replacement(owner, "__init__", init)
+
+
+def _widen(layer: Any) -> None:
+    if is_own(layer._dtype_policy):
+        layer._set_dtype_policy("float32")
 
 
 def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:

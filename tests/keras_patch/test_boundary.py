@@ -187,14 +187,15 @@ def test_masks_survive_the_boundary():
     assert output._keras_mask.numpy().tolist() == [[True, True, False]]
 
 
-def test_a_saved_file_does_not_depend_on_the_guards(tmp_path):
+def test_a_saved_file_is_float32_without_the_patch_and_mixed_with_it(tmp_path):
     model = dense_model(3, "softmax")
     x = np.random.default_rng(0).normal(size=(4, 4)).astype("float32")
     expected = model.predict(x, verbose=0)
     path = str(tmp_path / "model.keras")
     model.save(path)
+    assert keras.models.load_model(path).layers[-1].compute_dtype == "bfloat16"
     unpatch_tensorflow()
     loaded = keras.models.load_model(path)
-    assert loaded.layers[-1].dtype_policy.name == "mixed_bfloat16"
-    np.testing.assert_allclose(loaded.predict(x, verbose=0).astype("float32"), expected, atol=0.01)
+    assert loaded.layers[-1].dtype_policy.name == "float32"
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, atol=0.01)
     assert "nano" not in repr(loaded.get_config())

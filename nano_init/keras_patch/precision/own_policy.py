@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["OwnName", "is_own", "legacy_policy_file_replacements", "policy_file_replacements"]
 
 _ENTRY = "nano_init"
+_DEFAULT = "default"
 
 
 class OwnName(str):
@@ -51,11 +52,14 @@ def policy_file_replacements() -> Iterator[Replacement]:
     """Yield what writes nano-init's own policies of Keras 3 as float32, and reads them again."""
     from keras.src import dtype_policies
     from keras.src.dtype_policies.dtype_policy import DTypePolicy
+    from keras.src.models.functional import Functional
 
     yield Replacement(dtype_policies, "serialize", _marking(dtype_policies.serialize))
     read = _recognizing(dtype_policies.deserialize, DTypePolicy)
     yield Replacement(dtype_policies, "deserialize", read)
     yield Replacement(DTypePolicy, "get_config", _as_float32(vars(DTypePolicy)["get_config"]))
+    describe = _describing(vars(Functional)["get_config"])
+    yield Replacement(Functional, "get_config", describe)
 
 
 def legacy_policy_file_replacements() -> Iterator[Replacement]:
@@ -74,7 +78,7 @@ def _marking(serialize: Callable[..., Any]) -> Callable[..., Any]:
     def serialize_and_mark(policy: Any) -> Any:
         config = serialize(policy)
         if is_own(policy) and isinstance(config, dict):
-            return {**config, _ENTRY: str(policy.name)}
+            return {**config, _ENTRY: _DEFAULT}
         return config
 
     return serialize_and_mark
@@ -83,12 +87,37 @@ def _marking(serialize: Callable[..., Any]) -> Callable[..., Any]:
 def _recognizing(deserialize: Callable[..., Any], policy_class: Any) -> Callable[..., Any]:
     @functools.wraps(deserialize)
     def deserialize_own(config: Any, custom_objects: Any = None) -> Any:
-        name = config.get(_ENTRY) if isinstance(config, dict) else None
-        if name is None:
-            return deserialize(config, custom_objects)
-        return policy_class(OwnName(name))
+        if isinstance(config, dict) and config.get(_ENTRY) == _DEFAULT:
+            return policy_class(OwnName("mixed_bfloat16"))
+        return deserialize(config, custom_objects)
 
     return deserialize_own
+
+
+def _describing(get_config: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe the tensors between own layers as float32, as the layers themselves are."""
+
+    @functools.wraps(get_config)
+    def get_portable_config(self: Any) -> Any:
+        config = get_config(self)
+        if any(is_own(layer.dtype_policy) for layer in self.layers):
+            _widen_tensors(config)
+        return config
+
+    return get_portable_config
+
+
+def _widen_tensors(config: Any) -> None:
+    # keras/src/models/functional.py, `serialize_node`: Keras reads the history alone.
+    if isinstance(config, (list, tuple)):
+        for item in config:
+            _widen_tensors(item)
+    elif isinstance(config, dict):
+        if config.get("class_name") == "__keras_tensor__":
+            if config["config"].get("dtype") == "bfloat16":
+                config["config"]["dtype"] = "float32"
+        else:
+            _widen_tensors(list(config.values()))
 
 
 def _as_float32(get_config: Callable[..., Any]) -> Callable[..., Any]:
