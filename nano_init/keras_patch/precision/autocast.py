@@ -17,7 +17,13 @@ from contextlib import contextmanager
 
 from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.ledger import Ledger, Replacement
-from nano_init.keras_patch.precision.operands import agree, are_mixed, dtypes_in, input_names
+from nano_init.keras_patch.precision.operands import (
+    agree,
+    are_mixed,
+    dtypes_in,
+    input_names,
+    is_capable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +36,9 @@ _LOCK = threading.Lock()
 _LEDGER = Ledger()
 _HERE = threading.local()
 _running = 0
+
+# Most attributes of an op are of these types; an operand may be too, but has no dtype then.
+_ATTRIBUTES = (int, float, str, bytes, type(None))
 
 
 @contextmanager
@@ -64,9 +73,7 @@ def _is_everywhere() -> bool:
     return True
 
 
-def _replacements(
-    is_on: Callable[[], bool], *, is_yielding: bool
-) -> Iterator[Replacement]:
+def _replacements(is_on: Callable[[], bool], *, is_yielding: bool) -> Iterator[Replacement]:
     from tensorflow.python import pywrap_tfe
     from tensorflow.python.framework import op_def_library, tensor_conversion_registry
     from tensorflow.python.ops import gen_math_ops, math_ops
@@ -111,7 +118,7 @@ def _agreeing_graph(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
     def agreeing_apply(op: str, name: Any = None, **operands: Any) -> Any:
         if not is_on():
             return apply(op, name, **operands)
-        if _has_bfloat16(operands):
+        if _may_disagree(op, operands):
             operands = _agreed(op, operands) or operands
         try:
             return apply(op, name, **operands)
@@ -125,22 +132,24 @@ def _agreeing_graph(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
     return agreeing_apply
 
 
-def _has_bfloat16(operands: dict[str, Any]) -> bool:
+def _may_disagree(op: str, operands: dict[str, Any]) -> bool:
+    # Asked for every op that is traced: most have bfloat16 operands alone, and a kernel for them.
     import tensorflow as tf
 
-    narrow = tf.bfloat16
+    has_narrow = has_wide = False
     for operand in operands.values():
-        if isinstance(operand, tf.Tensor):
-            if operand.dtype is narrow:
-                return True
-        elif any(dtype is narrow for dtype in dtypes_in(operand)):
-            return True
-    return False
+        if isinstance(operand, _ATTRIBUTES):
+            continue
+        dtypes = (operand.dtype,) if isinstance(operand, tf.Tensor) else dtypes_in(operand)
+        for dtype in dtypes:
+            if dtype is tf.bfloat16:
+                has_narrow = True
+            elif dtype is tf.float32:
+                has_wide = True
+    return has_narrow and (has_wide or not is_capable(op))
 
 
-def _agreed(
-    op: str, operands: dict[str, Any], *, arrays: bool = False
-) -> dict[str, Any] | None:
+def _agreed(op: str, operands: dict[str, Any], *, arrays: bool = False) -> dict[str, Any] | None:
     names = input_names(op)
     changed = agree(op, tuple(operands.get(name) for name in names), arrays=arrays)
     if not changed:
@@ -213,7 +222,9 @@ def _dispatcher(is_on: Callable[[], bool]) -> Any:
 
     import tensorflow as tf
 
-    class WideningDispatcher(tf.__internal__.dispatch.GlobalOpDispatcher):
+    base: Any = tf.__internal__.dispatch.GlobalOpDispatcher
+
+    class WideningDispatcher(base):  # type: ignore[misc]
         """Calls the function once more with its bfloat16 arguments in float32."""
 
         def handle(self, op: Any, args: Any, kwargs: Any) -> Any:

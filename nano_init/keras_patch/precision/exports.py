@@ -64,9 +64,7 @@ def _archive_class() -> Any:
 
 @contextmanager
 def _in_float32(layers: Iterable[Any], policies: LayerPolicies) -> Iterator[None]:
-    own = [
-        layer for layer in layers if is_own(layer._dtype_policy) and policies.is_mixed(layer)
-    ]
+    own = [layer for layer in layers if is_own(layer._dtype_policy) and policies.is_mixed(layer)]
     replaced = [(layer, policies.widen(layer)) for layer in own]
     try:
         yield

@@ -44,9 +44,7 @@ def _by_inner(gradient: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(gradient)
-    def gradient_by_inner(
-        self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
-    ) -> Any:
+    def gradient_by_inner(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         flat = tf.nest.flatten(sources)
         inner = [getattr(source, _INNER, None) for source in flat]
         if not any(inner):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["agree", "are_mixed", "dtypes_in", "input_names"]
+__all__ = ["agree", "are_mixed", "dtypes_in", "input_names", "is_capable"]
 
 # The allow list of TensorFlow's own graph rewrite for bfloat16 on CPUs, with the gradients of
 # its entries (tensorflow/core/grappler/optimizers/auto_mixed_precision_lists.h, version 2.21).
@@ -79,13 +79,25 @@ def agree(op: str, operands: tuple[Any, ...], *, arrays: bool = False) -> dict[i
         found = {dtype for _, operand in members for dtype in dtypes_in(operand)}
         if tf.bfloat16 not in found:
             continue
-        is_mixed = tf.float32 in found or (arrays and _has_arrays(operand for _, operand in members))
+        is_mixed = tf.float32 in found or (
+            arrays and _has_arrays(operand for _, operand in members)
+        )
         if group.has_kernel and not is_mixed:
             continue
         dtype = tf.bfloat16 if group.has_kernel and op in _CONTRACTIONS else tf.float32
         for place, operand in members:
             changed[place] = _as_all(operand, dtype, arrays=arrays)
     return changed
+
+
+@functools.cache
+def is_capable(op: str) -> bool:
+    """Say whether an op has a bfloat16 kernel for every operand that may be bfloat16.
+
+    Args:
+        op: The op's type.
+    """
+    return all(group.has_kernel for group in _groups(op))
 
 
 def dtypes_in(operand: Any) -> Iterator[Any]:
@@ -110,7 +122,7 @@ def are_mixed(dtypes: Iterable[Any]) -> bool:
     return {tf.bfloat16, tf.float32} <= set(dtypes)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _groups(op: str) -> tuple[_Group, ...]:
     from tensorflow.core.framework import types_pb2
     from tensorflow.python.framework import op_def_registry
@@ -161,8 +173,8 @@ def _is_tensor(item: Any) -> bool:
 
     if isinstance(item, (tf.Tensor, tf.Variable)):
         return True
-    keras = sys.modules.get("keras")
-    return hasattr(keras, "Variable") and isinstance(item, keras.Variable)
+    variable = getattr(sys.modules.get("keras"), "Variable", None)
+    return variable is not None and isinstance(item, variable)
 
 
 def _dtype_of(item: Any) -> Any:
@@ -201,7 +213,7 @@ def _as(item: Any, dtype: Any, *, arrays: bool) -> Any:
     return item
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def input_names(op: str) -> tuple[str, ...]:
     """Return the names of an op's inputs in the order of its definition.
 

@@ -68,9 +68,7 @@ def legacy_policy_file_replacements() -> Iterator[Replacement]:
 
     yield Replacement(policy, "serialize", _marking(policy.serialize))
     yield Replacement(policy, "deserialize", _recognizing(policy.deserialize, policy.Policy))
-    yield Replacement(
-        policy.Policy, "get_config", _as_float32(vars(policy.Policy)["get_config"])
-    )
+    yield Replacement(policy.Policy, "get_config", _as_float32(vars(policy.Policy)["get_config"]))
 
 
 def _marking(serialize: Callable[..., Any]) -> Callable[..., Any]:
