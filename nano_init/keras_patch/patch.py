@@ -258,6 +258,7 @@ def replacements(request: Request) -> Iterator[Replacement]:
 
 
 def _operation_replacements(kerases: frozenset[str]) -> Iterator[Replacement]:
+    from nano_init.keras_patch.precision.arrays import array_replacements
     from nano_init.keras_patch.precision.autocast import autocast_replacements
     from nano_init.keras_patch.precision.control_flow import control_flow_replacements
     from nano_init.keras_patch.precision.exports import export_replacements
@@ -267,6 +268,7 @@ def _operation_replacements(kerases: frozenset[str]) -> Iterator[Replacement]:
     policies = {"keras": keras_policies, "tf_keras": legacy_policies}
     yield from autocast_replacements()
     yield from control_flow_replacements()
+    yield from array_replacements(kerases)
     yield from inner_output_replacements()
     yield from export_replacements({name: policies[name]() for name in sorted(kerases)})
 

@@ -20,6 +20,7 @@ from nano_init.keras_patch.ledger import Ledger, Replacement
 from nano_init.keras_patch.precision.operands import (
     agree,
     are_mixed,
+    as_tensors,
     dtypes_in,
     input_names,
     is_capable,
@@ -103,13 +104,15 @@ def _agreeing_eager(execute: Callable[..., Any], is_on: Callable[[], bool]) -> C
         try:
             return execute(*arguments)
         except refused:
-            changed = agree(arguments[1], arguments[3:]) if is_on() else None
+            context, op, name, *operands = arguments
+            changed = agree(op, tuple(operands)) if is_on() else None
             if not changed:
                 raise
-        agreed = list(arguments)
         for place, operand in changed.items():
-            agreed[3 + place] = operand
-        return execute(*agreed)
+            operands[place] = operand
+        # Lists and numbers would send the op to a slower path, with the operands as they were.
+        operands[: len(input_names(op))] = as_tensors(op, operands)
+        return execute(context, op, name, *operands)
 
     return agreeing_execute
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["agree", "are_mixed", "dtypes_in", "input_names", "is_capable"]
+__all__ = ["agree", "are_mixed", "as_tensors", "dtypes_in", "input_names", "is_capable"]
 
 # The allow list of TensorFlow's own graph rewrite for bfloat16 on CPUs, with the gradients of
 # its entries (tensorflow/core/grappler/optimizers/auto_mixed_precision_lists.h, version 2.21).
@@ -208,9 +208,30 @@ def _as(item: Any, dtype: Any, *, arrays: bool) -> Any:
         if _dtype_of(item) == dtype or _dtype_of(item) not in (tf.bfloat16, tf.float32):
             return item
         return tf.cast(item, dtype)
-    if arrays and isinstance(item, (np.ndarray, np.floating)) and item.dtype.kind == "f":
+    is_array = isinstance(item, (np.ndarray, np.floating)) and item.dtype.kind == "f"
+    if (arrays and is_array) or isinstance(item, float):
         return tf.constant(item, dtype)
     return item
+
+
+def as_tensors(op: str, operands: list[Any]) -> list[Any]:
+    """Return the inputs of an op with lists, numbers and arrays as tensors.
+
+    Args:
+        op: The op's type.
+        operands: Its inputs in the order of its definition, and what follows them.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    definition = op_def_registry.get(op)
+    pairs = zip(definition.input_arg, operands, strict=False)
+    return [
+        operand
+        if _is_tensor(operand) or argument.number_attr or argument.type_list_attr
+        else tf.convert_to_tensor(operand)
+        for argument, operand in pairs
+    ]
 
 
 @functools.cache
