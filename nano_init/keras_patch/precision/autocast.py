@@ -87,12 +87,11 @@ def _replacements(is_on: Callable[[], bool], *, is_yielding: bool) -> Iterator[R
         (math_ops, "_truediv_python3", _dividing),
         (math_ops, "sparse_matmul", _multiplying),
         (gen_math_ops, "cast", _casting),
+        (dispatch, "dispatch", _dispatching),
     )
     for module, name, wrap in wraps:
         replaced = wrap(getattr(module, name), is_on)
         yield Replacement(module, name, replaced, is_yielding=is_yielding)
-    dispatchers = [*dispatch._GLOBAL_DISPATCHERS, _dispatcher(is_on)]
-    yield Replacement(dispatch, "_GLOBAL_DISPATCHERS", dispatchers, is_yielding=is_yielding)
 
 
 def _agreeing_eager(execute: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
@@ -215,34 +214,32 @@ def _casting(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..
     return casting
 
 
-def _dispatcher(is_on: Callable[[], bool]) -> Any:
-    """Return what TensorFlow asks when one of its functions has raised for its arguments.
+def _dispatching(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    """Widen where TensorFlow asks who else takes the arguments that a function has refused.
 
-    Some functions compare dtypes in Python before they make an op, as those for spectra do
+    Some functions compare dtypes in Python before they make an op, as `tf.complex` does
     (tensorflow/python/util/dispatch.py, `add_dispatch_support`, version 2.21).
     """
     import sys
 
     import tensorflow as tf
 
-    base: Any = tf.__internal__.dispatch.GlobalOpDispatcher
+    refused = tf.__internal__.dispatch.OpDispatcher.NOT_SUPPORTED
 
-    class WideningDispatcher(base):  # type: ignore[misc]
-        """Calls the function once more with its bfloat16 arguments in float32."""
+    @functools.wraps(dispatch)
+    def dispatching(op: Any, args: Any, kwargs: Any) -> Any:
+        result = dispatch(op, args, kwargs)
+        if result is not refused or not is_on():
+            return result
+        if not is_about_dtypes(str(sys.exc_info()[1])):
+            return result
+        wide = tf.nest.map_structure(_widened, (args, kwargs))
+        pairs = zip(tf.nest.flatten(wide), tf.nest.flatten((args, kwargs)), strict=True)
+        if all(new is old for new, old in pairs):
+            return result
+        return op(*wide[0], **wide[1])
 
-        def handle(self, op: Any, args: Any, kwargs: Any) -> Any:
-            if not is_on() or not is_about_dtypes(str(sys.exc_info()[1])):
-                return self.NOT_SUPPORTED
-            wide = tf.nest.map_structure(_widened, (args, kwargs))
-            is_same = all(
-                new is old
-                for new, old in zip(
-                    tf.nest.flatten(wide), tf.nest.flatten((args, kwargs)), strict=True
-                )
-            )
-            return self.NOT_SUPPORTED if is_same else op(*wide[0], **wide[1])
-
-    return WideningDispatcher()
+    return dispatching
 
 
 def is_about_dtypes(message: str) -> bool:

@@ -49,8 +49,9 @@ def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[
 
     @functools.wraps(call)
     def call_or_fall_back(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = None if self.built else _State(self)
-        losses = len(self._losses)
+        # Without `super().__init__()` a layer has neither: Keras says so.
+        before = None if getattr(self, "built", True) else _State(self)
+        losses = len(getattr(self, "_losses", ()))
         try:
             return call(self, *args, **kwargs)
         except Exception as error:

@@ -139,6 +139,15 @@ def test_what_fails_in_float32_too_keeps_its_policy_and_its_error():
     assert layer.compute_dtype == "bfloat16"
 
 
+def test_a_layer_without_super_init_gets_keras_own_error():
+    class Bare(layers.Layer):
+        def __init__(self):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"super\(\)\.__init__"):
+        Bare()(X)
+
+
 def test_an_interrupt_is_not_caught():
     class Interrupted(layers.Layer):
         def call(self, x):
