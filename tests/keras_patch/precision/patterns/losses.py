@@ -191,7 +191,7 @@ def triplets_in_a_siamese_model():
     class Siamese(keras.Model):
         def __init__(self, embed):
             super().__init__()
-            self.embed, self.margin = embed, 0.5
+            self.embed, self.margin = embed, 2.0
             self.tracker = keras.metrics.Mean(name="loss")
 
         def call(self, triple):

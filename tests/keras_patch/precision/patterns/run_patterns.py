@@ -19,7 +19,21 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-THEMES = ("layers", "control_flow", "gradients", "losses", "outside_models", "saving")
+THEMES = (
+    "adversarial",
+    "attention",
+    "control_flow",
+    "diffusion",
+    "generative",
+    "gradients",
+    "graphs",
+    "layers",
+    "linear_algebra",
+    "losses",
+    "outside_models",
+    "saving",
+    "sequences",
+)
 
 
 def run_one(name, keras, registry):
@@ -34,7 +48,7 @@ def run_one(name, keras, registry):
         with contextlib.redirect_stdout(sys.stderr):
             found["number"] = float(entry.run())
     except BaseException as error:  # noqa: BLE001 (KeyboardInterrupt is a result here)
-        message = " ".join(str(error).split())
+        message = " ".join(str(error).split()).split("Error encountered: ")[-1]
         found.update(error=type(error).__name__, message=message[:200])
         if bad:
             found["words"] = bad.words in message and type(error) is bad.error
