@@ -22,8 +22,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 THEMES = (
     "adversarial",
     "attention",
+    "bad_input",
+    "callbacks_and_metrics",
     "control_flow",
     "diffusion",
+    "dtypes",
+    "functional",
     "generative",
     "gradients",
     "graphs",
@@ -31,6 +35,8 @@ THEMES = (
     "linear_algebra",
     "losses",
     "outside_models",
+    "recommenders",
+    "reinforcement",
     "saving",
     "sequences",
 )
