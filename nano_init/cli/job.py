@@ -261,6 +261,7 @@ def _command(
         sys.executable,
         keep_float32=request.keep_float32,
         training=request.training,
+        is_chosen=request.options.precision == "auto",
     )
     variables = {**command.variables, **_python_variables(job, environ, seat)}
     if len(seat.addresses) > 1:

@@ -219,7 +219,14 @@ def prepare(
     precision = plan.precision.recommended if options.precision == "auto" else options.precision
     kept, python = request.keep_float32, sys.executable
     command = prepare_command(
-        request.target, plan, precision, theirs, python, keep_float32=kept, training=training
+        request.target,
+        plan,
+        precision,
+        theirs,
+        python,
+        keep_float32=kept,
+        training=training,
+        is_chosen=asked == "auto",
     )
     if signature:
         command = _expecting(command, signature)

@@ -37,6 +37,8 @@ PRELOAD_VARIABLE = "NANO_INIT_PRELOAD"
 # What the bootstrap is to do, as a JSON object; children of the child inherit it.
 PATCH_VARIABLE = "NANO_INIT_PATCH"
 
+_CHOSEN = '"is_chosen": true'
+
 
 @frozen
 class Command:
@@ -65,6 +67,7 @@ def prepare_command(
     *,
     keep_float32: tuple[str, ...] = (),
     training: TrainingOptions | None = None,
+    is_chosen: bool = False,
 ) -> Command:
     """Return the command that runs a program under a plan.
 
@@ -78,6 +81,8 @@ def prepare_command(
         bootstrap: the folder to put first in PYTHONPATH.
         keep_float32: patterns of the layers that stay in float32.
         training: what else the patch is asked for.
+        is_chosen: nano-run chose the precision; a script that fails in bfloat16 gets a line
+            that names the way out.
 
     Raises:
         LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
@@ -91,7 +96,7 @@ def prepare_command(
         own = environ.get("LD_PRELOAD")
         variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
     variables[PATCH_VARIABLE] = _format_patch(
-        precision, keep_float32, training.payload() if training else {}
+        precision, keep_float32, training.payload() if training else {}, is_chosen=is_chosen
     )
     return Command((python, *target.python_arguments), variables)
 
@@ -126,15 +131,21 @@ def _put_first(bootstrap: str, own: str | None) -> str:
 
 
 def _format_patch(
-    precision: str, keep_float32: tuple[str, ...], payload: Mapping[str, object]
+    precision: str,
+    keep_float32: tuple[str, ...],
+    payload: Mapping[str, object],
+    *,
+    is_chosen: bool,
 ) -> str:
     # Importing json costs 3 ms before every script; a precision needs no escaping.
+    mark = is_chosen and precision == "mixed_bfloat16"
     if not keep_float32 and not payload:
-        return f'{{"precision": "{precision}"}}'
+        return f'{{"precision": "{precision}"{", " + _CHOSEN if mark else ""}}}'
     import json
 
     kept = {"keep_float32": keep_float32} if keep_float32 else {}
-    return json.dumps({"precision": precision, **kept, **payload})
+    chosen = {"is_chosen": True} if mark else {}
+    return json.dumps({"precision": precision, **chosen, **kept, **payload})
 
 
 def format_command(command: Command) -> str:
