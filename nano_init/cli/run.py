@@ -288,10 +288,13 @@ def _recall(
 
 def _expecting(command: Command, signature: str) -> Command:
     """Let the program say if its model is not the one that the choice was measured on."""
-    from nano_init.evidence.recognition import SIGNATURE_VARIABLE, digest
+    from nano_init.evidence.recognition import SIGNATURE_VARIABLE
     from nano_init.launch.command import Command
+    from nano_init.protocol.model_signature import digest_signature
 
-    return Command(command.argv, {**command.variables, SIGNATURE_VARIABLE: digest(signature)})
+    return Command(
+        command.argv, {**command.variables, SIGNATURE_VARIABLE: digest_signature(signature)}
+    )
 
 
 def announce(prepared: Prepared) -> None:

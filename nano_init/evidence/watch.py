@@ -26,7 +26,6 @@ from nano_init.evidence.inputs import describe_input
 from nano_init.evidence.isolation import STARTED_VARIABLE
 from nano_init.evidence.pace import Pace
 from nano_init.evidence.profile import Profile
-from nano_init.evidence.recognition import shapes_of
 from nano_init.evidence.record import write_record
 from nano_init.evidence.step_marks import step_mark
 from nano_init.evidence.watch_hooks import (
@@ -40,6 +39,7 @@ from nano_init.evidence.watch_hooks import (
 )
 from nano_init.frozen import frozen
 from nano_init.plan.variables import steers_training
+from nano_init.protocol.model_signature import shapes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,28 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from threading import local
+    from typing import Any, Protocol
 
-    from nano_init.evidence.watch import Watch
+    class Observer(Protocol):
+        """What the hooks report to; `watch.Watch` is one."""
+
+        optimizers: list[Any]
+        depth: local
+        batch: Any
+        loss: Any
+        waited: float
+        input: list[str]
+
+        def note_optimizer(self, optimizer: Any) -> None:
+            """Remember an optimizer that is being applied."""
+
+        def note_input(self, source: Any) -> None:
+            """Remember what batches come from."""
+
+        def look(self) -> None:
+            """Mark the steps that were made since the last look."""
+
 
 __all__ = [
     "hook_functions",
@@ -26,7 +45,7 @@ __all__ = [
 ]
 
 
-def hook_functions(watch: Watch) -> None:
+def hook_functions(watch: Observer) -> None:
     """Look for steps whenever an outermost call of a `tf.function` returns."""
     from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 
@@ -37,7 +56,7 @@ def hook_functions(watch: Watch) -> None:
         owner.__call__ = _watched_call(watch, owner.__call__)  # type: ignore[method-assign]
 
 
-def _watched_call(watch: Watch, call: Callable[..., Any]) -> Callable[..., Any]:
+def _watched_call(watch: Observer, call: Callable[..., Any]) -> Callable[..., Any]:
     depth = watch.depth
 
     @functools.wraps(call)
@@ -56,7 +75,7 @@ def _watched_call(watch: Watch, call: Callable[..., Any]) -> Callable[..., Any]:
     return watched_call
 
 
-def hook_optimizers(watch: Watch, name: str) -> None:
+def hook_optimizers(watch: Observer, name: str) -> None:
     """Learn which optimizers are applied, and look for steps where that is done eagerly."""
     optimizer, method = optimizer_class(name)
     apply = getattr(optimizer, method)
@@ -85,7 +104,7 @@ def optimizer_class(name: str) -> tuple[Any, str]:
     return Optimizer, "apply_gradients"
 
 
-def hook_iterators(watch: Watch) -> None:
+def hook_iterators(watch: Observer) -> None:
     """Learn how long a loop in Python waits for its batches."""
     from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
@@ -104,7 +123,7 @@ def hook_iterators(watch: Watch) -> None:
     OwnedIterator.__next__ = timed_next
 
 
-def hook_fit(watch: Watch) -> None:
+def hook_fit(watch: Observer) -> None:
     """Learn what a model's `fit` is given."""
     from keras.models import Model
 
@@ -118,7 +137,7 @@ def hook_fit(watch: Watch) -> None:
         Model.fit = noted_fit
 
 
-def hook_models(watch: Watch) -> None:
+def hook_models(watch: Observer) -> None:
     """Learn the size of a batch: the first axis of what an outermost model is called with."""
     from keras.models import Model
 
@@ -143,7 +162,7 @@ def hook_models(watch: Watch) -> None:
     Model.__call__ = noted_call
 
 
-def hook_tapes(watch: Watch) -> None:
+def hook_tapes(watch: Observer) -> None:
     """Keep the loss of each step: what a tape differentiates with respect to variables."""
     from tensorflow.python.eager.backprop import GradientTape
 
@@ -162,7 +181,7 @@ def hook_tapes(watch: Watch) -> None:
     GradientTape.gradient = noted_gradient
 
 
-def _assign_in_graph(watch: Watch, name: str, tensor: Any, value: Callable[[Any], Any]) -> None:
+def _assign_in_graph(watch: Observer, name: str, tensor: Any, value: Callable[[Any], Any]) -> None:
     """Let the graph that is being traced write a number where the host can read it."""
     import tensorflow as tf
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from nano_init.evidence.recognition import digest, shapes_of
+from nano_init.protocol.model_signature import digest_signature, shapes_of
 
 
 @dataclass
@@ -16,11 +16,11 @@ class Variable:
 def test_digests_are_short_and_tell_shapes_apart() -> None:
     first, second = ([Variable((64, units)), Variable((units,))] for units in (8, 16))
     signature = json.dumps([shapes_of(first), shapes_of(second), []])
-    one, other = digest(signature).split(",")
+    one, other = digest_signature(signature).split(",")
     assert one != other
     assert len(one) == 8
-    assert digest(json.dumps([shapes_of(second)])) == other
+    assert digest_signature(json.dumps([shapes_of(second)])) == other
 
 
 def test_what_was_never_seen_is_not_expected() -> None:
-    assert digest("") == digest("[]") == digest("[[]]") == ""
+    assert digest_signature("") == digest_signature("[]") == digest_signature("[[]]") == ""
