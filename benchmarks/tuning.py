@@ -28,14 +28,14 @@ from small_models import MODELS
 
 from nano_init.cli.evidence_options import EvidenceRequest
 from nano_init.cli.run import RunRequest, prepare
-from nano_init.cli.tuning import precisions_of, search_configuration, staged
 from nano_init.errors import SampleError
-from nano_init.evidence.clock import Clock
-from nano_init.evidence.configuration import Configuration
-from nano_init.evidence.decision import trial_to_json
-from nano_init.evidence.sample import undisturbed
-from nano_init.launch.target import Target
+from nano_init.evidence.sampling.sample import undisturbed
+from nano_init.evidence.tuning.clock import Clock
+from nano_init.evidence.tuning.decision import trial_to_json
+from nano_init.plan.configuration import Configuration
 from nano_init.plan.settings import Options
+from nano_init.protocol.target import Target
+from nano_init.run.tune import precisions_of, search_configuration, staged
 
 SCRIPT = """
 import sys

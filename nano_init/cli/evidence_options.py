@@ -53,7 +53,7 @@ class EvidenceRequest:
 def _clear_cache(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     if not asked or context.resilient_parsing:
         return
-    from nano_init.evidence.cache import cache_folder, clear_cache
+    from nano_init.evidence.tuning.cache import cache_folder, clear_cache
 
     count = clear_cache(os.environ)
     click.echo(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from nano_init.cli.message import say
 from nano_init.cli.outcome import exit_code_of, write_output
 from nano_init.cli.plain import parse_plain
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
+from nano_init.message import say
 from nano_init.plan.settings import Options
 
 TYPE_CHECKING = False
@@ -79,17 +79,17 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
         NanoError: it cannot be done.
     """
     if request.shell or request.unset:
-        from nano_init.cli.sourcing import shell_code
+        from nano_init.cli.shell_code import shell_code
 
         write_output(os.fsencode(shell_code(request, environ)))
         return 0
     if request.doctor or request.why_not:
-        from nano_init.cli.examining import examination
+        from nano_init.cli.doctor import examination
 
         text, code = examination(request, environ)
         write_output(_encode(text))
         return code
-    from nano_init.cli.showing import explained, shown
+    from nano_init.cli.show import explained, shown
 
     if request.record is not None:
         from nano_init.machine.record import record
@@ -97,7 +97,7 @@ def init(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int:
         record(request.record, request.sysroot, force=request.options.force)
         say(PROGRAM, f"recorded; to replay: nano-init --print --sysroot {request.record}")
     elif _is_installation(request):
-        from nano_init.cli.installing import install
+        from nano_init.run.install import install
 
         write_output(_encode(install(request, environ)))
     elif request.explain is not None:
@@ -129,7 +129,7 @@ def _with_sourced_arguments(arguments: list[str], environ: Mapping[str, str]) ->
         return arguments
     import shlex
 
-    from nano_init.cli.command import check_options
+    from nano_init.cli.click_command import check_options
     from nano_init.cli.init_options import nano_init_command
 
     try:
@@ -166,7 +166,7 @@ def _parse_plain_request(argv: Sequence[str]) -> InitRequest | None:
 def _run_with_click(arguments: list[str]) -> int:
     from contextlib import nullcontext, redirect_stdout
 
-    from nano_init.cli.command import run_command
+    from nano_init.cli.click_command import run_command
     from nano_init.cli.init_options import nano_init_command
 
     # What a shell is about to evaluate must not be a help text.

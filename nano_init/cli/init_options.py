@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 import nano_init
-from nano_init.cli.command import PrecisionName
+from nano_init.cli.click_command import PrecisionName
 from nano_init.cli.init import InitRequest, init
-from nano_init.cli.message import say
+from nano_init.message import say
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
 from nano_init.plan.precision import PRECISIONS

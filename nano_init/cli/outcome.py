@@ -6,8 +6,8 @@ import errno
 import os
 import sys
 
-from nano_init.cli.message import say
 from nano_init.errors import NanoError
+from nano_init.message import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from nano_init.cli.message import say
 from nano_init.cli.outcome import exit_code_of, write_output
 from nano_init.cli.plain import parse_plain
 from nano_init.cli.planning import find_library
@@ -13,13 +12,14 @@ from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.launch.command import format_command, prepare_command
 from nano_init.launch.execute import execute
-from nano_init.launch.target import Target, check_target
-from nano_init.launch.training_options import TrainingOptions, parse_training_options
 from nano_init.machine.probe import probe
+from nano_init.message import say
 from nano_init.plan.build import read_build
 from nano_init.plan.decide import decide, parse_threads
 from nano_init.plan.precision import cause_of, check_precision, slow_precision
 from nano_init.plan.settings import Options
+from nano_init.protocol.patch_options import TrainingOptions, parse_training_options
+from nano_init.protocol.target import Target, check_target
 from nano_init.shells.transition import original
 
 TYPE_CHECKING = False
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from nano_init.cli.evidence_options import EvidenceRequest
     from nano_init.cli.job_options import JobOptions
-    from nano_init.evidence.cache import Recalled
-    from nano_init.evidence.configuration import Configuration
+    from nano_init.evidence.tuning.cache import Recalled
     from nano_init.launch.command import Command
     from nano_init.machine.facts import Machine
     from nano_init.plan.build import Build
+    from nano_init.plan.configuration import Configuration
     from nano_init.plan.settings import Plan
 
 __all__ = [
@@ -154,7 +154,7 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     """
     is_job = request.job is not None and request.job.is_asked
     if request.evidence is not None and request.evidence.measures:
-        from nano_init.cli.gathering import gather
+        from nano_init.run.measure import gather
 
         if is_job:
             raise UsageError("a sample is of one process; leave out either it or the workers")
@@ -175,7 +175,7 @@ def finish(request: RunRequest, prepared: Prepared) -> int:
     command = prepared.command
     is_job = request.job is not None and request.job.is_asked
     if prepared.environ.get("TF_CONFIG") and not is_job:
-        from nano_init.cli.cluster import join_cluster
+        from nano_init.run.cluster_member import join_cluster
 
         command = join_cluster(command, prepared.environ, request.job)
     if request.dry_run:
@@ -237,11 +237,11 @@ def _plan(
     """Return the plan for the machine, changed by what was measured on it."""
     plan = decide(machine, theirs, options, build, find_library(options.allocator, theirs))
     if chosen is not None:
-        from nano_init.evidence.configuration import with_configuration
+        from nano_init.plan.configuration import with_configuration
 
         return with_configuration(plan, chosen, theirs)
     if request.measures_precision:
-        from nano_init.cli.measured_precision import with_measured_precision
+        from nano_init.run.measured_precision import with_measured_precision
 
         return with_measured_precision(request, plan, machine, build, theirs)
     return plan
@@ -249,7 +249,7 @@ def _plan(
 
 def _run_job(request: RunRequest, job: JobOptions, environ: Mapping[str, str]) -> int | None:
     """Run the program on several workers; return None where it turns out to be one process."""
-    from nano_init.cli.job import run_workers
+    from nano_init.run.job_workers import run_workers
 
     check_precision(request.options.precision)
     _check_patterns(request.keep_float32)
@@ -271,7 +271,7 @@ def leaves_all_open(request: RunRequest) -> bool:
 def _recall(
     request: RunRequest, machine: Machine, build: Build | None, environ: Mapping[str, str]
 ) -> Recalled:
-    from nano_init.evidence.cache import Recalled, describe_key, has_entries, recall
+    from nano_init.evidence.tuning.cache import Recalled, describe_key, has_entries, recall
 
     if not has_entries(environ):
         return Recalled()
@@ -288,7 +288,7 @@ def _recall(
 
 def _expecting(command: Command, signature: str) -> Command:
     """Let the program say if its model is not the one that the choice was measured on."""
-    from nano_init.evidence.recognition import SIGNATURE_VARIABLE
+    from nano_init.instrumentation.model_check import SIGNATURE_VARIABLE
     from nano_init.launch.command import Command
     from nano_init.protocol.model_signature import digest_signature
 
@@ -324,7 +324,7 @@ def _answer(arguments: list[str]) -> int:
     request = _parse_plain_request(arguments, os.environ)
     if request is not None:
         return run(request)
-    from nano_init.cli.command import run_command
+    from nano_init.cli.click_command import run_command
     from nano_init.cli.run_options import PYTHON_OPTIONS, nano_run
 
     return run_command(nano_run, arguments, PROGRAM, PYTHON_OPTIONS)

@@ -9,19 +9,19 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 import nano_init
-from nano_init.cli.command import PrecisionName
+from nano_init.cli.click_command import PrecisionName
 from nano_init.cli.evidence_options import EvidenceRequest, evidence_options
 from nano_init.cli.job_options import job_options, take_job_options
 from nano_init.cli.run import RunRequest, run
 from nano_init.cli.training_options import training_options
-from nano_init.launch.target import Target
 from nano_init.plan.allocator import ALLOCATOR_CHOICES
 from nano_init.plan.decide import parse_threads
 from nano_init.plan.settings import Options
+from nano_init.protocol.target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nano_init.launch.training_options import TrainingOptions
+    from nano_init.protocol.patch_options import TrainingOptions
 
 __all__ = ["PYTHON_OPTIONS", "nano_run"]
 

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nano_init.keras_patch.faster.registry import FASTER_PATHS
-from nano_init.launch.training_options import parse_training_options
+from nano_init.protocol.patch_options import parse_training_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -214,7 +214,7 @@ def _apply(request: Request) -> Request:
 
 def _apply_for_worker(kerases: frozenset[str]) -> None:
     """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
     if membership is not None and kerases:

@@ -7,15 +7,15 @@ import os
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
 from nano_init.shells.change import STATE_NAME, Change
-from nano_init.shells.state import format_state
+from nano_init.shells.undo_state import format_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.launch.target import Target
-    from nano_init.launch.training_options import TrainingOptions
     from nano_init.plan.settings import Plan
+    from nano_init.protocol.patch_options import TrainingOptions
+    from nano_init.protocol.target import Target
 
 __all__ = [
     "BOOTSTRAP",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # The folder of the sitecustomize module that patches Keras in the child.
-BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")
+BOOTSTRAP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bootstrap")
 
 # LD_PRELOAD as it was before the plan's: "-" for unset, else "+" and the value. The bootstrap
 # puts it back, so that a preload stays in the one process that it was asked for.

@@ -6,7 +6,7 @@ import os
 import sys
 
 from nano_init.errors import LaunchError
-from nano_init.launch.coercion import without_coercion
+from nano_init.launch.locale_coercion import without_coercion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

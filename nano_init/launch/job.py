@@ -14,14 +14,14 @@ from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
 from nano_init.launch.binding import memory_binder
 from nano_init.launch.guard import Guard
+from nano_init.launch.job_supervisor import Supervisor
 from nano_init.launch.output import Stream
 from nano_init.launch.peers import Peers
 from nano_init.launch.ports import HeldPort
 from nano_init.launch.rendezvous import Host, meet
+from nano_init.launch.running_worker import Worker
 from nano_init.launch.shared_memory import create_shared_memory
-from nano_init.launch.supervision import Supervisor
-from nano_init.launch.worker import Worker
-from nano_init.launch.worker_process import (
+from nano_init.launch.worker_spawn import (
     Descriptors,
     WorkerCommand,
     start_worker,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nano_init.launch.rendezvous import Meeting
-    from nano_init.launch.target import Target
-    from nano_init.launch.worker import Outcome
+    from nano_init.launch.running_worker import Outcome
     from nano_init.plan.placement import Placement
+    from nano_init.protocol.target import Target
 
 __all__ = ["TAIL_FOLLOWS", "Job", "Seat", "run_job"]
 

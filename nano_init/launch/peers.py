@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import time
 
-from nano_init.launch.worker import Outcome
+from nano_init.launch.running_worker import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nano_init.machine.cpulist import format_cpu_list
-from nano_init.plan.binding import binding_warnings
+from nano_init.plan.binding_warnings import binding_warnings
 from nano_init.plan.settings import ThreadCount
 
 TYPE_CHECKING = False

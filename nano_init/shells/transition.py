@@ -12,7 +12,7 @@ from nano_init.errors import StateError
 from nano_init.frozen import frozen
 from nano_init.shells.change import STATE_NAME, Change, check_change
 from nano_init.shells.preload import remove_added
-from nano_init.shells.state import format_state, parse_state
+from nano_init.shells.undo_state import format_state, parse_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

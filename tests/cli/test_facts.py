@@ -6,12 +6,12 @@ from importlib import metadata
 
 import pytest
 
-from nano_init.cli.facts import digest_target, list_facts
 from nano_init.cli.job_options import JobOptions
 from nano_init.cli.run import RunRequest
 from nano_init.launch.rendezvous import compare_facts
-from nano_init.launch.target import Target
 from nano_init.plan.settings import Options
+from nano_init.protocol.target import Target
+from nano_init.run.job_fingerprint import digest_target, list_facts
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from nano_init.errors import SampleError
-from nano_init.evidence.forking import Nursery
-from nano_init.evidence.live import LiveTraining
-from nano_init.evidence.sample import Request, take_sample
+from nano_init.evidence.sampling.sample import Request, take_sample
+from nano_init.evidence.tuning.fork_server import Nursery
+from nano_init.evidence.tuning.pausable_training import LiveTraining
 
 Run = Callable[..., Any]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 import pytest
 
-from nano_init.cli.job import HostPart, find_host_part
 from nano_init.cli.job_options import JOB_VARIABLES, JobOptions
 from nano_init.cli.run import _split_module
 from nano_init.cli.run_options import nano_run as nano_run_command
 from nano_init.errors import UsageError
 from nano_init.machine.cluster import Task
+from nano_init.run.job_workers import HostPart, find_host_part
 
 MPI = Task(5, 8, 1, 4, "PMI_RANK")
 

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.evidence.cache import (
+from nano_init.evidence.tuning.cache import (
     cache_folder,
     clear_cache,
     describe_key,
     recall,
     remember,
 )
-from nano_init.evidence.configuration import Configuration
-from nano_init.launch.target import Target
 from nano_init.machine.probe import probe
 from nano_init.plan.build import Build
+from nano_init.plan.configuration import Configuration
+from nano_init.protocol.target import Target
 
 Run = Callable[..., Any]
 
@@ -284,9 +284,9 @@ class TestNanoRun:
         script.write_text("import os; print(os.environ.get('TF_XLA_FLAGS'))")
         code = (
             "import os\n"
-            "from nano_init.evidence.cache import describe_key, remember\n"
-            "from nano_init.evidence.configuration import Configuration\n"
-            "from nano_init.launch.target import Target\n"
+            "from nano_init.evidence.tuning.cache import describe_key, remember\n"
+            "from nano_init.plan.configuration import Configuration\n"
+            "from nano_init.protocol.target import Target\n"
             "from nano_init.machine.probe import probe\n"
             "from nano_init.plan.build import read_build\n"
             "key = describe_key(Target('s.py'), probe(), read_build(), os.environ)\n"

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from nano_init.evidence.comparison import (
+from nano_init.evidence.sampling.comparison import (
     Comparison,
     comparison_to_json,
     format_comparison,
     sample_in_turn,
 )
-from nano_init.evidence.sample import Sample
+from nano_init.evidence.sampling.sample import Sample
 
 Run = Callable[..., Any]
 

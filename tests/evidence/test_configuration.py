@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.evidence.configuration import (
+from nano_init.plan.configuration import (
     FUSIBLE,
     Choices,
     Configuration,
@@ -16,8 +16,8 @@ from nano_init.evidence.configuration import (
     parse_configuration,
     with_configuration,
 )
-from nano_init.launch.training_options import TrainingOptions
 from nano_init.plan.settings import Options, Plan, PrecisionChoice, Setting, ThreadCount
+from nano_init.protocol.patch_options import TrainingOptions
 
 FLOAT32, BFLOAT16 = Configuration(), Configuration("mixed_bfloat16")
 FLOAT32_XLA, BFLOAT16_XLA = Configuration(xla=True), Configuration("mixed_bfloat16", xla=True)

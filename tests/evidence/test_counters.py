@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nano_init.evidence.counters import Counters, Threads, Usage, read_counters, used_between
+from nano_init.evidence.report.counters import Counters, Threads, Usage, read_counters, used_between
 
 
 def write(root: Path, path: str, text: str) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence.configuration import Configuration
-from nano_init.evidence.decision import (
+from nano_init.evidence.tuning.decision import (
     Trial,
     choose,
     is_faithful,
     parse_trial,
     trial_to_json,
 )
+from nano_init.plan.configuration import Configuration
 
 RECORDINGS = Path(__file__).parent / "tuned"
 

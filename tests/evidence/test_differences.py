@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.evidence.differences import compare_rounds
+from nano_init.evidence.sampling.differences import compare_rounds
 
 TIMES = st.floats(1e-4, 1e3)
 

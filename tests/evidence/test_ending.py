@@ -17,7 +17,7 @@ SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 SAMPLING = """
 import signal, sys, tempfile
 {before}
-from nano_init.evidence.ending import ending_in_order
+from nano_init.evidence.sampling.signal_cleanup import ending_in_order
 kept = []
 with ending_in_order():
     try:

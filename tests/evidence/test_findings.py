@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nano_init.evidence.doctor import diagnosis_to_json, format_diagnosis
-from nano_init.evidence.findings import Examined, Finding, diagnose, why_not
-from nano_init.evidence.tensorflow_facts import TensorFlowFacts, read_facts
+from nano_init.evidence.doctor.examination import diagnosis_to_json, format_diagnosis
+from nano_init.evidence.doctor.findings import Examined, Finding, diagnose, why_not
+from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts, read_facts
 from nano_init.machine.facts import Core, Isa, Limits, Machine, Topology
 from nano_init.plan.decide import decide
 from nano_init.plan.settings import Options

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nano_init.evidence.inputs import describe_input, missing_stages
+from nano_init.instrumentation.input_source import describe_input, missing_stages
 
 MAP = "map() with num_parallel_calls=tf.data.AUTOTUNE"
 

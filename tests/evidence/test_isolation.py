@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence import isolation
-from nano_init.evidence.isolation import isolated_command, parse_mounts, postpone_preload
+from nano_init.instrumentation import isolation_main
+from nano_init.instrumentation.isolation_main import (
+    isolated_command,
+    parse_mounts,
+    postpone_preload,
+)
 
 WRITER = """
 import os, pathlib, shutil, sys
@@ -44,7 +48,7 @@ def isolated(
         check=False,
     )
     assert list(scratch.iterdir()) == []
-    if result.returncode == isolation.REFUSED:
+    if result.returncode == isolation_main.REFUSED:
         pytest.skip(f"this system permits no mount namespace: {result.stderr}")
     return result
 
@@ -88,7 +92,7 @@ def test_a_refusal_starts_nothing_and_is_told(tmp_path: Path) -> None:
     """The folder to mount on is missing: as good a refusal as any."""
     result = subprocess.run(
         [
-            *(sys.executable, "-I", "-S", isolation.__file__, "1", str(tmp_path / "no"), "10"),
+            *(sys.executable, "-I", "-S", isolation_main.__file__, "1", str(tmp_path / "no"), "10"),
             *("/bin/sh", "-c", "echo ran"),
         ],
         text=True,
@@ -96,7 +100,7 @@ def test_a_refusal_starts_nothing_and_is_told(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert result.returncode == isolation.REFUSED
+    assert result.returncode == isolation_main.REFUSED
     assert "ran" not in result.stdout
     assert result.stdout.endswith(")")
 
@@ -105,7 +109,7 @@ def test_an_ordinary_user_is_isolated_by_a_user_namespace(tmp_path: Path) -> Non
     if os.getuid() != 0:
         pytest.skip("the other tests run as an ordinary user here")
     # Read before the user changes, who may not open the folders of this one.
-    code = Path(isolation.__file__).read_text()
+    code = Path(isolation_main.__file__).read_text()
     script = (
         "import __future__, ctypes, os, sys, tempfile, time\n"
         "code = compile(sys.stdin.read(), 'isolation', 'exec')\n"
@@ -130,7 +134,7 @@ def test_an_ordinary_user_is_isolated_by_a_user_namespace(tmp_path: Path) -> Non
         timeout=60,
         check=False,
     )
-    if result.stdout.endswith(f" {isolation.REFUSED}\n"):
+    if result.stdout.endswith(f" {isolation_main.REFUSED}\n"):
         pytest.skip(f"this system permits no user namespace: {result.stdout}")
     assert (result.stdout, result.stderr) == ("new\n12345\nold 0\n", "")
 
@@ -148,7 +152,7 @@ def test_what_is_preloaded_is_loaded_into_the_command_alone(tmp_path: Path) -> N
         timeout=60,
         check=False,
     )
-    if result.returncode == isolation.REFUSED:
+    if result.returncode == isolation_main.REFUSED:
         pytest.skip(f"this system permits no mount namespace: {result.stdout}")
     assert result.stdout == "/no/such/library.so kept\n"
     # The loader complains for each program that it loads with the library.
@@ -188,7 +192,7 @@ def test_a_process_that_may_not_write_forks_one_that_is_isolated(
     )
     result = subprocess.run(
         [sys.executable, "-c", script, str(is_ordinary)],
-        input=Path(isolation.__file__).read_text(),
+        input=Path(isolation_main.__file__).read_text(),
         cwd="/",
         text=True,
         capture_output=True,

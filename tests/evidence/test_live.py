@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
-from nano_init.evidence.forking import Nursery, start_process
-from nano_init.evidence.live import LEAST_STEPS, LiveTraining
-from nano_init.evidence.sample import Request
-from nano_init.evidence.stage import MachineStage
+from nano_init.evidence.sampling.sample import Request
+from nano_init.evidence.tuning.fork_server import Nursery, start_process
+from nano_init.evidence.tuning.local_trial_runner import MachineStage
+from nano_init.evidence.tuning.pausable_training import LEAST_STEPS, LiveTraining
 from nano_init.launch.command import BOOTSTRAP, PATCH_VARIABLE
 
 SCRIPT = """
@@ -326,7 +326,7 @@ def test_an_end_that_takes_long_is_an_orderly_one(
     monkeypatch: pytest.MonkeyPatch, end: str, kind: type[SampleError], reason: str
 ) -> None:
     """Exit handlers of the script's own run after the watch has reported."""
-    monkeypatch.setattr("nano_init.evidence.live._ENDING_SECONDS", 0.1)
+    monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
     slow = "import atexit, time; atexit.register(time.sleep, 60)"
     training = ending(f"{slow}; {_WATCHED}; {end}")
     with pytest.raises(SampleError, match=f"{reason}|permits none") as caught:
@@ -339,7 +339,7 @@ def test_an_end_that_takes_long_is_an_orderly_one(
 def test_a_script_that_closes_all_its_files_and_runs_on_has_not_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nano_init.evidence.live._ENDING_SECONDS", 0.1)
+    monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
     training = ending("import os, time; os.closerange(3, 256); time.sleep(60)")
     with pytest.raises(SampleError, match=r"has closed all files that it|permits none"):
         training.warm_up(60)
@@ -348,7 +348,7 @@ def test_a_script_that_closes_all_its_files_and_runs_on_has_not_ended(
 
 # What the bootstrap does once Keras has been imported, without Keras.
 _WATCHED = (
-    "import json, os; from nano_init.evidence.watch import Watch; "
+    "import json, os; from nano_init.instrumentation.watch import Watch; "
     "watch = Watch(json.loads(os.environ['NANO_INIT_WATCH']), os.environ); "
     "atexit.register(watch.write, 'exit')"
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence.locality import Locality, add_up_pages
+from nano_init.evidence.report.locality import Locality, add_up_pages
 from nano_init.machine.facts import Node
 
 NODES = (Node(0, (0, 1)), Node(2, (4, 5)), Node(3, ()))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence.onednn_kinds import (
+from nano_init.evidence.onednn.primitive_kinds import (
     Summary,
     count_bytes,
     count_operations,
     summarize,
     unit_of,
 )
-from nano_init.evidence.onednn_verbose import Execution, VerboseLog, parse_verbose
+from nano_init.evidence.onednn.verbose_log import Execution, VerboseLog, parse_verbose
 
 LOGS = Path(__file__).parent / "onednn_logs"
 AVX512 = "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions"

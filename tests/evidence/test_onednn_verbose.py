@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.evidence.onednn_verbose import (
+from nano_init.evidence.onednn.verbose_log import (
     Descriptor,
     Execution,
     format_execution,

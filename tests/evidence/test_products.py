@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence.cache import clear_cache
-from nano_init.evidence.products import (
+from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
+from nano_init.evidence.tuning.cache import clear_cache
+from nano_init.evidence.tuning.matmul_benchmark import (
     Products,
     choose_by_products,
     measure_products,
     products_file,
     recall_products,
 )
-from nano_init.evidence.tensorflow_facts import TensorFlowFacts
 from nano_init.machine.probe import probe
 from nano_init.plan.build import Build
 from nano_init.plan.settings import PrecisionChoice

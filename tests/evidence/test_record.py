@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nano_init.errors import SampleError
-from nano_init.evidence.record import describe_record_file, parse_record, write_record
-from nano_init.evidence.watch import Watch
+from nano_init.instrumentation.watch import Watch
+from nano_init.protocol.sample_record import describe_record_file, parse_record, write_record
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ class TestExchanged:
             "os.closerange(3, 64)\n"
             "file = open('precious.txt', 'w')\n"
             "file.write('results'); file.flush()\n"
-            "from nano_init.evidence.watch import Watch\n"
+            "from nano_init.instrumentation.watch import Watch\n"
             "Watch(json.loads(sys.argv[1]), {}).write('exit')\n"
         )
         subprocess.run(

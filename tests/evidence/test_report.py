@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from nano_init.errors import UsageError
-from nano_init.evidence.counters import Usage
-from nano_init.evidence.onednn_kinds import Kind, Summary
-from nano_init.evidence.profile import add_up_operations
-from nano_init.evidence.report import (
+from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
+from nano_init.evidence.onednn.primitive_kinds import Kind, Summary
+from nano_init.evidence.report.counters import Usage
+from nano_init.evidence.report.report_file import check_report_file, write_report
+from nano_init.evidence.report.report_html import render_html
+from nano_init.evidence.report.report_text import format_report
+from nano_init.evidence.report.run_report import (
     Report,
     Run,
     SampledSteps,
@@ -26,12 +29,9 @@ from nano_init.evidence.report import (
     report_to_json,
     step_times,
 )
-from nano_init.evidence.report_file import check_report_file, write_report
-from nano_init.evidence.report_html import render_html
-from nano_init.evidence.report_text import format_report
-from nano_init.evidence.sample import Sample
-from nano_init.evidence.step_marks import step_mark
-from nano_init.evidence.tensorflow_facts import TensorFlowFacts
+from nano_init.evidence.sampling.sample import Sample
+from nano_init.instrumentation.operation_profile import add_up_operations
+from nano_init.protocol.step_marks import step_mark
 
 Command = Callable[..., Any]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.evidence.counters import Usage
-from nano_init.evidence.onednn_kinds import summarize
-from nano_init.evidence.onednn_verbose import parse_verbose
-from nano_init.evidence.report import Report, Run, SampledSteps
-from nano_init.evidence.report_file import write_report
-from nano_init.evidence.tensorflow_facts import TensorFlowFacts
+from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
+from nano_init.evidence.onednn.primitive_kinds import summarize
+from nano_init.evidence.onednn.verbose_log import parse_verbose
+from nano_init.evidence.report.counters import Usage
+from nano_init.evidence.report.report_file import write_report
+from nano_init.evidence.report.run_report import Report, Run, SampledSteps
 
 VARIABLE = "NANO_TEST_BROWSER"
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from nano_init.errors import SampleError
-from nano_init.evidence.sample import Request, Sample, read_record, take_sample
-from nano_init.evidence.watch import Watch
+from nano_init.evidence.sampling.sample import Request, Sample, read_record, take_sample
+from nano_init.instrumentation.watch import Watch
 from nano_init.launch.command import BOOTSTRAP
 
 HEAD = """
@@ -246,6 +246,6 @@ def test_a_system_that_permits_no_view_of_the_files_gets_no_sample(
         "os.write(int(sys.argv[1]), b'Operation not permitted (user and mount namespaces)')\n"
         "sys.exit(125)\n"
     )
-    monkeypatch.setattr("nano_init.evidence.isolation.__file__", str(refusing))
+    monkeypatch.setattr("nano_init.instrumentation.isolation_main.__file__", str(refusing))
     with pytest.raises(SampleError, match=r"permits none: Operation not permitted \(user and"):
         take_sample([sys.executable, "-c", "print(1)"], {}, Request())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
-from nano_init.evidence.shortfall import explain_shortfall
+from nano_init.evidence.sampling.sample_errors import explain_shortfall
 
 
 @pytest.mark.parametrize(

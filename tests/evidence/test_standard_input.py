@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nano_init.evidence.standard_input import open_empty_input, was_read
+from nano_init.evidence.sampling.standard_input import open_empty_input, was_read
 
 
 def is_noticed(code: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.evidence.svg import Point, Roof, plot_bars, plot_line, plot_roofline
+from nano_init.evidence.report.svg import Point, Roof, plot_bars, plot_line, plot_roofline
 
 POSITIVE = st.floats(1e-6, 1e6)
 

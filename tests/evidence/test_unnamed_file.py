@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nano_init.evidence.unnamed_file import open_unnamed_file
+from nano_init.evidence.sampling.unnamed_file import open_unnamed_file
 
 
 def forbidden(_name: str) -> int:

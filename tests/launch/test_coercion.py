@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.launch.coercion import without_coercion
+from nano_init.launch.locale_coercion import without_coercion
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from nano_init.launch.command import (
     format_command,
     prepare_command,
 )
-from nano_init.launch.target import Target
 from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
+from nano_init.protocol.target import Target
 from nano_init.shells.transition import original
 
 PLAN = Plan(

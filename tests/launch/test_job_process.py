@@ -306,7 +306,8 @@ def test_a_stopped_worker_ends_the_job_and_is_named(started, tmp_path: Path) -> 
 
 def test_a_worker_that_does_not_come_to_tensorflow_is_named(job: Run) -> None:
     script = (
-        "from nano_init.launch.joining import tell\nif index == 0: tell('joined')\ntime.sleep(60)"
+        "from nano_init.distributed.worker_startup import tell\n"
+        "if index == 0: tell('joined')\ntime.sleep(60)"
     )
     result = job(script, "--start-timeout", "1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nano_init.errors import LaunchError
-from nano_init.launch.membership import Membership, format_membership, parse_membership
+from nano_init.protocol.membership import Membership, format_membership, parse_membership
 
 
 def test_a_membership_survives_its_text():

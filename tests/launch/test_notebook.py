@@ -11,7 +11,7 @@ import pytest
 
 from nano_init.errors import LaunchError
 from nano_init.launch import kernel
-from nano_init.launch.notebook import apply_variables, late_variables, restore_process
+from nano_init.notebook import apply_variables, late_variables, restore_process
 from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 # Stands for the script: starts two workers of the program in its own folder.
 SCRIPT = """
 import os, sys
-from nano_init.launch.processes import Job, run_processes, said_path
+from nano_init.process_calls.launcher_process import Job, run_processes, said_path
 folder = sys.argv[1]
 job = Job(folder, 2, os.path.join(folder, "w.py"), os.getpid(), tuple(sys.path), ("a", "b"), {})
 try:
@@ -31,7 +31,7 @@ if os.path.exists(said_path(folder)):
 
 WORKER = """
 import json, os, sys, time
-from nano_init.launch.joining import current_membership
+from nano_init.distributed.worker_startup import current_membership
 folder, index = sys.argv[1], json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 def mark(name):
     open(os.path.join(folder, f"{name}{index}"), "w").write(str(os.getpid()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nano_init.errors import LaunchError
-from nano_init.launch.target import Target, check_target
+from nano_init.protocol.target import Target, check_target
 
 
 class TestPythonArguments:

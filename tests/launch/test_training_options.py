@@ -9,7 +9,7 @@ import pytest
 from nano_init import patch_tensorflow
 from nano_init.errors import UsageError
 from nano_init.keras_patch.patch import patch_imported
-from nano_init.launch.training_options import TrainingOptions, parse_training_options
+from nano_init.protocol.patch_options import TrainingOptions, parse_training_options
 
 
 def test_nothing_is_asked_for_by_default() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nano_init.machine.facts import Core
-from nano_init.plan.binding import binding_warnings
+from nano_init.plan.binding_warnings import binding_warnings
 
 CORES = tuple(Core((core, core + 4), 0, 0) for core in range(4))
 

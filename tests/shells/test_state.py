@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nano_init.errors import StateError
 from nano_init.shells.change import Change
-from nano_init.shells.state import format_state, parse_state
+from nano_init.shells.undo_state import format_state, parse_state
 
 names = st.sampled_from(
     ["OMP_NUM_THREADS", "KMP_AFFINITY", "KMP_BLOCKTIME", "TF_A", "LD_PRELOAD", "MALLOC_CONF"]

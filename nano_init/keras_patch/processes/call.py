@@ -13,7 +13,7 @@ from nano_init.frozen import frozen
 from nano_init.keras_patch.processes.feed import Feed, FeedAddress, Source
 from nano_init.keras_patch.processes.travel import pack, read_packed, write_packed
 from nano_init.keras_patch.processes.values import give_values, take_values
-from nano_init.launch.processes import Job, run_processes, said_path
+from nano_init.process_calls.launcher_process import Job, run_processes, said_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _job(folder: str, workers: int) -> Job:
 
 
 def _environ() -> Mapping[str, str]:
-    from nano_init.launch.notebook import environ_before
+    from nano_init.notebook import environ_before
 
     return environ_before(os.environ)
 
