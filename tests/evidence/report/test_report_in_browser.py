@@ -39,7 +39,7 @@ def browser() -> str:
 
 @pytest.fixture
 def report() -> Report:
-    log = (Path(__file__).parent / "onednn_logs/avx10_1_512_amx.log").read_text()
+    log = (Path(__file__).parents[1] / "onednn/onednn_logs/avx10_1_512_amx.log").read_text()
     run = Run(
         command="train.py --name '<b>&'",
         status=0,

@@ -355,5 +355,5 @@ _WATCHED = (
 
 
 def ending(code: str) -> LiveTraining:
-    variables = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    variables = {"PYTHONPATH": str(Path(__file__).parents[3])}
     return LiveTraining([sys.executable, "-c", code], variables, Request())

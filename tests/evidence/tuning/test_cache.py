@@ -297,7 +297,7 @@ class TestNanoRun:
         import subprocess
         import sys
 
-        repository = str(Path(__file__).resolve().parents[2])
+        repository = str(Path(__file__).resolve().parents[3])
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("TF_", "OMP_", "KMP_"))}
         kept["TF_CPP_MIN_LOG_LEVEL"] = "2"
         subprocess.run(
