@@ -24,9 +24,9 @@ import sys
 import tempfile
 import time
 
+from nano_init.cli.evidence_options import EvidenceRequest
 from small_models import MODELS
 
-from nano_init.cli.evidence_options import EvidenceRequest
 from nano_init.cli.run import RunRequest, prepare
 from nano_init.errors import SampleError
 from nano_init.evidence.sampling.sample import undisturbed
@@ -96,7 +96,7 @@ class Race:
         begun = time.monotonic()
         evidence = EvidenceRequest(tune=True, tune_budget=self.budget)
         found = search_configuration(self.request, evidence, os.environ, self.plain)
-        unsound = [t.configuration.values() for t in found.trials if t.heats and not t.is_sound]
+        unsound = [t.configuration.values() for t in found.trials if t.runs and not t.is_sound]
         self.kept |= {
             "winner": found.winner.values(),
             "seconds": time.monotonic() - begun,
@@ -160,7 +160,7 @@ class Race:
         """Print what was chosen, what is best, and how far apart they are."""
         print(f"{self.name}: chosen in {self.kept['seconds']:.0f} s: {self.winner}")
         for trial in self.kept["trials"]:
-            rounds = list(itertools.chain.from_iterable(trial["heats"]))
+            rounds = list(itertools.chain.from_iterable(trial["runs"]))
             text = _spread(rounds) if rounds else trial["fault"] or "no time"
             print(
                 f"  tried {Configuration(**trial['configuration'])}: {text} of the default's time"

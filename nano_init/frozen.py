@@ -3,7 +3,7 @@
 `dataclasses` imports `inspect`, and compiles the methods of each class when the class is
 made: together more than half of the time that nano-init would take before every script and
 in every shell. `frozen` gives the same classes from methods that are compiled already, and
-leaves the standard ones (`fields`, `replace`, `asdict`, …) to `dataclasses`, which is
+leaves the standard functions (`fields`, `asdict`, …) to `dataclasses`, which is
 imported when one of them is called. Type checkers see plain frozen dataclasses.
 """
 
@@ -23,7 +23,7 @@ else:
         return lambda function: function
 
 
-__all__ = ["frozen"]
+__all__ = ["frozen", "replace"]
 
 
 @dataclass_transform(frozen_default=True)
@@ -56,6 +56,19 @@ def frozen(cls: type[T]) -> type[T]:
     for name, member in members.items():
         setattr(cls, name, member)
     return cls
+
+
+def replace(value: T, /, **changes: object) -> T:
+    """Return a copy of a frozen value with some of its fields changed.
+
+    Args:
+        value: an instance of a class that `frozen` has made.
+        changes: the new values, by field.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+    return type(value)(**{**vars(value), **changes})
 
 
 def _initialize(self: Any, *arguments: object, **keywords: object) -> None:

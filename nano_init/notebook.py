@@ -6,21 +6,18 @@ import os
 import sys
 
 from nano_init.errors import NanoError
-from nano_init.frozen import frozen
+from nano_init.frozen import replace
+from nano_init.message import NANO_INIT
+from nano_init.shells.transition import enter, take_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, MutableMapping
+    from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 
-    from nano_init.plan.settings import Plan
+    from nano_init.plan.settings import Setting
+    from nano_init.shells.change import Change
 
-__all__ = [
-    "apply_to_process",
-    "apply_variables",
-    "environ_before",
-    "late_variables",
-    "restore_process",
-]
+__all__ = ["apply_settings", "apply_to_process", "late_settings", "restore_process"]
 
 # Libraries that read a variable once, when they are loaded.
 _READERS = {
@@ -30,28 +27,27 @@ _READERS = {
 }
 
 
-@frozen
-class _Change:
-    before: str | None
-    after: str
+# What `apply_settings` has changed.
+_changes: tuple[Change, ...] = ()
 
 
-_changes: dict[str, _Change] = {}
-
-
-def late_variables(plan: Plan, loaded: Collection[str]) -> dict[str, str]:
-    """Return the plan's variables that come too late, each with the library that is loaded.
+def late_settings(
+    settings: Iterable[Setting], loaded: Collection[str], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables that would be set too late, each with the library that is loaded.
 
     Args:
-        plan: what was decided.
+        settings: what was decided.
         loaded: the names of the modules that have been imported.
+        environ: the environment; what it holds already is not late.
     """
     late = {}
-    for name in plan.environment():
-        prefix = name.partition("_")[0] + "_"
+    for setting in settings:
+        prefix = setting.name.partition("_")[0] + "_"
         readers = [module for module in _READERS.get(prefix, ()) if module in loaded]
-        if readers:
-            late[name] = readers[0]
+        is_new = setting.status == "set" and environ.get(setting.name) != setting.value
+        if readers and is_new:
+            late[setting.name] = readers[0]
     return late
 
 
@@ -65,63 +61,53 @@ def apply_to_process(environ: MutableMapping[str, str] = os.environ) -> str:
         One line for each thing that the user should know.
     """
     from nano_init.keras_patch import patch_tensorflow
-    from nano_init.machine.probe import probe
-    from nano_init.plan.build import read_build
-    from nano_init.plan.decide import decide
+    from nano_init.plan.choice import Wishes, choose
     from nano_init.plan.precision import cause_of
-    from nano_init.plan.settings import Options
+    from nano_init.survey import survey
 
-    plan = decide(probe(environ=environ), environ, Options(), read_build())
+    choice = choose(Wishes(), survey(environ))
+    plan, precision = choice.plan, choice.patch.precision
     # Judged before the patch below imports TensorFlow, which then reads what is set here.
-    late = late_variables(plan, sys.modules)
-    apply_variables({n: v for n, v in plan.environment().items() if n not in late}, environ)
-    lines = [
-        f"nano-init: {plan.precision.recommended}: {cause_of(plan.precision)}",
-        f"nano-init: threads {plan.threads.reason}",
-    ]
+    late = late_settings(plan.settings, sys.modules, environ)
+    apply_settings(
+        # What comes too late stays as it is, also where a sourced environment has set it.
+        [
+            replace(setting, value=environ.get(setting.name)) if setting.name in late else setting
+            for setting in plan.settings
+        ],
+        environ,
+    )
+    lines = [f"{precision}: {cause_of(plan.precision)}", f"threads {plan.threads.reason}"]
     try:
-        patch_tensorflow(precision=plan.precision.recommended)
+        patch_tensorflow(precision=precision)
     except NanoError as error:
-        lines.append(f"nano-init: Keras is not patched: {error}")
+        lines.append(f"Keras is not patched: {error}")
     for module in dict.fromkeys(late.values()):
         names = ", ".join(name for name in late if late[name] == module)
         lines.append(
-            f"nano-init: too late for {names}: {module} is loaded already; "
+            f"too late for {names}: {module} is loaded already; "
             "restart the kernel and load nano_init first"
         )
-    return "\n".join(lines)
+    return "\n".join(f"{NANO_INIT}: {line}" for line in lines)
 
 
-def apply_variables(variables: Mapping[str, str], environ: MutableMapping[str, str]) -> None:
+def apply_settings(settings: Sequence[Setting], environ: MutableMapping[str, str]) -> None:
     """Set variables, and remember what they were for `restore_process`.
 
+    What a sourced `bigdl-nano-init` has set counts as nano-init's, not as the user's own.
+
     Args:
-        variables: their values by name.
+        settings: the variables, decided for the user's environment.
         environ: the environment to set them in.
     """
-    for name, value in variables.items():
-        before = _changes[name].before if name in _changes else environ.get(name)
-        _changes[name] = _Change(before, value)
-        environ[name] = value
-
-
-def environ_before(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment as it was before `apply_variables`.
-
-    A variable that has been changed since stays as it is.
-
-    Args:
-        environ: the environment that they were set in.
-    """
-    before = dict(environ)
-    for name, change in _changes.items():
-        if environ.get(name) != change.after:
-            continue
-        if change.before is None:
-            del before[name]
+    global _changes
+    _take_back(environ)
+    _changes = enter(environ, settings).assignments
+    for change in _changes:
+        if change.after is None:
+            environ.pop(change.name, None)
         else:
-            before[name] = change.before
-    return before
+            environ[change.name] = change.after
 
 
 def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -135,10 +121,13 @@ def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
     from nano_init.keras_patch import unpatch_tensorflow
 
     unpatch_tensorflow()
-    before = environ_before(environ)
-    for name in _changes:
-        if name in before:
-            environ[name] = before[name]
-        else:
-            environ.pop(name, None)
-    _changes.clear()
+    _take_back(environ)
+
+
+def _take_back(environ: MutableMapping[str, str]) -> None:
+    global _changes
+    before, _ = take_back(environ, _changes)
+    _changes = ()
+    for name in [name for name in environ if name not in before]:
+        del environ[name]
+    environ.update({n: v for n, v in before.items() if environ.get(n) != v})

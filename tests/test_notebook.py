@@ -11,32 +11,34 @@ import pytest
 
 from nano_init.errors import LaunchError
 from nano_init.launch import kernel
-from nano_init.notebook import apply_variables, late_variables, restore_process
-from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
+from nano_init.notebook import apply_settings, late_settings, restore_process
+from nano_init.plan.settings import Setting
+from nano_init.shells.transition import enter, original
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-PLAN = Plan(
-    ThreadCount(2, "2"),
-    PrecisionChoice("float32", "why"),
-    (
-        Setting("OMP_NUM_THREADS", "2", "why"),
-        Setting("TF_NUM_INTRAOP_THREADS", "2", "why"),
-        Setting("TF_ENABLE_ONEDNN_OPTS", "0", "your own value", "kept"),
-    ),
+SETTINGS = (
+    Setting("OMP_NUM_THREADS", "2", "why"),
+    Setting("TF_NUM_INTRAOP_THREADS", "2", "why"),
+    Setting("TF_ENABLE_ONEDNN_OPTS", "0", "your own value", "kept"),
 )
 
 
 class TestLateVariables:
     def test_nothing_is_late_in_a_fresh_process(self) -> None:
-        assert late_variables(PLAN, {"sys", "os"}) == {}
+        assert late_settings(SETTINGS, {"sys", "os"}, {}) == {}
 
     def test_a_loaded_library_has_read_its_variables_already(self) -> None:
-        assert late_variables(PLAN, {"numpy"}) == {"OMP_NUM_THREADS": "numpy"}
-        assert late_variables(PLAN, {"tensorflow"}) == {"TF_NUM_INTRAOP_THREADS": "tensorflow"}
+        assert late_settings(SETTINGS, {"numpy"}, {}) == {"OMP_NUM_THREADS": "numpy"}
+        assert late_settings(SETTINGS, {"tensorflow"}, {}) == {
+            "TF_NUM_INTRAOP_THREADS": "tensorflow"
+        }
+
+    def test_what_is_there_already_is_not_late(self) -> None:
+        assert late_settings(SETTINGS, {"numpy"}, {"OMP_NUM_THREADS": "2"}) == {}
 
     def test_a_kept_value_is_never_late(self) -> None:
-        assert "TF_ENABLE_ONEDNN_OPTS" not in late_variables(PLAN, {"tensorflow"})
+        assert "TF_ENABLE_ONEDNN_OPTS" not in late_settings(SETTINGS, {"tensorflow"}, {})
 
 
 class TestRestoreProcess:
@@ -44,13 +46,29 @@ class TestRestoreProcess:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("nano_init.keras_patch.unpatch_tensorflow", lambda: None)
-        environ = {"A": "3", "B": "3"}
-        apply_variables({"A": "1", "B": "1", "C": "1"}, environ)
-        apply_variables({"A": "2"}, environ)
-        assert environ == {"A": "2", "B": "1", "C": "1"}
-        environ["B"] = "7"
+        environ = {"OMP_NUM_THREADS": "3", "KMP_BLOCKTIME": "3"}
+        apply_settings(_settings(OMP_NUM_THREADS="1", KMP_BLOCKTIME="1", TF_XLA_FLAGS="1"), environ)
+        apply_settings(_settings(OMP_NUM_THREADS="2", KMP_BLOCKTIME="1"), environ)
+        environ.pop("NANO_INIT_STATE")
+        assert environ == {"OMP_NUM_THREADS": "2", "KMP_BLOCKTIME": "1"}
+        environ["KMP_BLOCKTIME"] = "7"
         restore_process(environ)
-        assert environ == {"A": "3", "B": "7"}
+        assert environ == {"OMP_NUM_THREADS": "3", "KMP_BLOCKTIME": "7"}
+
+    def test_a_sourced_environment_is_there_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("nano_init.keras_patch.unpatch_tensorflow", lambda: None)
+        environ: dict[str, str] = {}
+        for change in enter(environ, _settings(OMP_NUM_THREADS="7")).assignments:
+            environ[change.name] = change.after or ""
+        sourced = dict(environ)
+        apply_settings(_settings(OMP_NUM_THREADS="2"), environ)
+        assert original(environ)[0] == {}
+        restore_process(environ)
+        assert environ == sourced
+
+
+def _settings(**values: str) -> tuple[Setting, ...]:
+    return tuple(Setting(name, value, "why") for name, value in values.items())
 
 
 EXTENSION = """

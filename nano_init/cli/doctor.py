@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from nano_init.cli.planning import make_plan
 from nano_init.evidence.doctor.examination import diagnosis_to_json, examine, format_diagnosis
 from nano_init.evidence.doctor.findings import Examined, diagnose, why_not
 from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
+from nano_init.run.recommend import recommend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.cli.init import InitRequest
+    from nano_init.run.request import InitRequest
 
 __all__ = ["examination"]
 
@@ -24,17 +24,16 @@ def examination(request: InitRequest, environ: Mapping[str, str]) -> tuple[str, 
     Raises:
         NanoError: the machine or an option is wrong.
     """
-    answer = make_plan(request, environ)
+    found = recommend(request, environ)
+    machine, user_environ = found.surroundings.machine, found.surroundings.user_environ
     if request.why_not:
-        unsupported = answer.plan.precision.recommended != "mixed_bfloat16"
+        unsupported = found.plan.precision.recommended != "mixed_bfloat16"
         if request.sysroot != "/" or unsupported:  # nothing is left to measure
-            examined = Examined(
-                answer.machine, answer.plan, answer.environ, TensorFlowFacts(), {}, {}
-            )
+            examined = Examined(machine, found.plan, user_environ, TensorFlowFacts(), {}, {})
         else:
-            examined = examine(answer.machine, answer.plan, answer.environ)
+            examined = examine(machine, found.plan, user_environ)
         return f"{why_not(request.why_not, examined)}\n", 0
-    examined = examine(answer.machine, answer.plan, answer.environ)
+    examined = examine(machine, found.plan, user_environ)
     is_ill = any(finding.level == "problem" for finding in diagnose(examined))
     if request.output == "json":
         text = json.dumps(diagnosis_to_json(examined), indent=2, ensure_ascii=False) + "\n"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 
 from nano_init.machine.cpulist import format_cpu_list
 from nano_init.plan.precision import cause_of
+from nano_init.text import align_wrapped, count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from typing import Any
 
     from nano_init.machine.facts import Core, Limits, Machine
     from nano_init.plan.settings import Plan
 
 __all__ = ["format_plan", "plan_to_json"]
-
-_NARROWEST_REASON = 24
 
 
 def plan_to_json(machine: Machine, plan: Plan) -> dict[str, Any]:
@@ -75,9 +73,13 @@ def format_plan(machine: Machine, plan: Plan, tensorflow: str, width: int | None
     ]
     facts = [(name, text) for name, text in facts if text]
     rows = [(s.name, _shown(s.value, s.status), s.reason) for s in plan.settings]
-    lines = [*_columns(facts, width), "", *_columns([("Variable", "Value", "Why"), *rows], width)]
+    lines = [
+        *align_wrapped(facts, width),
+        "",
+        *align_wrapped([("Variable", "Value", "Why"), *rows], width),
+    ]
     if plan.warnings:
-        lines += ["", *_columns([("Warning", text) for text in plan.warnings], width)]
+        lines += ["", *align_wrapped([("Warning", text) for text in plan.warnings], width)]
     return "\n".join(lines) + "\n"
 
 
@@ -102,10 +104,10 @@ def _processor(machine: Machine) -> str:
 def _cores(machine: Machine) -> str:
     topology = machine.topology
     parts = [
-        _count(len(topology.cores), "core"),
-        _count(len(topology.online), "hardware thread"),
-        _count(topology.sockets, "socket"),
-        _count(_nodes_with_processors(machine), "NUMA node"),
+        count_of(len(topology.cores), "core"),
+        count_of(len(topology.online), "hardware thread"),
+        count_of(topology.sockets, "socket"),
+        count_of(_nodes_with_processors(machine), "NUMA node"),
     ]
     if topology.hybrid:
         performance = _cpus_of(topology.cores, "performance", topology.hybrid)
@@ -119,23 +121,6 @@ def _memory(limits: Limits) -> str:
     return f"{limits.memory_bytes / 2**30:.1f} GiB ({limits.memory_source})"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _shown(value: str | None, status: str) -> str:
     text = "(unset)" if value is None else value or "(empty)"
     return f"{text} (kept)" if status == "kept" else text
-
-
-def _columns(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
-    """Align all columns but the last, and wrap that one under itself."""
-    fixed = [max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1)]
-    room = max(_NARROWEST_REASON, width - sum(fixed))
-    lines: list[str] = []
-    for row in rows:
-        head = "".join(cell.ljust(size) for cell, size in zip(row[:-1], fixed, strict=True))
-        wrapped = textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
-        lines.append((head + wrapped[0]).rstrip())
-        lines += [" " * sum(fixed) + rest for rest in wrapped[1:]]
-    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from nano_init.message import say
+from nano_init.message import NANO_INIT, say
 from nano_init.shells.render import render
 from nano_init.shells.transition import enter, leave
 
@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.cli.init import InitRequest
+    from nano_init.run.request import InitRequest
     from nano_init.shells.transition import Transition
 
 __all__ = ["shell_code"]
@@ -27,16 +27,16 @@ def shell_code(request: InitRequest, environ: Mapping[str, str]) -> str:
     transition = leave(environ) if request.unset else _enter(request, environ)
     code = render(request.shell or "sh", transition.assignments)
     for note in transition.notes:
-        say("nano-init", note)
+        say(NANO_INIT, note)
     return code
 
 
 def _enter(request: InitRequest, environ: Mapping[str, str]) -> Transition:
-    from nano_init.cli.planning import make_plan
+    from nano_init.run.recommend import recommend
 
-    answer = make_plan(request, environ)
+    found = recommend(request, environ)
     if request.verbose:
         from nano_init.cli.plan_table import format_plan
 
-        sys.stderr.write(format_plan(answer.machine, answer.plan, answer.tensorflow))
-    return enter(environ, answer.plan.settings)
+        sys.stderr.write(format_plan(found.surroundings.machine, found.plan, found.tensorflow))
+    return enter(environ, found.plan.settings)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from nano_init.cli.planning import make_plan
-from nano_init.message import say
+from nano_init.message import NANO_INIT, say
+from nano_init.run.recommend import recommend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.cli.init import InitRequest
+    from nano_init.run.request import InitRequest
 
 __all__ = ["explained", "shown"]
 
@@ -22,16 +22,16 @@ def shown(request: InitRequest, environ: Mapping[str, str]) -> str:
     """
     from nano_init.cli.plan_table import format_plan, plan_to_json
 
-    answer = make_plan(request, environ)
+    found = recommend(request, environ)
     if request.output == "table":
-        return format_plan(answer.machine, answer.plan, answer.tensorflow)
-    for warning in answer.plan.warnings:
-        say("nano-init", f"warning: {warning}")
+        return format_plan(found.surroundings.machine, found.plan, found.tensorflow)
+    for warning in found.plan.warnings:
+        say(NANO_INIT, f"warning: {warning}")
     if request.output == "json":
-        return _format_json(plan_to_json(answer.machine, answer.plan))
+        return _format_json(plan_to_json(found.surroundings.machine, found.plan))
     from nano_init.shells.formats import render_data
 
-    return render_data(request.output, answer.plan.settings)
+    return render_data(request.output, found.plan.settings)
 
 
 def explained(request: InitRequest, name: str, environ: Mapping[str, str]) -> str:
@@ -43,9 +43,10 @@ def explained(request: InitRequest, name: str, environ: Mapping[str, str]) -> st
     from nano_init.cli.explanation import explain_name, explanation_to_json, format_explanation
     from nano_init.plan.decide import thread_cap
 
-    answer = make_plan(request, environ)
-    cap = thread_cap(request.options, answer.environ)
-    explanation = explain_name(name, answer.machine, answer.log, answer.environ, answer.plan, cap)
+    found = recommend(request, environ)
+    seen = found.surroundings
+    cap = thread_cap(request.options, seen.user_environ)
+    explanation = explain_name(name, seen.machine, seen.log, seen.user_environ, found.plan, cap)
     if request.output == "json":
         return _format_json(explanation_to_json(explanation))
     return format_explanation(explanation)

@@ -15,7 +15,6 @@ would leave a list of fonts); each training isolates itself, as one with a proce
 from __future__ import annotations
 
 import atexit
-import ctypes
 import json
 import os
 import signal
@@ -31,10 +30,10 @@ if __name__ == "__main__":
 
 from nano_init.instrumentation.isolation_main import (
     REFUSED,
-    STARTED_VARIABLE,
     forbid_writing,
     isolate,
 )
+from nano_init.parent_death import die_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["main"]
-
-_PR_SET_PDEATHSIG = 1
 
 # Payload, standard input, status, output, complaints, words, reports.
 _DESCRIPTORS = 7
@@ -57,7 +54,7 @@ def main(descriptor: int, scratch: str) -> None:
             process id by its exit status, as `subprocess` gives it, or by "?" where it runs.
         scratch: an empty folder for temporary files.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     forbid_writing(scratch)
     tempfile.tempdir = scratch  # libraries fail to import where there is none to write to
     import keras  # noqa: F401
@@ -100,7 +97,7 @@ def _become(descriptors: Sequence[int]) -> None:
         file.seek(0)
         wanted = json.load(file)
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     for number, each in enumerate((stdin, output, complaints)):
         os.dup2(each, number)
         os.close(each)
@@ -115,7 +112,7 @@ def _become(descriptors: Sequence[int]) -> None:
 def _run(wanted: dict[str, Any], pace: list[int]) -> None:
     from nano_init.instrumentation.watch import note_status, start_watching
     from nano_init.keras_patch import apply_from_launcher
-    from nano_init.launch.command import PATCH_VARIABLE
+    from nano_init.protocol.variables import PATCH_VARIABLE, STARTED_VARIABLE
 
     os.environ.clear()
     os.environ.update(wanted["environ"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from nano_init.protocol.sample_record import ARRAYS, PIPELINE, PYTHON
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ARRAYS", "PIPELINE", "PYTHON", "describe_input", "missing_stages"]
-
-PIPELINE, ARRAYS, PYTHON = "tf.data", "arrays", "Python"
+__all__ = ["describe_input"]
 
 # A pipeline may join others.
 _MOST_STAGES = 50
@@ -31,21 +31,6 @@ def describe_input(source: Any) -> list[str]:
         return [ARRAYS]
     gives_batches = any(hasattr(source, name) for name in ("__iter__", "__next__", "num_batches"))
     return [PYTHON] if gives_batches else [ARRAYS]
-
-
-def missing_stages(described: list[str]) -> list[str]:
-    """Return what a pipeline could have and has not, as the calls that add it. Pure.
-
-    Args:
-        described: as `describe_input` gives it.
-    """
-    stages = [stage.removeprefix("_") for stage in described[1:]]
-    wanted = [
-        ("cache()", not any(stage.startswith("Cache") for stage in stages)),
-        ("map() with num_parallel_calls=tf.data.AUTOTUNE", "MapDataset" in stages),
-        ("prefetch()", "PrefetchDataset" not in stages),
-    ]
-    return [call for call, is_missing in wanted if is_missing]
 
 
 def _stages(dataset: Any) -> list[str]:

@@ -21,20 +21,17 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
-    "STARTED_VARIABLE",
     "forbid_writing",
     "isolate",
-    "isolated_command",
     "main",
     "parse_mounts",
-    "postpone_preload",
 ]
 
 # When the command began, in seconds of the monotonic clock.
-STARTED_VARIABLE = "NANO_INIT_WATCH_STARTED"
+_STARTED_VARIABLE = "NANO_INIT_WATCH_STARTED"
 
 _PRELOAD_VARIABLE = "NANO_INIT_WATCH_PRELOAD"
 
@@ -60,36 +57,6 @@ _KERNEL = frozenset(
 )
 
 
-def isolated_command(
-    argv: Sequence[str], status: int, scratch: str, megabytes: int
-) -> tuple[str, ...]:
-    """Return the command that runs another one isolated.
-
-    Args:
-        argv: the command; the path of its program is absolute.
-        status: a descriptor to tell on why nothing was started.
-        scratch: an empty folder.
-        megabytes: the most that may be written.
-    """
-    program = (sys.executable, "-I", "-S", __file__)
-    return (*program, str(status), scratch, str(megabytes), *argv)
-
-
-def postpone_preload(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment to start an isolated command with: it preloads nothing before that.
-
-    A library may start a thread, as jemalloc does to give memory back, and a process with
-    threads enters no user namespace (unshare(2), EINVAL).
-
-    Args:
-        environ: the environment of the command.
-    """
-    started = dict(environ)
-    if "LD_PRELOAD" in started:
-        started[_PRELOAD_VARIABLE] = started.pop("LD_PRELOAD")
-    return started
-
-
 def main(argv: Sequence[str]) -> int:
     """Isolate this process and become the command; on failure write why to the status fd."""
     status, scratch, megabytes, *command = argv
@@ -102,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9)
     if _PRELOAD_VARIABLE in os.environ:
         os.environ["LD_PRELOAD"] = os.environ.pop(_PRELOAD_VARIABLE)
-    os.environ[STARTED_VARIABLE] = repr(time.monotonic())
+    os.environ[_STARTED_VARIABLE] = repr(time.monotonic())
     os.execv(command[0], command)
     return None
 

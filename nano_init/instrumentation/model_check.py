@@ -17,10 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["SIGNATURE_VARIABLE", "expect_model"]
-
-# The digests of the models that a choice was measured on; the bootstrap takes it out.
-SIGNATURE_VARIABLE = "NANO_INIT_SIGNATURE"
+__all__ = ["expect_model"]
 
 _OTHER_MODEL = "nano-run: the remembered choice was measured on another model; --tune measures anew"
 

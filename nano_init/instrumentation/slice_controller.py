@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["SETTLING", "Pace"]
-
-# Steps of a slice that are not counted: the first was interrupted by the wait, the second
-# finds the processor's caches full of another process's data.
-SETTLING = 2
+__all__ = ["SliceController"]
 
 
-class Pace:
+class SliceController:
     """Where in its slice a training is.
 
     Args:

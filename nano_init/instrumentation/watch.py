@@ -24,9 +24,8 @@ from contextlib import contextmanager, suppress
 
 from nano_init.frozen import frozen
 from nano_init.instrumentation.input_source import describe_input
-from nano_init.instrumentation.isolation_main import STARTED_VARIABLE
 from nano_init.instrumentation.operation_profile import Profile
-from nano_init.instrumentation.slice_controller import Pace
+from nano_init.instrumentation.slice_controller import SliceController
 from nano_init.instrumentation.watch_hooks import (
     hook_fit,
     hook_functions,
@@ -36,25 +35,19 @@ from nano_init.instrumentation.watch_hooks import (
     hook_tapes,
     shift_seeds,
 )
-from nano_init.plan.variables import steers_training
+from nano_init.plan.library_variables import steers_training
 from nano_init.protocol.model_signature import shapes_of
 from nano_init.protocol.sample_record import write_record
+from nano_init.protocol.sample_rules import LEAST_STEPS, WARM_UP
 from nano_init.protocol.step_marks import step_mark
+from nano_init.protocol.variables import STARTED_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
-__all__ = ["LEAST_STEPS", "WARM_UP", "WATCH_VARIABLE", "Watch", "note_status", "start_watching"]
-
-WATCH_VARIABLE = "NANO_INIT_WATCH"
-
-# Fewer steps than these say nothing about the next ones.
-LEAST_STEPS = 5
-
-# Steps that are not typical even after the first, which traces the graph.
-WARM_UP = 4
+__all__ = ["Watch", "note_status", "start_watching"]
 
 # Steps whose batches are looked at: the most frequent of them is the script's.
 _MOST_BATCHES = 100
@@ -112,7 +105,7 @@ class Watch:
         self._is_off = False
         self._profile = Profile()
         self._profiled: dict[str, Any] | None = None
-        self._pace = Pace(request["pace"], WARM_UP + 1) if request.get("pace") else None
+        self._pace = SliceController(request["pace"], WARM_UP + 1) if request.get("pace") else None
 
     def note_optimizer(self, optimizer: Any) -> None:
         """Remember an optimizer that is being applied."""
@@ -205,7 +198,7 @@ class Watch:
 
     def _act_on(self, made: int) -> None:
         if self._pace is not None:
-            self._keep_pace(self._pace)
+            self._keep_to_slice(self._pace)
             return
         begin, end = self.request.get("profile") or (0, 0)
         if begin <= made < end and not self._profile.is_on:
@@ -221,7 +214,7 @@ class Watch:
             self.write("full" if made >= last else "late")
             _leave()
 
-    def _keep_pace(self, pace: Pace) -> None:
+    def _keep_to_slice(self, pace: SliceController) -> None:
         if os.getpid() == self._process and pace.is_over():
             self.write("slice")
             self.marks.clear()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nano_init.launch.command import Command
 
-__all__ = ["Outcome", "end_like", "supervise"]
+__all__ = ["ChildOutcome", "end_like", "run_in_foreground"]
 
 # Those that ask a process for something; SIGKILL and SIGSTOP cannot be held, and job control
 # reaches the program by itself, which is in the same process group.
@@ -36,7 +36,7 @@ _SI_KERNEL = 0x80
 
 
 @frozen
-class Outcome:
+class ChildOutcome:
     """How a program ended.
 
     Args:
@@ -50,12 +50,12 @@ class Outcome:
     usage: resource.struct_rusage
 
 
-def supervise(
+def run_in_foreground(
     command: Command,
     environ: Mapping[str, str],
     poll: Callable[[int], None],
     every: float = 1.0,
-) -> Outcome:
+) -> ChildOutcome:
     """Run a command to its end, and hand on the signals that this process gets.
 
     Args:
@@ -83,14 +83,14 @@ def _spawn(command: Command, environ: Mapping[str, str], mask: Iterable[int]) ->
         raise LaunchError(f"cannot start {path!r}: {error.strerror}") from error
 
 
-def _await_end(child: int, poll: Callable[[int], None], every: float) -> Outcome:
+def _await_end(child: int, poll: Callable[[int], None], every: float) -> ChildOutcome:
     """Wait for the end of a child, while the watched signals are blocked."""
     due = start = time.monotonic()
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            return Outcome(code, time.monotonic() - start, usage)
+            return ChildOutcome(code, time.monotonic() - start, usage)
         if time.monotonic() >= due:
             poll(child)
             due = time.monotonic() + every
@@ -100,7 +100,7 @@ def _await_end(child: int, poll: Callable[[int], None], every: float) -> Outcome
             os.kill(child, told.si_signo)
 
 
-def end_like(outcome: Outcome) -> int:
+def end_like(outcome: ChildOutcome) -> int:
     """End this process by the signal that ended the program, or return its exit status.
 
     Args:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nano_init.launch.rendezvous import Meeting
-    from nano_init.launch.running_worker import Outcome
+    from nano_init.launch.running_worker import AttemptOutcome
     from nano_init.plan.placement import Placement
     from nano_init.protocol.target import Target
 
@@ -157,7 +157,7 @@ class _Launcher:
             for sentence in try_binding(placement.places[0], self._set_policy):
                 self._job.say(f"warning: {sentence}")
 
-    def run(self) -> Outcome:
+    def run(self) -> AttemptOutcome:
         """Run the job, and start it anew as often as it may be."""
         while True:
             outcome = self._run_attempt()
@@ -170,7 +170,7 @@ class _Launcher:
                 f"starting the job anew, {self._restarts} of {self._job.max_restarts} times"
             )
 
-    def _run_attempt(self) -> Outcome:
+    def _run_attempt(self) -> AttemptOutcome:
         job = self._job
         with contextlib.ExitStack() as stack:
             ports = [HeldPort() for _ in job.placement.places]
@@ -299,7 +299,7 @@ def _keep_program(program: bytes | None, scratch: str) -> str:
     return path
 
 
-def _report(job: Job, outcome: Outcome) -> None:
+def _report(job: Job, outcome: AttemptOutcome) -> None:
     lines: Sequence[bytes] = outcome.traceback.splitlines(keepends=True)[-_TRACEBACK_LINES:]
     if outcome.sentence:
         job.say(outcome.sentence + (TAIL_FOLLOWS if lines else ""))

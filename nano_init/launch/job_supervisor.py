@@ -6,7 +6,7 @@ import selectors
 import signal
 import time
 
-from nano_init.launch.running_worker import Outcome
+from nano_init.launch.running_worker import AttemptOutcome
 from nano_init.launch.signals import PASSED_ON, Signals
 
 TYPE_CHECKING = False
@@ -48,13 +48,13 @@ class Supervisor:
         self._start_timeout = start_timeout
         self._peers = peers
         self._selector = selectors.DefaultSelector()
-        self._outcome: Outcome | None = None
+        self._outcome: AttemptOutcome | None = None
         self._decided = 0.0
         self._deadlines: list[tuple[float, int]] = []
         self._is_ending = False
         self._signal = 0
 
-    def run(self) -> Outcome:
+    def run(self) -> AttemptOutcome:
         """Watch until the last worker of this host has ended.
 
         Returns:
@@ -141,9 +141,9 @@ class Supervisor:
     def _fail(self, sentence: str, status: int = 1) -> None:
         if self._is_ending:
             return
-        self._decide(Outcome(status, sentence, can_restart=True))
+        self._decide(AttemptOutcome(status, sentence, can_restart=True))
 
-    def _decide(self, outcome: Outcome) -> None:
+    def _decide(self, outcome: AttemptOutcome) -> None:
         self._outcome = outcome
         self._decided = time.monotonic()
         self._end_after(0.0)
@@ -227,7 +227,7 @@ class Supervisor:
         if self._peers.signal:
             self._take_signal(self._peers.signal)
         elif self._peers.lost and not all(worker.left for worker in self._workers):
-            self._decide(Outcome(1, self._peers.lost))
+            self._decide(AttemptOutcome(1, self._peers.lost))
         elif self._peers.failing:
             self._end_after(_FAILING)
 
@@ -237,16 +237,16 @@ class Supervisor:
         # What this host has decided goes before the failures that follow from it elsewhere.
         return min([*times, *([self._decided] if self._decided else [])], default=0.0)
 
-    def _conclude(self) -> Outcome:
+    def _conclude(self) -> AttemptOutcome:
         for worker in self._workers:
             worker.drain()
         if self._outcome is not None:
             return self._outcome
         failed = [worker for worker in self._workers if worker.process.returncode]
         if not failed:
-            return Outcome(0)
+            return AttemptOutcome(0)
         if self._signal:
-            return Outcome(128 + self._signal)
+            return AttemptOutcome(128 + self._signal)
         return _find_culprit(failed).outcome
 
 

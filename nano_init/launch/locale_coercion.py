@@ -6,13 +6,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["without_coercion"]
+__all__ = ["without_locale_coercion"]
 
 # What Python puts into LC_CTYPE in place of the "C" locale (PEP 538).
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
-def without_coercion(environ: Mapping[str, str], root: str = "/") -> dict[str, str]:
+def without_locale_coercion(environ: Mapping[str, str], root: str = "/") -> dict[str, str]:
     """Return the environment with LC_CTYPE as it was before Python coerced the locale.
 
     The next Python would take the coerced locale for the user's choice, and leave out the

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from nano_init.launch.output import Stream
 
-__all__ = ["Outcome", "Worker"]
+__all__ = ["AttemptOutcome", "Worker"]
 
 
 @frozen
-class Outcome:
+class AttemptOutcome:
     """How an attempt has ended.
 
     Args:
@@ -94,7 +94,7 @@ class Worker:
             return ""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> AttemptOutcome:
         """Return how it has ended."""
         status = self.process.returncode or 0
         if self.failed and self.ended_by and status == -self.ended_by:
@@ -102,11 +102,11 @@ class Worker:
         traceback = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
         if status < 0:
             sentence = f"{self.name} was killed by {signal_name(-status)}"
-            return Outcome(128 - status, sentence, traceback, can_restart=True)
+            return AttemptOutcome(128 - status, sentence, traceback, can_restart=True)
         # One whose output was shown as it came has told its own story last.
         is_told = not status or (status < 128 and not any(not s.is_shown for s in self.streams))
         sentence = "" if is_told else f"{self.name} failed with exit status {status}"
-        return Outcome(status, sentence, traceback, can_restart=bool(status))
+        return AttemptOutcome(status, sentence, traceback, can_restart=bool(status))
 
     def hear(self) -> bool:
         """Take what it has told the launcher, and say whether more may come."""

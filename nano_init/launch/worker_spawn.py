@@ -9,6 +9,7 @@ import subprocess
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
 from nano_init.launch.binding import bind_memory, bind_threads
+from nano_init.parent_death import parent_death_setter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     SetPolicy = Callable[[int, int], int]
 
 __all__ = ["Descriptors", "WorkerCommand", "start_worker", "try_binding"]
-
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 @frozen
@@ -92,11 +91,11 @@ def start_worker(
 def _preparation(command: WorkerCommand, set_policy: SetPolicy | None) -> Callable[[], None]:
     """Return what a worker's process does before it becomes the interpreter."""
     launcher = os.getpid()
-    set_death_signal = _death_signal_setter()
+    die_with_launcher = parent_death_setter(signal.SIGKILL)
 
     def prepare() -> None:
         os.setsid()
-        set_death_signal()
+        die_with_launcher()
         # The launcher may have died before the line above.
         if os.getppid() != launcher:
             os._exit(128 + signal.SIGKILL)
@@ -122,13 +121,3 @@ def try_binding(place: Place, set_policy: SetPolicy | None) -> tuple[str, ...]:
         text = file.read().decode()
     os.waitpid(pid, 0)
     return tuple(text.splitlines())
-
-
-def _death_signal_setter() -> Callable[[], object]:
-    import ctypes
-    import sys
-
-    if not sys.platform.startswith("linux"):
-        return lambda: None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nano_init.errors import UsageError
 from nano_init.plan.allocator import allocator_settings
-from nano_init.plan.precision import check_precision, recommend_precision
+from nano_init.plan.precision import recommend_precision
 from nano_init.plan.settings import Plan, Setting
 from nano_init.plan.threads import count_threads, thread_warnings
 
@@ -41,7 +41,6 @@ def decide(
     Raises:
         UsageError: an option, or a variable that stands for one, has a wrong value.
     """
-    check_precision(options.precision)
     cap, source = thread_cap(options, environ)
     threads = count_threads(machine, cap, source)
     wanted = _tensorflow_settings(threads.usable_cores)

@@ -6,7 +6,6 @@ TensorFlow's threads can neither fork a guard nor take signals for others.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -14,47 +13,20 @@ import subprocess
 import sys
 
 from nano_init.errors import LaunchError
-from nano_init.frozen import frozen
+from nano_init.protocol.call_job import write_job
+from nano_init.protocol.programs import CALL_LAUNCHER, PACKAGE_PARENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO, TextIO
 
-__all__ = ["Job", "read_job", "run_processes", "said_path", "tie_to_parent"]
+    from nano_init.protocol.call_job import CallJob
 
-_PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; from nano_init.run.call_job_main import main; "
-    "sys.exit(main(sys.argv[1]))"
-)
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+__all__ = ["run_processes"]
 
 
-@frozen
-class Job:
-    """What the launcher and its workers are told.
-
-    Args:
-        folder: where the call lies, and its outcome.
-        workers: how many there shall be.
-        program: the script that each worker runs, with the folder as its argument.
-        parent: the process id of the script that wants them.
-        path: the script's `sys.path`.
-        argv: the script's `sys.argv`.
-        patch: the keyword arguments of `patch_tensorflow` that are in force.
-    """
-
-    folder: str
-    workers: int
-    program: str
-    parent: int
-    path: tuple[str, ...]
-    argv: tuple[str, ...]
-    patch: Mapping[str, object]
-
-
-def run_processes(job: Job, environ: Mapping[str, str]) -> int:
+def run_processes(job: CallJob, environ: Mapping[str, str]) -> int:
     """Run a job to its end; its output is shown as this process's own.
 
     Ctrl-C interrupts the workers; a second one kills them.
@@ -70,12 +42,11 @@ def run_processes(job: Job, environ: Mapping[str, str]) -> int:
         LaunchError: the interpreter cannot be started.
         KeyboardInterrupt: the user has ended the job.
     """
-    with open(_job_path(job.folder), "w", encoding="utf-8") as file:
-        json.dump(vars(job), file)
-    path = [*job.path, *([] if _PACKAGE_PARENT in job.path else [_PACKAGE_PARENT])]
+    write_job(job)
+    path = [*job.path, *([] if PACKAGE_PARENT in job.path else [PACKAGE_PARENT])]
     try:
         launcher = subprocess.Popen(
-            [sys.executable, "-c", _START, job.folder, *path],
+            [sys.executable, CALL_LAUNCHER, job.folder, *path],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -86,37 +57,6 @@ def run_processes(job: Job, environ: Mapping[str, str]) -> int:
         raise LaunchError(f"cannot start {sys.executable!r}: {error.strerror}") from error
     with launcher:
         return _attend(launcher)
-
-
-def read_job(folder: str) -> Job:
-    """Return the job that was written into a folder."""
-    with open(_job_path(folder), encoding="utf-8") as file:
-        fields = json.load(file)
-    fields["path"], fields["argv"] = tuple(fields["path"]), tuple(fields["argv"])
-    return Job(**fields)
-
-
-def said_path(folder: str) -> str:
-    """Return the file in which the launcher says what went wrong."""
-    return os.path.join(folder, "said")
-
-
-def tie_to_parent(parent: int) -> None:
-    """Have this process asked to end when the script that started it has.
-
-    Args:
-        parent: the script's process id.
-    """
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(128 + signal.SIGTERM)
-
-
-def _job_path(folder: str) -> str:
-    return os.path.join(folder, "job.json")
 
 
 def _attend(launcher: subprocess.Popen[bytes]) -> int:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
+from nano_init.protocol.variables import MEMBERSHIP_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MEMBERSHIP_VARIABLE", "Membership", "format_membership", "parse_membership"]
-
-MEMBERSHIP_VARIABLE = "NANO_INIT_WORKER"
+__all__ = ["Membership", "format_membership", "parse_membership"]
 
 
 @frozen

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-__all__ = ["describe_record_file", "parse_record", "write_record"]
+__all__ = [
+    "ARRAYS",
+    "PIPELINE",
+    "PYTHON",
+    "describe_record_file",
+    "parse_record",
+    "write_record",
+]
+
+# What the batches of a training come from.
+PIPELINE, ARRAYS, PYTHON = "tf.data", "arrays", "Python"
 
 # Of all that a watch writes, what is read again.
 _FIELDS = frozenset({"started", "marks", "batch", "waited", "peak_kb", "signature"})

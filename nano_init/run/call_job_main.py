@@ -1,26 +1,36 @@
-"""The launcher of the workers that a running script wants: a job of nano-run's in a process."""
+"""The launcher of the workers that a call of a running script wants: a job of nano-run's.
+
+    python call_job_main.py FOLDER PATH...
+
+It is run by its path, and takes its `sys.path` from the command line before it imports anything
+of nano-init's.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 
-from nano_init.cli.job_options import JobOptions
-from nano_init.cli.run import RunRequest
+if __name__ == "__main__":
+    sys.path[:] = sys.argv[2:]
+
 from nano_init.errors import NanoError
 from nano_init.launch.job import TAIL_FOLLOWS
-from nano_init.plan.settings import Options
-from nano_init.process_calls.launcher_process import read_job, said_path, tie_to_parent
-from nano_init.protocol.patch_options import TrainingOptions
+from nano_init.parent_death import die_with_parent
+from nano_init.protocol.call_job import read_job, said_path
+from nano_init.protocol.patch_options import patch_options_from_arguments
 from nano_init.protocol.target import Target
 from nano_init.run.job_workers import run_workers
-from nano_init.shells.transition import original
+from nano_init.run.request import JobRequest, RunRequest
+from nano_init.survey import survey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.process_calls.launcher_process import Job
+    from nano_init.protocol.call_job import CallJob
 
 __all__ = ["main"]
 
@@ -36,38 +46,38 @@ def main(folder: str, environ: Mapping[str, str] = os.environ) -> int:
         The exit status of the job.
     """
     job = read_job(folder)
-    tie_to_parent(job.parent)
+    _end_with(job.parent)
 
-    def tell(sentence: str) -> None:
+    def report(sentence: str) -> None:
         with open(said_path(folder), "a", encoding="utf-8") as file:
             file.write(sentence.removesuffix(TAIL_FOLLOWS) + "\n")
 
-    theirs = {name: value for name, value in original(environ)[0].items() if name != "TF_CONFIG"}
+    own = {name: value for name, value in environ.items() if name != "TF_CONFIG"}
     try:
-        return run_workers(*_request(job), theirs, tell) or 0
+        return run_workers(_request(job), survey(own), own, report) or 0
     except NanoError as error:
-        tell(str(error))
+        report(str(error))
         return error.exit_code
     finally:
         if os.getppid() != job.parent:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _request(job: Job) -> tuple[RunRequest, JobOptions]:
-    patch = job.patch
-    request = RunRequest(
+def _end_with(parent: int) -> None:
+    """Have this process asked to end when the script that started it has."""
+    die_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
+
+
+def _request(job: CallJob) -> RunRequest:
+    return RunRequest(
         Target(job.program, (job.folder,)),
-        Options(precision=str(patch.get("precision", "float32"))),
+        patch=patch_options_from_arguments(job.patch),
         quiet=True,
-        keep_float32=_names(patch.get("keep_float32")),
-        training=TrainingOptions(
-            _names(patch.get("disable")),
-            bool(patch.get("lazy_adam")),
-            patch.get("steps_per_execution"),  # type: ignore[arg-type]
-        ),
+        job=JobRequest(workers=str(job.workers), hosts=1, oversubscribe=True),
     )
-    return request, JobOptions(workers=str(job.workers), hosts=1, oversubscribe=True)
 
 
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

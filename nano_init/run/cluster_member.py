@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from nano_init.launch.command import Command
+from nano_init.frozen import replace
 from nano_init.machine.cluster import read_cluster
-from nano_init.protocol.membership import MEMBERSHIP_VARIABLE, Membership, format_membership
+from nano_init.protocol.membership import Membership, format_membership
+from nano_init.protocol.variables import JOINED_VARIABLE, MEMBERSHIP_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.cli.job_options import JobOptions
+    from nano_init.launch.command import Command
+    from nano_init.run.request import JobRequest
 
 __all__ = ["join_cluster"]
 
-# A nano-run that the worker starts finds the same TF_CONFIG, and is no worker.
-_JOINED = "NANO_INIT_JOINED"
 
-
-def join_cluster(command: Command, environ: Mapping[str, str], job: JobOptions | None) -> Command:
+def join_cluster(command: Command, environ: Mapping[str, str], job: JobRequest) -> Command:
     """Return a command as a worker of the cluster that TF_CONFIG describes.
 
     Nothing is agreed on beforehand: random numbers start from what all workers can read, the
@@ -27,12 +26,13 @@ def join_cluster(command: Command, environ: Mapping[str, str], job: JobOptions |
     Args:
         command: the command.
         environ: the environment; without a cluster of workers in it the command stays.
-        job: the options of a job, if there are any.
+        job: what is asked of the job.
 
     Raises:
         UsageError: TF_CONFIG is damaged.
     """
-    cluster = None if _JOINED in environ else read_cluster(environ)
+    # A nano-run that the worker starts finds the same TF_CONFIG, and is no worker.
+    cluster = None if JOINED_VARIABLE in environ else read_cluster(environ)
     if cluster is None:
         return command
     from zlib import crc32
@@ -42,14 +42,14 @@ def join_cluster(command: Command, environ: Mapping[str, str], job: JobOptions |
         index=cluster.index,
         workers=len(cluster.addresses),
         seed=seed,
-        start_timeout=600 if job is None else job.start_timeout,
-        compress=job is not None and job.compress,
+        start_timeout=job.start_timeout,
+        compress=job.compress,
     )
     variables = {
         **command.variables,
         MEMBERSHIP_VARIABLE: format_membership(membership),
-        _JOINED: "1",
+        JOINED_VARIABLE: "1",
     }
     if environ.get("PYTHONHASHSEED", "random") == "random":
         variables["PYTHONHASHSEED"] = str(seed)
-    return Command(command.argv, variables)
+    return replace(command, variables=variables)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 
 import nano_init
-from nano_init.plan.build import read_build
+from nano_init.launch.module_file import find_module_file
+from nano_init.protocol.variables import DISABLE_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nano_init.cli.job_options import JobOptions
-    from nano_init.cli.run import RunRequest
+    from nano_init.plan.build import Build
+    from nano_init.protocol.patch_options import PatchOptions
     from nano_init.protocol.target import Target
+    from nano_init.run.request import RunRequest
+    from nano_init.survey import Surroundings
 
 __all__ = ["digest_target", "list_facts"]
 
@@ -27,41 +29,38 @@ _LONGEST = 160  # characters of a value that a sentence can still hold
 
 def list_facts(
     request: RunRequest,
-    job: JobOptions,
-    precision: str,
-    environ: Mapping[str, str],
+    patch: PatchOptions,
+    surroundings: Surroundings,
     program: bytes | None = None,
 ) -> dict[str, str]:
     """Return what must be the same on all hosts, by names that a user understands.
 
     Args:
         request: the request.
-        job: its job.
-        precision: what the workers train in.
-        environ: the environment without what nano-init set in it before.
+        patch: the options of the patch, with the precision that was chosen.
+        surroundings: what was read on this host.
         program: what was read of a program that came from stdin.
     """
     from shlex import join
 
-    training = request.training
+    environ = surroundings.user_environ
     return {
-        **_list_versions(environ),
-        "the script": digest_target(request.target, program=program),
+        **_list_versions(surroundings.build, environ),
+        "the script": digest_target(request.target, environ, program=program),
         "the script's list of arguments": _shorten(join(request.target.arguments)),
-        "the precision (--precision)": precision,
-        "--keep-float32": _shorten(", ".join(sorted(request.keep_float32))),
-        "--lazy-adam": _say_given(training.lazy_adam),
-        "--steps-per-execution": str(training.steps_per_execution or 1),
+        "the precision (--precision)": patch.precision,
+        "--keep-float32": _shorten(", ".join(sorted(patch.keep_float32))),
+        "--lazy-adam": _say_given(patch.lazy_adam),
+        "--steps-per-execution": str(patch.steps_per_execution or 1),
         "the list of disabled faster paths (--disable, NANO_INIT_DISABLE)": _list_disabled(
-            training.disable, environ
+            patch.disable, environ
         ),
-        "--compress-gradients": _say_given(job.compress),
-        "--max-restarts": str(job.max_restarts),
+        "--compress-gradients": _say_given(request.job.compress),
+        "--max-restarts": str(request.job.max_restarts),
     }
 
 
-def _list_versions(environ: Mapping[str, str]) -> dict[str, str]:
-    build = read_build()
+def _list_versions(build: Build | None, environ: Mapping[str, str]) -> dict[str, str]:
     return {
         "the version of nano-init": nano_init.__version__,
         "the version of TensorFlow": str(build) if build else "not installed",
@@ -74,20 +73,24 @@ def _list_versions(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def digest_target(
-    target: Target, search_path: Sequence[str] | None = None, program: bytes | None = None
+    target: Target,
+    environ: Mapping[str, str],
+    search_path: list[str] | None = None,
+    program: bytes | None = None,
 ) -> str:
     """Return what tells two versions of a program apart.
 
     Args:
         target: the program; of a module that is not found only the name is compared.
-        search_path: where modules are; the working directory and `sys.path` by default.
+        environ: the environment that the program is started in.
+        search_path: where modules are, as for `find_module_file`.
         program: what was read of a program that came from stdin.
     """
     if target.is_stdin and program is not None:
         return f"stdin ({_digest(program) if program else 'empty'})"
     path = target.name
     if target.is_module:
-        path = _find_module(target.name, ["", *sys.path] if search_path is None else search_path)
+        path = find_module_file(target.name, environ, search_path) or ""
     elif os.path.isdir(path):
         path = os.path.join(path, "__main__.py")
     name = target.name if target.is_module else os.path.basename(os.path.normpath(target.name))
@@ -99,21 +102,6 @@ def digest_target(
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
-
-
-def _find_module(name: str, search_path: Sequence[str]) -> str:
-    """Return the file that `python -m` runs, or ""; unlike `find_spec`, import no parent."""
-    from importlib.machinery import PathFinder
-
-    places: Sequence[str] | None = search_path
-    parts = name.split(".")
-    spec = None
-    for count in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:count]), places) if places else None
-        places = spec.submodule_search_locations if spec else None
-    if spec is not None and places:
-        spec = PathFinder.find_spec(f"{name}.__main__", places)
-    return spec.origin or "" if spec else ""
 
 
 def _read_version(name: str, missing: str = "not installed") -> str:
@@ -131,9 +119,9 @@ def _name_keras(environ: Mapping[str, str]) -> str:
 
 
 def _list_disabled(disable: Sequence[str], environ: Mapping[str, str]) -> str:
-    from nano_init.keras_patch.faster.registry import FASTER_PATHS, parse_disabled
+    from nano_init.protocol.faster_paths import FASTER_PATHS, parse_disabled
 
-    known, _ = parse_disabled(",".join((environ.get("NANO_INIT_DISABLE", ""), *disable)))
+    known, _ = parse_disabled(",".join((environ.get(DISABLE_VARIABLE, ""), *disable)))
     return "all" if len(known) == len(FASTER_PATHS) else _shorten(", ".join(sorted(known)))
 
 

@@ -6,35 +6,40 @@ import json
 import os
 import sys
 
-from nano_init.cli.job_options import JOB_VARIABLES, JobOptions
-from nano_init.cli.outcome import write_output
-from nano_init.cli.planning import find_library
 from nano_init.errors import UsageError
-from nano_init.frozen import frozen
+from nano_init.frozen import frozen, replace
 from nano_init.launch.command import Command, format_command, prepare_command
 from nano_init.launch.job import Job, Seat, run_job
-from nano_init.launch.locale_coercion import without_coercion
+from nano_init.launch.locale_coercion import without_locale_coercion
 from nano_init.machine.cluster import read_cluster, read_task
-from nano_init.machine.probe import probe
-from nano_init.message import say
-from nano_init.plan.build import read_build
-from nano_init.plan.decide import decide, thread_cap
+from nano_init.message import NANO_RUN, say, write_output
+from nano_init.plan.choice import choose
+from nano_init.plan.decide import thread_cap
 from nano_init.plan.placement import Placement, machine_at, parse_workers, place_workers
-from nano_init.plan.precision import check_precision
 from nano_init.plan.settings import Plan, Setting
-from nano_init.protocol.membership import MEMBERSHIP_VARIABLE, Membership, format_membership
+from nano_init.protocol.membership import Membership, format_membership
+from nano_init.protocol.variables import (
+    MEMBERSHIP_VARIABLE,
+    RESTARTS_VARIABLE,
+    SHARED_MEMORY_VARIABLE,
+)
 from nano_init.run.job_fingerprint import list_facts
+from nano_init.run.option_table import JOB_VARIABLES
+from nano_init.shells.transition import original
+from nano_init.survey import with_allocator
+from nano_init.text import align
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nano_init.cli.run import RunRequest
     from nano_init.machine.cluster import Task
+    from nano_init.protocol.patch_options import PatchOptions
+    from nano_init.run.request import JobRequest, RunRequest
+    from nano_init.survey import Surroundings
 
 __all__ = ["HostPart", "find_host_part", "run_workers"]
 
-PROGRAM = "nano-run"
 _USUAL_PORT = 29400
 _PORT = "PORT"  # stands in a dry run for one that is chosen at the start
 _HOST = "HOST"  # with its number, for the address of a host that has yet to come
@@ -61,26 +66,36 @@ class HostPart:
 
 @frozen
 class Workers:
-    """This host's workers as they were planned."""
+    """This host's workers as they were planned.
 
+    Args:
+        surroundings: what they were planned for.
+        environ: the environment that they are started in, without what nano-init set in it.
+        placement: where they run.
+        plans: the plan of each.
+        patch: the options of the patch, the same for all.
+    """
+
+    surroundings: Surroundings
+    environ: Mapping[str, str]
     placement: Placement
     plans: tuple[Plan, ...]
-    precision: str
+    patch: PatchOptions
 
 
 def run_workers(
     request: RunRequest,
-    job: JobOptions,
+    surroundings: Surroundings,
     environ: Mapping[str, str],
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> int | None:
     """Run a request as a job, or print how that would be done.
 
     Args:
-        request: the request.
-        job: its job, which was asked for.
-        environ: the environment without what nano-init set in it before.
-        tell: how to tell the user what went wrong; None for a line on stderr.
+        request: the request, which asks for a job.
+        surroundings: what was read, of the machine that the workers are planned for.
+        environ: this process's environment.
+        report: how to say what went wrong; None for a line on stderr.
 
     Returns:
         The exit status; None where one worker alone is asked for, which needs no job.
@@ -88,46 +103,46 @@ def run_workers(
     Raises:
         NanoError: the job cannot be started as asked.
     """
-    if job.sysroot != "/" and not request.dry_run:
-        raise UsageError("--sysroot plans for a recorded machine; give --dry-run with it")
-    if not job.has_workers and read_cluster(environ) is not None:
+    job = request.job
+    own = surroundings.user_environ if job.sysroot == "/" else original(environ)[0]
+    if not job.has_workers and read_cluster(own) is not None:
         raise UsageError(
             "TF_CONFIG describes workers that somebody else has started, and who that is keeps "
             "their logs and restarts them: leave --log-dir, --tee and --max-restarts out"
         )
     # Tasks of Slurm are workers of one job only where workers are asked for.
-    host = find_host_part(job, read_task(environ) if job.has_workers else None)
-    workers = _plan(request, job, environ, host)
+    host = find_host_part(job, read_task(own) if job.has_workers else None)
+    workers = _plan(request, surroundings, own, host)
     is_alone = host.count == 1 and len(workers.plans) == 1
     if is_alone and not (job.max_restarts or job.log_dir or job.tee or job.sysroot != "/"):
         return None
     if request.dry_run:
-        write_output(os.fsencode(_explain(request, job, environ, host, workers)))
+        write_output(os.fsencode(_explain(request, host, workers)))
         return 0
     if not request.quiet:
         _announce(host, workers)
-    return run_job(_make_job(request, job, environ, host, workers, tell or _say))
+    return run_job(_make_job(request, host, workers, report or _say))
 
 
 def _say(sentence: str) -> None:
-    say(PROGRAM, sentence)
+    say(NANO_RUN, sentence)
 
 
 def _make_job(
-    request: RunRequest,
-    job: JobOptions,
-    environ: Mapping[str, str],
-    host: HostPart,
-    workers: Workers,
-    tell: Callable[[str], None],
+    request: RunRequest, host: HostPart, workers: Workers, report: Callable[[str], None]
 ) -> Job:
+    job, environ = request.job, workers.environ
+
     def prepare(seat: Seat) -> tuple[tuple[str, ...], Mapping[str, str]]:
-        command = _command(request, job, environ, workers, seat)
-        base = {k: v for k, v in without_coercion(environ).items() if k not in JOB_VARIABLES}
+        command = _command(request, workers, seat)
+        kept = without_locale_coercion(environ)
+        base = {name: value for name, value in kept.items() if name not in JOB_VARIABLES}
         return command.argv, command.environment(base)
 
     program = _read_stdin() if request.target.is_stdin else None
-    is_compared = host.count > 1
+    facts = {}
+    if host.count > 1:
+        facts = list_facts(request, workers.patch, workers.surroundings, program)
     return Job(
         target=request.target,
         placement=workers.placement,
@@ -136,13 +151,13 @@ def _make_job(
         hosts=host.count,
         master=host.master,
         port=host.port,
-        facts=list_facts(request, job, workers.precision, environ, program) if is_compared else {},
+        facts=facts,
         start_timeout=job.start_timeout,
         max_restarts=job.max_restarts,
         log_dir=job.log_dir,
         tee=job.tee,
-        say=tell,
-        shares_memory=environ.get("NANO_INIT_SHARED_MEMORY") != "0",
+        say=report,
+        shares_memory=environ.get(SHARED_MEMORY_VARIABLE) != "0",
         program=program,
     )
 
@@ -151,7 +166,7 @@ def _read_stdin() -> bytes:
     return sys.stdin.buffer.read() if sys.stdin is not None else b""  # None if it is closed
 
 
-def find_host_part(job: JobOptions, task: Task | None) -> HostPart:
+def find_host_part(job: JobRequest, task: Task | None) -> HostPart:
     """Return this host's part, from the options, else from the outer launcher.
 
     Args:
@@ -182,7 +197,7 @@ def find_host_part(job: JobOptions, task: Task | None) -> HostPart:
     return HostPart(rank, count, master, job.master_port or usual)
 
 
-def _part_of_task(job: JobOptions, task: Task) -> HostPart:
+def _part_of_task(job: JobRequest, task: Task) -> HostPart:
     master = job.master_addr or task.master
     if not master:
         raise UsageError(
@@ -204,40 +219,26 @@ def _part_of_task(job: JobOptions, task: Task) -> HostPart:
 
 
 def _plan(
-    request: RunRequest, job: JobOptions, environ: Mapping[str, str], host: HostPart
+    request: RunRequest, surroundings: Surroundings, environ: Mapping[str, str], host: HostPart
 ) -> Workers:
-    here = job.sysroot == "/"
-    theirs = environ if here else {}
-    asked = check_precision(request.options.precision)
-    machine = probe(job.sysroot, theirs)
-    cap, _ = thread_cap(request.options, theirs)
+    job, machine = request.job, surroundings.machine
+    cap, _ = thread_cap(request.options, surroundings.user_environ)
     text = job.workers or "1"
     number = 1 if text == "auto" and host.slot[1] > 1 else parse_workers(text)
     placement = place_workers(machine, number, cap, slot=host.slot, oversubscribe=job.oversubscribe)
-    build = read_build() if here else None
-    library = find_library(request.options.allocator, theirs)
-    plans = tuple(
-        decide(
-            machine_at(machine, placement, index, host.slot[1]),
-            theirs,
-            request.options,
-            build,
-            library,
+    surroundings = with_allocator(surroundings, request.options.allocator)
+    choices = [
+        choose(
+            request, replace(surroundings, machine=machine_at(machine, placement, n, host.slot[1]))
         )
-        for index in range(len(placement.places))
-    )
-    precision = plans[0].precision.recommended if asked == "auto" else asked
-    return Workers(placement, plans, precision)
+        for n in range(len(placement.places))
+    ]
+    plans = tuple(choice.plan for choice in choices)
+    return Workers(surroundings, environ, placement, plans, choices[0].patch)
 
 
-def _command(
-    request: RunRequest,
-    job: JobOptions,
-    environ: Mapping[str, str],
-    workers: Workers,
-    seat: Seat,
-) -> Command:
-    plan = workers.plans[seat.local]
+def _command(request: RunRequest, workers: Workers, seat: Seat) -> Command:
+    job, plan = request.job, workers.plans[seat.local]
     membership = Membership(
         index=seat.index,
         workers=len(seat.addresses),
@@ -248,32 +249,19 @@ def _command(
         scratch=seat.scratch if seat.index else "",
         memory_fd=seat.memory_fd,
     )
-    command = prepare_command(
-        request.target,
-        Plan(
-            plan.threads,
-            plan.precision,
-            (*plan.settings, *_job_settings(seat)),
-            plan.warnings,
-        ),
-        workers.precision,
-        environ,
-        sys.executable,
-        keep_float32=request.keep_float32,
-        training=request.training,
-    )
+    plan = replace(plan, settings=(*plan.settings, *_job_settings(seat)))
+    environ = workers.environ
+    command = prepare_command(request.target, plan, workers.patch, environ, sys.executable)
     variables = {**command.variables, **_python_variables(job, environ, seat)}
     if len(seat.addresses) > 1:
         variables[MEMBERSHIP_VARIABLE] = format_membership(membership)
-    return Command(command.argv, variables)
+    return replace(command, variables=variables)
 
 
 def _job_settings(seat: Seat) -> tuple[Setting, ...]:
     task = {"type": "worker", "index": seat.index}
     config = json.dumps({"cluster": {"worker": list(seat.addresses)}, "task": task})
-    settings = [
-        Setting("NANO_INIT_RESTARTS", str(seat.restarts), "how often the job was started anew")
-    ]
+    settings = [Setting(RESTARTS_VARIABLE, str(seat.restarts), "how often the job was restarted")]
     is_alone = len(seat.addresses) == 1
     if not is_alone:
         reason = "the addresses of all workers, and which one this is"
@@ -281,7 +269,7 @@ def _job_settings(seat: Seat) -> tuple[Setting, ...]:
     return tuple(settings)
 
 
-def _python_variables(job: JobOptions, environ: Mapping[str, str], seat: Seat) -> dict[str, str]:
+def _python_variables(job: JobRequest, environ: Mapping[str, str], seat: Seat) -> dict[str, str]:
     """Return Python's own variables, which are no settings: a sourced shell never has them."""
     variables = {}
     if len(seat.addresses) > 1 and environ.get("PYTHONHASHSEED", "random") == "random":
@@ -295,29 +283,23 @@ def _python_variables(job: JobOptions, environ: Mapping[str, str], seat: Seat) -
 def _announce(host: HostPart, workers: Workers) -> None:
     placement = workers.placement
     where = f" on host {host.rank} of {host.count}" if host.count > 1 else ""
-    say(PROGRAM, f"{placement.reason}{where}; {workers.precision}")
+    say(NANO_RUN, f"{placement.reason}{where}; {workers.patch.precision}")
     for index, place in enumerate(placement.places):
         threads = workers.plans[index].threads.usable_cores
         name = f"worker {index}{' of this host' if where else ''}"
-        say(PROGRAM, f"  {name}: {place.text}, threads {threads}")
+        say(NANO_RUN, f"  {name}: {place.text}, threads {threads}")
     for warning in dict.fromkeys(w for plan in workers.plans for w in plan.warnings):
-        say(PROGRAM, f"warning: {warning}")
+        say(NANO_RUN, f"warning: {warning}")
 
 
-def _explain(
-    request: RunRequest,
-    job: JobOptions,
-    environ: Mapping[str, str],
-    host: HostPart,
-    workers: Workers,
-) -> str:
+def _explain(request: RunRequest, host: HostPart, workers: Workers) -> str:
     placement = workers.placement
     number = len(placement.places)
     first = host.rank * number
     each = f"; {number} on every host is assumed" if host.count > 1 else ""
     lines = [
         f"{placement.reason}, on host {host.rank} of {host.count}{each}",
-        f"{workers.precision}: {workers.plans[0].precision.reason}",
+        f"{workers.patch.precision}: {workers.plans[0].precision.reason}",
         f"{_list_unknown(host)} and the seed 0 stand for what is chosen at the start",
         *_table(workers, first),
         *(f"warning: {warning}" for warning in workers.plans[0].warnings),
@@ -328,7 +310,7 @@ def _explain(
     for local in range(number):
         seat = Seat(local, first + local, addresses, 0, -1, "", 0)
         text += f"\n# worker {first + local}\n"
-        text += format_command(_command(request, job, environ, workers, seat))
+        text += format_command(_command(request, workers, seat))
     return text
 
 
@@ -348,5 +330,4 @@ def _table(workers: Workers, first: int) -> list[str]:
         threads = str(workers.plans[index].threads.usable_cores)
         cpus = format_cpu_list(place.cpus)
         rows.append((str(first + index), cpus, str(place.cores), memory, threads))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return align(rows)

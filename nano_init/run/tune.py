@@ -7,159 +7,159 @@ import time
 from contextlib import contextmanager
 from functools import partial
 
-from nano_init.cli.planning import find_library
-from nano_init.cli.run import PROGRAM, leaves_all_open, prepare
 from nano_init.errors import SampleError, ScriptError, UsageError
-from nano_init.evidence.sampling.sample import SILENCED, Request, adopting
+from nano_init.evidence.sampling.sample import SILENCED, SampleRequest, adopting
 from nano_init.evidence.tuning.cache import describe_key, remember
 from nano_init.evidence.tuning.clock import Clock
 from nano_init.evidence.tuning.decision import trial_to_json
-from nano_init.evidence.tuning.fork_server import Nursery, start_process
-from nano_init.evidence.tuning.local_trial_runner import MachineStage
-from nano_init.evidence.tuning.pausable_training import LiveTraining
+from nano_init.evidence.tuning.fork_server import ForkServer, start_process
+from nano_init.evidence.tuning.local_trial_runner import LocalTrialRunner
+from nano_init.evidence.tuning.pausable_training import PausableTraining
 from nano_init.evidence.tuning.search import search
-from nano_init.launch.locale_coercion import without_coercion
-from nano_init.message import say
-from nano_init.plan.build import read_build
-from nano_init.plan.configuration import Choices, Configuration, first_candidates
+from nano_init.evidence.tuning.search_space import Choices, first_candidates
+from nano_init.frozen import replace
+from nano_init.launch.locale_coercion import without_locale_coercion
+from nano_init.message import NANO_RUN, say
+from nano_init.plan.configuration import Configuration
 from nano_init.run.progress import show_progress
+from nano_init.run.single_run import may_use_tuned_choice, prepare
+from nano_init.survey import with_allocator
+from nano_init.text import count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import psutil
 
-    from nano_init.cli.evidence_options import EvidenceRequest
-    from nano_init.cli.run import Prepared, RunRequest
-    from nano_init.evidence.tuning.fork_server import Process, Wanted
+    from nano_init.evidence.tuning.fork_server import Process, TrainingCommand
     from nano_init.evidence.tuning.search import Found
+    from nano_init.run.request import RunRequest
+    from nano_init.run.single_run import RunPlan
+    from nano_init.survey import Surroundings
 
-__all__ = ["search_configuration", "tuned"]
+__all__ = ["choices_of", "precisions_of", "search_configuration", "trial_runner", "tuned"]
+
+_ALLOCATORS = ("jemalloc", "tcmalloc")
 
 # An entry's note stands in the line that every later run prints.
 _NOTE = "{configuration}: {gain}, measured on this script by --tune on {date}"
 
 
-def tuned(request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, str]) -> Prepared:
+def tuned(request: RunRequest, surroundings: Surroundings) -> RunPlan:
     """Return how the program is run fastest; where it cannot be sampled, how it is run at all.
 
     Args:
-        request: the program, and what the user asked for.
-        evidence: how long a search and its samples may be.
-        environ: this process's environment.
+        request: the program, what the user asked for, and how long a search may be.
+        surroundings: what was read for the request.
 
     Raises:
         NanoError: the program cannot be started as asked.
     """
     _check_nothing_is_decided(request)
-    plain = prepare(_without_cache(request), environ)
+    for allocator in _ALLOCATORS:
+        surroundings = with_allocator(surroundings, allocator)
+    plain = prepare(_without_cache(request), surroundings)
     if request.target.is_stdin:
-        return _untuned(request, environ, "a program on stdin can be read once only")
+        return _untuned(request, surroundings, "a program on stdin can be read once only")
     try:
-        found = search_configuration(request, evidence, environ, plain)
+        found = search_configuration(request, plain)
     except SampleError as error:
         if isinstance(error.__cause__, ScriptError):
-            return _in_float32(request, environ, plain, error)
-        return _untuned(request, environ, str(error))
+            return _in_float32(request, plain, error)
+        return _untuned(request, surroundings, str(error))
     if not request.quiet:
         _tell(found)
     gain = f"{found.gain:.2f} times as fast as by default"
     if found.gain < 1.005:
         gain = "no other whose loss is float32's was faster"
     note = _NOTE.format(configuration=found.winner, gain=gain, date=time.strftime("%Y-%m-%d"))
-    if evidence.use_cache and leaves_all_open(request):
+    if may_use_tuned_choice(request):
         _remember(request, plain, found, note)
-    prepared = prepare(request, environ, found.winner)
-    return _with_note(prepared, note)
+    return replace(prepare(request, surroundings, found.winner), tuned=note)
 
 
-def search_configuration(
-    request: RunRequest, evidence: EvidenceRequest, environ: Mapping[str, str], plain: Prepared
-) -> Found:
+def search_configuration(request: RunRequest, plain: RunPlan) -> Found:
     """Train the program of a request in several configurations, with a progress bar.
 
     Args:
-        request: the program.
-        evidence: how long the search may be.
-        environ: this process's environment.
+        request: the program, and how long the search may be.
         plain: how the program would be run without tuning.
 
     Raises:
         SampleError: it cannot be sampled.
     """
-    choices = choices_of(request, plain)
-    clock = Clock(evidence.tune_budget, time.monotonic, plain.plan.threads.usable_cores)
-    label = f"{PROGRAM}: tuning, {evidence.tune_budget:.0f} s at most"
-    length = round(evidence.tune_budget)
+    choices, budget = choices_of(request, plain), request.evidence.tune_budget
+    clock = Clock(budget, time.monotonic, plain.plan.threads.usable_cores)
+    label = f"{NANO_RUN}: tuning, {budget:.0f} s at most"
+    length = round(budget)
     with show_progress(label, length, quiet=request.quiet) as progress:
 
         def tick() -> None:
             progress.update(length - round(max(0.0, clock.left())) - progress.pos)
 
-        with staged(request, environ, plain, clock, tick) as stage:
+        with trial_runner(request, plain, clock, tick) as runner:
             return search(
-                first_candidates(precisions_of(plain), choices.steps, plain.environ),
-                Configuration(plain.precision, steps=choices.steps),
+                first_candidates(precisions_of(plain), choices.steps, choices.environ),
+                Configuration(plain.patch.precision, steps=choices.steps),
                 choices.beside,
-                stage,
+                runner,
                 clock,
             )
 
 
-def precisions_of(plain: Prepared) -> tuple[str, ...]:
+def precisions_of(plain: RunPlan) -> tuple[str, ...]:
     """Return the precisions to try, "float32" first."""
     if plain.plan.precision.recommended == "mixed_bfloat16":
         return ("float32", "mixed_bfloat16")
     return ("float32",)
 
 
-def choices_of(request: RunRequest, plain: Prepared) -> Choices:
+def choices_of(request: RunRequest, plain: RunPlan) -> Choices:
     """Return what may be varied for a request."""
-    allocators = tuple(n for n in ("jemalloc", "tcmalloc") if find_library(n, plain.environ))
-    steps = str(request.training.steps_per_execution or "")
-    return Choices(plain.plan.threads.usable_cores, allocators, steps, plain.environ)
+    known = plain.surroundings
+    allocators = tuple(name for name in _ALLOCATORS if known.libraries.get(name))
+    steps = str(request.patch.steps_per_execution or "")
+    return Choices(plain.plan.threads.usable_cores, allocators, steps, known.user_environ)
 
 
 @contextmanager
-def staged(
+def trial_runner(
     request: RunRequest,
-    environ: Mapping[str, str],
-    plain: Prepared,
+    plain: RunPlan,
     clock: Clock,
     tick: Callable[[], None] = lambda: None,
-) -> Iterator[MachineStage]:
-    """Give where the program of a request is trained in any configuration; then end all of it.
+) -> Iterator[LocalTrialRunner]:
+    """Give what trains the program of a request in any configuration; then end all of it.
 
     Args:
         request: the program.
-        environ: this process's environment.
         plain: how the program would be run without tuning.
         clock: the time that there is.
         tick: called whenever something has taken a while.
     """
     left_alone = _without_cache(request)
 
-    def launch(configuration: Configuration, seed: int, may_share: bool) -> LiveTraining:
-        argv, theirs = _process_of(prepare(left_alone, environ, configuration))
-        start: Callable[[Wanted], Process] = start_process
-        if may_share and nursery.suits(theirs):
-            start = partial(nursery.fork, seconds=clock.patience())
-        return LiveTraining(argv, theirs, Request(seed=seed), start)
+    def launch(configuration: Configuration, seed: int, may_share: bool) -> PausableTraining:
+        argv, environ = _process_of(prepare(left_alone, plain.surroundings, configuration))
+        start: Callable[[TrainingCommand], Process] = start_process
+        if may_share and fork_server.suits(environ):
+            start = partial(fork_server.fork, seconds=clock.patience())
+        return PausableTraining(argv, environ, SampleRequest(seed=seed), start)
 
     with adopting():
-        nursery = Nursery(sys.executable, _process_of(plain)[1])
+        fork_server = ForkServer(sys.executable, _process_of(plain)[1])
         try:
             cores = plain.plan.threads.usable_cores
-            limit = plain.machine.limits.memory_bytes
-            yield MachineStage(launch, cores, lambda: _free_bytes(limit), clock.patience, tick)
+            limit = plain.surroundings.machine.limits.memory_bytes
+            yield LocalTrialRunner(launch, cores, lambda: _free_bytes(limit), clock.patience, tick)
         finally:
-            nursery.close()
+            fork_server.close()
 
 
-def _process_of(prepared: Prepared) -> tuple[tuple[str, ...], dict[str, str]]:
-    theirs = prepared.command.environment(without_coercion(prepared.environ))
-    return prepared.command.argv, {**theirs, **SILENCED}
+def _process_of(prepared: RunPlan) -> tuple[tuple[str, ...], dict[str, str]]:
+    environ = without_locale_coercion(prepared.surroundings.user_environ)
+    return prepared.command.argv, {**prepared.command.environment(environ), **SILENCED}
 
 
 def _free_bytes(limit: int | None) -> float:
@@ -183,71 +183,56 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _check_nothing_is_decided(request: RunRequest) -> None:
-    given = request.options
     for option, is_given in (
-        ("--precision", given.precision != "auto"),
-        ("--allocator", given.allocator != "none"),
+        ("--precision", request.patch.precision != "auto"),
+        ("--allocator", request.options.allocator != "none"),
     ):
         if is_given:
             raise UsageError(f"--tune chooses what {option} decides; give one")
 
 
 def _without_cache(request: RunRequest) -> RunRequest:
-    values = {**vars(request), "use_cache": False, "measures_precision": False}
-    return type(request)(**values)
+    return replace(request, use_cache=False, measures_precision=False)
 
 
-def _untuned(request: RunRequest, environ: Mapping[str, str], why: str) -> Prepared:
-    """Return how it is run without a search: as remembered, or as matrix products speak for."""
-    say(PROGRAM, f"not tuned: {why}")
-    values = {**vars(request), "measures_precision": True}
-    return prepare(type(request)(**values), environ)
+def _untuned(request: RunRequest, surroundings: Surroundings, why: str) -> RunPlan:
+    """Return how it is run without a search: as remembered, or as the matmul benchmark favours."""
+    say(NANO_RUN, f"not tuned: {why}")
+    return prepare(replace(request, measures_precision=True), surroundings)
 
 
-def _in_float32(
-    request: RunRequest, environ: Mapping[str, str], plain: Prepared, error: SampleError
-) -> Prepared:
+def _in_float32(request: RunRequest, plain: RunPlan, error: SampleError) -> RunPlan:
     """Return how it is run where it fails in the default and not in float32."""
-    say(PROGRAM, f"not tuned: {error}")
-    remembered = prepare(request, environ)
-    if remembered.tuned and remembered.precision == "float32":
+    say(NANO_RUN, f"not tuned: {error}")
+    remembered = prepare(request, plain.surroundings)
+    if remembered.tuned and remembered.patch.precision == "float32":
         return remembered
-    steps = choices_of(request, plain).steps
-    prepared = prepare(request, environ, Configuration("float32", steps=steps))
-    return _with_note(prepared, f"float32: in {plain.precision} {error.__cause__}")
+    configuration = Configuration("float32", steps=choices_of(request, plain).steps)
+    prepared = prepare(request, plain.surroundings, configuration)
+    return replace(prepared, tuned=f"float32: in {plain.patch.precision} {error.__cause__}")
 
 
-def _with_note(prepared: Prepared, note: str) -> Prepared:
-    return type(prepared)(**{**vars(prepared), "tuned": note})
-
-
-def _remember(request: RunRequest, plain: Prepared, found: Found, note: str) -> None:
-    lazy_adam = request.training.lazy_adam
-    key = describe_key(
-        request.target, plain.machine, read_build(), plain.environ, lazy_adam=lazy_adam
-    )
+def _remember(request: RunRequest, plain: RunPlan, found: Found, note: str) -> None:
+    known = plain.surroundings
+    key = describe_key(request.target, known, lazy_adam=request.patch.lazy_adam)
     if key is None:
-        say(PROGRAM, "the choice is for this run: its file cannot be known again")
+        say(NANO_RUN, "the choice is for this run: its file cannot be known again")
         return
     trials = [trial_to_json(trial) for trial in found.trials]
-    fault = remember(key, found.winner, note, found.signature, plain.environ, trials)
+    fault = remember(key, found.winner, note, found.signature, known.user_environ, trials)
     if fault:
-        say(PROGRAM, fault)
+        say(NANO_RUN, fault)
 
 
 def _tell(found: Found) -> None:
     for trial in found.trials:
         name = str(trial.configuration)
-        if not trial.heats:
-            say(PROGRAM, f"tried {name}: {trial.fault or 'the time was over before a round'}")
+        if not trial.runs:
+            say(NANO_RUN, f"tried {name}: {trial.fault or 'the time was over before a round'}")
             continue
         reason = "" if trial.is_sound else f"; {found.objection}"
         say(
-            PROGRAM,
-            f"tried {name}: {trial.step_seconds * 1000:.2f} ms a step, {1 / trial.ratio:.2f} "
-            f"times as fast as the default ({_count(trial.rounds, 'round')}){reason}",
+            NANO_RUN,
+            f"tried {name}: {trial.step_seconds * 1000:.2f} ms/step, {1 / trial.ratio:.2f} "
+            f"times as fast as the default ({count_of(trial.rounds, 'round')}){reason}",
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

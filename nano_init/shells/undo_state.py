@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 
 from nano_init.errors import StateError
-from nano_init.shells.change import STATE_NAME, Change, may_change
+from nano_init.protocol.variables import STATE_VARIABLE
+from nano_init.shells.change import Change, may_change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,4 +92,4 @@ def _parse_octet(digits: str, name: str) -> int:
 
 
 def _damaged(why: str) -> str:
-    return f"{STATE_NAME} is damaged, and what was set before it cannot be restored: {why}"
+    return f"{STATE_VARIABLE} is damaged, and what was set before it cannot be restored: {why}"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nano_init.instrumentation.input_source import describe_input, missing_stages
+from nano_init.evidence.report.pipeline_stages import missing_stages
+from nano_init.instrumentation.input_source import describe_input
 
 MAP = "map() with num_parallel_calls=tf.data.AUTOTUNE"
 

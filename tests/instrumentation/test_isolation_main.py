@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from nano_init.evidence.sampling.isolated_command import isolated_command, postpone_preload
 from nano_init.instrumentation import isolation_main
-from nano_init.instrumentation.isolation_main import (
-    isolated_command,
-    parse_mounts,
-    postpone_preload,
-)
+from nano_init.instrumentation.isolation_main import parse_mounts
 
 WRITER = """
 import os, pathlib, shutil, sys

@@ -16,8 +16,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SUPERVISOR = """
 import os, sys
 from nano_init.launch.command import Command
-from nano_init.launch.foreground_child import end_like, supervise
-outcome = supervise(Command((sys.executable, "-c", sys.argv[1]), {}), os.environ, lambda pid: None)
+from nano_init.launch.foreground_child import end_like, run_in_foreground
+command = Command((sys.executable, "-c", sys.argv[1]), {})
+outcome = run_in_foreground(command, os.environ, lambda pid: None)
 print("after", outcome.status, outcome.seconds > 0, outcome.usage.ru_maxrss > 0, flush=True)
 sys.exit(end_like(outcome))
 """
@@ -107,12 +108,12 @@ def test_the_program_has_the_signal_mask_that_it_would_have() -> None:
 
 def test_it_is_looked_at_now_and_then(tmp_path: Path) -> None:
     from nano_init.launch.command import Command
-    from nano_init.launch.foreground_child import supervise
+    from nano_init.launch.foreground_child import run_in_foreground
 
     seen: list[int] = []
     command = Command((sys.executable, "-c", "import time; time.sleep(0.5)"), {})
     begun = time.monotonic()
-    outcome = supervise(command, os.environ, seen.append, every=0.05)
+    outcome = run_in_foreground(command, os.environ, seen.append, every=0.05)
     assert len(seen) >= 2
     assert len(set(seen)) == 1
     assert 0.5 <= outcome.seconds <= time.monotonic() - begun

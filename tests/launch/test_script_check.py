@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nano_init.errors import LaunchError
-from nano_init.protocol.target import Target, check_target
+from nano_init.launch.script_check import check_target
+from nano_init.protocol.target import Target
 
 
 class TestPythonArguments:
@@ -34,7 +35,7 @@ class TestCheckTarget:
         check_target(Target("no.such.module", is_module=True))
 
     def test_a_missing_script_is_named(self) -> None:
-        with pytest.raises(LaunchError, match=r"^there is no script 'trian.py'; check the path$"):
+        with pytest.raises(LaunchError, match=r"^script not found: 'trian.py'; check the path$"):
             check_target(Target("trian.py"))
 
     def test_the_word_python_is_recognised_as_superfluous(self) -> None:

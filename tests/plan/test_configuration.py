@@ -8,50 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.plan.configuration import (
-    FUSIBLE,
-    Choices,
-    Configuration,
-    first_candidates,
-    parse_configuration,
-    with_configuration,
-)
+from nano_init.plan.configuration import FUSIBLE, Configuration, parse_configuration
 from nano_init.plan.settings import Options, Plan, PrecisionChoice, Setting, ThreadCount
-from nano_init.protocol.patch_options import TrainingOptions
+from nano_init.protocol.patch_options import PatchOptions
 
-FLOAT32, BFLOAT16 = Configuration(), Configuration("mixed_bfloat16")
-FLOAT32_XLA, BFLOAT16_XLA = Configuration(xla=True), Configuration("mixed_bfloat16", xla=True)
-CORE = (FLOAT32, BFLOAT16, FLOAT32_XLA, BFLOAT16_XLA)
+FLOAT32 = Configuration()
 BOTH = ("float32", "mixed_bfloat16")
-
-
-def test_what_the_user_has_set_is_not_varied() -> None:
-    assert {
-        (each.xla, each.disable) for each in first_candidates(BOTH, "", {"TF_XLA_FLAGS": "x"})
-    } == {(False, ""), (False, "all")}
-    assert {
-        (each.xla, each.disable)
-        for each in first_candidates(BOTH, "", {"NANO_INIT_DISABLE": "adam"})
-    } == {(False, ""), (True, "")}
-    assert first_candidates(BOTH, "", {})[0] == FLOAT32
-    assert set(CORE) < set(first_candidates(BOTH, "", {}))
-    theirs = dict.fromkeys(
-        ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "NANO_INIT_DISABLE", "LD_PRELOAD"),
-        "1",
-    )
-    assert list(Choices(4, ("jemalloc",), "", theirs).beside(FLOAT32, {})) == []
-
-
-def test_neighbours_differ_in_one_choice() -> None:
-    found = list(Choices(4, ("jemalloc", "tcmalloc"), "8", {}).beside(BFLOAT16_XLA, {}))
-    for each in found:
-        ours, theirs = each.values(), BFLOAT16_XLA.values()
-        assert sum(ours[name] != theirs[name] for name in ours) == 1
-    assert len(set(found)) == 6
-
-
-def test_one_core_has_no_threads_to_vary() -> None:
-    assert list(Choices(1, (), "", {}).beside(FLOAT32, {})) == [Configuration(disable="all")]
 
 
 def test_its_variables_replace_the_plans_and_never_the_users() -> None:
@@ -65,7 +27,7 @@ def test_its_variables_replace_the_plans_and_never_the_users() -> None:
     )
     chosen = Configuration(xla=True, disable="adam,sgd", threads=2, interop=1)
     theirs = {"TF_NUM_INTRAOP_THREADS": "3"}
-    assert with_configuration(plan, chosen, theirs).environment() == {
+    assert chosen.plan(plan, theirs).environment() == {
         "TF_NUM_INTEROP_THREADS": "1",
         "TF_XLA_FLAGS": FUSIBLE,
         "NANO_INIT_DISABLE": "adam,sgd",
@@ -76,16 +38,15 @@ def test_options_keep_what_is_not_chosen() -> None:
     given = Options(threads=3, pin=True)
     taken = Configuration("mixed_bfloat16", allocator="jemalloc").options(given)
     assert (taken.threads, taken.pin) == (3, True)
-    assert (taken.precision, taken.allocator) == ("mixed_bfloat16", "jemalloc")
+    assert taken.allocator == "jemalloc"
 
 
-def test_steps_per_execution_are_its_own_and_the_rest_is_the_users() -> None:
-    given = TrainingOptions(("adam",), lazy_adam=True, steps_per_execution="auto")
-    assert Configuration().training(given) == TrainingOptions(("adam",), lazy_adam=True)
-    assert Configuration(steps="8").training(given).steps_per_execution == 8
-    assert Configuration(steps="auto").training(TrainingOptions()).payload() == {
-        "steps_per_execution": "auto"
-    }
+def test_precision_and_steps_per_execution_are_its_own_and_the_rest_is_the_users() -> None:
+    given = PatchOptions(disable=("adam",), lazy_adam=True, steps_per_execution="auto")
+    assert Configuration().patch(given) == PatchOptions("float32", (), ("adam",), lazy_adam=True)
+    assert Configuration("mixed_bfloat16").patch(given).precision == "mixed_bfloat16"
+    assert Configuration(steps="8").patch(given).steps_per_execution == 8
+    assert Configuration(steps="auto").patch(PatchOptions()).steps_per_execution == "auto"
 
 
 @given(

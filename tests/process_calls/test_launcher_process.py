@@ -18,9 +18,10 @@ pytestmark = pytest.mark.skipif(
 # Stands for the script: starts two workers of the program in its own folder.
 SCRIPT = """
 import os, sys
-from nano_init.process_calls.launcher_process import Job, run_processes, said_path
+from nano_init.process_calls.launcher_process import run_processes
+from nano_init.protocol.call_job import CallJob, said_path
 folder = sys.argv[1]
-job = Job(folder, 2, os.path.join(folder, "w.py"), os.getpid(), tuple(sys.path), ("a", "b"), {})
+job = CallJob(folder, 2, os.path.join(folder, "w.py"), os.getpid(), tuple(sys.path), ("a", "b"), {})
 try:
     print("status", run_processes(job, os.environ))
 except KeyboardInterrupt:

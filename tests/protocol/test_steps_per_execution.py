@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nano_init.errors import UsageError
-from nano_init.plan.steps import parse_steps_per_execution
+from nano_init.protocol.patch_options import parse_steps_per_execution
 
 
 @given(st.integers(2, 1_000_000))

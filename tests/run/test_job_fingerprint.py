@@ -6,12 +6,12 @@ from importlib import metadata
 
 import pytest
 
-from nano_init.cli.job_options import JobOptions
-from nano_init.cli.run import RunRequest
 from nano_init.launch.rendezvous import compare_facts
-from nano_init.plan.settings import Options
+from nano_init.protocol.patch_options import PatchOptions
 from nano_init.protocol.target import Target
 from nano_init.run.job_fingerprint import digest_target, list_facts
+from nano_init.run.request import RunRequest
+from nano_init.survey import survey
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_module_is_told_apart_by_the_file_that_would_run(tmp_path, name, path)
     digests = []
     for text in ("1", "2"):
         (tmp_path / path).write_text(text)
-        digests.append(digest_target(Target(name, (), is_module=True), [str(tmp_path)]))
+        digests.append(digest_target(Target(name, (), is_module=True), {}, [str(tmp_path)]))
 
     assert digests[0] != digests[1]
     assert all(digest.startswith(f"{name} (") for digest in digests)
@@ -35,7 +35,7 @@ def test_a_folder_is_told_apart_by_its_main_file_and_not_by_where_it_lies(tmp_pa
     for place, text in (("a", "1"), ("b", "1"), ("c", "2")):
         (tmp_path / place / "app").mkdir(parents=True)
         (tmp_path / place / "app/__main__.py").write_text(text)
-        digests.append(digest_target(Target(str(tmp_path / place / "app"))))
+        digests.append(digest_target(Target(str(tmp_path / place / "app")), {}))
 
     assert digests[0] == digests[1] != digests[2]
 
@@ -43,11 +43,11 @@ def test_a_folder_is_told_apart_by_its_main_file_and_not_by_where_it_lies(tmp_pa
 def test_a_module_that_is_not_found_is_its_name(tmp_path):
     target = Target("nowhere.at_all", (), is_module=True)
 
-    assert digest_target(target, [str(tmp_path)]) == "nowhere.at_all"
+    assert digest_target(target, {}, [str(tmp_path)]) == "nowhere.at_all"
 
 
 def test_a_program_from_stdin_is_told_apart_by_what_was_read():
-    digests = [digest_target(Target("-"), program=text) for text in (b"1", b"1", b"2", b"")]
+    digests = [digest_target(Target("-"), {}, program=text) for text in (b"1", b"1", b"2", b"")]
 
     assert digests[0] == digests[1] != digests[2]
     assert digests[0].startswith("stdin (")
@@ -68,7 +68,7 @@ def test_a_fact_that_one_host_can_do_without_is_compared_where_both_have_it(here
 
 
 def test_a_host_tells_its_version_of_tf_keras_or_that_it_does_without():
-    listed = list_facts(RunRequest(Target("-"), Options()), JobOptions(), "float32", {})
+    listed = list_facts(RunRequest(Target("-")), PatchOptions("float32"), survey({}))
 
     try:
         version = metadata.version("tf_keras")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from nano_init.errors import SampleError
-from nano_init.evidence.sampling.sample import Request, take_sample
-from nano_init.evidence.tuning.fork_server import Nursery
-from nano_init.evidence.tuning.pausable_training import LiveTraining
+from nano_init.evidence.sampling.sample import SampleRequest, take_sample
+from nano_init.evidence.tuning.fork_server import ForkServer
+from nano_init.evidence.tuning.pausable_training import PausableTraining
 
 Run = Callable[..., Any]
 
@@ -74,9 +74,9 @@ class TestWithoutTemporaryFolder:
     @pytest.mark.parametrize(
         "act",
         [
-            lambda: take_sample(["/bin/true"], {}, Request()),
-            lambda: LiveTraining(["/bin/true"], {}, Request()),
-            lambda: Nursery("/bin/false", {}),
+            lambda: take_sample(["/bin/true"], {}, SampleRequest()),
+            lambda: PausableTraining(["/bin/true"], {}, SampleRequest()),
+            lambda: ForkServer("/bin/false", {}),
         ],
     )
     def test_whatever_samples_fails_as_a_sample_does(
@@ -88,17 +88,17 @@ class TestWithoutTemporaryFolder:
 
     def test_a_fork_does_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The folder was there when the process to fork from was started."""
-        nursery = Nursery("/bin/false", {})
+        fork_server = ForkServer("/bin/false", {})
         try:
 
             def lose(wanted: Any) -> Any:
                 monkeypatch.setattr("tempfile.tempdir", "/nowhere")
-                return partial(nursery.fork, seconds=5.0)(wanted)
+                return partial(fork_server.fork, seconds=5.0)(wanted)
 
             with pytest.raises(SampleError, match="needs a temporary folder"):
-                LiveTraining([sys.executable, "s.py"], {}, Request(), lose)
+                PausableTraining([sys.executable, "s.py"], {}, SampleRequest(), lose)
         finally:
-            nursery.close()
+            fork_server.close()
 
 
 class TestComparison:

@@ -44,19 +44,19 @@ def cache(tmp_path: Path) -> dict[str, str]:
 
 
 def ratio_of(trial: dict[str, Any]) -> float:
-    """Return how much longer than the default a step took: medians of heats, averaged."""
-    return statistics.geometric_mean(map(statistics.median, trial["heats"]))
+    """Return how much longer than the default a step took: medians of runs, averaged."""
+    return statistics.geometric_mean(map(statistics.median, trial["runs"]))
 
 
 def acceptable(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what the tuner's own measurements speak for: the fastest, and what is as good."""
-    sound = [trial for trial in entry["trials"] if trial["heats"] and trial["is_sound"]]
-    most = max(len(trial["heats"]) for trial in sound)
-    last = [trial for trial in sound if len(trial["heats"]) == most]
+    sound = [trial for trial in entry["trials"] if trial["runs"] and trial["is_sound"]]
+    most = max(len(trial["runs"]) for trial in sound)
+    last = [trial for trial in sound if len(trial["runs"]) == most]
     best = min(map(ratio_of, last))
     near = [trial["configuration"] for trial in last if ratio_of(trial) <= TIE * best]
     # What others were held against took exactly its own time.
-    default = [t for t in sound if {r for heat in t["heats"] for r in heat} == {1.0}]
+    default = [t for t in sound if {r for run in t["runs"] for r in run} == {1.0}]
     if default and best * LEAST_GAIN > 1:
         return [default[0]["configuration"]]
     return near

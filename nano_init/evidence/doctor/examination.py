@@ -11,8 +11,9 @@ import nano_init
 from nano_init.evidence.doctor.findings import Examined, diagnose
 from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts, examine_tensorflow
 from nano_init.machine.allocators import loads
-from nano_init.plan.variables import LIBRARY_PREFIXES
+from nano_init.plan.library_variables import LIBRARY_PREFIXES
 from nano_init.shells.preload import list_libraries
+from nano_init.text import count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def format_diagnosis(examined: Examined, width: int | None = None) -> str:
             lines += _paragraph(f"{'':8} fix: {finding.fix}", width)
     problems = sum(finding.level == "problem" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
-    verdict = f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}."
+    verdict = f"{count_of(problems, 'problem')}, {count_of(warnings, 'warning')}."
     block = format_block(examined, findings)
     return "\n".join([*lines, "", verdict, "", "To paste into a bug report:", "", block, ""])
 
@@ -136,10 +137,6 @@ def _paragraph(text: str, width: int) -> list[str]:
         break_on_hyphens=False,
         drop_whitespace=True,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _read_plug_ins() -> dict[str, str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nano_init.plan.library_variables import onednn_setting
 from nano_init.plan.precision import cause_of
-from nano_init.plan.variables import onednn_setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

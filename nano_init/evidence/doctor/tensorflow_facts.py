@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nano_init.evidence.onednn.primitive_kinds import unit_of
 from nano_init.evidence.onednn.verbose_log import parse_verbose
 from nano_init.evidence.sampling.unnamed_file import open_unnamed_file
-from nano_init.instrumentation import tensorflow_probe_main
+from nano_init.protocol.programs import TENSORFLOW_PROBE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def examine_tensorflow(
     with open_unnamed_file("nano-init-facts") as record:
         command = [
             python,
-            tensorflow_probe_main.__file__,
+            TENSORFLOW_PROBE,
             str(record.fileno()),
             str(_MEASURE_SECONDS),
         ]

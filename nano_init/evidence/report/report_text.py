@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 
 from nano_init.evidence.report.run_report import advise
+from nano_init.text import align
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from nano_init.evidence.report.run_report import Report, Run, SampledSteps
 
@@ -18,12 +19,12 @@ __all__ = ["format_report", "run_facts", "sample_facts"]
 def format_report(report: Report) -> str:
     """Return a report as lines of text."""
     rows = [*run_facts(report.run)]
-    lines = [f"Report on {report.run.command}", f"nano-run: {report.choice}", "", *_aligned(rows)]
+    lines = [f"Report on {report.run.command}", f"nano-run: {report.choice}", "", *align(rows)]
     if report.sampled is None:
         lines += ["", f"No sample of its steps: {report.fault}."]
     else:
         lines += ["", f"A sample of {report.sampled.steps} steps, after the warm-up:"]
-        lines += _aligned(list(sample_facts(report.sampled)))
+        lines += align(list(sample_facts(report.sampled)))
         lines += ["", *_kinds(report.sampled), "", *_operations(report.sampled)]
     advice = advise(report)
     lines += ["", *(f"Advice: {sentence}." for sentence in advice)]
@@ -85,14 +86,14 @@ def sample_facts(sampled: SampledSteps) -> Iterator[tuple[str, str]]:
         by = f" ({', '.join(units)})" if units else ""
         yield "matrix products", f"{share:.0%} of their time in bfloat16 on a unit{by}"
         yield "their share", f"{onednn.contraction_ms / step:.0%} of this step time"
-    yield "oneDNN in all", f"{onednn.milliseconds / sampled.steps:.2f} ms a step"
+    yield "oneDNN in all", f"{onednn.milliseconds / sampled.steps:.2f} ms/step"
     casts, layouts = onednn.cast_ms / sampled.steps, onednn.layout_ms / sampled.steps
     theirs = sampled.operations.get("Cast", 0.0) / sampled.steps
     text = (
-        f"{casts:.3f} and {layouts:.3f} ms a step in oneDNN, {theirs:.3f} ms in casts of TensorFlow"
+        f"{casts:.3f} and {layouts:.3f} ms/step in oneDNN, {theirs:.3f} ms in casts of TensorFlow"
     )
     yield "casts and reorders", text
-    yield "waiting for data", f"{sampled.get_next_ms / sampled.steps:.2f} ms a step"
+    yield "waiting for data", f"{sampled.get_next_ms / sampled.steps:.2f} ms/step"
     if sampled.unable:
         yield "no bfloat16 kernel", ", ".join(sampled.unable[:12])
 
@@ -105,28 +106,18 @@ def _spread(run: Run) -> str:
 
 
 def _kinds(sampled: SampledSteps) -> list[str]:
-    rows = [("ms a step", "oneDNN primitive", "of", "unit", "kernel's ISA")]
+    rows = [("ms/step", "oneDNN primitive", "of", "unit", "kernel's ISA")]
     for kind in sampled.onednn.kinds[:10]:
         milliseconds = f"{kind.milliseconds / sampled.steps:.3f}"
         rows.append((milliseconds, kind.primitive, kind.dtype, kind.unit or "-", kind.isa or "-"))
-    return _aligned(rows)
+    return align(rows)
 
 
 def _operations(sampled: SampledSteps) -> list[str]:
     total = sum(sampled.operations.values())
-    rows = [("ms a step", "share", "TensorFlow operation")]
+    rows = [("ms/step", "share", "TensorFlow operation")]
     for name, milliseconds in list(sampled.operations.items())[:10]:
         mark = " (no bfloat16 kernel)" if name in sampled.unable else ""
         each = f"{milliseconds / sampled.steps:.3f}"
         rows.append((each, f"{milliseconds / total:.0%}", f"{name}{mark}"))
-    return _aligned(rows)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return align(rows)

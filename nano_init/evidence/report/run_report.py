@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from nano_init.evidence.onednn.primitive_kinds import summarize
 from nano_init.evidence.onednn.verbose_log import parse_verbose
-from nano_init.instrumentation.input_source import PIPELINE, PYTHON, missing_stages
+from nano_init.evidence.report.pipeline_stages import missing_stages
+from nano_init.protocol.sample_record import PIPELINE, PYTHON
 from nano_init.protocol.step_marks import find_step_marks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nano_init.evidence.report.counters import Usage
     from nano_init.evidence.sampling.sample import Sample
 
-__all__ = ["Report", "Run", "SampledSteps", "advise", "read_sample", "report_to_json", "step_times"]
+__all__ = ["Report", "Run", "SampledSteps", "advise", "read_sample", "report_to_json"]
 
 # Below these shares a number is no reason to change anything.
 _WORTH = 0.05
@@ -125,17 +125,6 @@ class Report:
     sampled: SampledSteps | None = None
     fault: str = ""
     facts: TensorFlowFacts | None = None
-
-
-def step_times(marks: Sequence[Sequence[Any]]) -> tuple[float, ...]:
-    """Return the seconds of each step between marks; one entry where a mark stands for several.
-
-    Args:
-        marks: of one optimizer, as the watch records them: when, which, iterations, loss.
-    """
-    return tuple(
-        (after[0] - before[0]) / max(1, after[2] - before[2]) for before, after in pairwise(marks)
-    )
 
 
 def read_sample(sample: Sample, warm_up: int) -> SampledSteps:

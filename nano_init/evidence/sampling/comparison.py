@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 from nano_init.evidence.sampling.differences import compare_rounds
+from nano_init.text import align
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,14 +149,10 @@ def format_comparison(comparison: Comparison) -> str:
             )
         )
     table += _loss_rows(comparison)
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table
-    ]
     rounds, steps = len(comparison.python), len(comparison.python[0].step_seconds)
     return "\n".join(
         [
-            *lines,
+            *align(table),
             "",
             (
                 f"median (lowest-highest) of {rounds} rounds of {steps} steps after the warm-up; "

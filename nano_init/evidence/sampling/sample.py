@@ -6,7 +6,6 @@ The script runs as it is, from its start, on a copy-on-write view of all files
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import subprocess
@@ -15,11 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from nano_init.errors import SampleError
-from nano_init.evidence.sampling.sample_errors import explain_shortfall
+from nano_init.evidence.sampling.isolated_command import isolated_command, postpone_preload
+from nano_init.evidence.sampling.sample_errors import explain_sample_error
 from nano_init.evidence.sampling.standard_input import open_empty_input, was_read
-from nano_init.instrumentation.isolation_main import isolated_command, postpone_preload
-from nano_init.instrumentation.watch import LEAST_STEPS, WARM_UP, WATCH_VARIABLE
 from nano_init.protocol.sample_record import describe_record_file, parse_record
+from nano_init.protocol.sample_rules import LEAST_STEPS, WARM_UP
+from nano_init.protocol.step_marks import main_marks, step_seconds
+from nano_init.protocol.variables import WATCH_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,15 +28,12 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 __all__ = [
-    "LEAST_STEPS",
     "SILENCED",
-    "WARM_UP",
-    "Request",
     "Sample",
+    "SampleRequest",
     "adopting",
     "check_permitted",
     "content",
-    "main_marks",
     "preparing",
     "read_record",
     "take_sample",
@@ -51,7 +49,7 @@ SILENCED = {"WANDB_MODE": "disabled"}
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """How long a sample is, and what it records.
 
     Args:
@@ -127,7 +125,7 @@ def undisturbed(step_seconds: Sequence[float]) -> float:
 
 
 def take_sample(
-    argv: Sequence[str], environ: Mapping[str, str], request: Request, cwd: str | None = None
+    argv: Sequence[str], environ: Mapping[str, str], request: SampleRequest, cwd: str | None = None
 ) -> Sample:
     """Run a command for a number of training steps, and measure them.
 
@@ -185,7 +183,7 @@ def read_record(
     record: Mapping[str, Any] | None,
     code: int | None,
     complaints: str,
-    request: Request,
+    request: SampleRequest,
     output: bytes = b"",
     *,
     has_read: bool = False,
@@ -204,17 +202,17 @@ def read_record(
         SampleError: the record does not hold enough steps.
     """
     marks = main_marks(record["marks"]) if record else []
-    steps = _seconds_of_steps(marks)
+    steps = step_seconds(marks)
     # Short samples give up some of the warm-up, but never the two that trace and allocate.
     warm_up = min(WARM_UP, max(2, len(steps) - LEAST_STEPS))
     measured = steps[warm_up:]
     if record is None or len(measured) < LEAST_STEPS:
         given = request.start_seconds + request.seconds
-        raise explain_shortfall(
+        raise explain_sample_error(
             len(marks), code, complaints, given, is_late=code is None, has_read=has_read
         )
     return Sample(
-        step_seconds=tuple(measured),
+        step_seconds=measured,
         losses=tuple(mark[3] for mark in marks if mark[3] is not None),
         first_step_seconds=marks[0][0] - record["started"],
         batch=record["batch"],
@@ -223,21 +221,6 @@ def read_record(
         output=output,
         profile=record.get("profile"),
     )
-
-
-def _seconds_of_steps(marks: Sequence[Sequence[Any]]) -> list[float]:
-    return [
-        (after[0] - before[0]) / max(1, after[2] - before[2])
-        for before, after in itertools.pairwise(marks)
-    ]
-
-
-def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Return the marks of the optimizer that has stepped most often."""
-    by_optimizer: dict[int, list[Sequence[Any]]] = {}
-    for mark in marks:
-        by_optimizer.setdefault(mark[1], []).append(mark)
-    return max(by_optimizer.values(), key=len, default=[])
 
 
 def check_permitted(refusal: bytes) -> None:
@@ -257,7 +240,7 @@ def check_permitted(refusal: bytes) -> None:
 
 
 def watch_request(
-    request: Request, fd: int, pace: tuple[int, int] | None = None
+    request: SampleRequest, fd: int, pace: tuple[int, int] | None = None
 ) -> dict[str, object]:
     """Return what a watch is asked for, as it takes it.
 
@@ -279,7 +262,7 @@ def watch_request(
 
 
 def watch_variables(
-    request: Request, fd: int, pace: tuple[int, int] | None = None
+    request: SampleRequest, fd: int, pace: tuple[int, int] | None = None
 ) -> dict[str, str]:
     """Return the variables by which a process knows that it is watched; see `watch_request`."""
     verbose = {"ONEDNN_VERBOSE": "1"} if request.verbose else {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 
 from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
+from nano_init.text import count_of
 
-__all__ = ["explain_shortfall"]
+__all__ = ["explain_sample_error"]
 
 # strerror(ENOSPC), as Python and TensorFlow tell of it.
 _FULL = "No space left on device"
@@ -17,7 +18,7 @@ _NO_MEMORY = ("MemoryError", "ResourceExhaustedError", "OOM when allocating", "b
 _READS = "the script reads its standard input, which a sample cannot have"
 
 
-def explain_shortfall(
+def explain_sample_error(
     steps: int,
     code: int | None,
     complaints: str,
@@ -44,7 +45,7 @@ def explain_shortfall(
     """
     lines = [line for line in complaints.splitlines() if line.strip()]
     last = lines[-1].strip()[:200] if lines else ""
-    seen = f"after {steps} step{'' if steps == 1 else 's'}" if steps else "before its first step"
+    seen = f"after {count_of(steps, 'step')}" if steps else "before its first step"
     if is_late:
         reads = f" ({_READS.replace('the script', 'it')})" if has_read and not steps else ""
         return LateSampleError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["ending_in_order"]
+__all__ = ["cleanup_on_signals"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -29,7 +29,7 @@ class _Ended(BaseException):
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
+def cleanup_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind what is done in here, and then end this process.
 
     It is ended by the signal itself, as its parent would see it otherwise. What is ignored, as

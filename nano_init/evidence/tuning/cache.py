@@ -10,25 +10,24 @@ import os
 from stat import S_ISREG
 
 from nano_init.frozen import frozen
+from nano_init.launch.module_file import find_module_file
 from nano_init.plan.configuration import parse_configuration
-from nano_init.plan.variables import steers_training
+from nano_init.plan.library_variables import steers_training
+from nano_init.user_cache import cache_folder, tuned_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nano_init.machine.facts import Machine
-    from nano_init.plan.build import Build
     from nano_init.plan.configuration import Configuration
     from nano_init.protocol.target import Target
+    from nano_init.survey import Surroundings
 
 __all__ = [
     "Recalled",
-    "cache_folder",
     "clear_cache",
     "describe_key",
     "describe_machine",
-    "has_entries",
     "measured_files",
     "read_entry",
     "recall",
@@ -69,42 +68,14 @@ class Recalled:
     signature: str = ""
 
 
-def cache_folder(environ: Mapping[str, str]) -> str:
-    """Return where entries are (XDG Base Directory Specification).
-
-    Args:
-        environ: the environment.
-    """
-    base = environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the specification: a relative path is to be ignored
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "nano-init", "tuned")
-
-
-def has_entries(environ: Mapping[str, str]) -> bool:
-    """Say whether anything was ever remembered; before that, a script need not be read.
-
-    Args:
-        environ: the environment.
-    """
-    return os.path.isdir(cache_folder(environ))
-
-
 def describe_key(
-    target: Target,
-    machine: Machine,
-    build: Build | None,
-    environ: Mapping[str, str],
-    *,
-    lazy_adam: bool = False,
+    target: Target, surroundings: Surroundings, *, lazy_adam: bool = False
 ) -> str | None:
     """Return all that a choice depends on and that is known before the script runs.
 
     Args:
         target: the program; one on stdin has no file to know it by.
-        machine: the computer.
-        build: the installed TensorFlow.
-        environ: the user's environment, without what nano-init has set in it.
+        surroundings: the computer, the TensorFlow and the user's environment.
         lazy_adam: whether Adam is another algorithm.
 
     Returns:
@@ -112,7 +83,9 @@ def describe_key(
     """
     from binascii import crc32
 
-    path = _find_module(target.name, environ) if target.is_module else target.name
+    path: str | None = target.name
+    if target.is_module:
+        path = find_module_file(target.name, surroundings.user_environ)
     if path is None or target.name == "-":
         return None
     content = _read_script(path)
@@ -124,7 +97,7 @@ def describe_key(
         f"content {len(content)} {crc32(content):08x}",
         f"arguments {target.arguments!r}",
         f"optimizer {'lazy' if lazy_adam else 'usual'}",
-        *describe_machine(machine, build, environ),
+        *describe_machine(surroundings),
     )
     return "\n".join(lines)
 
@@ -139,21 +112,15 @@ def _read_script(path: str) -> bytes | None:
         return None
 
 
-def describe_machine(
-    machine: Machine, build: Build | None, environ: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Return all that the speed of TensorFlow depends on, one line for each thing.
-
-    Args:
-        machine: the computer.
-        build: the installed TensorFlow.
-        environ: the user's environment, without what nano-init has set in it.
-    """
+def describe_machine(surroundings: Surroundings) -> tuple[str, ...]:
+    """Return all that the speed of TensorFlow depends on, one line for each thing."""
     import sys
 
     import nano_init
 
-    isa, limits, keras = machine.isa, machine.limits, build.keras if build else ""
+    isa, limits = surroundings.machine.isa, surroundings.machine.limits
+    environ, build = surroundings.user_environ, surroundings.build
+    keras = build.keras if build else ""
     return (
         f"processor {isa.vendor} {isa.model} {isa.level} {isa.bf16}",
         f"limits {limits.affinity!r} {limits.cpu_quota} {limits.memory_bytes}",
@@ -165,27 +132,6 @@ def describe_machine(
 def _is_read(name: str) -> bool:
     """Say whether a variable of the user's changes what is fastest."""
     return steers_training(name) or name.startswith("NANO_INIT_")
-
-
-def _find_module(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return the file that `python -m NAME` runs, found as Python does, but importing nothing."""
-    import sys
-    from importlib.machinery import PathFinder
-
-    path = [*environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path[1:]]
-    path = ["" if environ.get("PYTHONSAFEPATH") else os.getcwd(), *path]
-    places: list[str] | None = [entry for entry in path if entry]
-    parts = name.split(".")
-    for number in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:number]), places)
-        if spec is None:
-            return None
-        places = spec.submodule_search_locations
-        if places is None and number < len(parts):
-            return None
-    if places is not None:
-        spec = PathFinder.find_spec(f"{name}.__main__", places)
-    return spec.origin if spec is not None and spec.has_location else None
 
 
 def recall(key: str | None, environ: Mapping[str, str]) -> Recalled:
@@ -286,7 +232,7 @@ def clear_cache(environ: Mapping[str, str]) -> int:
     Raises:
         OSError: an entry cannot be removed.
     """
-    folder = cache_folder(environ)
+    folder = tuned_folder(environ)
     names = [n for n in os.listdir(folder) if n.endswith(".json")] if os.path.isdir(folder) else []
     for name in names:
         os.remove(os.path.join(folder, name))
@@ -297,7 +243,7 @@ def clear_cache(environ: Mapping[str, str]) -> int:
 
 def measured_files(environ: Mapping[str, str]) -> list[str]:
     """Return the files of measured products, one for each machine and its limits."""
-    folder = os.path.dirname(cache_folder(environ))
+    folder = cache_folder(environ)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return [os.path.join(folder, n) for n in names if n.startswith("products-")]
 
@@ -309,7 +255,7 @@ def _path(key: str, environ: Mapping[str, str]) -> str:
     script, _, rest = key.partition("\n")
     arguments = rest.partition("\n")[2].partition("\n")[0]
     name = f"{crc32(os.fsencode(script)):08x}{crc32(os.fsencode(arguments)):08x}.json"
-    return os.path.join(cache_folder(environ), name)
+    return os.path.join(tuned_folder(environ), name)
 
 
 def _parse_entry(text: str, key: str, path: str) -> Recalled:

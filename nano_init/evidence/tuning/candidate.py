@@ -26,17 +26,17 @@ if TYPE_CHECKING:
             """End it."""
 
 
-__all__ = ["Entrant", "Training"]
+__all__ = ["Candidate", "Training"]
 
 
 @dataclass
-class Entrant:
-    """A configuration in the race.
+class Candidate:
+    """A configuration in the progress.
 
     Args:
         configuration: what it trains in.
         training: the one that runs, if one does.
-        heats: its step times over the default's, one series for each process.
+        runs: its step times over the default's, one series for each process.
         times: its step times.
         losses: the number of a step, and its loss.
         signature: the shapes of the trained variables.
@@ -48,7 +48,7 @@ class Entrant:
 
     configuration: Configuration
     training: Training | None = None
-    heats: list[list[float]] = field(default_factory=list)
+    runs: list[list[float]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     signature: str = ""
@@ -57,7 +57,7 @@ class Entrant:
     is_late: bool = False
     is_short_of_memory: bool = False
 
-    def admit(self, outcome: Training | SampleError, *, is_new_heat: bool = True) -> None:
+    def start(self, outcome: Training | SampleError, *, is_new_run: bool = True) -> None:
         """Take a training that has been started for this one, or why there is none."""
         if isinstance(outcome, SampleError):
             if not self.times:  # one process that failed takes nothing from those before it
@@ -67,15 +67,15 @@ class Entrant:
                 self.is_short_of_memory = isinstance(outcome, MemorySampleError)
             return
         self.training = outcome
-        if is_new_heat:
-            self.heats.append([])
+        if is_new_run:
+            self.runs.append([])
 
     def note(self, seconds: float, ratio: float) -> None:
         """Keep what a round has shown."""
         self.times.append(seconds)
-        self.heats[-1].append(ratio)
+        self.runs[-1].append(ratio)
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """End the training; what was measured stays."""
         if self.training is not None:
             self.losses = self.seen_losses()

@@ -33,7 +33,7 @@ class Trial:
 
     Args:
         configuration: what was trained in.
-        heats: its step times over the default's of the same rounds, one series for each process
+        runs: its step times over the default's of the same rounds, one series for each process
             that it was measured in.
         step_seconds: its step time, the median of the rounds.
         is_sound: whether its loss is float32's.
@@ -41,21 +41,21 @@ class Trial:
     """
 
     configuration: Configuration
-    heats: tuple[tuple[float, ...], ...] = ()
+    runs: tuple[tuple[float, ...], ...] = ()
     step_seconds: float = math.nan
     is_sound: bool = True
     fault: str = ""
 
     @property
     def ratio(self) -> float:
-        """Return its step time over the default's: medians of heats, averaged; inf without."""
-        logs = [math.log(statistics.median(heat)) for heat in self.heats if heat]
+        """Return its step time over the default's: medians of runs, averaged; inf without."""
+        logs = [math.log(statistics.median(run)) for run in self.runs if run]
         return math.exp(statistics.fmean(logs)) if logs else math.inf
 
     @property
     def rounds(self) -> int:
         """Return how many rounds it was measured in."""
-        return sum(map(len, self.heats))
+        return sum(map(len, self.runs))
 
 
 def choose(trials: Sequence[Trial], default: Configuration) -> Trial:
@@ -71,9 +71,9 @@ def choose(trials: Sequence[Trial], default: Configuration) -> Trial:
     sound = [trial for trial in trials if trial.is_sound and math.isfinite(trial.ratio)]
     if not sound:
         raise ValueError("no trial is sound")
-    # Those that reached the last heat were held against each other longest; what was
+    # Those that reached the last run were held against each other longest; what was
     # measured in fewer had been behind.
-    last = [trial for trial in sound if len(trial.heats) == max(len(t.heats) for t in sound)]
+    last = [trial for trial in sound if len(trial.runs) == max(len(t.runs) for t in sound)]
     best = min(last, key=lambda trial: trial.ratio)
     before = next((trial for trial in sound if trial.configuration == default), None)
     if before is not None and before.ratio < _LEAST_GAIN * best.ratio:
@@ -116,7 +116,7 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
     """Return a trial as plain values."""
     return {
         "configuration": trial.configuration.values(),
-        "heats": [list(heat) for heat in trial.heats],
+        "runs": [list(run) for run in trial.runs],
         "step_seconds": trial.step_seconds if math.isfinite(trial.step_seconds) else None,
         "is_sound": trial.is_sound,
         "fault": trial.fault,
@@ -135,7 +135,7 @@ def parse_trial(values: Any) -> Trial:
     seconds = values["step_seconds"]
     return Trial(
         configuration,
-        tuple(tuple(map(float, heat)) for heat in values["heats"]),
+        tuple(tuple(map(float, run)) for run in values["runs"]),
         math.nan if seconds is None else float(seconds),
         bool(values["is_sound"]),
         str(values["fault"]),

@@ -13,19 +13,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from nano_init.errors import LateSampleError, SampleError
+from nano_init.evidence.sampling.isolated_command import isolated_command, postpone_preload
 from nano_init.evidence.sampling.sample import preparing, watch_request, watch_variables
-from nano_init.instrumentation import fork_server_main
-from nano_init.instrumentation.isolation_main import isolated_command, postpone_preload
-from nano_init.instrumentation.watch import WATCH_VARIABLE
-from nano_init.launch.command import PATCH_VARIABLE
-from nano_init.shells.change import STATE_NAME
+from nano_init.protocol.programs import FORK_SERVER
+from nano_init.protocol.variables import (
+    DISABLE_VARIABLE,
+    PATCH_VARIABLE,
+    STATE_VARIABLE,
+    WATCH_VARIABLE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO, Protocol
 
-    from nano_init.evidence.sampling.sample import Request
+    from nano_init.evidence.sampling.sample import SampleRequest
 
     class Process(Protocol):
         """What `subprocess.Popen` is, as far as a training needs it."""
@@ -42,14 +45,14 @@ if TYPE_CHECKING:
             """Return its exit status, or None where it is not known."""
 
 
-__all__ = ["Nursery", "Wanted", "start_process"]
+__all__ = ["ForkServer", "TrainingCommand", "start_process"]
 
 # Read when a session, XLA or the patch starts, and not when TensorFlow is imported: each was
 # seen to take effect in a training that was forked after the import.
 _READ_LATE = frozenset(
     [
         *("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS"),
-        *("NANO_INIT_DISABLE", PATCH_VARIABLE, STATE_NAME),
+        *(DISABLE_VARIABLE, PATCH_VARIABLE, STATE_VARIABLE),
     ]
 )
 
@@ -61,7 +64,7 @@ _LEGACY = "TF_USE_LEGACY_KERAS"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingCommand:
     """A training to start.
 
     Args:
@@ -75,13 +78,13 @@ class Wanted:
 
     argv: Sequence[str]
     environ: Mapping[str, str]
-    request: Request
+    request: SampleRequest
     scratch: str
     files: Sequence[BinaryIO]
     pace: tuple[int, int]
 
 
-def start_process(wanted: Wanted) -> subprocess.Popen[bytes]:
+def start_process(wanted: TrainingCommand) -> subprocess.Popen[bytes]:
     """Start a training in a process of its own."""
     stdin, status, output, complaints = wanted.files
     return subprocess.Popen(
@@ -98,7 +101,7 @@ def start_process(wanted: Wanted) -> subprocess.Popen[bytes]:
     )
 
 
-class Nursery:
+class ForkServer:
     """A process that has imported TensorFlow and Keras, and forks trainings.
 
     Args:
@@ -116,7 +119,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = subprocess.Popen(
-                [python, fork_server_main.__file__, str(theirs.fileno()), self._scratch.name],
+                [python, FORK_SERVER, str(theirs.fileno()), self._scratch.name],
                 env={n: v for n, v in environ.items() if n not in (PATCH_VARIABLE, WATCH_VARIABLE)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -138,7 +141,7 @@ class Nursery:
         names = {*self._environ, *environ} - _READ_LATE
         return all(self._environ.get(name) == environ.get(name) for name in names)
 
-    def fork(self, wanted: Wanted, seconds: float) -> Process:
+    def fork(self, wanted: TrainingCommand, seconds: float) -> Process:
         """Fork a training.
 
         Args:

@@ -8,13 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nano_init.evidence.tuning.pausable_training import LiveTraining
+    from nano_init.evidence.tuning.pausable_training import PausableTraining
     from nano_init.plan.configuration import Configuration
 
     # A training, or why there is none; and whether it shares its start with others.
-    _Launched = tuple[LiveTraining | SampleError, bool]
+    _Launched = tuple[PausableTraining | SampleError, bool]
 
-__all__ = ["MachineStage"]
+__all__ = ["LocalTrialRunner"]
 
 # Of the memory that is free, the share that trainings may take: files are cached in the rest.
 _MEMORY_SHARE = 0.7
@@ -25,7 +25,7 @@ _USUAL_KB = 700_000
 _MOST = 12
 
 
-class MachineStage:
+class LocalTrialRunner:
     """This machine: trainings start on all its cores, and then wait for their turn.
 
     Args:
@@ -39,7 +39,7 @@ class MachineStage:
 
     def __init__(
         self,
-        launch: Callable[[Configuration, int, bool], LiveTraining],
+        launch: Callable[[Configuration, int, bool], PausableTraining],
         cores: int,
         free_bytes: Callable[[], float],
         patience: Callable[[], float],
@@ -54,7 +54,7 @@ class MachineStage:
 
     def start(
         self, wanted: Sequence[tuple[Configuration, int]]
-    ) -> list[LiveTraining | SampleError]:
+    ) -> list[PausableTraining | SampleError]:
         """Start configurations, each from a seed, side by side, and let them warm up.
 
         Args:
@@ -64,7 +64,7 @@ class MachineStage:
             For each the training, or why there is none.
         """
         launched: list[_Launched] = []
-        outcomes: list[LiveTraining | SampleError] = []
+        outcomes: list[PausableTraining | SampleError] = []
         try:
             for number in range(len(wanted)):
                 while len(launched) < min(len(wanted), number + self._side):
@@ -91,7 +91,7 @@ class MachineStage:
 
     def _warmed_up(
         self, launched: _Launched, configuration: Configuration, seed: int
-    ) -> LiveTraining | SampleError:
+    ) -> PausableTraining | SampleError:
         training, shared = launched
         outcome = self._warm_up(training)
         if not shared or isinstance(outcome, LateSampleError):  # there is no time for another
@@ -110,7 +110,7 @@ class MachineStage:
             return outcome  # it says more
         return own
 
-    def _warm_up(self, training: LiveTraining | SampleError) -> LiveTraining | SampleError:
+    def _warm_up(self, training: PausableTraining | SampleError) -> PausableTraining | SampleError:
         if isinstance(training, SampleError):
             return training
         try:

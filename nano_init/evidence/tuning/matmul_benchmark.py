@@ -13,18 +13,18 @@ from binascii import crc32
 from dataclasses import dataclass
 
 from nano_init.evidence.doctor.tensorflow_facts import examine_tensorflow
-from nano_init.evidence.tuning.cache import cache_folder, describe_machine, read_entry, write_entry
+from nano_init.evidence.tuning.cache import describe_machine, read_entry, write_entry
 from nano_init.plan.settings import PrecisionChoice
+from nano_init.user_cache import cache_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
-    from nano_init.machine.facts import Machine
-    from nano_init.plan.build import Build
+    from nano_init.survey import Surroundings
 
-__all__ = ["Products", "choose_by_products", "measure_products", "products_file", "recall_products"]
+__all__ = ["MatmulSpeed", "matmul_file", "measure_matmul", "recall_matmul", "recommend_from_matmul"]
 
 # A unit must multiply this much faster than float32 before bfloat16 is taken unsampled.
 _LEAST_GAIN = 1.1
@@ -33,7 +33,7 @@ _FORM = 1
 
 
 @dataclass(frozen=True)
-class Products:
+class MatmulSpeed:
     """What was measured of matrix products.
 
     Args:
@@ -45,22 +45,18 @@ class Products:
     date: str
 
 
-def products_file(
-    machine: Machine, build: Build | None, environ: Mapping[str, str]
-) -> tuple[str, str]:
+def matmul_file(surroundings: Surroundings) -> tuple[str, str]:
     """Return the file of a machine's measurement, and the key that it must hold.
 
     Args:
-        machine: the computer.
-        build: the installed TensorFlow.
-        environ: the user's environment, without what nano-init has set in it.
+        surroundings: the computer, the TensorFlow and the environment that are measured.
     """
-    key = "\n".join(describe_machine(machine, build, environ))
-    folder = os.path.dirname(cache_folder(environ))
+    key = "\n".join(describe_machine(surroundings))
+    folder = cache_folder(surroundings.user_environ)
     return os.path.join(folder, f"products-{crc32(os.fsencode(key)):08x}.json"), key
 
 
-def recall_products(path: str, key: str) -> Products | None:
+def recall_matmul(path: str, key: str) -> MatmulSpeed | None:
     """Return what was measured before, or None.
 
     Args:
@@ -76,17 +72,17 @@ def recall_products(path: str, key: str) -> Products | None:
     gain = entry.get("gain")
     if not isinstance(gain, float) or not 0 < gain < math.inf:
         return None
-    return Products(gain, str(entry.get("date", ""))[:40])
+    return MatmulSpeed(gain, str(entry.get("date", ""))[:40])
 
 
-def measure_products(
+def measure_matmul(
     path: str,
     key: str,
     environ: Mapping[str, str],
     examine: Callable[[Mapping[str, str]], TensorFlowFacts] = examine_tensorflow,
     *,
     keep: bool = True,
-) -> tuple[Products | None, str]:
+) -> tuple[MatmulSpeed | None, str]:
     """Let TensorFlow multiply in a child process, and remember what it shows.
 
     Args:
@@ -102,23 +98,23 @@ def measure_products(
     facts = examine(environ)
     if facts.bf16_gain is None:
         return None, f"matrix products could not be measured: {facts.fault or 'no speed was seen'}"
-    found = Products(facts.bf16_gain, time.strftime("%Y-%m-%d"))
+    found = MatmulSpeed(facts.bf16_gain, time.strftime("%Y-%m-%d"))
     entry = {"form": _FORM, "key": key, "gain": found.gain, "date": found.date}
     fault = write_entry(path, entry) if keep else ""
     return found, fault and f"what matrix products showed cannot be remembered in {fault}"
 
 
-def choose_by_products(products: Products, recommended: PrecisionChoice) -> PrecisionChoice:
-    """Return the precision that measured products speak for, with the reason. Pure.
+def recommend_from_matmul(measured: MatmulSpeed, recommended: PrecisionChoice) -> PrecisionChoice:
+    """Return the precision that the benchmark recommends, with the reason. Pure.
 
     Args:
-        products: what was measured.
-        recommended: what the processor's instruction set speaks for: mixed_bfloat16.
+        measured: what was measured.
+        recommended: what the processor's instruction set recommends: mixed_bfloat16.
     """
     seen = (
-        f"matrix products measured {products.gain:.2f} times as fast in bfloat16 as in float32 "
-        f"on this machine ({products.date})"
+        f"matrix products measured {measured.gain:.2f} times as fast in bfloat16 as in float32 "
+        f"on this machine ({measured.date})"
     )
-    if products.gain < _LEAST_GAIN:
+    if measured.gain < _LEAST_GAIN:
         return PrecisionChoice("float32", f"mixed_bfloat16 not recommended: {seen}")
     return PrecisionChoice("mixed_bfloat16", f"{recommended.reason}; {seen}")

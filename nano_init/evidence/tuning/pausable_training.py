@@ -7,7 +7,6 @@ are as safe as a sample's (`isolation_main.py`).
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import selectors
@@ -18,30 +17,28 @@ import time
 from contextlib import ExitStack, suppress
 
 from nano_init.errors import LateSampleError, SampleError
-from nano_init.evidence.sampling.sample import check_permitted, content, main_marks, preparing
-from nano_init.evidence.sampling.sample_errors import explain_shortfall
+from nano_init.evidence.sampling.sample import check_permitted, content, preparing
+from nano_init.evidence.sampling.sample_errors import explain_sample_error
 from nano_init.evidence.sampling.standard_input import open_empty_input, was_read
-from nano_init.evidence.tuning.fork_server import Wanted, start_process
-from nano_init.instrumentation.slice_controller import SETTLING
+from nano_init.evidence.tuning.fork_server import TrainingCommand, start_process
+from nano_init.protocol.sample_rules import LEAST_SLICE_STEPS, SETTLING
+from nano_init.protocol.step_marks import main_marks, step_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from nano_init.evidence.sampling.sample import Request
+    from nano_init.evidence.sampling.sample import SampleRequest
     from nano_init.evidence.tuning.fork_server import Process
 
-__all__ = ["LEAST_STEPS", "LiveTraining"]
-
-# Steps of a slice that are measured, at least.
-LEAST_STEPS = 3
+__all__ = ["PausableTraining"]
 
 # What has written its last report, or closed its pipe, has ended by then.
 _ENDING_SECONDS = 5.0
 
 
-class LiveTraining:
+class PausableTraining:
     """A script that trains in a process of its own, a slice at a time.
 
     Args:
@@ -58,8 +55,8 @@ class LiveTraining:
         self,
         argv: Sequence[str],
         environ: Mapping[str, str],
-        request: Request,
-        start: Callable[[Wanted], Process] = start_process,
+        request: SampleRequest,
+        start: Callable[[TrainingCommand], Process] = start_process,
     ) -> None:
         self.losses: list[tuple[int, float]] = []
         self.signature = ""
@@ -80,7 +77,9 @@ class LiveTraining:
         self._buffer = b""
         self._steps = 0
         files = [self._stdin, *self._files]
-        wanted = Wanted(argv, environ, request, self._scratch.name, files, (words, reports))
+        wanted = TrainingCommand(
+            argv, environ, request, self._scratch.name, files, (words, reports)
+        )
         self._process: Process | None = None
         try:
             self._process = start(wanted)
@@ -106,7 +105,7 @@ class LiveTraining:
         """Train for a slice, and return the seconds of each of its steps.
 
         Args:
-            seconds: how long the slice is, if it has LEAST_STEPS by then.
+            seconds: how long the slice is, if it has LEAST_SLICE_STEPS by then.
             patience: how much longer to wait for them.
 
         Raises:
@@ -115,16 +114,15 @@ class LiveTraining:
         if self.is_over:
             raise SampleError("the script's training has ended")
         with suppress(BrokenPipeError):  # what it died of is told by `_read`
-            os.write(self._words, json.dumps([seconds, SETTLING + LEAST_STEPS]).encode() + b"\n")
+            os.write(
+                self._words, json.dumps([seconds, SETTLING + LEAST_SLICE_STEPS]).encode() + b"\n"
+            )
         self._signal(signal.SIGCONT)
         marks = main_marks(self._read(seconds + patience)["marks"])
-        steps = [
-            (after[0] - before[0]) / max(1, after[2] - before[2])
-            for before, after in itertools.pairwise(marks)
-        ][SETTLING - 1 :]
-        if len(steps) < LEAST_STEPS:
+        steps = step_seconds(marks)[SETTLING - 1 :]
+        if len(steps) < LEAST_SLICE_STEPS:
             raise SampleError("the script's training has ended")
-        return tuple(steps)
+        return steps
 
     def written_kb(self) -> int:
         """Return how much memory the files take that it has written; 0 where that is unknown.
@@ -181,7 +179,7 @@ class LiveTraining:
             self._signal(signal.SIGSTOP)
         if record is not None:
             self._steps += len(record["marks"])
-        if record is None or (self.is_over and len(record["marks"]) < LEAST_STEPS + SETTLING):
+        if record is None or (self.is_over and len(record["marks"]) < LEAST_SLICE_STEPS + SETTLING):
             raise self._why_over(record)
         marks = main_marks(record["marks"])
         self.losses += [(mark[2], mark[3]) for mark in marks if mark[3] is not None]
@@ -240,7 +238,7 @@ class LiveTraining:
         """
         status, _, complaints = self._files
         check_permitted(content(status))
-        return explain_shortfall(
+        return explain_sample_error(
             self._steps,
             code,
             content(complaints).decode(errors="replace"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from nano_init.errors import SampleError, ScriptError
 from nano_init.evidence.sampling.sample import undisturbed
-from nano_init.evidence.tuning.candidate import Entrant
+from nano_init.evidence.tuning.candidate import Candidate
 from nano_init.evidence.tuning.decision import Trial, choose, is_faithful
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nano_init.evidence.tuning.clock import Clock
     from nano_init.plan.configuration import Configuration
 
-    class Stage(Protocol):
+    class TrialRunner(Protocol):
         """Where trainings run."""
 
         def start(
@@ -96,7 +96,7 @@ def search(
     candidates: Sequence[Configuration],
     default: Configuration,
     neighbours: Callable[[Configuration, Mapping[Configuration, float]], Iterable[Configuration]],
-    stage: Stage,
+    runner: TrialRunner,
     clock: Clock,
 ) -> Found:
     """Return the fastest configuration that trains as float32 does.
@@ -107,39 +107,39 @@ def search(
         default: what would be run without tuning.
         neighbours: gives the configurations beside one, told what was measured so far as step
             times over the default's.
-        stage: where trainings run.
+        runner: where trainings run.
         clock: the time that there is.
 
     Raises:
         SampleError: float32 itself cannot be trained, or the time is too short to compare. Its
             cause is the default's own failure where that is what float32 has not.
     """
-    race = _Race(candidates[0], default, stage, clock)
+    progress = _Search(candidates[0], default, runner, clock)
     try:
-        race.begin()
-        race.compete(candidates, keep=0)
+        progress.begin()
+        progress.compete(candidates, keep=0)
         explored: set[Configuration] = set()
-        while (base := race.next_base(explored)) is not None:
+        while (base := progress.next_base(explored)) is not None:
             explored.add(base)
-            race.compete(neighbours(base, race.ratios()), keep=_FINALISTS + 1)
-        race.finish()
-        return race.found()
+            progress.compete(neighbours(base, progress.ratios()), keep=_FINALISTS + 1)
+        progress.finish()
+        return progress.found()
     except SampleError as error:
-        raise SampleError(str(error)) from race.default_failure()
+        raise SampleError(str(error)) from progress.default_failure()
     finally:
-        race.close()
+        progress.close()
 
 
-class _Race:
+class _Search:
     """All that has been started so far."""
 
     def __init__(
-        self, reference: Configuration, default: Configuration, stage: Stage, clock: Clock
+        self, reference: Configuration, default: Configuration, runner: TrialRunner, clock: Clock
     ) -> None:
-        self.of: dict[Configuration, Entrant] = {}
+        self.of: dict[Configuration, Candidate] = {}
         self._seeds: list[list[tuple[int, float]]] = []
         self._reference, self._default, self._pivot = reference, default, default
-        self._stage, self._clock = stage, clock
+        self._runner, self._clock = runner, clock
         self._is_backwards = False
 
     def begin(self) -> None:
@@ -160,9 +160,9 @@ class _Race:
         if self._base().failure:  # it fails later than at its first steps
             self._pivot = self._reference
             self._run_first_rounds()
-        for entrant in (reference, self._base()):
-            if not entrant.times:
-                raise SampleError(entrant.fault or _TOO_SHORT)
+        for candidate in (reference, self._base()):
+            if not candidate.times:
+                raise SampleError(candidate.fault or _TOO_SHORT)
 
     def compete(self, configurations: Iterable[Configuration], *, keep: int) -> None:
         """Start those that are new, as many at a time as there is room for, and run rounds.
@@ -173,7 +173,7 @@ class _Race:
         """
         left = [configuration for configuration in configurations if configuration not in self.of]
         while left:
-            number = min(len(left), max(1, self._stage.room()))
+            number = min(len(left), max(1, self._runner.room()))
             while number and not self._clock.fits(
                 number, _ROUNDS * (number + len(self._running())) + _LEAST_FINAL_ROUNDS * keep
             ):
@@ -187,11 +187,11 @@ class _Race:
     def next_base(self, explored: set[Configuration]) -> Configuration | None:
         """Return the fastest that nothing was tried beside yet, if it is near the best."""
         ranked = self._ranked()
-        for entrant in ranked:
-            if self._ratio(entrant) > _NEAR * self._ratio(ranked[0]):
+        for candidate in ranked:
+            if self._ratio(candidate) > _NEAR * self._ratio(ranked[0]):
                 return None
-            if entrant.configuration not in explored:
-                return entrant.configuration
+            if candidate.configuration not in explored:
+                return candidate.configuration
         return None
 
     def default_failure(self) -> ScriptError | None:
@@ -212,25 +212,25 @@ class _Race:
         final = list(dict.fromkeys(e.configuration for e in (*near[:_FINALISTS], self._base())))
         if len(final) == 1:
             return
-        for entrant in self.of.values():
-            if entrant.configuration not in final:
-                entrant.leave()
+        for candidate in self.of.values():
+            if candidate.configuration not in final:
+                candidate.stop()
         if self._clock.fits(len(final), _LEAST_FINAL_ROUNDS * len(final)):
             for configuration in final:
-                self.of[configuration].leave()
+                self.of[configuration].stop()
             self._enter(final)
         self._run_rounds(_FINAL_ROUNDS, is_final=True)
 
     def close(self) -> None:
         """End all trainings."""
-        for entrant in self.of.values():
-            entrant.leave()
+        for candidate in self.of.values():
+            candidate.stop()
 
     def found(self) -> Found:
         """Return what follows from all that was measured."""
         trials = sorted((self._trial(each) for each in self.of.values()), key=lambda t: t.ratio)
         winner = choose([t for t in trials if self._is_settled(t)], self._default)
-        sound = {trial.configuration: trial for trial in trials if trial.is_sound and trial.heats}
+        sound = {trial.configuration: trial for trial in trials if trial.is_sound and trial.runs}
         before = sound.get(self._default) or sound[self._reference]
         has_losses = len(self._seeds) == SEEDS - 1 and all(self._seeds)
         return Found(
@@ -250,19 +250,19 @@ class _Race:
     def _enter(self, configurations: Sequence[Configuration]) -> None:
         outcomes = self._start([(configuration, 0) for configuration in configurations])
         for configuration, outcome in zip(configurations, outcomes, strict=True):
-            self.of.setdefault(configuration, Entrant(configuration)).admit(outcome)
+            self.of.setdefault(configuration, Candidate(configuration)).start(outcome)
 
     def _start(
         self, wanted: Sequence[tuple[Configuration, int]]
     ) -> Sequence[Training | SampleError]:
         with self._clock.starting(len(wanted)):
-            return self._stage.start(wanted)
+            return self._runner.start(wanted)
 
     def _read_seeds(self) -> None:
         """Train float32 from the other seeds, side by side if there is room."""
         left = [(self._reference, seed) for seed in range(1, SEEDS)]
         while left:
-            group = left[: max(1, self._stage.room())]
+            group = left[: max(1, self._runner.room())]
             del left[: len(group)]
             if not self._clock.fits(len(group), 0):
                 raise SampleError(_TOO_SHORT)
@@ -288,13 +288,13 @@ class _Race:
             if not is_final:
                 self._drop(_BEHIND.get(done, _FINAL))
 
-    def _run_round(self, running: list[Entrant]) -> None:
+    def _run_round(self, running: list[Candidate]) -> None:
         """Let each train for a slice, in the opposite order every other time."""
         times: dict[Configuration, float] = {}
-        for entrant in running[::-1] if self._is_backwards else running:
-            seconds = self._slice(entrant)
+        for candidate in running[::-1] if self._is_backwards else running:
+            seconds = self._slice(candidate)
             if seconds is not None:
-                times[entrant.configuration] = seconds
+                times[candidate.configuration] = seconds
         self._is_backwards = not self._is_backwards
         base = times.get(self._pivot)
         if base is None:  # nothing to hold the others against
@@ -302,23 +302,25 @@ class _Race:
         for configuration, seconds in times.items():
             self.of[configuration].note(seconds, seconds / base)
 
-    def _slice(self, entrant: Entrant) -> float | None:
+    def _slice(self, candidate: Candidate) -> float | None:
         """Return the step time of a slice; a script that has ended starts once more."""
         for is_again in (False, True):
-            training = entrant.training
+            training = candidate.training
             if training is None:
                 return None
             try:
                 with self._clock.slicing():
                     return undisturbed(training.train(self._clock.slice_seconds, _SLICE_PATIENCE))
             except SampleError as error:
-                entrant.leave()
+                candidate.stop()
                 if is_again:
-                    entrant.admit(error)
+                    candidate.start(error)
                 elif self._clock.fits(1, 1):
-                    entrant.admit(self._start([(entrant.configuration, 0)])[0], is_new_heat=False)
+                    candidate.start(
+                        self._start([(candidate.configuration, 0)])[0], is_new_run=False
+                    )
                 elif isinstance(error, ScriptError):
-                    entrant.admit(error)
+                    candidate.start(error)
         return None
 
     def _train_for_losses(self, training: Training) -> None:
@@ -332,36 +334,36 @@ class _Race:
 
     def _drop(self, factor: float) -> None:
         ranked = self._ranked()
-        for entrant in self._running():
-            is_kept = entrant in (ranked[0], self._base())
-            if not is_kept and self._ratio(entrant) > factor * self._ratio(ranked[0]):
-                entrant.leave()
+        for candidate in self._running():
+            is_kept = candidate in (ranked[0], self._base())
+            if not is_kept and self._ratio(candidate) > factor * self._ratio(ranked[0]):
+                candidate.stop()
 
-    def _base(self) -> Entrant:
+    def _base(self) -> Candidate:
         return self.of[self._pivot]
 
-    def _running(self) -> list[Entrant]:
-        return [entrant for entrant in self.of.values() if entrant.training is not None]
+    def _running(self) -> list[Candidate]:
+        return [candidate for candidate in self.of.values() if candidate.training is not None]
 
-    def _ranked(self) -> list[Entrant]:
+    def _ranked(self) -> list[Candidate]:
         """Return those that are sound, fastest first; float32 itself always is."""
         sound = [e for e in self.of.values() if e.times and not e.fault and self._is_sound(e)]
         return sorted(sound, key=self._ratio)
 
-    def _is_sound(self, entrant: Entrant) -> bool:
-        if entrant.configuration == self._reference:
+    def _is_sound(self, candidate: Candidate) -> bool:
+        if candidate.configuration == self._reference:
             return True
         references = [self.of[self._reference].seen_losses(), *self._seeds]
-        return len(references) == SEEDS and is_faithful(entrant.seen_losses(), references)
+        return len(references) == SEEDS and is_faithful(candidate.seen_losses(), references)
 
-    def _ratio(self, entrant: Entrant) -> float:
-        return self._trial(entrant).ratio
+    def _ratio(self, candidate: Candidate) -> float:
+        return self._trial(candidate).ratio
 
-    def _trial(self, entrant: Entrant) -> Trial:
+    def _trial(self, candidate: Candidate) -> Trial:
         return Trial(
-            entrant.configuration,
-            tuple(tuple(heat) for heat in entrant.heats if heat),
-            statistics.median(entrant.times) if entrant.times else math.nan,
-            self._is_sound(entrant),
-            entrant.fault,
+            candidate.configuration,
+            tuple(tuple(run) for run in candidate.runs if run),
+            statistics.median(candidate.times) if candidate.times else math.nan,
+            self._is_sound(candidate),
+            candidate.fault,
         )

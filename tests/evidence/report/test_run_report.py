@@ -27,11 +27,10 @@ from nano_init.evidence.report.run_report import (
     advise,
     read_sample,
     report_to_json,
-    step_times,
 )
 from nano_init.evidence.sampling.sample import Sample
 from nano_init.instrumentation.operation_profile import add_up_operations
-from nano_init.protocol.step_marks import step_mark
+from nano_init.protocol.step_marks import step_mark, step_seconds
 
 Command = Callable[..., Any]
 
@@ -227,7 +226,7 @@ def test_the_page_loads_nothing() -> None:
 
 
 def test_steps_between_marks_count_what_a_mark_stands_for() -> None:
-    assert step_times([[0.0, 0, 1, None], [1.0, 0, 2, None], [5.0, 0, 4, None]]) == (1.0, 2.0)
+    assert step_seconds([[0.0, 0, 1, None], [1.0, 0, 2, None], [5.0, 0, 4, None]]) == (1.0, 2.0)
 
 
 def test_the_sample_begins_after_the_warm_up_and_keeps_the_header() -> None:

@@ -178,7 +178,7 @@ class TestBadInput:
                 "--dry-run runs nothing, so nothing can be measured; leave one out",
                 2,
             ),
-            (("--compare", "no.py"), "there is no script 'no.py'; check the path", 2),
+            (("--compare", "no.py"), "script not found: 'no.py'; check the path", 2),
             (
                 ("--compare", "-"),
                 "a program on stdin can be read once only; save it in a file to measure it",

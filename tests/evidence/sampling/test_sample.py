@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from nano_init.errors import SampleError
-from nano_init.evidence.sampling.sample import Request, Sample, read_record, take_sample
+from nano_init.evidence.sampling.sample import Sample, SampleRequest, read_record, take_sample
 from nano_init.instrumentation.watch import Watch
-from nano_init.launch.command import BOOTSTRAP
+from nano_init.launch.command import BOOTSTRAP_FOLDER
 
 HEAD = """
 import numpy as np, keras, tensorflow as tf
@@ -63,12 +63,12 @@ for step in range(14):
 def take(environ: dict[str, str], tmp_path: Path) -> Any:
     def take(script: str, *, steps: int = 12, seconds: float = 100, **more: Any) -> Sample:
         (tmp_path / "s.py").write_text(script)
-        variables = {**environ, "PYTHONPATH": f"{BOOTSTRAP}:{environ['PYTHONPATH']}"}
+        variables = {**environ, "PYTHONPATH": f"{BOOTSTRAP_FOLDER}:{environ['PYTHONPATH']}"}
         try:
             return take_sample(
                 [sys.executable, "s.py"],
                 variables,
-                Request(steps=steps, seconds=seconds, **more),
+                SampleRequest(steps=steps, seconds=seconds, **more),
                 cwd=str(tmp_path),
             )
         except SampleError as error:
@@ -196,25 +196,25 @@ def record(times: list[float], **more: Any) -> dict[str, Any]:
 class TestReadRecord:
     def test_the_warm_up_is_left_out(self) -> None:
         times = [10, 15, 16, 17, 18, *(18 + 0.5 * n for n in range(1, 9))]
-        sample = read_record(record(times), 0, "", Request())
+        sample = read_record(record(times), 0, "", SampleRequest())
         assert sample.step_seconds == (0.5,) * 8
         assert sample.first_step_seconds == 10
 
     def test_a_short_sample_keeps_five_steps(self) -> None:
         times = [10, 15, 16, 17, 18, 19, 20, 21]
-        assert len(read_record(record(times), 0, "", Request()).step_seconds) == 5
+        assert len(read_record(record(times), 0, "", SampleRequest()).step_seconds) == 5
 
     def test_the_optimizer_that_steps_most_is_the_one_that_counts(self) -> None:
         """A short pre-training, or the other half of a GAN, does not mix with it."""
         marks = [[at, 0, at, None] for at in range(3)]
         marks += [[100 + at, 1, at, 2.0] for at in range(12)]
-        sample = read_record(record([], marks=marks), 0, "", Request())
+        sample = read_record(record([], marks=marks), 0, "", SampleRequest())
         assert set(sample.step_seconds) == {1.0}
         assert sample.losses == (2.0,) * 12
 
     def test_too_few_steps_are_refused(self) -> None:
         with pytest.raises(SampleError, match="ended after 6 steps, too few to measure"):
-            read_record(record([1, 2, 3, 4, 5, 6]), 0, "", Request())
+            read_record(record([1, 2, 3, 4, 5, 6]), 0, "", SampleRequest())
 
 
 @pytest.mark.tensorflow
@@ -246,6 +246,6 @@ def test_a_system_that_permits_no_view_of_the_files_gets_no_sample(
         "os.write(int(sys.argv[1]), b'Operation not permitted (user and mount namespaces)')\n"
         "sys.exit(125)\n"
     )
-    monkeypatch.setattr("nano_init.instrumentation.isolation_main.__file__", str(refusing))
+    monkeypatch.setattr("nano_init.evidence.sampling.isolated_command.ISOLATION", str(refusing))
     with pytest.raises(SampleError, match=r"permits none: Operation not permitted \(user and"):
-        take_sample([sys.executable, "-c", "print(1)"], {}, Request())
+        take_sample([sys.executable, "-c", "print(1)"], {}, SampleRequest())

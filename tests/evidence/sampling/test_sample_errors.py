@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
-from nano_init.evidence.sampling.sample_errors import explain_shortfall
+from nano_init.evidence.sampling.sample_errors import explain_sample_error
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ from nano_init.evidence.sampling.sample_errors import explain_shortfall
 def test_what_has_ended_is_explained_by_its_status(
     steps: int, code: int | None, complaints: str, kind: type[SampleError], sentence: str
 ) -> None:
-    error = explain_shortfall(steps, code, complaints, 5.0, is_late=False)
+    error = explain_sample_error(steps, code, complaints, 5.0, is_late=False)
     assert type(error) is kind
     assert sentence in str(error)
 
 
 def test_what_runs_on_is_late_whatever_it_printed() -> None:
-    error = explain_shortfall(1, None, "EOFError", 7.4, is_late=True)
+    error = explain_sample_error(1, None, "EOFError", 7.4, is_late=True)
     assert type(error) is LateSampleError
     assert str(error) == "the script was still running after 1 step when 7 seconds were over"
 
@@ -73,24 +73,24 @@ def test_what_runs_on_is_late_whatever_it_printed() -> None:
 def test_a_script_that_has_read_its_standard_input_is_told_so_first(
     steps: int, code: int, complaints: str, kind: type[SampleError], sentence: str
 ) -> None:
-    error = explain_shortfall(steps, code, complaints, 5.0, is_late=False, has_read=True)
+    error = explain_sample_error(steps, code, complaints, 5.0, is_late=False, has_read=True)
     assert type(error) is kind
     reads = "the script reads its standard input, which a sample cannot have: "
     assert str(error) == reads + sentence
 
 
 def test_a_crash_is_none_of_its_standard_input() -> None:
-    error = explain_shortfall(2, -11, "", 5.0, is_late=False, has_read=True)
+    error = explain_sample_error(2, -11, "", 5.0, is_late=False, has_read=True)
     assert str(error) == "the script was ended by SIGSEGV after 2 steps"
 
 
 def test_what_waits_for_a_line_for_ever_is_late_and_told_of_it() -> None:
-    error = explain_shortfall(0, None, "", 7.4, is_late=True, has_read=True)
+    error = explain_sample_error(0, None, "", 7.4, is_late=True, has_read=True)
     assert type(error) is LateSampleError
     assert str(error).endswith("over (it reads its standard input, which a sample cannot have)")
 
 
 def test_a_script_that_closes_all_its_files_has_not_ended() -> None:
-    error = explain_shortfall(0, None, "", 5.0, is_late=False, has_closed=True)
+    error = explain_sample_error(0, None, "", 5.0, is_late=False, has_closed=True)
     assert type(error) is SampleError
     assert "has closed all files that it was started with before its first step" in str(error)

@@ -17,9 +17,9 @@ SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 SAMPLING = """
 import signal, sys, tempfile
 {before}
-from nano_init.evidence.sampling.signal_cleanup import ending_in_order
+from nano_init.evidence.sampling.signal_cleanup import cleanup_on_signals
 kept = []
-with ending_in_order():
+with cleanup_on_signals():
     try:
         with tempfile.TemporaryDirectory() as folder:
             kept.append(tempfile.TemporaryDirectory())  # which nobody closes

@@ -14,16 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nano_init.evidence.tuning.cache import (
-    cache_folder,
     clear_cache,
     describe_key,
     recall,
     remember,
 )
+from nano_init.machine.facts import Machine
 from nano_init.machine.probe import probe
 from nano_init.plan.build import Build
 from nano_init.plan.configuration import Configuration
 from nano_init.protocol.target import Target
+from nano_init.survey import Surroundings
+from nano_init.user_cache import tuned_folder
 
 Run = Callable[..., Any]
 
@@ -44,12 +46,14 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+def surroundings(
+    environ: dict[str, str], machine: Machine = MACHINE, build: Build = BUILD
+) -> Surroundings:
+    return Surroundings(machine, build, environ, {}, {})
+
+
 def key_of(script: Path, *arguments: str, environ: Any = None, **more: Any) -> str:
-    usual: dict[str, Any] = {"machine": MACHINE, "build": BUILD}
-    made = {**usual, **more}
-    key = describe_key(
-        Target(str(script), arguments), made["machine"], made["build"], environ or {}
-    )
+    key = describe_key(Target(str(script), arguments), surroundings(environ or {}, **more))
     assert key is not None
     return key
 
@@ -126,11 +130,11 @@ def test_what_the_log_of_tensorflow_shows_is_no_other_training(
 
 def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) -> None:
     target = Target(str(script))
-    lazy = describe_key(target, MACHINE, BUILD, theirs, lazy_adam=True)
+    lazy = describe_key(target, surroundings(theirs), lazy_adam=True)
     assert lazy is not None
     remember(lazy, CHOICE, "", "", theirs)
     assert recall(lazy, theirs).configuration == CHOICE
-    found = recall(describe_key(target, MACHINE, BUILD, theirs), theirs)
+    found = recall(describe_key(target, surroundings(theirs)), theirs)
     assert found.configuration is None
     assert "tuned with another optimizer" in found.fault
 
@@ -156,13 +160,13 @@ class TestModules:
     ) -> None:
         theirs["PYTHONPATH"] = str(package.parent)
         target = Target(name, is_module=True)
-        key = describe_key(target, MACHINE, BUILD, theirs)
+        key = describe_key(target, surroundings(theirs))
         assert key is not None
         assert key.splitlines()[0] == f"script -m {name} {package / file}"
         remember(key, CHOICE, "note", "", theirs)
         assert recall(key, theirs).configuration == CHOICE
         (package / file).write_text("other")
-        fault = recall(describe_key(target, MACHINE, BUILD, theirs), theirs).fault
+        fault = recall(describe_key(target, surroundings(theirs)), theirs).fault
         assert fault.startswith("the script was tuned with other content;")
 
     @pytest.mark.parametrize("name", ["pkg.nothing", "nothing.train", "pkg.train.deeper", "pkg"])
@@ -170,11 +174,11 @@ class TestModules:
         self, package: Path, theirs: dict[str, str], name: str
     ) -> None:
         theirs["PYTHONPATH"] = str(package.parent)
-        assert describe_key(Target(name, is_module=True), MACHINE, BUILD, theirs) is None
+        assert describe_key(Target(name, is_module=True), surroundings(theirs)) is None
 
 
 def entry(theirs: dict[str, str]) -> Path:
-    (path,) = Path(cache_folder(theirs)).iterdir()
+    (path,) = Path(tuned_folder(theirs)).iterdir()
     return path
 
 
@@ -223,7 +227,7 @@ def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path:
     try:
         os.write(writer, b"print('ran')")
         os.close(writer)
-        assert describe_key(Target(f"/dev/fd/{reader}"), MACHINE, BUILD, {}) is None
+        assert describe_key(Target(f"/dev/fd/{reader}"), surroundings({})) is None
         assert os.read(reader, 100) == b"print('ran')"
     finally:
         os.close(reader)
@@ -260,19 +264,19 @@ def test_a_folder_that_cannot_be_written_is_told_of(script: Path, tmp_path: Path
 def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
     """As the XDG Base Directory Specification asks."""
     theirs = {"XDG_CACHE_HOME": "relative", "HOME": str(tmp_path)}
-    assert cache_folder(theirs) == str(tmp_path / ".cache/nano-init/tuned")
+    assert tuned_folder(theirs) == str(tmp_path / ".cache/nano-init/tuned")
 
 
 def test_what_has_no_file_is_not_known_again() -> None:
     for target in (Target("-"), Target("/no/such.py")):
-        assert describe_key(target, MACHINE, BUILD, {}) is None
+        assert describe_key(target, surroundings({})) is None
 
 
 def test_all_can_be_forgotten(script: Path, theirs: dict[str, str]) -> None:
     assert clear_cache(theirs) == 0
     remember(key_of(script), CHOICE, "", "", theirs)
     assert clear_cache(theirs) == 1
-    assert os.listdir(cache_folder(theirs)) == []
+    assert os.listdir(tuned_folder(theirs)) == []
 
 
 class TestNanoRun:
@@ -287,9 +291,8 @@ class TestNanoRun:
             "from nano_init.evidence.tuning.cache import describe_key, remember\n"
             "from nano_init.plan.configuration import Configuration\n"
             "from nano_init.protocol.target import Target\n"
-            "from nano_init.machine.probe import probe\n"
-            "from nano_init.plan.build import read_build\n"
-            "key = describe_key(Target('s.py'), probe(), read_build(), os.environ)\n"
+            "from nano_init.survey import survey\n"
+            "key = describe_key(Target('s.py'), survey(os.environ))\n"
             "note = 'float32 with XLA: 1.30 times as fast'\n"
             "assert remember(key, Configuration(xla=True), note, '', os.environ) == ''\n"
         )

@@ -23,8 +23,8 @@ XLA = Configuration("mixed_bfloat16", xla=True)
 XLA_INTEROP = Configuration("mixed_bfloat16", xla=True, interop=1)
 
 
-def trial(configuration: Configuration, *heats: tuple[float, ...], sound: bool = True) -> Trial:
-    return Trial(configuration, heats, 0.01, sound)
+def trial(configuration: Configuration, *runs: tuple[float, ...], sound: bool = True) -> Trial:
+    return Trial(configuration, runs, 0.01, sound)
 
 
 def test_one_disturbed_round_changes_nothing() -> None:
@@ -89,7 +89,7 @@ def test_a_convolutional_and_a_recurrent_model_get_what_was_measured_of_each() -
 def test_trials_are_parsed_back(one: Trial) -> None:
     again = parse_trial(json.loads(json.dumps(trial_to_json(one))))
     assert trial_to_json(again) == trial_to_json(one)
-    assert again.heats == one.heats
+    assert again.runs == one.runs
 
 
 def losses(*values: float, every: int = 1) -> list[tuple[int, float]]:

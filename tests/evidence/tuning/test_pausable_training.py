@@ -14,11 +14,13 @@ import psutil
 import pytest
 
 from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
-from nano_init.evidence.sampling.sample import Request
-from nano_init.evidence.tuning.fork_server import Nursery, start_process
-from nano_init.evidence.tuning.local_trial_runner import MachineStage
-from nano_init.evidence.tuning.pausable_training import LEAST_STEPS, LiveTraining
-from nano_init.launch.command import BOOTSTRAP, PATCH_VARIABLE
+from nano_init.evidence.sampling.sample import SampleRequest
+from nano_init.evidence.tuning.fork_server import ForkServer, start_process
+from nano_init.evidence.tuning.local_trial_runner import LocalTrialRunner
+from nano_init.evidence.tuning.pausable_training import PausableTraining
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
+from nano_init.protocol.sample_rules import LEAST_SLICE_STEPS
+from nano_init.protocol.variables import PATCH_VARIABLE
 
 SCRIPT = """
 import sys
@@ -38,7 +40,7 @@ model.fit(x, y, batch_size=4, epochs=10000, verbose=0)
 def variables(environ: dict[str, str]) -> dict[str, str]:
     return {
         **environ,
-        "PYTHONPATH": f"{BOOTSTRAP}:{environ['PYTHONPATH']}",
+        "PYTHONPATH": f"{BOOTSTRAP_FOLDER}:{environ['PYTHONPATH']}",
         PATCH_VARIABLE: '{"precision": "float32"}',
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
@@ -46,10 +48,10 @@ def variables(environ: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def nursery(variables: dict[str, str]) -> Iterator[Nursery]:
-    nursery = Nursery(sys.executable, variables)
-    yield nursery
-    nursery.close()
+def fork_server(variables: dict[str, str]) -> Iterator[ForkServer]:
+    fork_server = ForkServer(sys.executable, variables)
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def warm(training: LiveTraining) -> LiveTraining:
+def warm(training: PausableTraining) -> PausableTraining:
     try:
         training.warm_up(100)
     except SampleError as error:
@@ -84,20 +86,22 @@ def children() -> list[psutil.Process]:
 @pytest.mark.tensorflow
 @pytest.mark.slow
 def test_forked_trainings_are_those_of_processes_of_their_own(
-    script: Path, variables: dict[str, str], nursery: Nursery
+    script: Path, variables: dict[str, str], fork_server: ForkServer
 ) -> None:
     """The same losses, files that nobody else sees, and threads as each asks for."""
     argv = [sys.executable, "s.py", "--lively"]
     more = {**variables, "TF_NUM_INTRAOP_THREADS": "3"}
-    assert nursery.suits(more)
-    fork = partial(nursery.fork, seconds=60.0)
+    assert fork_server.suits(more)
+    fork = partial(fork_server.fork, seconds=60.0)
     kinds = ((variables, start_process), (variables, fork), (more, fork))
-    own, *forked = (warm(LiveTraining(argv, each, Request(seed=0), start)) for each, start in kinds)
+    own, *forked = (
+        warm(PausableTraining(argv, each, SampleRequest(seed=0), start)) for each, start in kinds
+    )
     threads = [psutil.Process(each._process.pid).num_threads() for each in forked]  # type: ignore[union-attr]
     assert threads[1] > threads[0]
     for training in (own, *forked, own):
         steps = training.train(0.05, 60.0)
-        assert len(steps) >= LEAST_STEPS
+        assert len(steps) >= LEAST_SLICE_STEPS
         assert all(0 < each < 5 for each in steps)
         wait_until_stopped(training._process.pid)  # type: ignore[union-attr]
     shortest = min(len(each.losses) for each in (own, *forked))
@@ -106,25 +110,25 @@ def test_forked_trainings_are_those_of_processes_of_their_own(
     for training in (own, *forked):
         training.close()
     assert os.listdir(script.parent) == ["s.py"]
-    nursery.close()
+    fork_server.close()
     assert not children()
 
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
 def test_a_script_that_sets_what_the_import_reads_starts_on_its_own(
-    script: Path, variables: dict[str, str], nursery: Nursery
+    script: Path, variables: dict[str, str], fork_server: ForkServer
 ) -> None:
     script.write_text("import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'\n" + SCRIPT)
     argv = [sys.executable, "s.py", "--lively"]
     shared: list[bool] = []
 
-    def launch(_configuration: Any, seed: int, may_share: bool) -> LiveTraining:
+    def launch(_configuration: Any, seed: int, may_share: bool) -> PausableTraining:
         shared.append(may_share)
-        start = partial(nursery.fork, seconds=60.0) if may_share else start_process
-        return LiveTraining(argv, variables, Request(seed=seed), start)
+        start = partial(fork_server.fork, seconds=60.0) if may_share else start_process
+        return PausableTraining(argv, variables, SampleRequest(seed=seed), start)
 
-    stage = MachineStage(launch, 1, lambda: 1e10, lambda: 100.0, lambda: None)
+    stage = LocalTrialRunner(launch, 1, lambda: 1e10, lambda: 100.0, lambda: None)
     any_configuration: Any = None
     (first,) = stage.start([(any_configuration, 0)])
     (second,) = stage.start([(any_configuration, 1)])
@@ -163,7 +167,7 @@ class TestSharing:
                 fault = LateSampleError("late")
             return self.Quick(fault, may_share and changes)
 
-        stage = MachineStage(launch, 2, lambda: 1e10, lambda: 1.0, lambda: None)
+        stage = LocalTrialRunner(launch, 2, lambda: 1e10, lambda: 1.0, lambda: None)
         wanted: Any = [(None, seed) for seed in range(3)]
         return stage.start(wanted), shared
 
@@ -208,20 +212,22 @@ class TestSharing:
 def test_what_the_import_reads_needs_a_process_of_its_own(
     change: dict[str, str], suits: bool
 ) -> None:
-    nursery = Nursery("/bin/false", {"HOME": "/"})
+    fork_server = ForkServer("/bin/false", {"HOME": "/"})
     try:
-        assert nursery.suits({"HOME": "/", **change}) is suits
+        assert fork_server.suits({"HOME": "/", **change}) is suits
     finally:
-        nursery.close()
+        fork_server.close()
 
 
 def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
-    nursery = Nursery("/bin/false", {})
+    fork_server = ForkServer("/bin/false", {})
     try:
         with pytest.raises(SampleError, match="no training could be forked"):
-            LiveTraining(["/bin/false", "s.py"], {}, Request(), partial(nursery.fork, seconds=5.0))
+            PausableTraining(
+                ["/bin/false", "s.py"], {}, SampleRequest(), partial(fork_server.fork, seconds=5.0)
+            )
     finally:
-        nursery.close()
+        fork_server.close()
     assert not children()
 
 
@@ -252,14 +258,14 @@ def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
 def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
     script: Path,
     variables: dict[str, str],
-    nursery: Nursery,
+    fork_server: ForkServer,
     code: str,
     kind: type[SampleError],
     reason: str,
 ) -> None:
     script.write_text(code)
-    fork = partial(nursery.fork, seconds=60.0)
-    training = LiveTraining([sys.executable, "s.py"], variables, Request(seed=0), fork)
+    fork = partial(fork_server.fork, seconds=60.0)
+    training = PausableTraining([sys.executable, "s.py"], variables, SampleRequest(seed=0), fork)
     with pytest.raises(SampleError, match=rf"{reason}|copy-on-write") as caught:
         training.warm_up(60)
     training.close()
@@ -270,7 +276,7 @@ def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
 def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = "open('big', 'wb').write(b'x' * (20 << 20)); import time; time.sleep(600)"
-    training = LiveTraining([sys.executable, "-c", code], {}, Request())
+    training = PausableTraining([sys.executable, "-c", code], {}, SampleRequest())
     try:
         assert training._process is not None
         while training.written_kb() < 20 << 10:
@@ -285,7 +291,9 @@ def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_script_that_takes_its_time_is_late_and_gone() -> None:
-    training = LiveTraining([sys.executable, "-c", "import time; time.sleep(600)"], {}, Request())
+    training = PausableTraining(
+        [sys.executable, "-c", "import time; time.sleep(600)"], {}, SampleRequest()
+    )
     with pytest.raises(SampleError, match=r"still running before its first step|permits none"):
         training.warm_up(0.2)
     training.close()
@@ -296,18 +304,20 @@ def test_a_nursery_that_imports_for_too_long_is_late_and_not_asked_again(tmp_pat
     """Its answer would be to the question before."""
     (tmp_path / "keras.py").write_text("import time; time.sleep(60)")
     variables = {"PYTHONPATH": str(tmp_path)}
-    nursery = Nursery(sys.executable, variables)
+    fork_server = ForkServer(sys.executable, variables)
     try:
-        assert nursery.suits(variables)
+        assert fork_server.suits(variables)
         with pytest.raises(LateSampleError, match="still being imported when 0 seconds were over"):
-            LiveTraining(["x", "s.py"], variables, Request(), partial(nursery.fork, seconds=0.0))
-        assert not nursery.suits(variables)
+            PausableTraining(
+                ["x", "s.py"], variables, SampleRequest(), partial(fork_server.fork, seconds=0.0)
+            )
+        assert not fork_server.suits(variables)
     finally:
-        nursery.close()
+        fork_server.close()
 
 
 def test_a_script_that_fails_is_told_of_and_gone() -> None:
-    training = LiveTraining([sys.executable, "-c", "1 / 0"], {}, Request())
+    training = PausableTraining([sys.executable, "-c", "1 / 0"], {}, SampleRequest())
     with pytest.raises(SampleError, match=r"first step: ZeroDivisionError|permits none"):
         training.warm_up(30)
     training.close()
@@ -354,6 +364,6 @@ _WATCHED = (
 )
 
 
-def ending(code: str) -> LiveTraining:
+def ending(code: str) -> PausableTraining:
     variables = {"PYTHONPATH": str(Path(__file__).parents[3])}
-    return LiveTraining([sys.executable, "-c", code], variables, Request())
+    return PausableTraining([sys.executable, "-c", code], variables, SampleRequest())

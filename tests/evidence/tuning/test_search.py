@@ -14,13 +14,9 @@ from hypothesis import strategies as st
 from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
 from nano_init.evidence.tuning.clock import Clock
 from nano_init.evidence.tuning.search import Found, search
-from nano_init.keras_patch.faster.registry import FASTER_PATHS
-from nano_init.plan.configuration import (
-    PATH_GROUPS,
-    Choices,
-    Configuration,
-    first_candidates,
-)
+from nano_init.evidence.tuning.search_space import PATH_GROUPS, Choices, first_candidates
+from nano_init.plan.configuration import Configuration
+from nano_init.protocol.faster_paths import FASTER_PATHS
 
 FLOAT32, BFLOAT16 = Configuration(), Configuration("mixed_bfloat16")
 FLOAT32_XLA, BFLOAT16_XLA = Configuration(xla=True), Configuration("mixed_bfloat16", xla=True)

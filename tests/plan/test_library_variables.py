@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nano_init.plan.variables import onednn_setting, steers_training
+from nano_init.plan.library_variables import onednn_setting, steers_training
 
 
 @pytest.mark.parametrize(
