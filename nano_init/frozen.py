@@ -11,6 +11,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any, NoReturn, TypeVar
 
     from typing_extensions import dataclass_transform
@@ -78,19 +79,23 @@ def _initialize(self: Any, *arguments: object, **keywords: object) -> None:
     if not arguments and keywords.keys() == cls._frozen_set:
         self.__dict__.update(keywords)
         return
+    given = dict(zip(names, arguments))  # noqa: B905 - trailing fields come by name or default
+    values = {**cls._frozen_defaults, **given, **keywords}
     if len(arguments) > len(names):
         raise TypeError(f"{cls.__name__} takes {len(names)} values, not {len(arguments)}")
-    given = dict(zip(names, arguments))  # noqa: B905 - trailing fields come by name or default
-    doubled = given.keys() & keywords.keys()
-    unknown = keywords.keys() - set(names)
+    if values.keys() != cls._frozen_set or not given.keys().isdisjoint(keywords):
+        raise TypeError(_fault(cls, given, keywords))
+    self.__dict__.update(values)
+
+
+def _fault(cls: Any, given: Collection[str], keywords: Collection[str]) -> str:
+    doubled = sorted(set(given) & set(keywords))
+    unknown = sorted(set(keywords) - cls._frozen_set)
     if doubled or unknown:
-        fault = "twice" if doubled else "unknown"
-        raise TypeError(f"{cls.__name__}: {fault}: {', '.join(sorted(doubled or unknown))}")
-    values = {**cls._frozen_defaults, **given, **keywords}
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}")
-    self.__dict__.update((name, values[name]) for name in names)
+        what = "twice" if doubled else "unknown"
+        return f"{cls.__name__}: {what}: {', '.join(doubled or unknown)}"
+    known = {*cls._frozen_defaults, *given, *keywords}
+    return f"{cls.__name__} lacks {', '.join(n for n in cls._frozen_names if n not in known)}"
 
 
 def _represent(self: Any) -> str:

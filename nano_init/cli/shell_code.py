@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.run.request import InitRequest
+    from nano_init.run.init_table import InitRequest
     from nano_init.shells.transition import Transition
 
 __all__ = ["shell_code"]

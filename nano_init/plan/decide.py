@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nano_init.errors import UsageError
-from nano_init.plan.allocator import allocator_settings
 from nano_init.plan.precision import recommend_precision
 from nano_init.plan.settings import Plan, Setting
 from nano_init.plan.threads import count_threads, thread_warnings
@@ -46,8 +45,12 @@ def decide(
     wanted = _tensorflow_settings(threads.usable_cores)
     if options.openmp:
         wanted += _openmp_settings(machine, threads.usable_cores, options.pin, build)
-    preload = allocator_settings(options.allocator, library, environ)
-    wanted += preload[1:]
+    preload: tuple[Setting, ...] = ()
+    if options.allocator != "none":  # nothing is imported for the default
+        from nano_init.plan.allocator import allocator_settings
+
+        preload = allocator_settings(options.allocator, library, environ)
+        wanted += preload[1:]
     return Plan(
         threads=threads,
         precision=recommend_precision(machine.isa, environ),

@@ -3,18 +3,57 @@
 from __future__ import annotations
 
 from nano_init.errors import UsageError
-from nano_init.plan.decide import parse_threads
+from nano_init.frozen import frozen
 from nano_init.plan.settings import Options
 from nano_init.protocol.patch_options import PatchOptions
 from nano_init.run.option_row import OptionRow
-from nano_init.run.request import InitRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["HIDDEN", "INIT_OPTIONS", "build_init_request"]
+__all__ = ["HIDDEN", "INIT_OPTIONS", "InitRequest", "build_init_request"]
+
+
+@frozen
+class InitRequest:
+    """One call of `nano-init`.
+
+    Args:
+        shell: the shell to print code for, or None to show the plan.
+        unset: print the way back instead of the way in.
+        output: how to show the plan: "table", "json" or the name of a data format.
+        sysroot: the root of the machine to answer for.
+        options: what is asked of the environment.
+        patch: what is asked of the patch: the precision alone.
+        verbose: with a shell, show the table on stderr too.
+        explain: the fact or variable to explain, or None.
+        record: the file to record the machine in, or None.
+        install_hook: "conda" or "venv": hook into that environment.
+        remove_hook: likewise, and out of it.
+        install_kernel: install the Jupyter kernel.
+        remove_kernel: remove it.
+        doctor: examine the machine and the environment.
+        why_not: the precision to answer about, or None.
+    """
+
+    shell: str | None = None
+    unset: bool = False
+    output: str = "table"
+    sysroot: str = "/"
+    options: Options = Options()
+    patch: PatchOptions = PatchOptions()
+    verbose: bool = False
+    explain: str | None = None
+    record: str | None = None
+    install_hook: str | None = None
+    remove_hook: str | None = None
+    install_kernel: bool = False
+    remove_kernel: bool = False
+    doctor: bool = False
+    why_not: str | None = None
+
 
 INIT_OPTIONS = (
     OptionRow(("--print",), "show", "Show the machine and the plan (default).", is_plain=True),
@@ -150,10 +189,15 @@ def build_init_request(given: Mapping[str, Any]) -> InitRequest:
         UsageError: a value is none of those allowed, or two options do not go together.
     """
     _check_one_action(given)
+    threads = None
+    if "threads" in given:
+        from nano_init.plan.decide import parse_threads
+
+        threads = parse_threads(given["threads"])
     direct = ("shell", "sysroot", "output", "verbose", "unset", *_ACTIONS)
     return InitRequest(
         options=Options(
-            threads=parse_threads(given["threads"]) if "threads" in given else None,
+            threads=threads,
             allocator=_allocator(given),
             pin=bool(given.get("pin")),
             openmp=not given.get("no_openmp"),

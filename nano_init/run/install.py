@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.run.request import InitRequest
+    from nano_init.run.init_table import InitRequest
 
 __all__ = ["install"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nano_init.plan.settings import Plan
-    from nano_init.run.request import InitRequest
+    from nano_init.run.init_table import InitRequest
     from nano_init.survey import Surroundings
 
 __all__ = ["Recommendation", "recommend"]

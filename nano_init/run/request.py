@@ -1,4 +1,4 @@
-"""What one call of a command asks for. Values only."""
+"""What one call of `nano-run` asks for. Values only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nano_init.protocol.target import Target
 
-__all__ = ["EvidenceRequest", "InitRequest", "JobRequest", "RunRequest"]
+__all__ = ["EvidenceRequest", "JobRequest", "RunRequest"]
 
 
 @frozen
@@ -115,42 +115,3 @@ class RunRequest:
     evidence: EvidenceRequest = EvidenceRequest()
     use_cache: bool = True
     measures_precision: bool = False
-
-
-@frozen
-class InitRequest:
-    """One call of `nano-init`.
-
-    Args:
-        shell: the shell to print code for, or None to show the plan.
-        unset: print the way back instead of the way in.
-        output: how to show the plan: "table", "json" or the name of a data format.
-        sysroot: the root of the machine to answer for.
-        options: what is asked of the environment.
-        patch: what is asked of the patch: the precision alone.
-        verbose: with a shell, show the table on stderr too.
-        explain: the fact or variable to explain, or None.
-        record: the file to record the machine in, or None.
-        install_hook: "conda" or "venv": hook into that environment.
-        remove_hook: likewise, and out of it.
-        install_kernel: install the Jupyter kernel.
-        remove_kernel: remove it.
-        doctor: examine the machine and the environment.
-        why_not: the precision to answer about, or None.
-    """
-
-    shell: str | None = None
-    unset: bool = False
-    output: str = "table"
-    sysroot: str = "/"
-    options: Options = Options()
-    patch: PatchOptions = PatchOptions()
-    verbose: bool = False
-    explain: str | None = None
-    record: str | None = None
-    install_hook: str | None = None
-    remove_hook: str | None = None
-    install_kernel: bool = False
-    remove_kernel: bool = False
-    doctor: bool = False
-    why_not: str | None = None

@@ -12,7 +12,6 @@ from nano_init.errors import StateError
 from nano_init.frozen import frozen
 from nano_init.protocol.variables import STATE_VARIABLE
 from nano_init.shells.change import Change, check_change
-from nano_init.shells.preload import remove_added
 from nano_init.shells.undo_state import format_state, parse_state
 
 TYPE_CHECKING = False
@@ -127,6 +126,8 @@ def _without_ours(change: Change, now: str | None) -> str | None:
     """Take what nano-init added out of a list that the user has changed since."""
     if change.name != "LD_PRELOAD" or now is None:
         return now
+    from nano_init.shells.preload import remove_added
+
     return remove_added(change.before, change.after, now)
 
 
