@@ -6,6 +6,7 @@ from nano_init.errors import UsageError
 from nano_init.plan.precision import recommend_precision
 from nano_init.plan.settings import Plan, Setting
 from nano_init.plan.threads import count_threads, thread_warnings
+from nano_init.protocol.variables import THREADS_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ def thread_cap(options: Options, environ: Mapping[str, str]) -> tuple[int | None
     """
     if options.threads is not None:
         return parse_threads(str(options.threads), "--threads"), "--threads"
-    text = environ.get("NANO_INIT_THREADS", "")
+    text = environ.get(THREADS_VARIABLE, "")
     if not text:
         return None, ""
-    return parse_threads(text, "NANO_INIT_THREADS"), "NANO_INIT_THREADS"
+    return parse_threads(text, THREADS_VARIABLE), THREADS_VARIABLE
 
 
 def parse_threads(text: str, source: str = "--threads") -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.plan.library_variables import STEERING_PREFIXES
-from nano_init.protocol.variables import STATE_VARIABLE
+from nano_init.protocol.variables import OPTION_PREFIX, STATE_VARIABLE
 
 __all__ = ["Change", "check_change", "may_change"]
 
@@ -19,7 +19,7 @@ _PREFIXES = (
     "LIBXSMM_",
     "MALLOC_",
     "NANO_INIT_",
-    "NANO_RUN_",
+    OPTION_PREFIX,
     "NUMEXPR_",
     "OPENBLAS_",
     "TCMALLOC_",
