@@ -27,7 +27,7 @@ def say(program: str, sentence: str) -> None:
     try:
         sys.stderr.write(f"{program}: {' '.join(sentence.split())}\n")
         sys.stderr.flush()
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return  # a full disk or a reader that has gone must not keep the program from running
 
 

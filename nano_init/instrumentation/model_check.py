@@ -8,9 +8,9 @@ first optimizer is built for.
 from __future__ import annotations
 
 import functools
-import sys
 
 from nano_init.instrumentation.watch_hooks import optimizer_class
+from nano_init.message import NANO_RUN, say
 from nano_init.protocol.model_signature import digest_shapes, shapes_of
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["expect_model"]
 
-_OTHER_MODEL = "nano-run: the remembered choice was measured on another model; --tune measures anew"
+_OTHER_MODEL = "the remembered choice was measured on another model; --tune measures again"
 
 
 def expect_model(expected: str, name: str) -> None:
@@ -39,7 +39,7 @@ def expect_model(expected: str, name: str) -> None:
         if not is_known:
             is_known = True
             if digest_shapes(shapes_of(variables)) not in expected.split(","):
-                print(_OTHER_MODEL, file=sys.stderr)
+                say(NANO_RUN, _OTHER_MODEL)
         return build(self, variables, *args, **kwargs)
 
     optimizer.build = looking_build

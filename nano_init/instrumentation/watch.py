@@ -35,6 +35,7 @@ from nano_init.instrumentation.watch_hooks import (
     hook_tapes,
     shift_seeds,
 )
+from nano_init.message import NANO_RUN, flush_output, say
 from nano_init.plan.library_variables import steers_training
 from nano_init.protocol.model_signature import shapes_of
 from nano_init.protocol.sample_record import write_record
@@ -137,10 +138,7 @@ class Watch:
         except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
             self._is_off = True
             self.optimizers = []
-            print(
-                f"nano-run: steps are not seen any more ({type(error).__name__}: {error})",
-                file=sys.stderr,
-            )
+            say(NANO_RUN, f"steps are not seen any more ({type(error).__name__}: {error})")
 
     def _note_step(self, index: int, made: int) -> None:
         self._add(Mark(time.monotonic(), index, made, self._last_loss()))
@@ -166,10 +164,7 @@ class Watch:
                 self._pace.report(record)
             return
         if not write_record(self.request, record):
-            with suppress(AttributeError, OSError, ValueError):  # closed by the script
-                sys.stderr.write(
-                    "nano-run: the record of the steps is lost: the script has closed its file\n"
-                )
+            say(NANO_RUN, "the record of the steps is lost: the script has closed its file")
 
     def _record(self, ended: str) -> dict[str, Any]:
         return {
@@ -319,7 +314,5 @@ def _flush() -> None:
     """Write out what Python and oneDNN have printed; `os._exit` would drop it."""
     import ctypes
 
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # closed, or replaced by the script
-            stream.flush()
+    flush_output()
     ctypes.CDLL(None).fflush(None)

@@ -88,7 +88,9 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
     same, other = (
         nano_run("s.py", "recurrent", env={**cache, "UNITS": units}) for units in ("32", "16")
     )
-    sentence = "nano-run: the remembered choice was measured on another model; --tune measures anew"
+    sentence = (
+        "nano-run: the remembered choice was measured on another model; --tune measures again"
+    )
     assert same.stdout == other.stdout == "done\n"
     assert sentence not in same.stderr
     assert other.stderr.count(sentence) == 1
