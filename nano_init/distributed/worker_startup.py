@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
-__all__ = ["current_membership", "join", "prepare_module", "tell"]
+__all__ = ["current_membership", "join", "prepare_module", "report_status"]
 
 _membership: Membership | None = None
 _is_failing = False
@@ -44,7 +44,7 @@ def join(text: str) -> None:
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     random.seed(_membership.seed)
-    sys.excepthook = _telling(sys.excepthook)
+    sys.excepthook = _reporting(sys.excepthook)
     sys.exit = _noting(sys.exit)
     # Registered first, it runs last.
     atexit.register(_leave_together)
@@ -73,8 +73,8 @@ def prepare_module(name: str) -> None:
         await_first_use(_membership)
 
 
-def tell(word: str, fault: str = "") -> None:
-    """Tell the launcher what has become of this worker: one line, with the time.
+def report_status(word: str, fault: str = "") -> None:
+    """Report to the launcher what has become of this worker: one line, with the time.
 
     Args:
         word: "joined", "failed" or "done".
@@ -98,7 +98,7 @@ def _leave_together() -> None:
     """
     if _membership is None or _membership.status_fd < 0 or _is_failing or os.getpid() != _pid:
         return
-    tell("done")
+    report_status("done")
     try:
         os.read(_membership.status_fd, 16)
     except OSError:
@@ -117,18 +117,18 @@ def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
     return note_and_leave
 
 
-def _telling(hook: Excepthook) -> Excepthook:
+def _reporting(hook: Excepthook) -> Excepthook:
     """Return an excepthook that tells the launcher when this worker began to fail.
 
     Its peers fail a moment later, over its absence, and may be gone before it is.
     """
 
-    def tell_and_report(
+    def report_and_show(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
         global _is_failing
         _is_failing = True
-        tell("failed", kind.__name__)
+        report_status("failed", kind.__name__)
         hook(kind, error, traceback)
 
-    return tell_and_report
+    return report_and_show

@@ -57,7 +57,7 @@ class Profile:
 
 
 def add_up_operations(events: Iterable[tuple[str, str, float]]) -> dict[str, float]:
-    """Return the milliseconds of each type of operation, dearest first. Pure.
+    """Return the milliseconds of each type of operation, most expensive first. Pure.
 
     Args:
         events: the thread's name, the event's ("path/name:Type" for an operation) and its

@@ -1,4 +1,4 @@
-"""Run a script as the workers of a job, and start it anew where that is asked for."""
+"""Run a script as the workers of a job, and restart it where that is asked for."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["TAIL_FOLLOWS", "Job", "Seat", "run_job"]
 _TRACEBACK_LINES = 100
 
 # What a sentence ends with where the end of a worker's output is shown after it, on stderr.
-TAIL_FOLLOWS = "; the end of what it wrote:"
+TAIL_FOLLOWS = "; the end of its output:"
 
 
 @frozen
@@ -158,7 +158,7 @@ class _Launcher:
                 self._job.say(f"warning: {sentence}")
 
     def run(self) -> AttemptOutcome:
-        """Run the job, and start it anew as often as it may be."""
+        """Run the job, and restart it as often as it may be."""
         while True:
             outcome = self._run_attempt()
             _report(self._job, outcome)
@@ -166,9 +166,7 @@ class _Launcher:
             if not outcome.status or not outcome.can_restart or is_last:
                 return outcome
             self._restarts += 1
-            self._job.say(
-                f"starting the job anew, {self._restarts} of {self._job.max_restarts} times"
-            )
+            self._job.say(f"restarting the job ({self._restarts} of {self._job.max_restarts})")
 
     def _run_attempt(self) -> AttemptOutcome:
         job = self._job

@@ -76,7 +76,7 @@ def name_level(flags: Collection[str]) -> str | None:
 
 
 def guess_arch(cpuinfo: CpuInfo) -> str:
-    """Return the machine name that the fields of cpuinfo speak for; "" if none."""
+    """Return the machine name that the fields of cpuinfo indicate; "" if none."""
     fields = cpuinfo.fields
     if "vendor_id" in fields and "flags" in fields:
         return "x86_64" if "lm" in fields["flags"].split() else "i686"

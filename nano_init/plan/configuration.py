@@ -101,8 +101,8 @@ class Configuration:
 
     def distance(self, other: Configuration) -> int:
         """Return in how many choices this one differs from another."""
-        theirs = other.values()
-        return sum(value != theirs[name] for name, value in self.values().items())
+        others = other.values()
+        return sum(value != others[name] for name, value in self.values().items())
 
     def values(self) -> dict[str, object]:
         """Return the fields by name, as `parse_configuration` takes them."""

@@ -1,4 +1,4 @@
-"""What a worker is told of the job that it belongs to. Values and their text only.
+"""A worker's place in its job, as the launcher hands it over. Values and their text only.
 
 The launcher hands it over in one variable, which the bootstrap takes out of the environment
 before the program runs: a Python that the program starts is no worker.
@@ -50,7 +50,7 @@ def format_membership(membership: Membership) -> str:
 
 
 def parse_membership(text: str) -> Membership:
-    """Return the membership that a text tells of.
+    """Return the membership that a text holds.
 
     Raises:
         LaunchError: the text is none.

@@ -39,7 +39,7 @@ def step_seconds(marks: Sequence[Sequence[Any]]) -> tuple[float, ...]:
 
 
 def step_mark(made: int, optimizer: int) -> str:
-    """Return the line that tells of a step.
+    """Return the line that marks a step.
 
     Args:
         made: how many steps the optimizer has made by then.

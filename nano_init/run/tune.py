@@ -69,7 +69,7 @@ def tuned(request: RunRequest, surroundings: Surroundings) -> RunPlan:
             return _in_float32(request, plain, error)
         return _untuned(request, surroundings, str(error))
     if not request.quiet:
-        _tell(found)
+        _report_trials(found)
     gain = f"{found.gain:.2f} times as fast as by default"
     if found.gain < 1.005:
         gain = "no other whose loss is float32's was faster"
@@ -224,7 +224,7 @@ def _remember(request: RunRequest, plain: RunPlan, found: Found, note: str) -> N
         say(NANO_RUN, fault)
 
 
-def _tell(found: Found) -> None:
+def _report_trials(found: Found) -> None:
     for trial in found.trials:
         name = str(trial.configuration)
         if not trial.runs:

@@ -1,4 +1,4 @@
-"""`nano-init --doctor`: examine this machine and this environment, and tell what was found."""
+"""`nano-init --doctor`: examine this machine and this environment, and say what was found."""
 
 from __future__ import annotations
 

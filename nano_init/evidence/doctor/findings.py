@@ -89,7 +89,9 @@ def why_not(precision: str, examined: Examined) -> str:
     measured = "" if gain is None else f"; matrix products measured {gain:.2f} times as fast"
     if precision == "float32":
         if choice.recommended == "float32":
-            return f"nothing speaks against float32: it is recommended here ({cause_of(choice)})"
+            return (
+                f"there is no reason against float32: it is recommended here ({cause_of(choice)})"
+            )
         return (
             "float32 is right everywhere, but mixed_bfloat16 is recommended here: "
             f"{cause_of(choice)}{measured}"
@@ -101,7 +103,7 @@ def why_not(precision: str, examined: Examined) -> str:
             f"mixed_bfloat16 is not worth it: {cause_of(choice)}, but its matrix products "
             f"measured only {gain:.2f} times as fast as float32's"
         )
-    return f"nothing speaks against mixed_bfloat16: {cause_of(choice)}{measured}"
+    return f"there is no reason against mixed_bfloat16: {cause_of(choice)}{measured}"
 
 
 def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
@@ -255,7 +257,7 @@ def _check_switches(examined: Examined) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "primitive cache",
-            f"{name}=0 compiles every primitive anew at each call",
+            f"{name}=0 compiles every primitive again at each call",
             f"unset {name}",
         )
 

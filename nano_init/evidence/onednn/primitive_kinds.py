@@ -72,7 +72,7 @@ class Summary:
     """What the primitives of a log cost.
 
     Args:
-        kinds: dearest first.
+        kinds: most expensive first.
         milliseconds: all primitives.
         contraction_ms: matrix products and convolutions.
         bf16_ms: those of them that a bfloat16 unit computed.

@@ -80,7 +80,7 @@ def _sample(report: Report, sampled: SampledSteps) -> Iterator[str]:
     yield _table(sample_facts(sampled))
     kinds = sampled.onednn.kinds[:12]
     if kinds:
-        yield "<h2>oneDNN's time by kind, ms a step</h2>"
+        yield "<h2>oneDNN's time by kind, ms/step</h2>"
         bars = [
             (
                 f"{kind.primitive} {kind.dtype} {kind.isa}".strip(),
@@ -96,7 +96,7 @@ def _sample(report: Report, sampled: SampledSteps) -> Iterator[str]:
         )
         yield f'<p class="key">{"".join(swatches)}</p>'
     if sampled.operations:
-        yield "<h2>The dearest operations of TensorFlow, ms a step</h2>"
+        yield "<h2>The most expensive operations of TensorFlow, ms/step</h2>"
         top = list(sampled.operations.items())[:10]
         yield plot_bars(
             [

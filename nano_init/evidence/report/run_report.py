@@ -93,7 +93,7 @@ class SampledSteps:
         step_time: the mean step time in the sample, in seconds, as all that is added up and
             shared out here is; printing and profiling make it longer than that of the run.
         onednn: the primitives of oneDNN.
-        operations: milliseconds of TensorFlow's operations, by type, dearest first.
+        operations: milliseconds of TensorFlow's operations, by type, most expensive first.
         unable: types of them that have no bfloat16 kernel.
         get_next_ms: how long the steps waited for their batches.
     """
@@ -152,7 +152,7 @@ def read_sample(sample: Sample, warm_up: int) -> SampledSteps:
 
 
 def advise(report: Report) -> tuple[str, ...]:
-    """Return what could be done, each sentence with the number that speaks for it."""
+    """Return what could be done, each sentence with the number that supports it."""
     return (
         *_advise_on_run(report.run),
         *_advise_on_input(report),

@@ -188,7 +188,7 @@ def read_record(
     *,
     has_read: bool = False,
 ) -> Sample:
-    """Return the sample that a process's record tells of. Pure.
+    """Return the sample that a process's record holds. Pure.
 
     Args:
         record: what the watch has written; None if it has written nothing.

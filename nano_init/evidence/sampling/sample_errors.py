@@ -9,10 +9,10 @@ from nano_init.text import count_of
 
 __all__ = ["explain_sample_error"]
 
-# strerror(ENOSPC), as Python and TensorFlow tell of it.
+# strerror(ENOSPC), as Python and TensorFlow report it.
 _FULL = "No space left on device"
 
-# As Python, NumPy, TensorFlow and C++ tell of it.
+# As Python, NumPy, TensorFlow and C++ report it.
 _NO_MEMORY = ("MemoryError", "ResourceExhaustedError", "OOM when allocating", "bad_alloc")
 
 _READS = "the script reads its standard input, which a sample cannot have"

@@ -135,7 +135,7 @@ def _is_read(name: str) -> bool:
 
 
 def recall(key: str | None, environ: Mapping[str, str]) -> Recalled:
-    """Return what is remembered under a key; what cannot be used is told of, and passed over.
+    """Return what is remembered under a key; what cannot be used is reported, and passed over.
 
     Args:
         key: as `describe_key` gives it.
@@ -275,7 +275,7 @@ def _parse_entry(text: str, key: str, path: str) -> Recalled:
     if changed and not is_foreign:
         *most, last = changed
         words = f"{', '.join(most)} and {last}" if most else last
-        return Recalled(fault=f"the script was tuned with {words}; ignored, --tune measures anew")
+        return Recalled(fault=f"the script was tuned with {words}; ignored, --tune measures again")
     if configuration is None or is_foreign:
         return Recalled(fault=f"the tuned choice in {path} is damaged; ignored")
     signature = str(entry.get("signature", ""))

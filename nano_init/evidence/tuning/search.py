@@ -65,7 +65,7 @@ _MOST_SLICES = 5
 _SLICE_PATIENCE = 60.0
 
 _DEPARTS = "its loss departs from float32's"
-_UNKNOWN = "its loss could not be held against float32's"
+_UNKNOWN = "its loss could not be compared with float32's"
 
 _TOO_SHORT = (
     f"the time was too short: float32 from {SEEDS} seeds and the default are the least; "
@@ -103,9 +103,9 @@ def search(
 
     Args:
         candidates: what to try first; the first of them is float32, which others' losses are
-            held against.
+            compared with.
         default: what would be run without tuning.
-        neighbours: gives the configurations beside one, told what was measured so far as step
+        neighbours: gives the configurations beside one, given what was measured so far as step
             times over the default's.
         runner: where trainings run.
         clock: the time that there is.
@@ -143,7 +143,7 @@ class _Search:
         self._is_backwards = False
 
     def begin(self) -> None:
-        """Start float32, from each seed, and the default, which the others are held against."""
+        """Start float32, from each seed, and the default, which the others are compared with."""
         self._enter(list(dict.fromkeys((self._reference, self._default))))
         reference = self.of[self._reference]
         if reference.training is None:
@@ -324,7 +324,7 @@ class _Search:
         return None
 
     def _train_for_losses(self, training: Training) -> None:
-        """Let a training make enough steps to hold losses against each other."""
+        """Let a training make enough steps to compare losses."""
         with suppress(SampleError):  # it has ended: what there is must do
             for _ in range(_MOST_SLICES):
                 if training.losses and training.losses[-1][0] >= _LEAST_LOSSES:

@@ -29,7 +29,7 @@ _BROUGHT = 1.02
 def first_candidates(
     precisions: tuple[str, ...], steps: str, environ: Mapping[str, str]
 ) -> list[Configuration]:
-    """Return the configurations that differ most, the one to hold others against first.
+    """Return the configurations that differ most, the one to compare others with first.
 
     Args:
         precisions: those to try; "float32" is the first.

@@ -101,7 +101,7 @@ def _make(membership: Membership) -> None:
     global _strategy, _is_making
     import tensorflow as tf
 
-    from nano_init.distributed.worker_startup import tell
+    from nano_init.distributed.worker_startup import report_status as tell
     from nano_init.keras_patch.distribution.sums import open_exchange
 
     _is_making = True

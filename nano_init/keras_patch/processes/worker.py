@@ -66,7 +66,8 @@ def _tell_of(error: BaseException, folder: str) -> None:
     import time
     import traceback
 
-    from nano_init.distributed.worker_startup import current_membership, tell
+    from nano_init.distributed.worker_startup import current_membership
+    from nano_init.distributed.worker_startup import report_status as tell
     from nano_init.keras_patch.processes.call import Fault, fault_path
 
     tell("failed", type(error).__name__)
