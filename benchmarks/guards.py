@@ -6,7 +6,8 @@ Both variants of a model are built, compiled and warmed up in one process, then 
 a few steps at a time; a ratio is of neighbouring turns, so that what else the machine does
 falls on both. The faster paths are switched off. Processor time counts all threads and little
 of what others do. The guards act while a step is traced; a ratio above 1.02 would mean that
-they leave operations behind.
+they leave operations behind. Three more rows are of what the guards do outside of a traced step:
+single operations and a small custom loop in eager mode, and tracing itself.
 """
 
 from __future__ import annotations
@@ -148,7 +149,112 @@ def measure(name: str, rounds: int) -> Cost:
     return Cost(name, statistics.median(a[0] for a, _ in counted), wall, processor)
 
 
+def _operations() -> Callable[[], float]:
+    """Return what runs 400 eager operations and gives the processor time of one."""
+    import tensorflow as tf
+
+    x, w = tf.random.normal((8, 16)), tf.Variable(tf.random.normal((16, 16)))
+
+    def run() -> float:
+        used = time.process_time()
+        for _ in range(100):
+            y = tf.matmul(x, w)
+            y = tf.nn.relu(y + 1.0)
+            tf.reduce_sum(y)
+        return (time.process_time() - used) / 400 * 1000
+
+    return run
+
+
+def _eager_loop() -> Callable[[], float]:
+    """Return what trains a small model without `tf.function`, 10 steps, and times one."""
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(4)])
+    optimizer, loss = keras.optimizers.SGD(0.1), keras.losses.MeanSquaredError()
+    x, y = tf.random.normal((32, 16)), tf.random.normal((32, 4))
+    model(x)
+
+    def run() -> float:
+        used = time.process_time()
+        for _ in range(10):
+            with tf.GradientTape() as tape:
+                value = loss(y, model(x))
+            gradients = tape.gradient(value, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return (time.process_time() - used) / 10 * 1000
+
+    return run
+
+
+def _tracing() -> Callable[[], float]:
+    """Return what traces a training step of the encoder, forward and backward."""
+    import tensorflow as tf
+
+    model, shape, _ = _encoder()
+    x = tf.random.uniform(shape)
+    model(x)
+
+    def run() -> float:
+        used = time.process_time()
+
+        @tf.function
+        def step(x: Any) -> Any:
+            with tf.GradientTape() as tape:
+                value = tf.reduce_sum(model(x) ** 2)
+            return tape.gradient(value, model.trainable_variables)
+
+        step.get_concrete_function(x)
+        return (time.process_time() - used) * 1000
+
+    return run
+
+
+OUTSIDE: dict[str, Callable[[], Callable[[], float]]] = {
+    "one eager operation": _operations,
+    "eager loop, MLP 32-4, one step": _eager_loop,
+    "tracing the encoder's step": _tracing,
+}
+
+
+def measure_outside(name: str, rounds: int) -> Cost:
+    """Time what is not a traced step, under the bare policy and under the patch in turn.
+
+    Args:
+        name: a key of `OUTSIDE`.
+        rounds: how many times each is timed, after one round that is not counted.
+    """
+    import keras
+
+    from nano_init import patch_tensorflow, unpatch_tensorflow
+
+    def in_turn(*, is_patched: bool) -> float:
+        if is_patched:
+            patch_tensorflow("mixed_bfloat16", disable="all")
+        try:
+            return patched() if is_patched else bare()
+        finally:
+            unpatch_tensorflow()
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    bare = OUTSIDE[name]()
+    keras.config.set_dtype_policy("float32")
+    patch_tensorflow("mixed_bfloat16", disable="all")
+    patched = OUTSIDE[name]()
+    unpatch_tensorflow()
+    pairs = []
+    for number in range(rounds + 1):
+        order = (False, True) if number % 2 else (True, False)
+        times = {is_patched: in_turn(is_patched=is_patched) for is_patched in order}
+        pairs.append((times[False], times[True]))
+    ratios = tuple(b / a for a, b in pairs[1:])
+    return Cost(name, statistics.median(a for a, _ in pairs[1:]), (), ratios)
+
+
 def _format_ratios(ratios: tuple[float, ...]) -> str:
+    if not ratios:
+        return ""
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
@@ -156,7 +262,7 @@ def _format_ratios(ratios: tuple[float, ...]) -> str:
 def format_costs(costs: list[Cost]) -> str:
     """Return a Markdown table; the spread holds the middle half of the rounds."""
     lines = [
-        "| model | bare, ms a step | clock, patched / bare | processor time, patched / bare |",
+        "| model | bare, ms/step | clock, patched / bare | processor time, patched / bare |",
         "|---|---|---|---|",
     ]
     for cost in costs:
@@ -172,10 +278,13 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a model's name or its beginning")
     parser.add_argument("--json", help="a file to write every ratio to")
     options = parser.parse_args()
-    chosen = [name for name in MODELS if name.startswith(tuple(options.only or ("",)))]
+    chosen = [name for name in (*MODELS, *OUTSIDE) if name.startswith(tuple(options.only or ("",)))]
     if not chosen or options.rounds < 2:
         parser.error("--only names no model" if not chosen else "--rounds is at least 2")
-    costs = [measure(name, options.rounds) for name in chosen]
+    costs = [
+        measure(name, options.rounds) if name in MODELS else measure_outside(name, options.rounds)
+        for name in chosen
+    ]
     print(format_costs(costs))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

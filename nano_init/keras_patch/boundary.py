@@ -1,8 +1,8 @@
-"""A model's results leave it in float32, with the logits that a stable loss needs.
+"""What a layer or model returns to the script is float32, with the logits of a stable loss.
 
-Inside the model everything stays in its compute dtype. Where the outermost model hands its
-outputs out, bfloat16 becomes float32: losses, metrics, `predict` and raw TensorFlow code then
-compute as they do for a float32 head. Keras takes the stable form of cross-entropy from the
+Inside, everything stays in the compute dtype. Where the outermost layer or model hands its
+outputs out, bfloat16 becomes float32: losses, metrics, `predict`, NumPy and raw TensorFlow code
+then compute as they do for a float32 layer. Keras takes the stable form of cross-entropy from the
 attribute `_keras_logits` of a softmax or sigmoid output, or from the op that made it
 (keras/src/backend/tensorflow/nn.py, `_get_logits`); a plain cast would lose both.
 """
@@ -12,6 +12,10 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.nest import map_leaves
+from nano_init.keras_patch.precision.fallback import falling_back
+from nano_init.keras_patch.precision.inner_outputs import remember_inner_output
+from nano_init.keras_patch.precision.layer_policies import keras_policies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +34,9 @@ def boundary_replacements() -> Iterator[Replacement]:
     from keras.src.layers.layer import Layer
     from keras.src.losses.loss import Loss
     from keras.src.metrics.reduction_metrics import MeanMetricWrapper
-    from keras.src.models.model import Model
 
-    call = _handing_out_float32(vars(Layer)["__call__"])
-    yield Replacement(Model, "__call__", call, inherited=True)
+    call = _handing_out_float32(falling_back(vars(Layer)["__call__"], keras_policies()))
+    yield Replacement(Layer, "__call__", call)
     yield Replacement(Loss, "__call__", _of_float32_predictions(vars(Loss)["__call__"]))
     update = vars(MeanMetricWrapper)["update_state"]
     yield Replacement(MeanMetricWrapper, "update_state", _of_float32_predictions(update))
@@ -49,24 +52,25 @@ def float32_output(output: Any) -> Any:
     """
     import tensorflow as tf
 
-    if not tf.is_tensor(output) or output.dtype != tf.bfloat16:
+    if isinstance(output, (tf.RaggedTensor, tf.SparseTensor)):
+        return tf.cast(output, tf.float32) if output.dtype == tf.bfloat16 else output
+    # Symbolic tensors stay: a cast of one would become a layer of the model (tf_keras).
+    if not isinstance(output, tf.Tensor) or output.dtype != tf.bfloat16:
         return output
-    if not isinstance(output, tf.Tensor):
-        return tf.cast(output, tf.float32)
     by_op, activation_by_op = _logits_of_op(output)
     logits = getattr(output, "_keras_logits", by_op)
     activation = getattr(output, _ACTIVATION, activation_by_op)
-    if logits is None:
-        return _with_mask_of(output, tf.cast(output, tf.float32))
-    wide = tf.cast(logits, tf.float32)
+    is_cast = logits is None or activation is None
+    wide = None if logits is None else tf.cast(logits, tf.float32)
     # From bfloat16 probabilities all above 0.998 would be 1, and rows would not sum to 1.
-    result = tf.cast(output, tf.float32) if activation is None else activation(wide)
-    result._keras_logits = wide
+    result = tf.cast(output, tf.float32) if is_cast else activation(wide)
+    if wide is not None:
+        result._keras_logits = wide
+    remember_inner_output(result, output, is_cast=is_cast)
     return _with_mask_of(output, result)
 
 
 def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
-    from keras.src import tree
     from keras.src.backend.common import global_state
 
     @functools.wraps(call)
@@ -76,7 +80,7 @@ def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
         outputs = call(self, *args, **kwargs)
         if is_nested or self.variable_dtype == "bfloat16":
             return outputs
-        return tree.map_structure(float32_output, outputs)
+        return map_leaves(float32_output, outputs)
 
     return call_with_float32_outputs
 

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["autocast_origin", "narrow", "original_of", "remember_autocast", "widen"]
+__all__ = ["digits_for", "narrow", "remember_autocast", "widen"]
 
 _MEMORY = "_nano_original"
 _ORIGIN = "_nano_autocast_origin"
@@ -55,7 +55,7 @@ def widen(value: Any) -> Any:
     return value
 
 
-def original_of(value: Any) -> Any:
+def _original_of(value: Any) -> Any:
     """Return the float32 digits that a narrowed tensor was made from, or None.
 
     Gradients flow to the narrowed tensor as they do through a cast, so that a tape which
@@ -109,8 +109,8 @@ def _remember(converted: Any, origin: Any) -> None:
         setattr(converted, _ORIGIN, origin)
 
 
-def autocast_origin(value: Any, dtype: Any) -> Any:
-    """Return the tensor that an autocast one was made from, for a cast that needs its digits.
+def digits_for(value: Any, dtype: Any) -> Any:
+    """Return the tensor that a rounded one was made from, for a cast that needs its digits.
 
     Args:
         value: What is about to be cast.
@@ -123,6 +123,8 @@ def autocast_origin(value: Any, dtype: Any) -> Any:
     if tf.as_dtype(dtype).base_dtype in (tf.bfloat16, tf.float16):
         return value
     origin = repeat_on_origin(value, lambda tensor: getattr(tensor, _ORIGIN, None))
+    if origin is None:
+        origin = _original_of(value)
     return value if origin is None else origin
 
 
@@ -167,5 +169,5 @@ def _narrow_tensor(tensor: Any) -> Any:
 def _widen_tensor(tensor: Any) -> Any:
     import tensorflow as tf
 
-    original = original_of(tensor)
+    original = _original_of(tensor)
     return tf.cast(tensor if original is None else original, tf.float32)

@@ -66,7 +66,7 @@ def _around(function: Callable[..., Any], output_dtype: str) -> Callable[..., An
     def in_bfloat16(*args: Any, **kwargs: Any) -> Any:
         from nano_init.keras_patch.casting import narrow, widen
         from nano_init.keras_patch.nest import map_leaves
-        from nano_init.keras_patch.promotion import mixed_operands
+        from nano_init.keras_patch.precision.autocast import mixed_operands
 
         args, kwargs = map_leaves(narrow, (args, kwargs))
         with mixed_operands():

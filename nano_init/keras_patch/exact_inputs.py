@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 
-from nano_init.keras_patch.casting import autocast_origin, remember_autocast
+from nano_init.keras_patch.casting import remember_autocast
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["cast_replacement", "exact_input_replacements"]
+__all__ = ["exact_input_replacements"]
 
 
 def exact_input_replacements() -> Iterator[Replacement]:
@@ -33,16 +33,8 @@ def exact_input_replacements() -> Iterator[Replacement]:
     yield _wrapped(Sequential, "build", _with_wide_input)
     yield _wrapped(Functional, "_convert_inputs_to_tensors", _to_wide_tensors)
     yield _wrapped(DTypePolicy, "convert_input", _remembering)
-    yield cast_replacement()
     if _casts_are_nodes():
         yield _wrapped(Cast, "call", _remembering_node)
-
-
-def cast_replacement() -> Replacement:
-    """Return what makes TensorFlow cast an autocast tensor from its origin."""
-    from tensorflow.python.ops import gen_math_ops
-
-    return _wrapped(gen_math_ops, "cast", _from_origin)
 
 
 def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
@@ -128,11 +120,3 @@ def _remembering_node(call: Callable[..., Any]) -> Callable[..., Any]:
         return remember_autocast(call(self, x), x)
 
     return remembering_call
-
-
-def _from_origin(cast: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(cast)
-    def cast_from_origin(x: Any, DstT: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
-        return cast(autocast_origin(x, DstT), DstT, *args, **kwargs)
-
-    return cast_from_origin

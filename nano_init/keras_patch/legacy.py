@@ -11,9 +11,16 @@ import functools
 
 from nano_init.keras_patch.boundary import float32_output
 from nano_init.keras_patch.casting import remember_autocast
-from nano_init.keras_patch.exact_inputs import cast_replacement
-from nano_init.keras_patch.kept_layers import legacy_kept_layer_replacements
+from nano_init.keras_patch.kept_layers import after_init, legacy_kept_layer_replacements
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.nest import map_leaves
+from nano_init.keras_patch.precision.fallback import falling_back
+from nano_init.keras_patch.precision.layer_policies import legacy_policies
+from nano_init.keras_patch.precision.own_policy import (
+    OwnName,
+    is_own,
+    legacy_policy_file_replacements,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,33 +31,50 @@ __all__ = ["legacy_replacements"]
 
 
 def legacy_replacements(
-    precision: str, keep_float32: tuple[str, ...] = (), *, is_alone: bool
+    precision: str, keep_float32: tuple[str, ...] = ()
 ) -> Iterator[Replacement]:
     """Yield everything that the patch replaces in `tf_keras` for a precision.
 
     Args:
         precision: `"float32"` or `"mixed_bfloat16"`.
         keep_float32: Patterns of the layers that stay in float32.
-        is_alone: Keras 3 is not patched in the same process.
     """
     if precision == "float32":
         return
     from tf_keras.src.engine.base_layer import Layer
-    from tf_keras.src.engine.training import Model
     from tf_keras.src.mixed_precision import policy
 
-    chosen = policy.Policy(precision)
+    chosen = policy.Policy(OwnName(precision))
     yield Replacement(policy, "_global_policy", chosen, is_yielding=True)
-    yield Replacement(Model, "__call__", _handing_out_float32(vars(Model)["__call__"]))
+    call = _handing_out_float32(falling_back(vars(Layer)["__call__"], legacy_policies()))
+    yield Replacement(Layer, "__call__", call)
     cast = "_cast_single_input"
     yield Replacement(Layer, cast, _remembering(vars(Layer)[cast]))
+    yield from _preprocessing_replacements()
     yield from legacy_kept_layer_replacements(keep_float32)
-    if is_alone:
-        yield cast_replacement()
+    yield from legacy_policy_file_replacements()
+
+
+def _preprocessing_replacements() -> Iterator[Replacement]:
+    # Raw data need their digits; what follows casts their float32 results itself.
+    from tf_keras import layers
+
+    for owner in (
+        layers.CategoryEncoding,
+        layers.Discretization,
+        layers.Normalization,
+        layers.Rescaling,
+    ):
+        init = after_init(vars(owner)["__init__"], _widen)
+        yield Replacement(owner, "__init__", init)
+
+
+def _widen(layer: Any) -> None:
+    if is_own(layer._dtype_policy):
+        layer._set_dtype_policy("float32")
 
 
 def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
-    import tensorflow as tf
     from tf_keras.src.engine.base_layer_utils import call_context
 
     @functools.wraps(call)
@@ -59,7 +83,7 @@ def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
         outputs = call(self, *args, **kwargs)
         if is_nested or self.variable_dtype == "bfloat16":
             return outputs
-        return tf.nest.map_structure(float32_output, outputs)
+        return map_leaves(float32_output, outputs)
 
     return call_with_float32_outputs
 

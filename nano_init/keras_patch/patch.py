@@ -243,6 +243,8 @@ def replacements(request: Request) -> Iterator[Replacement]:
     Raises:
         AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
+    if request.kerases and request.precision != "float32":
+        yield from _operation_replacements(request.kerases)
     if "keras" in request.kerases:
         yield from _keras_3_replacements(request)
     if "tf_keras" in request.kerases:
@@ -251,8 +253,23 @@ def replacements(request: Request) -> Iterator[Replacement]:
         if request.lazy_adam or request.steps_per_execution:
             _tell_of_legacy()
 
-        is_alone = "keras" not in request.kerases
-        yield from legacy_replacements(request.precision, request.keep_float32, is_alone=is_alone)
+        yield from legacy_replacements(request.precision, request.keep_float32)
+
+
+def _operation_replacements(kerases: frozenset[str]) -> Iterator[Replacement]:
+    from nano_init.keras_patch.precision.arrays import array_replacements
+    from nano_init.keras_patch.precision.autocast import autocast_replacements
+    from nano_init.keras_patch.precision.control_flow import control_flow_replacements
+    from nano_init.keras_patch.precision.exports import export_replacements
+    from nano_init.keras_patch.precision.inner_outputs import inner_output_replacements
+    from nano_init.keras_patch.precision.layer_policies import keras_policies, legacy_policies
+
+    policies = {"keras": keras_policies, "tf_keras": legacy_policies}
+    yield from autocast_replacements()
+    yield from control_flow_replacements()
+    yield from array_replacements(kerases)
+    yield from inner_output_replacements()
+    yield from export_replacements({name: policies[name]() for name in sorted(kerases)})
 
 
 def _tell_of_legacy() -> None:
@@ -270,6 +287,9 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.kept_layers import kept_layer_replacements
     from nano_init.keras_patch.lazy_adam import with_lazy_adam
     from nano_init.keras_patch.policy import default_policy_replacements
+    from nano_init.keras_patch.precision.exports import keras_export_replacements
+    from nano_init.keras_patch.precision.layer_policies import keras_policies
+    from nano_init.keras_patch.precision.own_policy import policy_file_replacements
     from nano_init.keras_patch.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
     from nano_init.keras_patch.step_blocks import step_block_replacements
@@ -288,3 +308,5 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
         yield from extra_loss_replacements()
         yield from kept_layer_replacements(request.keep_float32)
         yield from unable_layer_replacements()
+        yield from policy_file_replacements()
+        yield from keras_export_replacements(keras_policies())

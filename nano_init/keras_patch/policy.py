@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.own_policy import OwnName
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,5 +78,5 @@ def default_policy_replacements(precision: str) -> Iterator[Replacement]:
     from keras.src.backend.common import global_state
     from keras.src.dtype_policies import dtype_policy
 
-    hook = DefaultPolicy(global_state, DTypePolicy(precision), floatx)
+    hook = DefaultPolicy(global_state, DTypePolicy(OwnName(precision)), floatx)
     yield Replacement(dtype_policy, "global_state", hook)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.casting import remember_autocast
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -54,7 +55,7 @@ def _handing_out(
         outputs = call(self, *args, **kwargs)
         is_wide = isinstance(outputs, (tf.Tensor, tf.SparseTensor)) and outputs.dtype == tf.float32
         if is_wide and _is_narrow(compute_dtype, self):
-            return tf.cast(outputs, tf.bfloat16)
+            return remember_autocast(tf.cast(outputs, tf.bfloat16), outputs)
         return outputs
 
     return call_in_float32

@@ -86,4 +86,5 @@ def choose(
     elif measured is not None:
         plan = replace(plan, precision=measured)
     precision = plan.precision.recommended if asked == "auto" else asked
-    return Choice(plan, replace(patch, precision=precision))
+    is_chosen = request.patch.precision == "auto" and precision == "mixed_bfloat16"
+    return Choice(plan, replace(patch, precision=precision, is_chosen=is_chosen))

@@ -26,7 +26,7 @@ _MOST_STEPS = 1_000_000
 
 @frozen
 class PatchOptions:
-    """The keyword arguments of `patch_tensorflow`.
+    """The keyword arguments of `patch_tensorflow`, and who chose the precision.
 
     Args:
         precision: "float32" or "mixed_bfloat16"; "auto" until a plan has chosen.
@@ -34,6 +34,8 @@ class PatchOptions:
         disable: faster paths to switch off, known ones only, or "all".
         lazy_adam: Adam updates only the rows that a sparse gradient names.
         steps_per_execution: a number from 2, "auto", or None for Keras's own 1.
+        is_chosen: nano-run chose bfloat16, not the user; a script that fails in it gets a line
+            that names the way out.
     """
 
     precision: str = "auto"
@@ -41,20 +43,18 @@ class PatchOptions:
     disable: tuple[str, ...] = ()
     lazy_adam: bool = False
     steps_per_execution: int | str | None = None
-
-    def arguments(self) -> dict[str, object]:
-        """Return the keyword arguments, without those that have their defaults."""
-        return {name: value for name, value in vars(self).items() if value}
+    is_chosen: bool = False
 
     def to_json(self) -> str:
-        """Return the keyword arguments as a JSON object."""
-        arguments = self.arguments()
+        """Return the options as a JSON object, without those that have their defaults."""
+        given = {name: value for name, value in vars(self).items() if value}
         # Importing json costs 3 ms before every script; a precision needs no escaping.
-        if arguments.keys() == {"precision"}:
-            return f'{{"precision": "{self.precision}"}}'
+        if given.keys() <= {"precision", "is_chosen"}:
+            chosen = ', "is_chosen": true' if self.is_chosen else ""
+            return f'{{"precision": "{self.precision}"{chosen}}}'
         import json
 
-        return json.dumps(arguments)
+        return json.dumps(given)
 
     def describe(self) -> tuple[str, ...]:
         """Return a phrase for each option that changes how training runs, but the precision."""
@@ -82,7 +82,7 @@ def patch_options_from_arguments(arguments: Mapping[str, object]) -> PatchOption
     """Return the options of some keyword arguments of `patch_tensorflow`.
 
     Args:
-        arguments: as `PatchOptions.arguments` gives them, or JSON's lists for tuples.
+        arguments: by their names; JSON's lists stand for tuples.
     """
     values = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
     return PatchOptions(**{"precision": "float32", **values})  # type: ignore[arg-type]

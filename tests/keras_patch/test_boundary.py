@@ -41,11 +41,14 @@ def run(request):
     return ways()[request.param]
 
 
-def test_model_outputs_are_float32_and_inner_ones_bfloat16(run):
-    model = dense_model(3, "relu")
-    assert run(lambda x: model(x))(tf.ones((2, 4))).dtype == tf.float32
-    assert model.layers[-1].compute_dtype == "bfloat16"
-    assert model.layers[-1](tf.ones((2, 4))).dtype == tf.bfloat16
+def test_what_leaves_a_model_or_layer_is_float32_and_what_stays_is_bfloat16(run):
+    model, inner = dense_model(3, "relu"), []
+    layer = model.layers[-1]
+    assert layer.compute_dtype == "bfloat16"
+    layer.call = lambda x, call=layer.call: inner.append(call(x)) or inner[-1]
+    for callee in (model, layer):
+        assert run(lambda x, callee=callee: callee(x))(tf.ones((2, 4))).dtype == tf.float32
+        assert inner.pop().dtype == tf.bfloat16
 
 
 def test_a_model_inside_a_model_is_not_widened():
@@ -184,14 +187,15 @@ def test_masks_survive_the_boundary():
     assert output._keras_mask.numpy().tolist() == [[True, True, False]]
 
 
-def test_a_saved_file_does_not_depend_on_the_guards(tmp_path):
+def test_a_saved_file_is_float32_without_the_patch_and_mixed_with_it(tmp_path):
     model = dense_model(3, "softmax")
     x = np.random.default_rng(0).normal(size=(4, 4)).astype("float32")
     expected = model.predict(x, verbose=0)
     path = str(tmp_path / "model.keras")
     model.save(path)
+    assert keras.models.load_model(path).layers[-1].compute_dtype == "bfloat16"
     unpatch_tensorflow()
     loaded = keras.models.load_model(path)
-    assert loaded.layers[-1].dtype_policy.name == "mixed_bfloat16"
-    np.testing.assert_allclose(loaded.predict(x, verbose=0).astype("float32"), expected, atol=0.01)
+    assert loaded.layers[-1].dtype_policy.name == "float32"
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, atol=0.01)
     assert "nano" not in repr(loaded.get_config())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nano_init import nano_bf16, patch_tensorflow
 from nano_init.errors import PrecisionError
-from nano_init.keras_patch import promotion
+from nano_init.keras_patch.precision import autocast
 
 pytestmark = pytest.mark.tensorflow
 
@@ -275,7 +275,7 @@ def test_errors_of_the_user_stay_the_users():
         nano_bf16(lambda x: x @ x)(tf.ones((2, 3)))
     with pytest.raises(ZeroDivisionError):
         nano_bf16(lambda x: 1 / 0)(1)
-    assert promotion._running == 0
+    assert autocast._running == 0
 
 
 def test_other_threads_and_later_code_notice_nothing():
@@ -297,7 +297,7 @@ def test_other_threads_and_later_code_notice_nothing():
     leave.set()
     thread.join()
     assert len(errors) == 1
-    assert len(promotion._LEDGER) == 0
+    assert len(autocast._LEDGER) == 0
 
 
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)

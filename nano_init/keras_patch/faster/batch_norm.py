@@ -10,7 +10,7 @@ out again. An empty batch makes the statistics NaN on either path.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.casting import autocast_origin
+from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.island import is_compiled_by_xla
 from nano_init.keras_patch.ledger import Replacement
@@ -90,7 +90,7 @@ def _normalize(layer: Any, inputs: Any, training: Any = None, mask: Any = None) 
 
 def _fit_for_kernel(layer: Any, inputs: Any) -> Any:
     # A model's float32 input that was cast for this layer still has its digits.
-    return autocast_origin(inputs, layer.variable_dtype)
+    return digits_for(inputs, layer.variable_dtype)
 
 
 def _kernel_dtype(layer: Any, inputs: Any) -> Any:

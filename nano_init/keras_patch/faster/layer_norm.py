@@ -8,7 +8,7 @@ gradients of gamma and beta need are matrix products: XLA's own column sums run 
 
 from __future__ import annotations
 
-from nano_init.keras_patch.casting import autocast_origin
+from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
 from nano_init.keras_patch.faster.rows import row_mean
@@ -53,7 +53,7 @@ def _fits(layer: Any, inputs: Any) -> bool:
         and layer.compute_dtype in ("float32", "bfloat16")
         # The digits of a model's float32 input that was cast for this layer are kept by Keras's
         # own path, which casts it back.
-        and autocast_origin(inputs, "float32") is inputs
+        and digits_for(inputs, "float32") is inputs
     )
 
 

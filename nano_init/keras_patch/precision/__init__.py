@@ -1,0 +1,1 @@
+"""Mixed bfloat16 precision for scripts that were written for float32."""

@@ -1,0 +1,80 @@
+"""NumPy arrays and spectra of bfloat16 tensors, within the layers that compute in it.
+
+NumPy knows no bfloat16: what a layer reads of its own tensors is float32. TensorFlow's Fourier
+transforms convert their input themselves before they compare its dtype.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["array_replacements"]
+
+
+def array_replacements(kerases: frozenset[str]) -> Iterator[Replacement]:
+    """Yield what reads bfloat16 tensors as float32 arrays within a layer, and for spectra.
+
+    Args:
+        kerases: The Keras packages whose layers are meant: `"keras"`, `"tf_keras"` or both.
+    """
+    from tensorflow.python.framework import ops
+    from tensorflow.python.ops.signal import fft_ops
+
+    is_inside = _inside(kerases)
+    base = ops._EagerTensorBase
+    for name in ("numpy", "__array__"):
+        yield Replacement(base, name, _reading(vars(base)[name], is_inside))
+    yield Replacement(fft_ops, "_ops", _WideningOps(fft_ops._ops))
+
+
+def _inside(kerases: frozenset[str]) -> Callable[[], bool]:
+    tests: list[Callable[[], bool]] = []
+    if "keras" in kerases:
+        from keras.src.backend.common import global_state
+
+        def is_inside() -> bool:
+            tracker = global_state.GLOBAL_STATE_TRACKER
+            return getattr(tracker, "current_call_ctx", None) is not None
+
+        tests.append(is_inside)
+    if "tf_keras" in kerases:
+        from tf_keras.src.engine.base_layer_utils import call_context
+
+        tests.append(lambda: bool(call_context().in_call))
+    return lambda: any(test() for test in tests)
+
+
+def _reading(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(read)
+    def reading(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.dtype is tf.bfloat16 and is_inside():
+            return read(tf.cast(self, tf.float32), *args, **kwargs)
+        return read(self, *args, **kwargs)
+
+    return reading
+
+
+class _WideningOps:
+    """Stands for TensorFlow's module `ops` where spectra convert their inputs."""
+
+    def __init__(self, ops: Any) -> None:
+        self._ops = ops
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
+
+    def convert_to_tensor(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        """Convert a value; bfloat16 becomes float32."""
+        import tensorflow as tf
+
+        tensor = self._ops.convert_to_tensor(value, *args, **kwargs)
+        return tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor

@@ -1,0 +1,259 @@
+"""Let bfloat16 and float32 meet in TensorFlow code that was written for float32.
+
+TensorFlow refuses `bfloat16 - float32`, and a spectrum of a bfloat16 tensor. Here an op that
+it would refuse runs with operands that agree, see `operands`. An op that TensorFlow accepts is
+never changed. Widened operands get the digits that they were rounded from where those are
+known, see `casting`.
+
+The replacements act in every thread while Keras is patched for mixed_bfloat16, and within
+`mixed_operands()` in the thread that entered it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from contextlib import contextmanager
+
+from nano_init.keras_patch.casting import digits_for
+from nano_init.keras_patch.ledger import Ledger, Replacement
+from nano_init.keras_patch.precision.operands import (
+    agree,
+    are_mixed,
+    as_tensors,
+    dtypes_in,
+    input_names,
+    is_capable,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["autocast_replacements", "is_about_dtypes", "mixed_operands"]
+
+_LOCK = threading.Lock()
+_LEDGER = Ledger()
+_HERE = threading.local()
+_running = 0
+
+# Most attributes of an op are of these types; an operand may be too, but has no dtype then.
+_ATTRIBUTES = (int, float, str, bytes, type(None))
+
+
+@contextmanager
+def mixed_operands() -> Iterator[None]:
+    """Resolve mixed operands in this thread; other threads notice nothing."""
+    global _running
+    with _LOCK:
+        if _running == 0:
+            _LEDGER.apply(_replacements(_is_here, is_yielding=True))
+        _running += 1
+    _HERE.depth = getattr(_HERE, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _HERE.depth -= 1
+        with _LOCK:
+            _running -= 1
+            if _running == 0:
+                _LEDGER.restore()
+
+
+def autocast_replacements() -> Iterator[Replacement]:
+    """Yield what resolves mixed operands everywhere."""
+    return _replacements(_is_everywhere, is_yielding=False)
+
+
+def _is_here() -> bool:
+    return getattr(_HERE, "depth", 0) > 0
+
+
+def _is_everywhere() -> bool:
+    return True
+
+
+def _replacements(is_on: Callable[[], bool], *, is_yielding: bool) -> Iterator[Replacement]:
+    from tensorflow.python import pywrap_tfe
+    from tensorflow.python.framework import op_def_library, tensor_conversion_registry
+    from tensorflow.python.ops import gen_math_ops, math_ops
+    from tensorflow.python.util import dispatch
+
+    wraps: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+        (pywrap_tfe, "TFE_Py_FastPathExecute", _agreeing_eager),
+        (op_def_library, "_apply_op_helper", _agreeing_graph),
+        (tensor_conversion_registry, "convert", _converting),
+        (math_ops, "_truediv_python3", _dividing),
+        (math_ops, "sparse_matmul", _multiplying),
+        (gen_math_ops, "cast", _casting),
+        (dispatch, "dispatch", _dispatching),
+    )
+    for module, name, wrap in wraps:
+        replaced = wrap(getattr(module, name), is_on)
+        yield Replacement(module, name, replaced, is_yielding=is_yielding)
+
+
+def _agreeing_eager(execute: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    from tensorflow.python.eager.core import _FallbackException, _NotOkStatusException
+
+    refused = (_NotOkStatusException, _FallbackException)
+
+    def agreeing_execute(*arguments: Any) -> Any:
+        try:
+            return execute(*arguments)
+        except refused:
+            context, op, name, *operands = arguments
+            changed = agree(op, tuple(operands)) if is_on() else None
+            if not changed:
+                raise
+        for place, operand in changed.items():
+            operands[place] = operand
+        # Lists and numbers would send the op to a slower path, with the operands as they were.
+        operands[: len(input_names(op))] = as_tensors(op, operands)
+        return execute(context, op, name, *operands)
+
+    return agreeing_execute
+
+
+def _agreeing_graph(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    def agreeing_apply(op: str, name: Any = None, **operands: Any) -> Any:
+        if not is_on():
+            return apply(op, name, **operands)
+        if _may_disagree(op, operands):
+            operands = _agreed(op, operands) or operands
+        try:
+            return apply(op, name, **operands)
+        except (TypeError, ValueError):
+            # A NumPy array in the first place sets the dtype that the tensors must have.
+            agreed = _agreed(op, operands, arrays=True)
+            if agreed is None:
+                raise
+        return apply(op, name, **agreed)
+
+    return agreeing_apply
+
+
+def _may_disagree(op: str, operands: dict[str, Any]) -> bool:
+    # Asked for every op that is traced: most have bfloat16 operands alone, and a kernel for them.
+    import tensorflow as tf
+
+    has_narrow = has_wide = False
+    for operand in operands.values():
+        if isinstance(operand, _ATTRIBUTES):
+            continue
+        dtypes = (operand.dtype,) if isinstance(operand, tf.Tensor) else dtypes_in(operand)
+        for dtype in dtypes:
+            if dtype is tf.bfloat16:
+                has_narrow = True
+            elif dtype is tf.float32:
+                has_wide = True
+    return has_narrow and (has_wide or not is_capable(op))
+
+
+def _agreed(op: str, operands: dict[str, Any], *, arrays: bool = False) -> dict[str, Any] | None:
+    names = input_names(op)
+    changed = agree(op, tuple(operands.get(name) for name in names), arrays=arrays)
+    if not changed:
+        return None
+    return {**operands, **{names[place]: operand for place, operand in changed.items()}}
+
+
+def _converting(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    @functools.wraps(convert)
+    def converting(value: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return convert(value, dtype, *args, **kwargs)
+        except (TypeError, ValueError):
+            import tensorflow as tf
+
+            if dtype is None or not is_on():
+                raise
+            if not are_mixed((tf.as_dtype(dtype).base_dtype, *dtypes_in(value))):
+                raise
+        if isinstance(value, (list, tuple)):
+            return tf.stack([tf.cast(item, dtype) for item in value])
+        return tf.cast(convert(value, None, *args, **kwargs), dtype)
+
+    return converting
+
+
+def _dividing(divide: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    @functools.wraps(divide)
+    def dividing(x: Any, y: Any, name: Any = None) -> Any:
+        if are_mixed(dtypes_in((x, y))) and is_on():
+            changed = agree("RealDiv", (x, y))
+            x, y = changed.get(0, x), changed.get(1, y)
+        return divide(x, y, name)
+
+    return dividing
+
+
+def _multiplying(multiply: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    """Multiply where `tf.matmul` turns to the slow SparseMatMul: bfloat16 meets float32."""
+
+    @functools.wraps(multiply)
+    def multiplying(
+        a: Any, b: Any, *, a_is_sparse: bool = False, b_is_sparse: bool = False, **kwargs: Any
+    ) -> Any:
+        if a_is_sparse or b_is_sparse or not is_on():
+            flags = {"a_is_sparse": a_is_sparse, "b_is_sparse": b_is_sparse}
+            return multiply(a, b, **flags, **kwargs)
+        import tensorflow as tf
+
+        return tf.linalg.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16), **kwargs)
+
+    return multiplying
+
+
+def _casting(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    @functools.wraps(cast)
+    def casting(x: Any, DstT: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
+        return cast(digits_for(x, DstT) if is_on() else x, DstT, *args, **kwargs)
+
+    return casting
+
+
+def _dispatching(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    """Widen where TensorFlow asks who else takes the arguments that a function has refused.
+
+    Some functions compare dtypes in Python before they make an op, as `tf.complex` does
+    (tensorflow/python/util/dispatch.py, `add_dispatch_support`, version 2.21).
+    """
+    import sys
+
+    import tensorflow as tf
+
+    refused = tf.__internal__.dispatch.OpDispatcher.NOT_SUPPORTED
+
+    @functools.wraps(dispatch)
+    def dispatching(op: Any, args: Any, kwargs: Any) -> Any:
+        result = dispatch(op, args, kwargs)
+        if result is not refused or not is_on():
+            return result
+        if not is_about_dtypes(str(sys.exc_info()[1])):
+            return result
+        wide = tf.nest.map_structure(_widened, (args, kwargs))
+        pairs = zip(tf.nest.flatten(wide), tf.nest.flatten((args, kwargs)), strict=True)
+        if all(new is old for new, old in pairs):
+            return result
+        return op(*wide[0], **wide[1])
+
+    return dispatching
+
+
+def is_about_dtypes(message: str) -> bool:
+    """Say whether an error's message complains about bfloat16.
+
+    Args:
+        message: What TensorFlow, Keras or NumPy said.
+    """
+    lower = message.lower()
+    return "bfloat16" in lower or "no opkernel was registered" in lower
+
+
+def _widened(value: Any) -> Any:
+    import tensorflow as tf
+
+    is_narrow = isinstance(value, tf.Tensor) and value.dtype == tf.bfloat16
+    return tf.cast(value, tf.float32) if is_narrow else value

@@ -1,0 +1,123 @@
+"""Let loops, branches, arrays and signatures take values of either dtype.
+
+A `TensorArray` has the dtype that it was made with, a `tf.while_loop` variable that of its
+first value, a `tf.function` that of its signature. bfloat16 and float32 values are cast to
+them; the branches of a `tf.cond` agree on float32. TensorFlow refuses all of these, or logs an
+error and computes on garbage (tensorflow/python/ops/tensor_array_ops.py, `_check_dtypes`).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.operands import are_mixed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["control_flow_replacements"]
+
+
+def control_flow_replacements() -> Iterator[Replacement]:
+    """Yield what casts values where control flow, arrays and signatures fix a dtype."""
+    from tensorflow.python.framework import tensor as tensor_lib
+    from tensorflow.python.ops import cond_v2, tensor_array_ops, while_v2
+
+    owner = tensor_array_ops.TensorArray
+    for name, place in (("write", 1), ("unstack", 0), ("scatter", 1), ("split", 0)):
+        yield Replacement(owner, name, _storing(vars(owner)[name], place))
+    yield Replacement(while_v2, "while_loop", _looping(while_v2.while_loop))
+    check = "_check_same_outputs"
+    yield Replacement(cond_v2, check, _branching(getattr(cond_v2, check)))
+    spec = tensor_lib.TensorSpec
+    yield Replacement(spec, "cast", _binding(vars(spec)["cast"]))
+
+
+def _storing(store: Callable[..., Any], place: int) -> Callable[..., Any]:
+    @functools.wraps(store)
+    def storing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "value" in kwargs:
+            kwargs["value"] = _cast_like(kwargs["value"], self.dtype)
+        elif len(args) > place:
+            args = (*args[:place], _cast_like(args[place], self.dtype), *args[place + 1 :])
+        return store(self, *args, **kwargs)
+
+    return storing
+
+
+def _cast_like(value: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    if isinstance(value, tf.Tensor) and are_mixed((value.dtype, dtype)):
+        return tf.cast(value, dtype)
+    return value
+
+
+def _looping(loop: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(loop)
+    def looping(cond: Any, body: Any, loop_vars: Any, *args: Any, **kwargs: Any) -> Any:
+        dtypes = [getattr(x, "dtype", None) for x in tf.nest.flatten(loop_vars)]
+        return loop(cond, _with_dtypes(body, dtypes), loop_vars, *args, **kwargs)
+
+    return looping
+
+
+def _with_dtypes(body: Callable[..., Any], dtypes: list[Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(body)
+    def body_with_dtypes(*args: Any) -> Any:
+        outputs = body(*args)
+        flat = tf.nest.flatten(outputs)
+        if len(flat) != len(dtypes):
+            return outputs
+        cast = [_cast_like(x, dtype) for x, dtype in zip(flat, dtypes, strict=True)]
+        if all(new is old for new, old in zip(cast, flat, strict=True)):
+            return outputs
+        return tf.nest.pack_sequence_as(outputs, cast)
+
+    return body_with_dtypes
+
+
+def _branching(check: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(check)
+    def checking(op_type: Any, graphs: Any) -> Any:
+        if len({len(graph.outputs) for graph in graphs}) == 1:
+            for place, outputs in enumerate(zip(*(g.outputs for g in graphs), strict=True)):
+                if are_mixed(output.dtype for output in outputs):
+                    for graph in graphs:
+                        _widen_output(graph, place)
+        return check(op_type, graphs)
+
+    def _widen_output(graph: Any, place: int) -> None:
+        output = graph.outputs[place]
+        if output.dtype != tf.bfloat16:
+            return
+        with graph.as_default():
+            wide = tf.cast(output, tf.float32)
+        graph.outputs[place] = wide
+        graph.structured_outputs = tf.nest.map_structure(
+            lambda x: wide if x is output else x, graph.structured_outputs, expand_composites=True
+        )
+
+    return checking
+
+
+def _binding(cast: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(cast)
+    def binding(self: Any, value: Any, casting_context: Any) -> Any:
+        is_tensor = isinstance(value, (tf.Tensor, tf.Variable))
+        if is_tensor and are_mixed((value.dtype, self.dtype)):
+            value = tf.cast(value, self.dtype)
+        return cast(self, value, casting_context)
+
+    return binding

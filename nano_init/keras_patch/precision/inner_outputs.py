@@ -1,0 +1,80 @@
+"""Gradients with respect to an inner output of a model.
+
+A model's inner outputs leave it widened to float32, while its next layer goes on from the
+bfloat16 tensor. A tape finds no way from the loss to the widened one. It is asked for the
+bfloat16 tensor as well, as in `tape.gradient(score, feature_maps)` of Grad-CAM.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["inner_output_replacements", "remember_inner_output"]
+
+_INNER = "_nano_inner_output"
+
+
+def remember_inner_output(widened: Any, inner: Any, *, is_cast: bool) -> None:
+    """Let a tape find the tensor that a widened output was made from.
+
+    Args:
+        widened: The float32 tensor that leaves a layer or model.
+        inner: The bfloat16 tensor inside.
+        is_cast: The first was cast from the second; otherwise it was computed again from the
+            second's own inputs.
+    """
+    setattr(widened, _INNER, (inner, is_cast))
+
+
+def inner_output_replacements() -> Iterator[Replacement]:
+    """Yield what makes a tape differentiate by inner outputs."""
+    from tensorflow.python.eager.backprop import GradientTape
+
+    yield Replacement(GradientTape, "gradient", _by_inner(vars(GradientTape)["gradient"]))
+
+
+def _by_inner(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(gradient)
+    def gradient_by_inner(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
+        flat = tf.nest.flatten(sources)
+        inner = [getattr(source, _INNER, None) for source in flat]
+        if not any(inner):
+            return gradient(self, target, sources, *args, **kwargs)
+        unconnected = args[1:] or [kwargs.get("unconnected_gradients")]
+        options = {"unconnected_gradients": tf.UnconnectedGradients.NONE}
+        if args or "output_gradients" in kwargs:
+            options["output_gradients"] = args[0] if args else kwargs["output_gradients"]
+        asked = [*flat, *(pair[0] for pair in inner if pair)]
+        found = gradient(self, target, asked, **options)
+        narrow = iter(found[len(flat) :])
+        joined = [
+            _joined(wide, next(narrow), is_cast=pair[1]) if pair else wide
+            for wide, pair in zip(found[: len(flat)], inner, strict=True)
+        ]
+        if unconnected[0] in ("zero", tf.UnconnectedGradients.ZERO):
+            joined = [
+                tf.zeros_like(source) if grad is None else grad
+                for source, grad in zip(flat, joined, strict=True)
+            ]
+        return tf.nest.pack_sequence_as(sources, joined)
+
+    return gradient_by_inner
+
+
+def _joined(wide: Any, narrow: Any, *, is_cast: bool) -> Any:
+    import tensorflow as tf
+
+    if narrow is None:
+        return wide
+    narrow = tf.cast(narrow, tf.float32)
+    # Through the cast the gradient by the inner tensor holds that by the widened one already.
+    return narrow if is_cast or wide is None else wide + narrow

@@ -1,0 +1,127 @@
+"""The dtype policy that nano-init chose for a layer, told from one that the script chose.
+
+A script that knows nothing of bfloat16 must not write it into its files. Where nano-init's own
+policy is saved, the file says float32, as the script's file would without nano-init, and a
+loaded model computes in float32 where nano-init is not active. One more entry, which Keras does
+not read, makes such a layer mixed_bfloat16 again where it is.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["OwnName", "is_own", "legacy_policy_file_replacements", "policy_file_replacements"]
+
+_ENTRY = "nano_init"
+_DEFAULT = "default"
+
+
+class OwnName(str):
+    """The name of a dtype policy that nano-init chose; Keras hands policies on by their name."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> OwnName:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> OwnName:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        # A pickle must load where nano-init is not installed.
+        return (str, (str(self),))
+
+
+def is_own(policy: Any) -> bool:
+    """Say whether nano-init chose a dtype policy.
+
+    Args:
+        policy: A dtype policy of Keras 3 or tf_keras.
+    """
+    return isinstance(getattr(policy, "_name", None), OwnName)
+
+
+def policy_file_replacements() -> Iterator[Replacement]:
+    """Yield what writes nano-init's own policies of Keras 3 as float32, and reads them again."""
+    from keras.src import dtype_policies
+    from keras.src.dtype_policies.dtype_policy import DTypePolicy
+    from keras.src.models.functional import Functional
+
+    yield Replacement(dtype_policies, "serialize", _marking(dtype_policies.serialize))
+    read = _recognizing(dtype_policies.deserialize, DTypePolicy)
+    yield Replacement(dtype_policies, "deserialize", read)
+    yield Replacement(DTypePolicy, "get_config", _as_float32(vars(DTypePolicy)["get_config"]))
+    describe = _describing(vars(Functional)["get_config"])
+    yield Replacement(Functional, "get_config", describe)
+
+
+def legacy_policy_file_replacements() -> Iterator[Replacement]:
+    """Yield the same for tf_keras."""
+    from tf_keras.src.mixed_precision import policy
+
+    yield Replacement(policy, "serialize", _marking(policy.serialize))
+    yield Replacement(policy, "deserialize", _recognizing(policy.deserialize, policy.Policy))
+    yield Replacement(policy.Policy, "get_config", _as_float32(vars(policy.Policy)["get_config"]))
+
+
+def _marking(serialize: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(serialize)
+    def serialize_and_mark(policy: Any) -> Any:
+        config = serialize(policy)
+        if is_own(policy) and isinstance(config, dict):
+            return {**config, _ENTRY: _DEFAULT}
+        return config
+
+    return serialize_and_mark
+
+
+def _recognizing(deserialize: Callable[..., Any], policy_class: Any) -> Callable[..., Any]:
+    @functools.wraps(deserialize)
+    def deserialize_own(config: Any, custom_objects: Any = None) -> Any:
+        if isinstance(config, dict) and config.get(_ENTRY) == _DEFAULT:
+            return policy_class(OwnName("mixed_bfloat16"))
+        return deserialize(config, custom_objects)
+
+    return deserialize_own
+
+
+def _describing(get_config: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe the tensors between own layers as float32, as the layers themselves are."""
+
+    @functools.wraps(get_config)
+    def get_portable_config(self: Any) -> Any:
+        config = get_config(self)
+        if any(is_own(layer.dtype_policy) for layer in self.layers):
+            _widen_tensors(config)
+        return config
+
+    return get_portable_config
+
+
+def _widen_tensors(config: Any) -> None:
+    # keras/src/models/functional.py, `serialize_node`: Keras reads the history alone.
+    if isinstance(config, (list, tuple)):
+        for item in config:
+            _widen_tensors(item)
+    elif isinstance(config, dict):
+        if config.get("class_name") == "__keras_tensor__":
+            if config["config"].get("dtype") == "bfloat16":
+                config["config"]["dtype"] = "float32"
+        else:
+            _widen_tensors(list(config.values()))
+
+
+def _as_float32(get_config: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get_config)
+    def get_portable_config(self: Any) -> Any:
+        config = get_config(self)
+        return {**config, "name": "float32"} if is_own(self) else config
+
+    return get_portable_config

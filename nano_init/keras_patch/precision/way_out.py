@@ -1,0 +1,32 @@
+"""Name the way out to a user whose script failed under a precision that nano-run chose."""
+
+from __future__ import annotations
+
+import functools
+
+__all__ = ["name_way_out"]
+
+_SENTENCE = (
+    "nano-run: the script ran in mixed_bfloat16, which nano-run chose for this processor; "
+    "if that is the cause, `nano-run --precision float32` runs it without"
+)
+
+
+@functools.cache
+def name_way_out() -> None:
+    """Print one line after the traceback if the program ends by an exception; register once.
+
+    Neither the traceback nor the exit status changes: Python leaves the exception that ended
+    the program in `sys.last_value` (Python 3, `sys.last_exc`), whatever `sys.excepthook` is.
+    """
+    import atexit
+    import sys
+
+    def print_way_out() -> None:
+        if isinstance(getattr(sys, "last_value", None), Exception) and sys.stderr is not None:
+            try:
+                print(_SENTENCE, file=sys.stderr, flush=True)
+            except (OSError, ValueError):
+                return  # stderr is closed: there is nobody to read it
+
+    atexit.register(print_way_out)

@@ -1,0 +1,165 @@
+"""Ops that TensorFlow refuses for their dtypes run; ops that it accepts are not touched."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nano_init import unpatch_tensorflow
+from nano_init.keras_patch.precision.operands import agree, is_capable
+
+pytestmark = pytest.mark.tensorflow
+
+WIDE = np.linspace(-1.0, 1.0, 12).reshape(3, 4).astype("float32")
+
+
+def narrow(value=WIDE):
+    return tf.cast(tf.constant(value), tf.bfloat16)
+
+
+def eagerly(function):
+    return function()
+
+
+def in_a_graph(function):
+    return tf.function(function)()
+
+
+@pytest.fixture(params=[eagerly, in_a_graph], ids=["eager", "graph"])
+def run(request, mixed):
+    return request.param
+
+
+MIXED = {
+    "minus": lambda: narrow() - tf.constant(WIDE),
+    "divided": lambda: narrow() / tf.constant(WIDE + 2),
+    "divided by": lambda: tf.constant(WIDE) / narrow(WIDE + 2),
+    "without nan": lambda: tf.math.divide_no_nan(tf.constant(WIDE), narrow()),
+    "concat": lambda: tf.concat([narrow(), tf.constant(WIDE)], 0),
+    "stack": lambda: tf.stack([tf.constant(WIDE), narrow()]),
+    "where": lambda: tf.where(narrow() > 0, narrow(), tf.constant(WIDE)),
+    "sum of many": lambda: tf.add_n([narrow(), tf.constant(WIDE), narrow()]),
+    "variable": lambda: narrow() + tf.reduce_sum(tf.constant(WIDE)),
+    "scattered": lambda: tf.tensor_scatter_nd_update(narrow(), [[0]], tf.ones((1, 4))),
+    "clipped": lambda: tf.clip_by_value(narrow(), tf.constant(-0.5), tf.constant(0.5)),
+    "array first": lambda: tf.add(WIDE, narrow()),
+}
+
+
+@pytest.mark.parametrize("function", MIXED.values(), ids=MIXED)
+def test_operands_that_differ_run_in_float32(run, function):
+    assert run(function).dtype == tf.float32
+
+
+CONTRACTIONS = {
+    "matmul": lambda: narrow() @ tf.constant(WIDE.T),
+    "matmul of a constant": lambda: tf.matmul(tf.constant(WIDE), narrow(WIDE.T)),
+    "batches": lambda: tf.matmul(tf.constant(WIDE[None]), narrow(WIDE.T[None])),
+    "einsum": lambda: tf.einsum("ij,kj->ik", narrow(), tf.constant(WIDE)),
+    "convolution": lambda: tf.nn.conv2d(
+        narrow(WIDE.reshape(1, 3, 4, 1)), tf.ones((2, 2, 1, 1)), 1, "SAME"
+    ),
+}
+
+
+@pytest.mark.parametrize("function", CONTRACTIONS.values(), ids=CONTRACTIONS)
+def test_contractions_run_in_bfloat16(run, function):
+    assert run(function).dtype == tf.bfloat16
+
+
+def positive(size=4):
+    return narrow(np.eye(size, dtype="float32") * 3 + 0.5)
+
+
+WITHOUT_KERNEL = {
+    "inverse": lambda: tf.linalg.inv(positive()),
+    "cholesky": lambda: tf.linalg.cholesky(positive()),
+    "eigenvalues": lambda: tf.linalg.eigvalsh(positive()),
+    "solved": lambda: tf.linalg.solve(positive(), tf.ones((4, 1))),
+    "gamma": lambda: tf.math.lgamma(narrow(WIDE + 3)),
+    "digamma": lambda: tf.math.digamma(narrow(WIDE + 3)),
+    "spectrum": lambda: tf.abs(tf.signal.rfft(narrow())),
+    "short spectra": lambda: tf.abs(tf.signal.stft(narrow(), 4, 2)),
+    "complex": lambda: tf.math.real(tf.complex(narrow(), narrow())),
+}
+
+
+@pytest.mark.parametrize("function", WITHOUT_KERNEL.values(), ids=WITHOUT_KERNEL)
+def test_ops_without_a_bfloat16_kernel_run_in_float32(run, function):
+    result = run(function)
+    assert result.dtype == tf.float32
+    assert np.isfinite(result.numpy()).all()
+
+
+ACCEPTED = {
+    "bfloat16 alone": (lambda: narrow() + narrow(), tf.bfloat16),
+    "a number": (lambda: narrow() * 2.0, tf.bfloat16),
+    "an array": (lambda: narrow() - WIDE, tf.bfloat16),
+    "a cast": (lambda: tf.cast(narrow(), tf.float64), tf.float64),
+    "float32 alone": (lambda: tf.constant(WIDE) + 1.0, tf.float32),
+    "integers": (lambda: tf.constant([1]) + 1, tf.int32),
+}
+
+
+@pytest.mark.parametrize(("function", "dtype"), ACCEPTED.values(), ids=ACCEPTED)
+def test_an_op_that_tensorflow_accepts_is_not_touched(run, function, dtype):
+    assert run(function).dtype == dtype
+
+
+REFUSED = {
+    "integers and floats": lambda: tf.constant([1]) * tf.constant([1.0]),
+    "float32 and float64": lambda: tf.constant(WIDE) + tf.constant(WIDE, tf.float64),
+    "bfloat16 and float16": lambda: narrow() + tf.constant(WIDE, tf.float16),
+    "shapes": lambda: narrow() @ tf.ones((3, 2)),
+}
+
+
+@pytest.mark.parametrize("function", REFUSED.values(), ids=REFUSED)
+def test_what_float32_refuses_stays_refused(run, function):
+    with pytest.raises((tf.errors.InvalidArgumentError, TypeError, ValueError)):
+        run(function)
+
+
+def test_a_widened_operand_has_the_digits_that_it_was_rounded_from(mixed):
+    seen = []
+
+    class Layer(keras.layers.Layer):
+        def call(self, x):
+            seen.append(x - tf.constant([1013.25]))
+            return x
+
+    Layer()(np.array([[1013.5]], "float32"))
+    assert seen[0].numpy().tolist() == [[0.25]]
+
+
+def test_a_graph_without_mixed_operands_has_no_casts(mixed):
+    traced = tf.function(lambda x: tf.nn.relu(x @ x) + x).get_concrete_function(narrow(WIDE[:, :3]))
+    assert "Cast" not in {op.type for op in traced.graph.get_operations()}
+
+
+def test_gradients_flow_through_both_dtypes(mixed):
+    weight, table = tf.Variable(np.eye(4, dtype="float32")), tf.constant(WIDE)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum((narrow() @ weight - table) ** 2)
+    gradient = tape.gradient(loss, weight)
+    assert gradient.dtype == tf.float32
+    np.testing.assert_allclose(gradient, 0 * gradient, atol=0.05)
+
+
+def test_unpatching_refuses_mixed_operands_again(mixed):
+    unpatch_tensorflow()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        narrow() - tf.constant(WIDE)
+
+
+def test_the_decision_names_the_operands_to_change():
+    wide, small = tf.constant(WIDE), narrow()
+    assert agree("Sub", (small, small)) == {}
+    assert agree("Cast", (small,)) == {}
+    assert agree("Sub", (small, wide))[0].dtype == tf.float32
+    assert agree("MatMul", (small, wide))[1].dtype == tf.bfloat16
+    assert agree("PyFunc", ([small],))[0][0].dtype == tf.float32
+    assert is_capable("MatMul")
+    assert not is_capable("MatrixInverse")

@@ -1,0 +1,118 @@
+"""What trains in float32 trains in bfloat16: each pattern runs, with plain Keras's number.
+
+The runner goes through all patterns in one process a mode, since TensorFlow starts slowly.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+RUNNER = HERE / "patterns" / "run_patterns.py"
+LAUNCH = "import sys; from nano_init.cli.run import main; sys.exit(main())"
+MODES = {
+    "plain": [sys.executable, RUNNER],
+    "nano_run": [sys.executable, "-c", LAUNCH, "--precision", "mixed_bfloat16", RUNNER],
+    "patch": [sys.executable, RUNNER, "--patch", "mixed_bfloat16"],
+}
+STRAY = ("NANO_", "OMP_", "KMP_", "TF_", "ONEDNN_", "PYTHON")
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
+
+def registered():
+    """Yield each pattern's name, decorator and options, without an import of TensorFlow."""
+    for path in sorted(RUNNER.parent.glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            for mark in getattr(node, "decorator_list", []):
+                called = mark.func if isinstance(mark, ast.Call) else mark
+                keywords = getattr(mark, "keywords", [])
+                options = {k.arg: ast.literal_eval(k.value) for k in keywords}
+                if getattr(called, "id", "") in ("case", "bad_case"):
+                    yield node.name, called.id, options
+
+
+ENTRIES = {name: (kind, options) for name, kind, options in registered()}
+CASES = [name for name, (kind, _) in ENTRIES.items() if kind == "case"]
+BAD_CASES = [name for name, (kind, _) in ENTRIES.items() if kind == "bad_case"]
+ALONE = [name for name, (_, options) in ENTRIES.items() if options.get("alone")]
+LEGACY = [n for n in CASES if ENTRIES[n][1].get("legacy") and n not in ALONE]
+LEGACY_BAD = [n for n in BAD_CASES if ENTRIES[n][1].get("legacy")]
+
+
+def run(mode, *arguments, **environ):
+    """Run patterns in one process; return what each did by its name."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(STRAY)}
+    environ = {**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
+    command = [*map(str, MODES[mode]), *arguments]
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=3600, check=False
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert found, done.stderr[-2000:]
+    return {line["name"]: line for line in found}
+
+
+def run_all(mode, **environ):
+    """Run all patterns in one mode; those that change their process run in their own."""
+    found = run(mode, **environ)
+    found.update(run(mode, "--bad", **environ))
+    for name in ALONE:
+        found.update(run(mode, name, **environ))
+    return found
+
+
+@pytest.fixture(scope="module")
+def results():
+    return {mode: run_all(mode) for mode in MODES}
+
+
+@pytest.fixture(scope="module")
+def legacy_results():
+    pytest.importorskip("tf_keras")
+    return {mode: run_all(mode, TF_USE_LEGACY_KERAS="1") for mode in ("plain", "nano_run")}
+
+
+def check_number(results, mode, name):
+    plain, found = results["plain"][name], results[mode][name]
+    assert "number" in plain, f"in plain Keras: {plain['error']}: {plain['message']}"
+    assert "number" in found, f"{found['error']}: {found['message']}"
+    tolerance = ENTRIES[name][1].get("tolerance", 0.05)
+    assert found["number"] == pytest.approx(plain["number"], rel=tolerance)
+
+
+def check_error(results, mode, name):
+    plain, found = results["plain"][name], results[mode][name]
+    assert plain.get("words"), f"in plain Keras: {plain}"
+    assert found.get("error") == plain["error"], found
+    assert found["words"], found["message"]
+
+
+@pytest.mark.parametrize("mode", ["nano_run", "patch"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_pattern_trains_as_in_plain_keras(results, mode, name):
+    check_number(results, mode, name)
+
+
+@pytest.mark.parametrize("mode", ["nano_run", "patch"])
+@pytest.mark.parametrize("name", BAD_CASES)
+def test_a_failure_is_that_of_plain_keras(results, mode, name):
+    check_error(results, mode, name)
+
+
+@pytest.mark.parametrize("name", LEGACY)
+def test_a_pattern_trains_as_in_plain_tf_keras(legacy_results, name):
+    check_number(legacy_results, "nano_run", name)
+
+
+@pytest.mark.parametrize("name", LEGACY_BAD)
+def test_a_failure_is_that_of_plain_tf_keras(legacy_results, name):
+    check_error(legacy_results, "nano_run", name)

@@ -1,0 +1,44 @@
+"""A script that fails under a precision that nano-run chose gets one more line."""
+
+from __future__ import annotations
+
+import pytest
+
+from nano_init.launch.command import BOOTSTRAP
+
+LINE = "`nano-run --precision float32` runs it without"
+
+
+@pytest.fixture
+def run(python, environ):
+    path = f"{BOOTSTRAP}:{environ['PYTHONPATH']}"
+
+    def run(code, patch):
+        return python("-c", code, env={"PYTHONPATH": path, "NANO_INIT_PATCH": patch})
+
+    return run
+
+
+CHOSEN = '{"precision": "mixed_bfloat16", "is_chosen": true}'
+
+
+def test_the_line_follows_the_traceback_and_the_status_is_the_scripts(run):
+    done = run("import keras\nraise ValueError('mine')", CHOSEN)
+    assert done.returncode == 1
+    *_, last, line = done.stderr.splitlines()
+    assert last == "ValueError: mine"
+    assert line.endswith(LINE)
+
+
+@pytest.mark.parametrize(
+    ("code", "patch"),
+    [
+        ("import keras\nraise ValueError('mine')", '{"precision": "mixed_bfloat16"}'),
+        ("raise ValueError('before Keras is imported')", CHOSEN),
+        ("import keras\nraise SystemExit(3)", CHOSEN),
+        ("import keras\nraise KeyboardInterrupt", CHOSEN),
+        ("import keras", CHOSEN),
+    ],
+)
+def test_it_is_left_out_where_the_precision_is_not_to_blame(run, code, patch):
+    assert LINE not in run(code, patch).stderr
