@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.launch.command import BOOTSTRAP_FOLDER
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

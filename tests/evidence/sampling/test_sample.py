@@ -14,7 +14,7 @@ import pytest
 from nano_init.errors import SampleError
 from nano_init.evidence.sampling.sample import Sample, SampleRequest, read_record, take_sample
 from nano_init.instrumentation.watch import Watch
-from nano_init.launch.command import BOOTSTRAP_FOLDER
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
 
 HEAD = """
 import numpy as np, keras, tensorflow as tf
