@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--results", metavar="FILE", help="what training.py --json wrote")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    wide, narrow, stream = measure_products("float32"), measure_products("bfloat16"), _stream()
+    wide, narrow, stream = measure_matmul("float32"), measure_matmul("bfloat16"), _stream()
     print(f"matrix products: {wide:.0f} GFLOP/s in float32, {narrow:.0f} in bfloat16")
     print(f"stream: {stream:.1f} GB/s\n")
     measured = _measured(options.results) if options.results else {}
@@ -58,7 +58,7 @@ def main() -> None:
         )
 
 
-def measure_products(dtype: str, size: int = 2048) -> float:
+def measure_matmul(dtype: str, size: int = 2048) -> float:
     """Return the speed of a square matrix product, in GFLOP/s: the best of 15."""
     import tensorflow as tf
 

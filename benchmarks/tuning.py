@@ -26,16 +26,16 @@ import time
 
 from small_models import MODELS
 
-from nano_init.cli.evidence_options import EvidenceRequest
-from nano_init.cli.run import RunRequest, prepare
-from nano_init.cli.tuning import precisions_of, search_configuration, staged
 from nano_init.errors import SampleError
-from nano_init.evidence.clock import Clock
-from nano_init.evidence.configuration import Configuration
-from nano_init.evidence.decision import trial_to_json
-from nano_init.evidence.sample import undisturbed
-from nano_init.launch.target import Target
-from nano_init.plan.settings import Options
+from nano_init.evidence.sampling.sample import undisturbed
+from nano_init.evidence.tuning.clock import Clock
+from nano_init.evidence.tuning.decision import trial_to_json
+from nano_init.plan.configuration import Configuration
+from nano_init.protocol.target import Target
+from nano_init.run.request import EvidenceRequest, RunRequest
+from nano_init.run.single_run import prepare
+from nano_init.run.tune import precisions_of, search_configuration, trial_runner
+from nano_init.survey import survey
 
 SCRIPT = """
 import sys
@@ -60,7 +60,7 @@ class Race:
     """One model: what was measured of it, in a file, and what is to be measured next."""
 
     def __init__(self, name: str, folder: str, budget: float) -> None:
-        self.name, self.budget = name, budget
+        self.name = name
         self.path = os.path.join(folder, f"{name}.json")
         self.script = os.path.join(folder, f"{name}.py")
         with open(self.script, "w", encoding="utf-8") as file:
@@ -70,8 +70,10 @@ class Race:
         if os.path.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
                 self.kept = json.load(file)
-        self.request = RunRequest(Target(self.script), Options(), quiet=True, use_cache=False)
-        self.plain = prepare(self.request, os.environ)
+        evidence = EvidenceRequest(tune=True, tune_budget=budget)
+        target = Target(self.script)
+        self.request = RunRequest(target, evidence=evidence, quiet=True, use_cache=False)
+        self.plain = prepare(self.request, survey(os.environ))
 
     def go_on(self) -> bool:
         """Do the next piece; return False if there is none."""
@@ -94,9 +96,8 @@ class Race:
     def search(self) -> None:
         """Search as `nano-run --tune` does."""
         begun = time.monotonic()
-        evidence = EvidenceRequest(tune=True, tune_budget=self.budget)
-        found = search_configuration(self.request, evidence, os.environ, self.plain)
-        unsound = [t.configuration.values() for t in found.trials if t.heats and not t.is_sound]
+        found = search_configuration(self.request, self.plain)
+        unsound = [t.configuration.values() for t in found.trials if t.runs and not t.is_sound]
         self.kept |= {
             "winner": found.winner.values(),
             "seconds": time.monotonic() - begun,
@@ -127,8 +128,8 @@ class Race:
         clock = Clock(600, time.monotonic)
         entries = [self.winner, self.winner, *(o for o in others if o != self.winner)]
         ratios: list[list[float]] = [[] for _ in entries]
-        with staged(self.request, os.environ, self.plain, clock) as stage:
-            running = dict(enumerate(stage.start([(entry, 0) for entry in entries])))
+        with trial_runner(self.request, self.plain, clock) as runner:
+            running = dict(enumerate(runner.start([(entry, 0) for entry in entries])))
             for number, training in list(running.items()):
                 if isinstance(training, SampleError):
                     print(f"  {entries[number]}: {training}", file=sys.stderr)
@@ -160,7 +161,7 @@ class Race:
         """Print what was chosen, what is best, and how far apart they are."""
         print(f"{self.name}: chosen in {self.kept['seconds']:.0f} s: {self.winner}")
         for trial in self.kept["trials"]:
-            rounds = list(itertools.chain.from_iterable(trial["heats"]))
+            rounds = list(itertools.chain.from_iterable(trial["runs"]))
             text = _spread(rounds) if rounds else trial["fault"] or "no time"
             print(
                 f"  tried {Configuration(**trial['configuration'])}: {text} of the default's time"

@@ -85,7 +85,7 @@ def _milliseconds(add_up, value) -> float:
 
 
 def _write(path: str, value: object) -> None:
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
     if membership is None or membership.index == 0:

@@ -45,17 +45,18 @@ def __getattr__(name: str) -> object:
 def load_ipython_extension(_ipython: object) -> None:
     """Set the environment and patch Keras in a running notebook: `%load_ext nano_init`."""
     from nano_init.errors import NanoError
-    from nano_init.launch.notebook import apply_to_process
+    from nano_init.message import NANO_INIT
+    from nano_init.notebook import apply_to_process
 
     try:
         print(apply_to_process())
     except NanoError as error:
-        print(f"nano-init: {error}")
+        print(f"{NANO_INIT}: {error}")
 
 
 def unload_ipython_extension(_ipython: object) -> None:
     """Take both back: `%unload_ext nano_init`."""
-    from nano_init.launch.notebook import restore_process
+    from nano_init.notebook import restore_process
 
     restore_process()
 

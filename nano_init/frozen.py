@@ -3,7 +3,7 @@
 `dataclasses` imports `inspect`, and compiles the methods of each class when the class is
 made: together more than half of the time that nano-init would take before every script and
 in every shell. `frozen` gives the same classes from methods that are compiled already, and
-leaves the standard ones (`fields`, `replace`, `asdict`, …) to `dataclasses`, which is
+leaves the standard functions (`fields`, `asdict`, …) to `dataclasses`, which is
 imported when one of them is called. Type checkers see plain frozen dataclasses.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any, NoReturn, TypeVar
 
     from typing_extensions import dataclass_transform
@@ -23,7 +24,7 @@ else:
         return lambda function: function
 
 
-__all__ = ["frozen"]
+__all__ = ["frozen", "replace"]
 
 
 @dataclass_transform(frozen_default=True)
@@ -58,6 +59,19 @@ def frozen(cls: type[T]) -> type[T]:
     return cls
 
 
+def replace(value: T, /, **changes: object) -> T:
+    """Return a copy of a frozen value with some of its fields changed.
+
+    Args:
+        value: an instance of a class that `frozen` has made.
+        changes: the new values, by field.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+    return type(value)(**{**vars(value), **changes})
+
+
 def _initialize(self: Any, *arguments: object, **keywords: object) -> None:
     cls = type(self)
     names = cls._frozen_names
@@ -65,19 +79,23 @@ def _initialize(self: Any, *arguments: object, **keywords: object) -> None:
     if not arguments and keywords.keys() == cls._frozen_set:
         self.__dict__.update(keywords)
         return
+    given = dict(zip(names, arguments))  # noqa: B905 - trailing fields come by name or default
+    values = {**cls._frozen_defaults, **given, **keywords}
     if len(arguments) > len(names):
         raise TypeError(f"{cls.__name__} takes {len(names)} values, not {len(arguments)}")
-    given = dict(zip(names, arguments))  # noqa: B905 - trailing fields come by name or default
-    doubled = given.keys() & keywords.keys()
-    unknown = keywords.keys() - set(names)
+    if values.keys() != cls._frozen_set or not given.keys().isdisjoint(keywords):
+        raise TypeError(_fault(cls, given, keywords))
+    self.__dict__.update(values)
+
+
+def _fault(cls: Any, given: Collection[str], keywords: Collection[str]) -> str:
+    doubled = sorted(set(given) & set(keywords))
+    unknown = sorted(set(keywords) - cls._frozen_set)
     if doubled or unknown:
-        fault = "twice" if doubled else "unknown"
-        raise TypeError(f"{cls.__name__}: {fault}: {', '.join(sorted(doubled or unknown))}")
-    values = {**cls._frozen_defaults, **given, **keywords}
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}")
-    self.__dict__.update((name, values[name]) for name in names)
+        what = "twice" if doubled else "unknown"
+        return f"{cls.__name__}: {what}: {', '.join(doubled or unknown)}"
+    known = {*cls._frozen_defaults, *given, *keywords}
+    return f"{cls.__name__} lacks {', '.join(n for n in cls._frozen_names if n not in known)}"
 
 
 def _represent(self: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.frozen import frozen
+from nano_init.frozen import frozen, replace
 
 
 @frozen
@@ -55,6 +55,14 @@ def test_wrong_values_are_a_type_error_as_in_a_dataclass(
     for cls in (Ours, Theirs):
         with pytest.raises(TypeError):
             cls(*arguments, **keywords)
+
+
+def test_a_copy_with_other_values_leaves_the_first_as_it_is() -> None:
+    made = Ours("a", 1)
+    assert replace(made, value=2) == Ours("a", 2)
+    assert made == Ours("a", 1)
+    with pytest.raises(TypeError):
+        replace(made, other=1)
 
 
 def test_nothing_can_be_changed_or_deleted() -> None:

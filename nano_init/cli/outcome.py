@@ -1,19 +1,18 @@
-"""How a command ends: its output whole on stdout, or one sentence and an exit code."""
+"""How a command ends: with an exit code, and one sentence where it fails."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from nano_init.cli.message import say
 from nano_init.errors import NanoError
+from nano_init.message import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["INTERRUPTED", "exit_code_of", "write_output"]
+__all__ = ["INTERRUPTED", "exit_code_of"]
 
 # 128 plus SIGINT's number, as a shell reports a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -41,24 +40,6 @@ def exit_code_of(program: str, act: Callable[[], int]) -> int:
         return NanoError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-
-
-def write_output(text: bytes) -> None:
-    """Write to stdout, all of it.
-
-    Args:
-        text: as bytes, because a path or a variable's value need not be valid in the
-            locale's encoding.
-
-    Raises:
-        OSError: stdout is closed, or cannot take it.
-    """
-    stdout = sys.stdout
-    if stdout is None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    stdout.flush()
-    stdout.buffer.write(text)
-    stdout.buffer.flush()
 
 
 def _abandon_stdout() -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 import nano_init
-from nano_init.cli.command import PrecisionName
-from nano_init.cli.evidence_options import EvidenceRequest, evidence_options
-from nano_init.cli.job_options import job_options, take_job_options
-from nano_init.cli.run import RunRequest, run
-from nano_init.cli.training_options import training_options
-from nano_init.launch.target import Target
-from nano_init.plan.allocator import ALLOCATOR_CHOICES
-from nano_init.plan.decide import parse_threads
-from nano_init.plan.settings import Options
+from nano_init.cli.table_options import given_values, with_options
+from nano_init.protocol.faster_paths import FASTER_PATHS
+from nano_init.run.dispatch import run
+from nano_init.run.option_table import OPTIONS, build_request
+from nano_init.run.request import EvidenceRequest
+from nano_init.text import count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nano_init.launch.training_options import TrainingOptions
+    from nano_init.run.option_row import OptionRow
 
 __all__ = ["PYTHON_OPTIONS", "nano_run"]
 
@@ -62,65 +59,69 @@ PYTHON_OPTIONS = {
 } | {"-c": "to run code, pipe it: echo CODE | nano-run -"}
 
 
-def _is_given(name: str) -> bool:
-    """Say whether an option stands on the command line or in the environment."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not ParameterSource.DEFAULT
-
-
 def _complete_file(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="file")]
 
 
+def _complete_path(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    *before, last = incomplete.split(",")
+    prefix = "".join(f"{name}," for name in before)
+    names = [name for name in (*FASTER_PATHS, "all") if name not in before]
+    return [CompletionItem(prefix + name) for name in names if name.startswith(last)]
+
+
+def _complete_steps(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(value) for value in ("auto",) if value.startswith(incomplete)]
+
+
+def _clear_cache(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    from nano_init.evidence.tuning.cache import clear_cache
+    from nano_init.user_cache import tuned_folder
+
+    count = clear_cache(os.environ)
+    click.echo(f"{count_of(count, 'tuned choice')} in {tuned_folder(os.environ)} forgotten")
+    context.exit()
+
+
+def _extras() -> dict[str, dict[str, Any]]:
+    """Return what only click knows of an option, by its field."""
+    evidence = EvidenceRequest()
+    more: dict[str, dict[str, Any]] = {
+        "precision": {"default": "auto", "show_default": True},
+        "allocator": {"default": "none", "show_default": True},
+        "disable": {"shell_complete": _complete_path},
+        "steps_per_execution": {"shell_complete": _complete_steps},
+        "clear_cache": {"is_eager": True, "expose_value": False, "callback": _clear_cache},
+    }
+    for name in ("tune_budget", "steps", "rounds", "seconds"):
+        more[f"evidence.{name}"] = {"default": getattr(evidence, name), "show_default": True}
+    return {
+        row.field: {"envvar": row.variable, "help": _help(row), **more.get(row.field, {})}
+        for row in OPTIONS
+    }
+
+
+def _help(row: OptionRow) -> str:
+    return row.help.replace("{paths}", ", ".join(FASTER_PATHS))
+
+
 @click.command(
     context_settings={
         "allow_interspersed_args": False,
         "ignore_unknown_options": False,
-        "auto_envvar_prefix": "NANO_RUN",
         "help_option_names": ["-h", "--help"],
     },
     epilog=_EPILOG,
 )
-@click.option(
-    "--precision",
-    type=PrecisionName(),
-    default="auto",
-    show_default=True,
-    help="What Keras layers compute in; auto takes mixed_bfloat16 where a unit of the "
-    "processor multiplies it faster than float32, and if it is given that is measured, once "
-    "a machine.",
-)
-@click.option(
-    "--keep-float32",
-    metavar="PATTERN",
-    multiple=True,
-    help="Keep the Keras layers of this name or class in float32, such as 'head*' or LSTM; "
-    "may be repeated.",
-)
-@training_options
-@click.option(
-    "--threads", metavar="N", help="Use at most N cores (NANO_INIT_THREADS does the same)."
-)
-@click.option(
-    "--allocator",
-    type=click.Choice(ALLOCATOR_CHOICES),
-    default="none",
-    show_default=True,
-    help="Preload a memory allocator into this one process, if it is found and seen to load.",
-)
-@click.option("--pin", is_flag=True, help="Bind OpenMP threads to cores.")
-@click.option("--force", is_flag=True, help="Override variables that you have set yourself.")
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Print the environment and the command, each with its reason, and run nothing.",
-)
-@evidence_options
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing about what was chosen.")
-@job_options
-@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for python -m.")
+@with_options(OPTIONS, _extras(), {})
 @click.argument("script", metavar="SCRIPT", shell_complete=_complete_file)
 @click.argument(
     "arguments",
@@ -130,45 +131,11 @@ def _complete_file(
     shell_complete=_complete_file,
 )
 @click.version_option(nano_init.__version__, prog_name="nano-run")
-def nano_run(
-    precision: str,
-    keep_float32: tuple[str, ...],
-    training: TrainingOptions,
-    threads: str | None,
-    allocator: str,
-    pin: bool,
-    force: bool,
-    dry_run: bool,
-    quiet: bool,
-    module: bool,
-    script: str,
-    arguments: tuple[str, ...],
-    evidence: EvidenceRequest | None,
-    **job: Any,
-) -> int:
+def nano_run(script: str, arguments: tuple[str, ...], **values: Any) -> int:
     """Run a Python program as fast as this machine allows, without a change to it.
 
     Sets the environment that fits the processor, the container and the installed
     TensorFlow, patches Keras when (and only when) the program imports it, and then
     becomes `python SCRIPT ARGS`: same process, same signals, same exit status.
     """
-    return run(
-        RunRequest(
-            Target(script, arguments, is_module=module),
-            Options(
-                threads=None if threads is None else parse_threads(threads),
-                precision=precision,
-                allocator=allocator,
-                pin=pin,
-                force=force,
-            ),
-            dry_run=dry_run,
-            quiet=quiet,
-            keep_float32=keep_float32,
-            training=training,
-            job=take_job_options(job),
-            evidence=evidence,
-            use_cache=evidence is None or evidence.use_cache,
-            measures_precision=precision == "auto" and _is_given("precision"),
-        )
-    )
+    return run(build_request(given_values(OPTIONS, values), script, arguments))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import weakref
 
-from nano_init.errors import UsageError
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.protocol.patch_options import parse_keep_float32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,29 +24,6 @@ __all__ = [
     "legacy_kept_layer_replacements",
     "parse_keep_float32",
 ]
-
-
-def parse_keep_float32(value: object) -> tuple[str, ...]:
-    """Return the patterns of layers to keep in float32.
-
-    Args:
-        value: One pattern, as in `fnmatch`, of a layer's name or its class's, or several.
-
-    Raises:
-        UsageError: A pattern is empty or no string.
-    """
-    patterns = (value,) if isinstance(value, str) else value
-    if not isinstance(patterns, (tuple, list, set, frozenset)):
-        raise UsageError(f"keep_float32 is {value!r}; give patterns of layer names, as ('head*',)")
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise UsageError(f"keep_float32 holds {pattern!r}; give the name of a layer or class")
-        if not pattern.strip():
-            raise UsageError(
-                f"the pattern {pattern!r} of layers to keep in float32 is empty; give a name, "
-                "as 'head*'"
-            )
-    return tuple(patterns)
 
 
 def kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:

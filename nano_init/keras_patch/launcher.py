@@ -21,7 +21,7 @@ def apply_from_launcher(options: Mapping[str, object], name: str) -> None:
             not the user, chose the precision.
         name: The package that has just been imported, `"keras"` or `"tf_keras"`.
     """
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     try:
         from nano_init.keras_patch.patch import current_precision, patch_imported

@@ -6,10 +6,9 @@ import threading
 from dataclasses import dataclass, replace
 
 from nano_init.errors import PatchError
-from nano_init.keras_patch.kept_layers import parse_keep_float32
 from nano_init.keras_patch.ledger import Ledger
 from nano_init.plan.precision import check_precision
-from nano_init.plan.steps import parse_steps_per_execution
+from nano_init.protocol.patch_options import parse_keep_float32, parse_steps_per_execution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +213,7 @@ def _apply(request: Request) -> Request:
 
 def _apply_for_worker(kerases: frozenset[str]) -> None:
     """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
     if membership is not None and kerases:

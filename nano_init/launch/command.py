@@ -6,38 +6,20 @@ import os
 
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
-from nano_init.shells.change import STATE_NAME, Change
-from nano_init.shells.state import format_state
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
+from nano_init.protocol.variables import PATCH_VARIABLE, PRELOAD_VARIABLE, STATE_VARIABLE
+from nano_init.shells.change import Change
+from nano_init.shells.undo_state import format_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nano_init.launch.target import Target
-    from nano_init.launch.training_options import TrainingOptions
     from nano_init.plan.settings import Plan
+    from nano_init.protocol.patch_options import PatchOptions
+    from nano_init.protocol.target import Target
 
-__all__ = [
-    "BOOTSTRAP",
-    "PATCH_VARIABLE",
-    "PRELOAD_VARIABLE",
-    "Command",
-    "format_command",
-    "prepare_command",
-    "prepare_plain_command",
-]
-
-# The folder of the sitecustomize module that patches Keras in the child.
-BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")
-
-# LD_PRELOAD as it was before the plan's: "-" for unset, else "+" and the value. The bootstrap
-# puts it back, so that a preload stays in the one process that it was asked for.
-PRELOAD_VARIABLE = "NANO_INIT_PRELOAD"
-
-# What the bootstrap is to do, as a JSON object; children of the child inherit it.
-PATCH_VARIABLE = "NANO_INIT_PATCH"
-
-_CHOSEN = '"is_chosen": true'
+__all__ = ["Command", "format_command", "prepare_command", "prepare_plain_command"]
 
 
 @frozen
@@ -60,29 +42,21 @@ class Command:
 def prepare_command(
     target: Target,
     plan: Plan,
-    precision: str,
+    patch: PatchOptions,
     environ: Mapping[str, str],
     python: str,
-    bootstrap: str = BOOTSTRAP,
-    *,
-    keep_float32: tuple[str, ...] = (),
-    training: TrainingOptions | None = None,
-    is_chosen: bool = False,
+    bootstrap: str = BOOTSTRAP_FOLDER,
 ) -> Command:
     """Return the command that runs a program under a plan.
 
     Args:
         target: the program.
         plan: the settings for its environment.
-        precision: "float32" or "mixed_bfloat16".
+        patch: the options of the patch, with the precision that was chosen.
         environ: the environment without what nano-init set in it before; its PYTHONPATH
             stays in force behind ours.
         python: the interpreter's path.
         bootstrap: the folder to put first in PYTHONPATH.
-        keep_float32: patterns of the layers that stay in float32.
-        training: what else the patch is asked for.
-        is_chosen: nano-run chose the precision; a script that fails in bfloat16 gets a line
-            that names the way out.
 
     Raises:
         LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
@@ -90,19 +64,17 @@ def prepare_command(
     variables = plan.environment()
     # A nano-run, or a shell, that the program starts can thus tell these from the user's own.
     changes = [Change(name, environ.get(name), value) for name, value in variables.items()]
-    variables[STATE_NAME] = format_state(changes)
+    variables[STATE_VARIABLE] = format_state(changes)
     variables["PYTHONPATH"] = _put_first(bootstrap, environ.get("PYTHONPATH"))
     if "LD_PRELOAD" in variables:
         own = environ.get("LD_PRELOAD")
         variables[PRELOAD_VARIABLE] = "-" if own is None else f"+{own}"
-    variables[PATCH_VARIABLE] = _format_patch(
-        precision, keep_float32, training.payload() if training else {}, is_chosen=is_chosen
-    )
+    variables[PATCH_VARIABLE] = patch.to_json()
     return Command((python, *target.python_arguments), variables)
 
 
 def prepare_plain_command(
-    target: Target, environ: Mapping[str, str], python: str, bootstrap: str = BOOTSTRAP
+    target: Target, environ: Mapping[str, str], python: str, bootstrap: str = BOOTSTRAP_FOLDER
 ) -> Command:
     """Return the command that runs a program as plain `python` does, but can be watched.
 
@@ -128,24 +100,6 @@ def _put_first(bootstrap: str, own: str | None) -> str:
     # An empty entry stands for the working directory, but an empty PYTHONPATH for nothing.
     inherited = own.split(os.pathsep) if own else []
     return os.pathsep.join([bootstrap, *(path for path in inherited if path != bootstrap)])
-
-
-def _format_patch(
-    precision: str,
-    keep_float32: tuple[str, ...],
-    payload: Mapping[str, object],
-    *,
-    is_chosen: bool,
-) -> str:
-    # Importing json costs 3 ms before every script; a precision needs no escaping.
-    mark = is_chosen and precision == "mixed_bfloat16"
-    if not keep_float32 and not payload:
-        return f'{{"precision": "{precision}"{", " + _CHOSEN if mark else ""}}}'
-    import json
-
-    kept = {"keep_float32": keep_float32} if keep_float32 else {}
-    chosen = {"is_chosen": True} if mark else {}
-    return json.dumps({"precision": precision, **chosen, **kept, **payload})
 
 
 def format_command(command: Command) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from nano_init.errors import LaunchError
-from nano_init.launch.coercion import without_coercion
+from nano_init.launch.locale_coercion import without_locale_coercion
+from nano_init.message import flush_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,19 +28,9 @@ def execute(command: Command, environ: Mapping[str, str]) -> NoReturn:
     Raises:
         LaunchError: the interpreter cannot be started.
     """
-    _flush()
+    flush_output()  # `exec` would drop what stands in the buffers
+    whole = command.environment(without_locale_coercion(environ))
     try:
-        os.execve(command.argv[0], command.argv, command.environment(without_coercion(environ)))
+        os.execve(command.argv[0], command.argv, whole)
     except OSError as error:
         raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
-
-
-def _flush() -> None:
-    """Write out what stands in the buffers; `exec` would drop it."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None:  # closed, as Python leaves it to the program
-            continue
-        try:
-            stream.flush()
-        except OSError:
-            continue  # the program will meet the same stream, and may not need it

@@ -1,4 +1,4 @@
-"""Run a script as the workers of a job, and start it anew where that is asked for."""
+"""Run a script as the workers of a job, and restart it where that is asked for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
 from nano_init.launch.binding import memory_binder
 from nano_init.launch.guard import Guard
+from nano_init.launch.job_supervisor import Supervisor
 from nano_init.launch.output import Stream
 from nano_init.launch.peers import Peers
 from nano_init.launch.ports import HeldPort
 from nano_init.launch.rendezvous import Host, meet
+from nano_init.launch.running_worker import Worker
 from nano_init.launch.shared_memory import create_shared_memory
-from nano_init.launch.supervision import Supervisor
-from nano_init.launch.worker import Worker
-from nano_init.launch.worker_process import (
+from nano_init.launch.worker_spawn import (
     Descriptors,
     WorkerCommand,
     start_worker,
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nano_init.launch.rendezvous import Meeting
-    from nano_init.launch.target import Target
-    from nano_init.launch.worker import Outcome
+    from nano_init.launch.running_worker import AttemptOutcome
     from nano_init.plan.placement import Placement
+    from nano_init.protocol.target import Target
 
 __all__ = ["TAIL_FOLLOWS", "Job", "Seat", "run_job"]
 
 _TRACEBACK_LINES = 100
 
 # What a sentence ends with where the end of a worker's output is shown after it, on stderr.
-TAIL_FOLLOWS = "; the end of what it wrote:"
+TAIL_FOLLOWS = "; the end of its output:"
 
 
 @frozen
@@ -157,8 +157,8 @@ class _Launcher:
             for sentence in try_binding(placement.places[0], self._set_policy):
                 self._job.say(f"warning: {sentence}")
 
-    def run(self) -> Outcome:
-        """Run the job, and start it anew as often as it may be."""
+    def run(self) -> AttemptOutcome:
+        """Run the job, and restart it as often as it may be."""
         while True:
             outcome = self._run_attempt()
             _report(self._job, outcome)
@@ -166,11 +166,9 @@ class _Launcher:
             if not outcome.status or not outcome.can_restart or is_last:
                 return outcome
             self._restarts += 1
-            self._job.say(
-                f"starting the job anew, {self._restarts} of {self._job.max_restarts} times"
-            )
+            self._job.say(f"restarting the job ({self._restarts} of {self._job.max_restarts})")
 
-    def _run_attempt(self) -> Outcome:
+    def _run_attempt(self) -> AttemptOutcome:
         job = self._job
         with contextlib.ExitStack() as stack:
             ports = [HeldPort() for _ in job.placement.places]
@@ -299,7 +297,7 @@ def _keep_program(program: bytes | None, scratch: str) -> str:
     return path
 
 
-def _report(job: Job, outcome: Outcome) -> None:
+def _report(job: Job, outcome: AttemptOutcome) -> None:
     lines: Sequence[bytes] = outcome.traceback.splitlines(keepends=True)[-_TRACEBACK_LINES:]
     if outcome.sentence:
         job.say(outcome.sentence + (TAIL_FOLLOWS if lines else ""))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import time
 
-from nano_init.launch.worker import Outcome
+from nano_init.launch.running_worker import AttemptOutcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Peers:
         self._failing_since = 0.0
         self.is_first = is_first
         self._done: set[Link] = set()
-        self._reports: dict[Link, Outcome] = {}
-        self._verdict: Outcome | None = None
+        self._reports: dict[Link, AttemptOutcome] = {}
+        self._verdict: AttemptOutcome | None = None
         self._may_go = False
         self._has_told = False
         self._beaten = 0.0
@@ -127,7 +127,7 @@ class Peers:
         """Have the others' workers get the signal that this host got."""
         self._tell("signal", number=number)
 
-    def agree(self, own: Outcome, failed: float) -> Outcome:
+    def agree(self, own: AttemptOutcome, failed: float) -> AttemptOutcome:
         """Return how the attempt ended on all hosts.
 
         Args:
@@ -146,7 +146,7 @@ class Peers:
         self._wait(lambda: self._verdict is not None)
         return self._verdict or own
 
-    def _judge(self, own: Outcome, failed: float) -> Outcome:
+    def _judge(self, own: AttemptOutcome, failed: float) -> AttemptOutcome:
         link = self.failing
         if link is None or (failed and failed < self._failing_since):
             return own
@@ -166,12 +166,12 @@ class Peers:
             link.send(event=event, **content)
 
 
-def _write_outcome(outcome: Outcome) -> dict[str, Any]:
+def _write_outcome(outcome: AttemptOutcome) -> dict[str, Any]:
     return {**vars(outcome), "traceback": outcome.traceback.decode("utf-8", "replace")}
 
 
-def _read_outcome(message: dict[str, Any]) -> Outcome:
-    return Outcome(
+def _read_outcome(message: dict[str, Any]) -> AttemptOutcome:
+    return AttemptOutcome(
         int(message["status"]),
         str(message["sentence"]),
         str(message["traceback"]).encode(),

@@ -166,7 +166,7 @@ def _split_outside_brackets(text: str) -> list[str]:
 
 
 def _slurm_tasks_here(environ: Mapping[str, str]) -> int:
-    from nano_init.machine.workers import count_local_workers
+    from nano_init.machine.local_workers import count_local_workers
 
     tasks, source, _ = count_local_workers(environ)
     return tasks if source.startswith("SLURM") else 1

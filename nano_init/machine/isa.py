@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nano_init.machine.arm import name_arm_model, name_arm_vendor
 from nano_init.machine.facts import Isa
 from nano_init.machine.xfeatures import TILE_DATA
 
@@ -77,7 +76,7 @@ def name_level(flags: Collection[str]) -> str | None:
 
 
 def guess_arch(cpuinfo: CpuInfo) -> str:
-    """Return the machine name that the fields of cpuinfo speak for; "" if none."""
+    """Return the machine name that the fields of cpuinfo indicate; "" if none."""
     fields = cpuinfo.fields
     if "vendor_id" in fields and "flags" in fields:
         return "x86_64" if "lm" in fields["flags"].split() else "i686"
@@ -114,6 +113,8 @@ def _find_bf16_unit(level: str | None, flags: Collection[str]) -> Bf16Unit | Non
 
 def _name_vendor(fields: dict[str, str]) -> str:
     if "CPU implementer" in fields:
+        from nano_init.machine.arm import name_arm_vendor
+
         return name_arm_vendor(fields["CPU implementer"])
     if fields.get("cpu", "").startswith("POWER"):
         return "IBM"
@@ -126,6 +127,8 @@ def _name_model(cpuinfo: CpuInfo) -> str:
         return fields["model name"]
     if "CPU implementer" in fields:
         parts = cpuinfo.parts or (fields.get("CPU part", ""),)
+        from nano_init.machine.arm import name_arm_model
+
         return " + ".join(name_arm_model(fields["CPU implementer"], part) for part in parts)
     if "cpu" in fields:
         return fields["cpu"].partition(",")[0]

@@ -8,7 +8,7 @@ from nano_init.errors import UsageError
 from nano_init.machine.cgroup import read_cpuset, read_memory, read_quota
 from nano_init.machine.cpulist import format_cpu_list, parse_cpu_list
 from nano_init.machine.facts import Limits
-from nano_init.machine.workers import count_local_workers
+from nano_init.machine.local_workers import count_local_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import sys
 from nano_init.machine.cpulist import format_cpu_list
 from nano_init.machine.facts import Core, Isa, Limits, Machine, Node, Topology
 from nano_init.machine.isa import name_level
-from nano_init.machine.workers import count_local_workers
+from nano_init.machine.local_workers import count_local_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ def probe_with_log(
 
         return probe_portably(environ)
     if os.path.isfile(root):
-        from nano_init.machine.record import extracted
+        from nano_init.machine.archive import extracted
 
         with extracted(root) as folder:
             return probe_with_log(folder, environ)

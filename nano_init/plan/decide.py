@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nano_init.errors import UsageError
-from nano_init.plan.allocator import allocator_settings
-from nano_init.plan.precision import check_precision, recommend_precision
+from nano_init.plan.precision import recommend_precision
 from nano_init.plan.settings import Plan, Setting
 from nano_init.plan.threads import count_threads, thread_warnings
+from nano_init.protocol.variables import THREADS_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,14 +41,17 @@ def decide(
     Raises:
         UsageError: an option, or a variable that stands for one, has a wrong value.
     """
-    check_precision(options.precision)
     cap, source = thread_cap(options, environ)
     threads = count_threads(machine, cap, source)
     wanted = _tensorflow_settings(threads.usable_cores)
     if options.openmp:
         wanted += _openmp_settings(machine, threads.usable_cores, options.pin, build)
-    preload = allocator_settings(options.allocator, library, environ)
-    wanted += preload[1:]
+    preload: tuple[Setting, ...] = ()
+    if options.allocator != "none":  # nothing is imported for the default
+        from nano_init.plan.allocator import allocator_settings
+
+        preload = allocator_settings(options.allocator, library, environ)
+        wanted += preload[1:]
     return Plan(
         threads=threads,
         precision=recommend_precision(machine.isa, environ),
@@ -69,10 +72,10 @@ def thread_cap(options: Options, environ: Mapping[str, str]) -> tuple[int | None
     """
     if options.threads is not None:
         return parse_threads(str(options.threads), "--threads"), "--threads"
-    text = environ.get("NANO_INIT_THREADS", "")
+    text = environ.get(THREADS_VARIABLE, "")
     if not text:
         return None, ""
-    return parse_threads(text, "NANO_INIT_THREADS"), "NANO_INIT_THREADS"
+    return parse_threads(text, THREADS_VARIABLE), THREADS_VARIABLE
 
 
 def parse_threads(text: str, source: str = "--threads") -> int:

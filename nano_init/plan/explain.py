@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
 from nano_init.machine.cpulist import format_cpu_list
-from nano_init.machine.workers import WORKER_VARIABLES
+from nano_init.machine.local_workers import WORKER_VARIABLES
 from nano_init.plan.threads import choose_cores, count_threads
 
 TYPE_CHECKING = False

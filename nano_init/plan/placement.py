@@ -7,6 +7,7 @@ from nano_init.frozen import frozen
 from nano_init.machine.cpulist import format_cpu_list
 from nano_init.machine.facts import Limits, Machine
 from nano_init.plan.threads import choose_cores
+from nano_init.text import count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Place:
     @property
     def text(self) -> str:
         """Return the place in a few words."""
-        count = f"{self.cores} core" + ("" if self.cores == 1 else "s")
+        count = count_of(self.cores, "core")
         memory = f", memory of node {format_cpu_list(self.nodes)}" if self.nodes else ""
         return f"cpus {format_cpu_list(self.cpus)} ({count}{memory})"
 
@@ -107,8 +108,8 @@ def place_workers(
     if len(groups) > usable:
         if not oversubscribe:
             raise UsageError(
-                f"--nproc-per-node {len(groups)} is more than the {_count(usable)} to be used "
-                "here; ask for fewer workers, or let them share cores with --oversubscribe"
+                f"--nproc-per-node {len(groups)} is more than the {count_of(usable, 'core')} to be "
+                "used here; ask for fewer workers, or let them share cores with --oversubscribe"
             )
         everything = _place(cores, machine, is_bound=False)
         return Placement((everything,) * len(groups), f"{reason}, sharing all cores", False)
@@ -176,7 +177,7 @@ def _choose_groups(
 ) -> tuple[list[list[Core]], str]:
     nodes = _grouped(cores, lambda core: core.node)
     if workers is not None:
-        return _deal(nodes, workers), f"{_workers(workers)}, as asked"
+        return _deal(nodes, workers), f"{count_of(workers, 'worker')}, as asked"
     caches = _grouped(cores, lambda core: core.cache)
     if len(nodes) > 1:
         groups, what = nodes, "one for each NUMA node"
@@ -185,8 +186,8 @@ def _choose_groups(
     else:
         groups, what = [cores], "all cores are on one NUMA node and near one another"
     if len(groups) > usable:
-        return _deal(nodes, usable), f"{_workers(usable)}: as many as usable cores"
-    return groups, f"{_workers(len(groups))}: {what}"
+        return _deal(nodes, usable), f"{count_of(usable, 'worker')}: as many as usable cores"
+    return groups, f"{count_of(len(groups), 'worker')}: {what}"
 
 
 def _grouped(cores: Sequence[Core], key: object) -> list[list[Core]]:
@@ -230,11 +231,3 @@ def _memory_nodes(cores: Sequence[Core], machine: Machine) -> tuple[int, ...]:
     }
     near = sources.intersection(core.node for core in cores)
     return tuple(sorted(near)) if len(near) < len(sources) else ()
-
-
-def _workers(number: int) -> str:
-    return "1 worker" if number == 1 else f"{number} workers"
-
-
-def _count(cores: int) -> str:
-    return "1 core" if cores == 1 else f"{cores} cores"

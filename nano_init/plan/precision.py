@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nano_init.errors import PrecisionError
+from nano_init.plan.library_variables import onednn_setting
 from nano_init.plan.settings import PrecisionChoice
-from nano_init.plan.variables import onednn_setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

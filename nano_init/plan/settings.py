@@ -16,11 +16,10 @@ __all__ = ["Options", "Plan", "PrecisionChoice", "Setting", "ThreadCount"]
 
 @frozen
 class Options:
-    """What the user asked for.
+    """What the user asked of the environment.
 
     Args:
         threads: the most cores to use, or None for no such bound.
-        precision: "auto", "float32" or "mixed_bfloat16".
         allocator: "none", "auto", "jemalloc" or "tcmalloc".
         pin: bind OpenMP threads to cores.
         openmp: set OpenMP's variables.
@@ -28,7 +27,6 @@ class Options:
     """
 
     threads: int | None = None
-    precision: str = "auto"
     allocator: str = "none"
     pin: bool = False
     openmp: bool = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nano_init.machine.cpulist import format_cpu_list
-from nano_init.plan.binding import binding_warnings
+from nano_init.plan.binding_warnings import binding_warnings
 from nano_init.plan.settings import ThreadCount
+from nano_init.text import count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _bound_by_workers(machine: Machine) -> list[tuple[int, str]]:
     everyone = len(choose_cores(machine.topology.cores, {*allowed, *machine.limits.affinity}))
     source = machine.limits.local_workers_source
     share = everyone // workers
-    return [(share, f"one of {workers} workers' share of {_count(everyone, 'core')} ({source})")]
+    return [(share, f"one of {workers} workers' share of {count_of(everyone, 'core')} ({source})")]
 
 
 def _bound_by_quota(quota: float | None, workers: int) -> list[tuple[int, str]]:
@@ -108,15 +109,15 @@ def _bound_by_quota(quota: float | None, workers: int) -> list[tuple[int, str]]:
 
 def _describe_mask(machine: Machine, cores: Sequence[Core]) -> str:
     threads = len(machine.limits.affinity)
-    allowed = f"{_count(threads, 'allowed thread')} {'is' if threads == 1 else 'are'}"
+    allowed = f"{count_of(threads, 'allowed thread')} {'is' if threads == 1 else 'are'}"
     if not machine.topology.hybrid:
-        return f"{allowed} {_count(len(cores), 'core')}"
+        return f"{allowed} {count_of(len(cores), 'core')}"
     mask = frozenset(machine.limits.affinity)
     touched = [core for core in machine.topology.cores if not mask.isdisjoint(core.cpus)]
     left_out = len(touched) - len(cores)
     kind = cores[0].kind if cores else "performance"
-    rest = f" ({_count(left_out, 'slower core')} left out)" if left_out else ""
-    return f"{allowed} {_count(len(cores), f'{kind} core')}{rest}"
+    rest = f" ({count_of(left_out, 'slower core')} left out)" if left_out else ""
+    return f"{allowed} {count_of(len(cores), f'{kind} core')}{rest}"
 
 
 def _warn_of_quota(machine: Machine) -> list[str]:
@@ -172,10 +173,6 @@ def _warn_of_isolation(machine: Machine) -> list[str]:
             "spread threads over them, so several may share one; leave them out of the mask"
         )
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _format_quota(quota: float) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
-from nano_init.plan.variables import STEERING_PREFIXES
+from nano_init.plan.library_variables import STEERING_PREFIXES
+from nano_init.protocol.variables import OPTION_PREFIX, STATE_VARIABLE
 
-__all__ = ["STATE_NAME", "Change", "check_change", "may_change"]
-
-STATE_NAME = "NANO_INIT_STATE"
+__all__ = ["Change", "check_change", "may_change"]
 
 # A closed list, because assigning to some names runs code or breaks the shell: PATH and IFS
 # everywhere, `path` and `status` in zsh, and every variable with the integer attribute
@@ -20,7 +19,7 @@ _PREFIXES = (
     "LIBXSMM_",
     "MALLOC_",
     "NANO_INIT_",
-    "NANO_RUN_",
+    OPTION_PREFIX,
     "NUMEXPR_",
     "OPENBLAS_",
     "TCMALLOC_",
@@ -51,7 +50,7 @@ def may_change(name: str) -> bool:
     The undo state itself is excluded: it is written beside the changes that it records.
     """
     known = name.startswith(_PREFIXES) or name in _NAMES
-    return known and _LETTERS.issuperset(name) and name != STATE_NAME
+    return known and _LETTERS.issuperset(name) and name != STATE_VARIABLE
 
 
 def check_change(change: Change) -> None:
@@ -61,7 +60,7 @@ def check_change(change: Change) -> None:
         UsageError: its name is none that nano-init may change, or its value cannot stand
             in an environment.
     """
-    if not (may_change(change.name) or change.name == STATE_NAME):
+    if not (may_change(change.name) or change.name == STATE_VARIABLE):
         raise UsageError(f"{change.name!r} is no variable that nano-init may change")
     if "\0" in (change.after or ""):
         raise UsageError(f"{change.name} cannot hold {change.after!r}: it has a NUL in it")

@@ -121,7 +121,7 @@ def _without_blocks(path: str, text: str) -> str:
     while (begin := text.find(_BEGIN + "\n")) >= 0:
         end = text.find(_END + "\n", begin)
         if end < 0:
-            raise UsageError(f"{path} has a line {_BEGIN!r} without its end: mend it by hand")
+            raise UsageError(f"{path} has a line {_BEGIN!r} without its end: correct it by hand")
         text = text[:begin] + text[end + len(_END) + 1 :]
     return text
 

@@ -6,37 +6,19 @@ import os
 
 from nano_init.errors import UsageError
 from nano_init.shells.change import check_change
-from nano_init.shells.csh import render_csh
-from nano_init.shells.fish import render_fish
-from nano_init.shells.posix import render_bash, render_ksh, render_posix, render_zsh
-from nano_init.shells.powershell import render_powershell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nano_init.shells.change import Change
 
 __all__ = ["SHELLS", "render"]
 
-_RENDERERS = {
-    "ash": render_posix,
-    "bash": render_bash,
-    "busybox": render_posix,
-    "csh": render_csh,
-    "dash": render_posix,
-    "fish": render_fish,
-    "ksh": render_ksh,
-    "ksh93": render_ksh,
-    "mksh": render_posix,
-    "powershell": render_powershell,
-    "pwsh": render_powershell,
-    "sh": render_posix,
-    "tcsh": render_csh,
-    "zsh": render_zsh,
-}
-
-SHELLS = tuple(_RENDERERS)
+SHELLS = (
+    *("ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "ksh93", "mksh", "powershell"),
+    *("pwsh", "sh", "tcsh", "zsh"),
+)
 
 
 def render(shell: str, changes: Sequence[Change]) -> str:
@@ -51,8 +33,28 @@ def render(shell: str, changes: Sequence[Change]) -> str:
             a value cannot stand in this shell's environment.
     """
     name = os.path.basename(shell).removesuffix(".exe").lstrip("-")
-    if name not in _RENDERERS:
+    if name not in SHELLS:
         raise UsageError(f"the shell is {shell!r}; give one of {', '.join(SHELLS)}")
     for change in changes:
         check_change(change)
-    return _RENDERERS[name](changes)
+    return _renderer(name)(changes)
+
+
+def _renderer(name: str) -> Callable[[Sequence[Change]], str]:
+    """Return how to write for a shell; what other shells need is not imported."""
+    if name in ("csh", "tcsh"):
+        from nano_init.shells.csh import render_csh
+
+        return render_csh
+    if name == "fish":
+        from nano_init.shells.fish import render_fish
+
+        return render_fish
+    if name in ("powershell", "pwsh"):
+        from nano_init.shells.powershell import render_powershell
+
+        return render_powershell
+    from nano_init.shells import posix
+
+    special = {"bash": posix.render_bash, "zsh": posix.render_zsh}
+    return special.get(name, posix.render_ksh if name in ("ksh", "ksh93") else posix.render_posix)

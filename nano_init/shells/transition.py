@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from nano_init.errors import StateError
 from nano_init.frozen import frozen
-from nano_init.shells.change import STATE_NAME, Change, check_change
-from nano_init.shells.preload import remove_added
-from nano_init.shells.state import format_state, parse_state
+from nano_init.protocol.variables import STATE_VARIABLE
+from nano_init.shells.change import Change, check_change
+from nano_init.shells.undo_state import format_state, parse_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nano_init.plan.settings import Setting
 
-__all__ = ["Transition", "enter", "leave", "original"]
+__all__ = ["Transition", "enter", "leave", "original", "take_back"]
 
 
 @frozen
@@ -46,8 +46,8 @@ def original(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...
     Args:
         environ: the environment, which is not changed.
     """
-    reverted, theirs, notes = _revert(environ)
-    return reverted, (*notes, *_left_alone(theirs, reverted))
+    reverted, overridden, notes = _revert(environ)
+    return reverted, (*notes, *_left_alone(overridden, reverted))
 
 
 def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition:
@@ -61,7 +61,7 @@ def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition
         UsageError: a setting names a variable that nano-init must not change, or its value
             cannot stand in an environment.
     """
-    start, theirs, notes = _revert(environ)
+    start, overridden, notes = _revert(environ)
     changes = tuple(
         Change(s.name, start.get(s.name), s.value)
         for s in settings
@@ -73,9 +73,9 @@ def enter(environ: Mapping[str, str], settings: Sequence[Setting]) -> Transition
     for change in changes:
         _assign(goal, change.name, change.after)
     if changes:
-        goal[STATE_NAME] = format_state(changes)
+        goal[STATE_VARIABLE] = format_state(changes)
     forced = {change.name for change in changes}
-    alone = _left_alone([change for change in theirs if change.name not in forced], start)
+    alone = _left_alone([change for change in overridden if change.name not in forced], start)
     return Transition(_differences(environ, goal), (*notes, *alone))
 
 
@@ -85,19 +85,16 @@ def leave(environ: Mapping[str, str]) -> Transition:
     return Transition(_differences(environ, goal), notes)
 
 
-def _revert(
-    environ: Mapping[str, str],
-) -> tuple[dict[str, str], list[Change], tuple[str, ...]]:
-    """Return the original environment, the changes that the user overrode, and notes."""
-    reverted = dict(environ)
-    text = reverted.pop(STATE_NAME, None)
-    if text is None:
-        return reverted, [], ()
-    try:
-        changes = parse_state(text)
-    except StateError as error:
-        return reverted, [], (f"{error}; starting from the environment as it is",)
-    theirs = []
+def take_back(
+    environ: Mapping[str, str], changes: Iterable[Change]
+) -> tuple[dict[str, str], list[Change]]:
+    """Return an environment without some changes, and those that the user has overridden.
+
+    Args:
+        environ: the environment, in which they were made.
+        changes: the changes.
+    """
+    reverted, overridden = dict(environ), []
     for change in changes:
         now = reverted.get(change.name)
         if now == change.after:
@@ -105,15 +102,32 @@ def _revert(
             continue
         rest = _without_ours(change, now)
         if rest == now:
-            theirs.append(change)
+            overridden.append(change)
         _assign(reverted, change.name, rest)
-    return reverted, theirs, ()
+    return reverted, overridden
+
+
+def _revert(
+    environ: Mapping[str, str],
+) -> tuple[dict[str, str], list[Change], tuple[str, ...]]:
+    """Return the original environment, the changes that the user overrode, and notes."""
+    reverted = dict(environ)
+    text = reverted.pop(STATE_VARIABLE, None)
+    if text is None:
+        return reverted, [], ()
+    try:
+        changes = parse_state(text)
+    except StateError as error:
+        return reverted, [], (f"{error}; starting from the environment as it is",)
+    return *take_back(reverted, changes), ()
 
 
 def _without_ours(change: Change, now: str | None) -> str | None:
     """Take what nano-init added out of a list that the user has changed since."""
     if change.name != "LD_PRELOAD" or now is None:
         return now
+    from nano_init.shells.preload import remove_added
+
     return remove_added(change.before, change.after, now)
 
 

@@ -130,7 +130,7 @@ class TestBadInput:
         ("arguments", "message"),
         [
             ([], "nano-run: missing argument 'SCRIPT'; see 'nano-run --help'"),
-            (["no.py"], "nano-run: there is no script 'no.py'; check the path"),
+            (["no.py"], "nano-run: script not found: 'no.py'; check the path"),
             (["."], "nano-run: '.' is a folder without __main__.py; name a script in it"),
             (
                 ["--precision", "int3", "s.py"],

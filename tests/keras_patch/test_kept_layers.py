@@ -8,7 +8,7 @@ import pytest
 from nano_init import patch_tensorflow, unpatch_tensorflow
 from nano_init.errors import UsageError
 from nano_init.keras_patch import is_patched
-from nano_init.keras_patch.kept_layers import parse_keep_float32
+from nano_init.protocol.patch_options import parse_keep_float32
 
 keras = pytest.importorskip("keras")
 L = keras.layers

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from nano_init.launch.binding import bind_memory, memory_binder
-from nano_init.launch.worker_process import try_binding
+from nano_init.launch.worker_spawn import try_binding
 from nano_init.plan.placement import Place
 
 

@@ -9,15 +9,12 @@ import subprocess
 import pytest
 
 from nano_init.errors import LaunchError
-from nano_init.launch.command import (
-    BOOTSTRAP,
-    PATCH_VARIABLE,
-    Command,
-    format_command,
-    prepare_command,
-)
-from nano_init.launch.target import Target
+from nano_init.launch.command import Command, format_command, prepare_command
 from nano_init.plan.settings import Plan, PrecisionChoice, Setting, ThreadCount
+from nano_init.protocol.patch_options import PatchOptions
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
+from nano_init.protocol.target import Target
+from nano_init.protocol.variables import PATCH_VARIABLE
 from nano_init.shells.transition import original
 
 PLAN = Plan(
@@ -30,10 +27,9 @@ PLAN = Plan(
 )
 
 
-def prepare(environ: dict[str, str], bootstrap: str = BOOTSTRAP) -> Command:
-    return prepare_command(
-        Target("a.py", ("x y",)), PLAN, "mixed_bfloat16", environ, "/bin/python", bootstrap
-    )
+def prepare(environ: dict[str, str], bootstrap: str = BOOTSTRAP_FOLDER) -> Command:
+    target, patch = Target("a.py", ("x y",)), PatchOptions("mixed_bfloat16")
+    return prepare_command(target, PLAN, patch, environ, "/bin/python", bootstrap)
 
 
 def test_the_command_is_the_interpreter_the_script_and_its_arguments() -> None:
@@ -53,9 +49,8 @@ def test_what_the_bootstrap_does_is_json() -> None:
 
 def test_patterns_of_layers_are_escaped() -> None:
     patterns = ('he"ad*', "back\\slash", "größe")
-    command = prepare_command(
-        Target("a.py", ()), PLAN, "mixed_bfloat16", {}, "/bin/python", keep_float32=patterns
-    )
+    patch = PatchOptions("mixed_bfloat16", patterns)
+    command = prepare_command(Target("a.py"), PLAN, patch, {}, "/bin/python")
     assert json.loads(command.variables[PATCH_VARIABLE]) == {
         "precision": "mixed_bfloat16",
         "keep_float32": list(patterns),
@@ -65,12 +60,12 @@ def test_patterns_of_layers_are_escaped() -> None:
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
-        (None, [BOOTSTRAP]),
-        ("", [BOOTSTRAP]),
-        ("/a:/b", [BOOTSTRAP, "/a", "/b"]),
-        (f"{BOOTSTRAP}:/a", [BOOTSTRAP, "/a"]),
-        ("/a::/b", [BOOTSTRAP, "/a", "", "/b"]),
-        (":", [BOOTSTRAP, "", ""]),
+        (None, [BOOTSTRAP_FOLDER]),
+        ("", [BOOTSTRAP_FOLDER]),
+        ("/a:/b", [BOOTSTRAP_FOLDER, "/a", "/b"]),
+        (f"{BOOTSTRAP_FOLDER}:/a", [BOOTSTRAP_FOLDER, "/a"]),
+        ("/a::/b", [BOOTSTRAP_FOLDER, "/a", "", "/b"]),
+        (":", [BOOTSTRAP_FOLDER, "", ""]),
     ],
 )
 def test_the_users_pythonpath_stays_in_force_and_ours_stands_once(

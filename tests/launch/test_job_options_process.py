@@ -74,7 +74,7 @@ def test_a_ready_cluster_is_joined_as_the_process_that_was_started(
     READY["task"]["index"] = index
     (tmp_path / "s.py").write_text(
         "import os, random\n"
-        "from nano_init.launch.joining import current_membership\n"
+        "from nano_init.distributed.worker_startup import current_membership\n"
         "print(os.getppid(), current_membership().index, current_membership().workers)\n"
         "open(f'drawn{current_membership().index}', 'w').write(str(random.random()))"
     )
@@ -88,7 +88,8 @@ def test_a_nano_run_that_a_worker_starts_is_no_worker(
     nano_run: Run, tmp_path: Path, is_ready: bool
 ) -> None:
     (tmp_path / "inner.py").write_text(
-        "from nano_init.launch.joining import current_membership\nprint(current_membership())"
+        "from nano_init.distributed.worker_startup import current_membership\n"
+        "print(current_membership())"
     )
     (tmp_path / "s.py").write_text(
         "import subprocess, sys\n"

@@ -306,7 +306,8 @@ def test_a_stopped_worker_ends_the_job_and_is_named(started, tmp_path: Path) -> 
 
 def test_a_worker_that_does_not_come_to_tensorflow_is_named(job: Run) -> None:
     script = (
-        "from nano_init.launch.joining import tell\nif index == 0: tell('joined')\ntime.sleep(60)"
+        "from nano_init.distributed.worker_startup import report_status\n"
+        "if index == 0: report_status('joined')\ntime.sleep(60)"
     )
     result = job(script, "--start-timeout", "1")
 
@@ -387,7 +388,7 @@ def test_a_failed_job_is_started_anew_as_often_as_allowed(job: Run) -> None:
 
     assert (enough.returncode, too_few.returncode) == (0, 3)
     assert enough.stdout.splitlines() == ["attempt 0", "attempt 1", "attempt 2"]
-    assert "starting the job anew, 1 of 2 times" in enough.stderr
+    assert "restarting the job (1 of 2)" in enough.stderr
 
 
 def test_a_job_that_the_user_ended_is_not_started_anew(started) -> None:
@@ -396,4 +397,4 @@ def test_a_job_that_the_user_ended_is_not_started_anew(started) -> None:
     _, errors = launcher.communicate(timeout=30)
 
     assert launcher.returncode == 143
-    assert "anew" not in errors
+    assert "restarting" not in errors

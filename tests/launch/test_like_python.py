@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.launch.command import BOOTSTRAP
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -236,7 +236,7 @@ class TestTheUsersOwnStartUp:
         self, nano_run: Run, environ: dict[str, str], tmp_path: Path
     ) -> None:
         (tmp_path / "s.py").write_text("import os; print(os.environ['PYTHONPATH'])")
-        expected = f"{BOOTSTRAP}{os.pathsep}{environ['PYTHONPATH']}"
+        expected = f"{BOOTSTRAP_FOLDER}{os.pathsep}{environ['PYTHONPATH']}"
         assert nano_run("-q", "s.py").stdout.strip() == expected
 
 

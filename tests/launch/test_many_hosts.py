@@ -142,8 +142,8 @@ def test_a_worker_that_never_comes_is_named_with_its_host(hosts, port, late):
         port,
         "--start-timeout",
         "2",
-        script="from nano_init.launch.joining import tell\n"
-        f"if index != {late}: tell('joined')\n"
+        script="from nano_init.distributed.worker_startup import report_status\n"
+        f"if index != {late}: report_status('joined')\n"
         "time.sleep(60)",
     )
     start = time.monotonic()
@@ -159,8 +159,8 @@ def test_a_worker_that_never_comes_is_named_with_its_host(hosts, port, late):
 def test_several_workers_that_never_come_are_named_together(hosts, port):
     hosts.pair(
         port, "--start-timeout", "2", "--nproc-per-node", "2",
-        script="from nano_init.launch.joining import tell\n"
-        "if index == 2: tell('joined')\n"
+        script="from nano_init.distributed.worker_startup import report_status\n"
+        "if index == 2: report_status('joined')\n"
         "time.sleep(60)",
     )  # fmt: skip
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nano_init.machine.local_workers import count_local_workers, parse_tasks_per_node
 from nano_init.machine.probe import probe
-from nano_init.machine.workers import count_local_workers, parse_tasks_per_node
 
 ONLINE = {"sys/devices/system/cpu/online": "0-7\n"}
 

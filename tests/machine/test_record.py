@@ -9,8 +9,9 @@ import tarfile
 import pytest
 
 from nano_init.errors import RecordingError
+from nano_init.machine.archive import extracted
 from nano_init.machine.probe import probe
-from nano_init.machine.record import extracted, record
+from nano_init.machine.record import record
 
 CPU = "sys/devices/system/cpu"
 

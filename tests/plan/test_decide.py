@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nano_init.errors import PrecisionError, UsageError
+from nano_init.errors import UsageError
 from nano_init.machine.facts import Core, Isa, Limits, Machine, Node, Topology
 from nano_init.plan.build import Build
 from nano_init.plan.decide import decide, thread_cap
@@ -81,10 +81,6 @@ class TestDecide:
         pinned = setting(decide(machine(2, smt=2), {}, Options(pin=True), STOCK), "KMP_AFFINITY")
         assert loose.value == "granularity=fine,none"
         assert pinned.value == "granularity=fine,compact,1,0"
-
-    def test_a_wrong_precision_is_refused(self) -> None:
-        with pytest.raises(PrecisionError, match="int3"):
-            decide(machine(), {}, Options(precision="int3"), STOCK)
 
 
 class TestThreadCap:

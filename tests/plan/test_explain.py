@@ -7,8 +7,8 @@ import re
 import pytest
 
 from nano_init.errors import UsageError
+from nano_init.machine.local_workers import WORKER_VARIABLES
 from nano_init.machine.probe import probe_with_log
-from nano_init.machine.workers import WORKER_VARIABLES
 from nano_init.plan.explain import FACTS, explain
 
 CPU = "sys/devices/system/cpu"

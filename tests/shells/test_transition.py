@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from nano_init.errors import UsageError
 from nano_init.plan.settings import Setting
-from nano_init.shells.change import STATE_NAME, Change
+from nano_init.protocol.variables import STATE_VARIABLE
+from nano_init.shells.change import Change
 from nano_init.shells.transition import Transition, enter, leave, original
 
 NAMES = ("OMP_NUM_THREADS", "KMP_AFFINITY", "KMP_BLOCKTIME", "TF_NUM_INTRAOP_THREADS")
@@ -48,7 +49,7 @@ def test_entering_sets_what_the_plan_says_and_leaves_the_rest(
 
     expected = {**environ, **{s.name: s.value for s in plan}}
     assert {n: v for n, v in expected.items() if v is not None} == {
-        n: v for n, v in entered.items() if n != STATE_NAME
+        n: v for n, v in entered.items() if n != STATE_VARIABLE
     }
 
 
@@ -104,7 +105,7 @@ def test_a_variable_that_the_user_has_changed_since_is_left_alone(
 def test_a_damaged_state_is_dropped_with_one_note_and_a_clean_start(
     environ: dict[str, str], plan: list[Setting], state: str
 ) -> None:
-    hurt = {**environ, STATE_NAME: f"x{state}"}
+    hurt = {**environ, STATE_VARIABLE: f"x{state}"}
 
     entered = enter(hurt, plan)
 
@@ -146,7 +147,7 @@ def test_the_note_about_a_changed_variable_names_both_values() -> None:
     [
         ("PATH", "/evil", "'PATH' is no variable that nano-init may change"),
         ("OMP_X;id", "1", "'OMP_X;id' is no variable"),
-        (STATE_NAME + "X", "a\0b", "has a NUL in it"),
+        (STATE_VARIABLE + "X", "a\0b", "has a NUL in it"),
     ],
 )
 def test_what_must_not_be_set_is_refused(name: str, value: str, why: str) -> None:
@@ -163,7 +164,7 @@ def test_the_state_is_recorded_from_the_original_value_not_from_an_earlier_plan(
     again = enter(entered, [_setting("OMP_NUM_THREADS", "4", False)])
 
     assert Change("OMP_NUM_THREADS", "2", "4") in again.assignments
-    assert _apply(entered, again)[STATE_NAME] == "1,OMP_NUM_THREADS=+7:+4"
+    assert _apply(entered, again)[STATE_VARIABLE] == "1,OMP_NUM_THREADS=+7:+4"
 
 
 def test_a_plan_that_overrides_what_the_user_changed_does_not_claim_to_leave_it() -> None:
@@ -173,4 +174,4 @@ def test_a_plan_that_overrides_what_the_user_changed_does_not_claim_to_leave_it(
     forced = enter(edited, [_setting("OMP_NUM_THREADS", "2", False)])
 
     assert forced.notes == ()
-    assert _apply(edited, forced)[STATE_NAME] == "1,OMP_NUM_THREADS=+8:+2"
+    assert _apply(edited, forced)[STATE_VARIABLE] == "1,OMP_NUM_THREADS=+8:+2"

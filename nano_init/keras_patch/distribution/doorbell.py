@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable
 
-    from nano_init.launch.shared_memory import Layout
+    from nano_init.protocol.shared_memory_layout import SharedMemoryLayout as Layout
 
 __all__ = ["Doorbell"]
 

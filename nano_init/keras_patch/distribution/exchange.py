@@ -32,7 +32,7 @@ from nano_init.keras_patch.distribution.places import (
     next_collective,
     next_meeting,
 )
-from nano_init.launch.shared_memory import layout_of
+from nano_init.protocol.shared_memory_layout import layout_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

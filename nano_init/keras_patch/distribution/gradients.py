@@ -67,8 +67,8 @@ def _warn_of_own_loop() -> None:
 
     import tensorflow as tf
 
+    from nano_init.distributed.worker_startup import current_membership
     from nano_init.keras_patch.distribution.strategy import job_strategy
-    from nano_init.launch.joining import current_membership
 
     membership = current_membership()
     is_own = job_strategy() is not None and tf.distribute.in_cross_replica_context()

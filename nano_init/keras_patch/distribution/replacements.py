@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from nano_init.keras_patch.ledger import Replacement
-    from nano_init.launch.membership import Membership
+    from nano_init.protocol.membership import Membership
 
 __all__ = ["worker_replacements"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from nano_init.launch.membership import Membership
+    from nano_init.protocol.membership import Membership
 
 __all__ = [
     "Place",

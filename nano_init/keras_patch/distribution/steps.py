@@ -104,7 +104,7 @@ def starts_processes(wanted: int, backend: str | None = None) -> bool:
     """
     import warnings
 
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     _check_number(wanted)
     if backend not in (None, "multiprocessing"):
@@ -135,7 +135,7 @@ def _check_number(wanted: object) -> None:
 def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run_on_share(*args: Any, **kwargs: Any) -> Any:
-        from nano_init.launch.joining import current_membership
+        from nano_init.distributed.worker_startup import current_membership
 
         membership = current_membership()
         if membership is None:

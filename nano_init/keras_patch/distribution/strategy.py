@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from nano_init.launch.membership import Membership
+    from nano_init.protocol.membership import Membership
 
 __all__ = ["await_first_use", "is_job_strategy", "job_strategy"]
 
@@ -101,8 +101,8 @@ def _make(membership: Membership) -> None:
     global _strategy, _is_making
     import tensorflow as tf
 
+    from nano_init.distributed.worker_startup import report_status as tell
     from nano_init.keras_patch.distribution.sums import open_exchange
-    from nano_init.launch.joining import tell
 
     _is_making = True
     try:
@@ -235,7 +235,7 @@ def _step_aside(own: Any) -> None:
     global _strategy
     import tensorflow as tf
 
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     if _strategy is not None:
         tf.distribute.experimental_set_strategy(None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.distribution.acts import Attendance
     from nano_init.keras_patch.distribution.exchange import Exchange
-    from nano_init.launch.membership import Membership
+    from nano_init.protocol.membership import Membership
 
 __all__ = [
     "abandon",
@@ -156,7 +156,7 @@ def _shared_exchange() -> Exchange | None:
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-    from nano_init.launch.joining import current_membership
+    from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
     if membership is None or membership.memory_fd < 0:

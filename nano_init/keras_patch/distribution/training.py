@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.keras_patch.distribution.share import Share
-    from nano_init.launch.membership import Membership
+    from nano_init.protocol.membership import Membership
 
 __all__ = ["symbolic_batch", "train_on_share", "training_replacements"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nano_init.protocol.faster_paths import FASTER_PATHS, parse_disabled
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -11,46 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["FASTER_PATHS", "disabled_paths", "faster_path_replacements", "parse_disabled"]
 
 _PACKAGE = "nano_init.keras_patch.faster"
-
-# Each name is its module's too, which has a function `NAME_replacements`.
-FASTER_PATHS = (
-    "activations",
-    "adam",
-    "attention",
-    "batch_norm",
-    "convolution",
-    "cross_entropy",
-    "depthwise",
-    "dropout",
-    "einsum_dense",
-    "embedding",
-    "fit_stall",
-    "gru",
-    "layer_norm",
-    "lstm",
-    "rmsprop",
-    "sgd",
-    "step_call",
-)
-
-
-def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:
-    """Return the paths to switch off, and a sentence about unknown names.
-
-    Args:
-        text: Names with commas between them, as in `NANO_INIT_DISABLE`; `all` is all of them.
-
-    Returns:
-        The known names, and None or one sentence that names the unknown ones.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    known = frozenset(FASTER_PATHS if "all" in names else names) & frozenset(FASTER_PATHS)
-    unknown = sorted({name for name in names if name not in (*FASTER_PATHS, "all")})
-    if not unknown:
-        return known, None
-    listed = ", ".join(repr(name) for name in unknown)
-    verb = "is no faster path" if len(unknown) == 1 else "are no faster paths"
-    return known, f"{listed} {verb} and cannot be switched off; there are {_listing()}"
 
 
 def disabled_paths(environ: Mapping[str, str], disable: str | Iterable[str] = ()) -> frozenset[str]:
@@ -100,7 +62,3 @@ def _replacements_of(name: str) -> list[Replacement]:
             stacklevel=3,
         )
         return []
-
-
-def _listing() -> str:
-    return ", ".join(repr(name) for name in FASTER_PATHS) + " and 'all'"

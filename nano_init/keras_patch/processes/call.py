@@ -13,7 +13,8 @@ from nano_init.frozen import frozen
 from nano_init.keras_patch.processes.feed import Feed, FeedAddress, Source
 from nano_init.keras_patch.processes.travel import pack, read_packed, write_packed
 from nano_init.keras_patch.processes.values import give_values, take_values
-from nano_init.launch.processes import Job, run_processes, said_path
+from nano_init.process_calls.launcher_process import run_processes
+from nano_init.protocol.call_job import CallJob, said_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,17 +174,17 @@ def _own_lines() -> dict[str, Any]:
     return {name: (entry[0], None, *entry[2:]) for name, entry in own.items()}
 
 
-def _job(folder: str, workers: int) -> Job:
+def _job(folder: str, workers: int) -> CallJob:
     from nano_init.keras_patch.patch import current_options
 
     path = tuple(os.path.abspath(entry) for entry in sys.path)
-    return Job(folder, workers, _PROGRAM, os.getpid(), path, tuple(sys.argv), current_options())
+    return CallJob(folder, workers, _PROGRAM, os.getpid(), path, tuple(sys.argv), current_options())
 
 
 def _environ() -> Mapping[str, str]:
-    from nano_init.launch.notebook import environ_before
+    from nano_init.shells.transition import original
 
-    return environ_before(os.environ)
+    return original(os.environ)[0]
 
 
 def _failure(folder: str, workers: int, status: int) -> Exception:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nano_init.launch.shared_memory import create_shared_memory, layout_of
+from nano_init.launch.shared_memory import create_shared_memory
+from nano_init.protocol.shared_memory_layout import layout_of
 
 np = pytest.importorskip("numpy")
 exchange = pytest.importorskip("nano_init.keras_patch.distribution.exchange")

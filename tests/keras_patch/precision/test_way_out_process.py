@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from nano_init.launch.command import BOOTSTRAP
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
 
 LINE = "`nano-run --precision float32` runs it without"
 
 
 @pytest.fixture
 def run(python, environ):
-    path = f"{BOOTSTRAP}:{environ['PYTHONPATH']}"
+    path = f"{BOOTSTRAP_FOLDER}:{environ['PYTHONPATH']}"
 
     def run(code, patch):
         return python("-c", code, env={"PYTHONPATH": path, "NANO_INIT_PATCH": patch})

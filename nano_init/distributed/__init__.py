@@ -1,0 +1,1 @@
+"""Data-parallel training: a worker of a job, inside its process."""

@@ -1,0 +1,1 @@
+"""What oneDNN prints of its primitives, and what that proves."""

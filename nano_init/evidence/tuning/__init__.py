@@ -1,0 +1,1 @@
+"""The search for the fastest way to train a script, and the memory of what it has found."""

@@ -1,0 +1,1 @@
+"""Hooks that observe a training from inside its process: step times, losses, profiles."""

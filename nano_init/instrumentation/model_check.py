@@ -1,0 +1,45 @@
+"""Tell in one line when a remembered choice was measured on another model.
+
+The script's file is what a choice is remembered by; a module that it imports, or a file that it
+reads, may have changed its model since. What tells is the shapes of the variables that its
+first optimizer is built for.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.instrumentation.watch_hooks import optimizer_class
+from nano_init.message import NANO_RUN, say
+from nano_init.protocol.model_signature import digest_shapes, shapes_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["expect_model"]
+
+_OTHER_MODEL = "the remembered choice was measured on another model; --tune measures again"
+
+
+def expect_model(expected: str, name: str) -> None:
+    """Look at what the first optimizer is built for, and say if it is not what is expected.
+
+    Args:
+        expected: digests, as `digest_signature` gives them.
+        name: the package that has just been imported, "keras" or "tf_keras".
+    """
+    optimizer = optimizer_class(name)[0]
+    build = optimizer.build
+    is_known = False
+
+    @functools.wraps(build)
+    def looking_build(self: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal is_known
+        if not is_known:
+            is_known = True
+            if digest_shapes(shapes_of(variables)) not in expected.split(","):
+                say(NANO_RUN, _OTHER_MODEL)
+        return build(self, variables, *args, **kwargs)
+
+    optimizer.build = looking_build

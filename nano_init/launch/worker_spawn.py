@@ -1,0 +1,123 @@
+"""Start one worker of a job: bound to its place, and never to outlive the launcher."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
+from nano_init.launch.binding import bind_memory, bind_threads
+from nano_init.parent_death import parent_death_setter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nano_init.plan.placement import Place
+
+    SetPolicy = Callable[[int, int], int]
+
+__all__ = ["Descriptors", "WorkerCommand", "start_worker", "try_binding"]
+
+
+@frozen
+class WorkerCommand:
+    """How to start one worker.
+
+    Args:
+        index: its number in the job.
+        argv: its arguments, the interpreter first.
+        environ: its whole environment.
+        place: where it runs.
+        is_bound: whether it is bound there.
+    """
+
+    index: int
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    place: Place
+    is_bound: bool
+
+
+@frozen
+class Descriptors:
+    """What a worker is given open.
+
+    Args:
+        stdin: its input.
+        stdout: its output.
+        stderr: where it complains.
+        status: its end of the connection to the launcher.
+        memory: the memory that all workers share; -1 without one.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int
+    status: int
+    memory: int = -1
+
+
+def start_worker(
+    command: WorkerCommand, given: Descriptors, set_policy: SetPolicy | None
+) -> subprocess.Popen[bytes]:
+    """Start a worker in a session of its own.
+
+    Args:
+        command: the worker.
+        given: what it is given open.
+        set_policy: how to bind memory, as `memory_binder` gives it.
+
+    Raises:
+        LaunchError: the interpreter cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            command.argv,
+            env=command.environ,
+            stdin=given.stdin,
+            stdout=given.stdout,
+            stderr=given.stderr,
+            pass_fds=[fd for fd in (given.status, given.memory) if fd >= 0],
+            # The launcher has one thread, so that nothing can hold a lock here.
+            preexec_fn=_preparation(command, set_policy),
+        )
+    except OSError as error:
+        raise LaunchError(f"cannot start {command.argv[0]!r}: {error.strerror}") from error
+
+
+def _preparation(command: WorkerCommand, set_policy: SetPolicy | None) -> Callable[[], None]:
+    """Return what a worker's process does before it becomes the interpreter."""
+    launcher = os.getpid()
+    die_with_launcher = parent_death_setter(signal.SIGKILL)
+
+    def prepare() -> None:
+        os.setsid()
+        die_with_launcher()
+        # The launcher may have died before the line above.
+        if os.getppid() != launcher:
+            os._exit(128 + signal.SIGKILL)
+        if command.is_bound:
+            bind_threads(command.place.cpus)
+            bind_memory(command.place.nodes, set_policy)
+
+    return prepare
+
+
+def try_binding(place: Place, set_policy: SetPolicy | None) -> tuple[str, ...]:
+    """Bind a throwaway process to a place, and return what could not be done, a sentence each."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answers = [bind_threads(place.cpus), bind_memory(place.nodes, set_policy)]
+            os.write(write_end, "\n".join(filter(None, answers)).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as file:
+        text = file.read().decode()
+    os.waitpid(pid, 0)
+    return tuple(text.splitlines())

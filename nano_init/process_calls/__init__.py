@@ -1,0 +1,1 @@
+"""Calls of a script that several processes answer together."""

@@ -1,0 +1,1 @@
+"""Every value that crosses a process boundary, and every variable of nano-init's own."""

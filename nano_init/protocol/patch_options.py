@@ -1,0 +1,175 @@
+"""What the patch of Keras is asked for: one value for the launcher, the program and its workers.
+
+It crosses to the program as the JSON of the keyword arguments of `patch_tensorflow`.
+"""
+
+from __future__ import annotations
+
+from nano_init.errors import UsageError
+from nano_init.frozen import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "PatchOptions",
+    "parse_keep_float32",
+    "parse_patch_options",
+    "parse_steps_per_execution",
+    "patch_options_from_arguments",
+    "patch_options_from_json",
+]
+
+_MOST_STEPS = 1_000_000
+
+
+@frozen
+class PatchOptions:
+    """The keyword arguments of `patch_tensorflow`, and who chose the precision.
+
+    Args:
+        precision: "float32" or "mixed_bfloat16"; "auto" until a plan has chosen.
+        keep_float32: patterns, as in `fnmatch`, of the layers that stay in float32.
+        disable: faster paths to switch off, known ones only, or "all".
+        lazy_adam: Adam updates only the rows that a sparse gradient names.
+        steps_per_execution: a number from 2, "auto", or None for Keras's own 1.
+        is_chosen: nano-run chose bfloat16, not the user; a script that fails in it gets a line
+            that names the way out.
+    """
+
+    precision: str = "auto"
+    keep_float32: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+    lazy_adam: bool = False
+    steps_per_execution: int | str | None = None
+    is_chosen: bool = False
+
+    def to_json(self) -> str:
+        """Return the options as a JSON object, without those that have their defaults."""
+        given = {name: value for name, value in vars(self).items() if value}
+        # Importing json costs 3 ms before every script; a precision needs no escaping.
+        if given.keys() <= {"precision", "is_chosen"}:
+            chosen = ', "is_chosen": true' if self.is_chosen else ""
+            return f'{{"precision": "{self.precision}"{chosen}}}'
+        import json
+
+        return json.dumps(given)
+
+    def describe(self) -> tuple[str, ...]:
+        """Return a phrase for each option that changes how training runs, but the precision."""
+        phrases = []
+        if self.lazy_adam:
+            phrases.append("lazy Adam")
+        if self.steps_per_execution == "auto":
+            phrases.append("several steps per execution")
+        elif self.steps_per_execution:
+            phrases.append(f"{self.steps_per_execution} steps per execution")
+        if self.disable:
+            names = ", ".join(self.disable)
+            phrases.append("no faster paths" if names == "all" else f"without {names}")
+        return tuple(phrases)
+
+
+def patch_options_from_json(text: str) -> PatchOptions:
+    """Return the options that `PatchOptions.to_json` has written."""
+    import json
+
+    return patch_options_from_arguments(json.loads(text))
+
+
+def patch_options_from_arguments(arguments: Mapping[str, object]) -> PatchOptions:
+    """Return the options of some keyword arguments of `patch_tensorflow`.
+
+    Args:
+        arguments: by their names; JSON's lists stand for tuples.
+    """
+    values = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+    return PatchOptions(**{"precision": "float32", **values})  # type: ignore[arg-type]
+
+
+def parse_patch_options(
+    precision: str = "auto",
+    keep_float32: tuple[str, ...] = (),
+    disable: Iterable[str] = (),
+    *,
+    lazy_adam: bool = False,
+    steps: str | None = None,
+) -> tuple[PatchOptions, str | None]:
+    """Return the options that a command line gives, and a warning or None.
+
+    Args:
+        precision: the name, which is not checked.
+        keep_float32: patterns of layers.
+        disable: names of faster paths, each text with commas between them.
+        lazy_adam: whether `--lazy-adam` was given.
+        steps: the value of `--steps-per-execution`, if it was given.
+
+    Raises:
+        UsageError: a pattern or the number of steps is wrong.
+    """
+    names, warning = _parse_names(",".join(disable))
+    return (
+        PatchOptions(
+            precision,
+            parse_keep_float32(keep_float32),
+            names,
+            lazy_adam,
+            parse_steps_per_execution(steps),
+        ),
+        warning,
+    )
+
+
+def parse_keep_float32(value: object) -> tuple[str, ...]:
+    """Return the patterns of layers to keep in float32.
+
+    Args:
+        value: One pattern, as in `fnmatch`, of a layer's name or its class's, or several.
+
+    Raises:
+        UsageError: A pattern is empty or no string.
+    """
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, (tuple, list, set, frozenset)):
+        raise UsageError(f"keep_float32 is {value!r}; give patterns of layer names, as ('head*',)")
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise UsageError(f"keep_float32 holds {pattern!r}; give the name of a layer or class")
+        if not pattern.strip():
+            raise UsageError(
+                f"the pattern {pattern!r} of layers to keep in float32 is empty; give a name, "
+                "as 'head*'"
+            )
+    return tuple(patterns)
+
+
+def parse_steps_per_execution(value: str | int | None) -> int | str | None:
+    """Return a number of steps or "auto"; None, and 1, which is Keras's own, are None.
+
+    Args:
+        value: what the user gave.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if value is None or value == "auto":
+        return value
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    text = str(value) if is_number else value
+    if not isinstance(text, str) or not (text.isascii() and text.isdigit()):
+        raise UsageError(f"steps per execution is {value!r}; give a whole number from 1, or auto")
+    if not 1 <= int(text) <= _MOST_STEPS:
+        raise UsageError(f"steps per execution is {value!r}; give a number from 1 to {_MOST_STEPS}")
+    return None if int(text) == 1 else int(text)
+
+
+def _parse_names(text: str) -> tuple[tuple[str, ...], str | None]:
+    if not text:
+        return (), None
+    from nano_init.protocol.faster_paths import FASTER_PATHS, parse_disabled
+
+    known, warning = parse_disabled(text)
+    if len(known) == len(FASTER_PATHS):
+        return ("all",), warning
+    return tuple(name for name in FASTER_PATHS if name in known), warning

@@ -1,0 +1,38 @@
+"""What a user asks to run: a script, or a module, with its arguments."""
+
+from __future__ import annotations
+
+from nano_init.frozen import frozen
+
+__all__ = ["Target"]
+
+
+@frozen
+class Target:
+    """A program for Python to run.
+
+    Args:
+        name: a script's path ("-" for stdin), or a module's dotted name.
+        arguments: what the program finds in `sys.argv[1:]`.
+        is_module: run it as `python -m` does.
+    """
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    is_module: bool = False
+
+    @property
+    def is_stdin(self) -> bool:
+        """Say whether the program itself comes from stdin."""
+        return self.name == "-" and not self.is_module
+
+    @property
+    def python_arguments(self) -> tuple[str, ...]:
+        """Return the arguments that make Python run this program."""
+        if self.is_module:
+            head: tuple[str, ...] = ("-m", self.name)
+        elif self.name.startswith("-") and self.name != "-":
+            head = ("--", self.name)  # or Python would take it for options
+        else:
+            head = (self.name,)
+        return (*head, *self.arguments)

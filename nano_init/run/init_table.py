@@ -1,0 +1,236 @@
+"""The options of `nano-init`, one row for each, as `option_table` has those of `nano-run`."""
+
+from __future__ import annotations
+
+from nano_init.errors import UsageError
+from nano_init.frozen import frozen
+from nano_init.plan.settings import Options
+from nano_init.protocol.patch_options import PatchOptions
+from nano_init.run.option_row import OptionRow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = ["HIDDEN", "INIT_OPTIONS", "InitRequest", "build_init_request"]
+
+
+@frozen
+class InitRequest:
+    """One call of `nano-init`.
+
+    Args:
+        shell: the shell to print code for, or None to show the plan.
+        unset: print the way back instead of the way in.
+        output: how to show the plan: "table", "json" or the name of a data format.
+        sysroot: the root of the machine to answer for.
+        options: what is asked of the environment.
+        patch: what is asked of the patch: the precision alone.
+        verbose: with a shell, show the table on stderr too.
+        explain: the fact or variable to explain, or None.
+        record: the file to record the machine in, or None.
+        install_hook: "conda" or "venv": hook into that environment.
+        remove_hook: likewise, and out of it.
+        install_kernel: install the Jupyter kernel.
+        remove_kernel: remove it.
+        doctor: examine the machine and the environment.
+        why_not: the precision to answer about, or None.
+    """
+
+    shell: str | None = None
+    unset: bool = False
+    output: str = "table"
+    sysroot: str = "/"
+    options: Options = Options()
+    patch: PatchOptions = PatchOptions()
+    verbose: bool = False
+    explain: str | None = None
+    record: str | None = None
+    install_hook: str | None = None
+    remove_hook: str | None = None
+    install_kernel: bool = False
+    remove_kernel: bool = False
+    doctor: bool = False
+    why_not: str | None = None
+
+
+INIT_OPTIONS = (
+    OptionRow(("--print",), "show", "Show the machine and the plan (default).", is_plain=True),
+    OptionRow(
+        ("--format",),
+        "output",
+        "How to show the plan; table is the default.",
+        "value",
+        type="format",
+        is_plain=True,
+    ),
+    OptionRow(
+        ("--shell",),
+        "shell",
+        "Print code for this shell to evaluate.",
+        "value",
+        type="shell",
+        is_plain=True,
+    ),
+    OptionRow(
+        ("--unset",), "unset", "Print the way back to the environment before.", is_plain=True
+    ),
+    OptionRow(
+        ("--explain",),
+        "explain",
+        "Show every source of one fact or variable, what it said, and how the value follows; e.g. "
+        "usable_cores, bf16, OMP_NUM_THREADS.",
+        "value",
+        "NAME",
+    ),
+    OptionRow(
+        ("--doctor",),
+        "doctor",
+        "Examine this machine and this environment in a few seconds, and say what to fix; exit "
+        "code 1 if there is a problem.",
+    ),
+    OptionRow(
+        ("--why-not",),
+        "why_not",
+        "Say in one sentence why this precision is not taken here, or that it is.",
+        "value",
+        type="trainable",
+    ),
+    OptionRow(
+        ("--record",),
+        "record",
+        "Record what is read of this machine, and nothing private, for a bug report; --sysroot "
+        "replays it.",
+        "value",
+        "FILE.tar.gz",
+        "path",
+    ),
+    OptionRow(
+        ("--sysroot",),
+        "sysroot",
+        "Answer for a recorded machine: the folder with its proc/ and sys/, or FILE.tar.gz.",
+        "value",
+        "DIR",
+        "path",
+        is_plain=True,
+    ),
+    OptionRow(
+        ("--install-hook",),
+        "install_hook",
+        "Let the active conda or virtual environment set the variables when it is activated.",
+        "value",
+        type="hook",
+    ),
+    OptionRow(("--remove-hook",), "remove_hook", "Take that hook out again.", "value", type="hook"),
+    OptionRow(("--install-kernel",), "install_kernel", "Install a Jupyter kernel under nano-run."),
+    OptionRow(("--remove-kernel",), "remove_kernel", "Take that kernel away again."),
+    OptionRow(
+        ("-r", "--threads"),
+        "threads",
+        "Use at most N cores (NANO_INIT_THREADS does the same).",
+        "value",
+        "N",
+    ),
+    OptionRow(
+        ("--precision",),
+        "precision",
+        "The precision that nano-run is to use in this shell.",
+        "value",
+        type="precision",
+    ),
+    OptionRow(
+        ("--allocator",),
+        "allocator",
+        "Preload a memory allocator that is found and seen to load; none is the default.",
+        "value",
+        type="allocator",
+    ),
+    OptionRow(("-p", "--pin", "--perf"), "pin", "Bind OpenMP threads to cores.", is_plain=True),
+    OptionRow(
+        ("-o", "--no-openmp", "--disable-openmp"), "no_openmp", "Leave OpenMP's variables alone."
+    ),
+    OptionRow(
+        ("--force",),
+        "force",
+        "Override what you have set or recorded yourself.",
+        is_plain=True,
+    ),
+    OptionRow(
+        ("-v", "--verbose", "-d", "--debug"),
+        "verbose",
+        "With --shell: show the plan on stderr too.",
+        is_plain=True,
+    ),
+    OptionRow(("-j", "--enable-jemalloc"), "jemalloc", ""),
+    OptionRow(("-t", "--enable-tcmalloc"), "tcmalloc", ""),
+    OptionRow(("-c", "--disable-allocator"), "no_allocator", ""),
+    OptionRow(("-g", "--gpu"), "gpu", ""),
+    OptionRow(("-s", "--sgx"), "sgx", ""),
+)
+
+# BigDL-Nano's own, which no help text shows.
+HIDDEN = frozenset({"jemalloc", "tcmalloc", "no_allocator", "gpu", "sgx"})
+
+# Different things to do, of which one call does one.
+_ACTIONS = (
+    *("explain", "doctor", "why_not", "record", "install_hook", "remove_hook"),
+    *("install_kernel", "remove_kernel"),
+)
+
+
+def build_init_request(given: Mapping[str, Any]) -> InitRequest:
+    """Return the request that a command line makes, whichever parser has read it.
+
+    Args:
+        given: the values of the options that were given, by their fields.
+
+    Raises:
+        UsageError: a value is none of those allowed, or two options do not go together.
+    """
+    _check_one_action(given)
+    threads = None
+    if "threads" in given:
+        from nano_init.plan.decide import parse_threads
+
+        threads = parse_threads(given["threads"])
+    direct = ("shell", "sysroot", "output", "verbose", "unset", *_ACTIONS)
+    return InitRequest(
+        options=Options(
+            threads=threads,
+            allocator=_allocator(given),
+            pin=bool(given.get("pin")),
+            openmp=not given.get("no_openmp"),
+            force=bool(given.get("force")),
+        ),
+        patch=PatchOptions(given.get("precision", "auto")),
+        **{field: given[field] for field in direct if field in given},
+    )
+
+
+def _check_one_action(given: Mapping[str, Any]) -> None:
+    asked = {
+        "--print": given.get("show"),
+        "--shell or --unset": given.get("shell") or given.get("unset"),
+        **{f"--{name.replace('_', '-')}": given.get(name) for name in _ACTIONS},
+    }
+    together = [name for name, wanted in asked.items() if wanted]
+    output = given.get("output")
+    if len(together) > 1:
+        raise UsageError(f"{' and '.join(together)} are different things to do; give one")
+    if given.get("doctor") and output not in (None, "table", "json"):
+        raise UsageError("--doctor answers in --format table or json")
+    if given.get("sysroot", "/") != "/" and given.get("doctor"):
+        raise UsageError("--doctor examines this machine; it does not go with --sysroot")
+    if output and together and together[0] not in ("--print", "--explain", "--doctor"):
+        raise UsageError(f"--format shows the plan; it does not go with {together[0]}")
+
+
+def _allocator(given: Mapping[str, Any]) -> str:
+    named = {"jemalloc": "jemalloc", "tcmalloc": "tcmalloc", "no_allocator": "none"}
+    asked = {name for field, name in named.items() if given.get(field)}
+    if given.get("allocator"):
+        asked.add(str(given["allocator"]))
+    if len(asked) > 1:
+        raise UsageError(f"only one allocator can be used, not {' and '.join(sorted(asked))}")
+    return asked.pop() if asked else "none"

@@ -1,0 +1,256 @@
+"""Each check finds what it is for, says how to mend it, and is silent otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nano_init.evidence.doctor.examination import diagnosis_to_json, format_diagnosis
+from nano_init.evidence.doctor.findings import Examined, Finding, diagnose, why_not
+from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts, read_facts
+from nano_init.machine.facts import Core, Isa, Limits, Machine, Topology
+from nano_init.plan.decide import decide
+from nano_init.plan.settings import Options
+
+FACTS = TensorFlowFacts(
+    tensorflow="2.21.0",
+    keras="3.15.1",
+    backend="tensorflow",
+    onednn="3.7.3",
+    runtime="threadpool",
+    isa="Intel AVX-512 with Intel DL Boost and bfloat16 support",
+    unit="avx512",
+    gflops=(("float32", 400.0), ("bfloat16", 800.0)),
+    gigabytes_a_second=20.0,
+    openmp=("libgomp-24e2ab19.so.1.0.0",),
+    import_seconds=4.0,
+)
+
+
+def examined(
+    environ: dict[str, str] | None = None,
+    *,
+    bf16: Any = "avx512",
+    quota: float | None = None,
+    amx_denied: str | None = None,
+    **more: Any,
+) -> Examined:
+    flags = frozenset({"avx512f"})
+    isa = Isa("x86_64", "AMD", "EPYC", flags, "AVX512_CORE_BF16", bf16, amx_denied)
+    cores = tuple(Core((cpu,), 0, 0) for cpu in range(4))
+    limits = Limits((0, 1, 2, 3), cpu_quota=quota, cpu_quota_source="/cpu.max" if quota else "")
+    machine = Machine(isa, Topology(cores, (), 1), limits)
+    plan = decide(machine, environ or {}, Options(), None)
+    usual: dict[str, Any] = {
+        "tensorflow": FACTS,
+        "distributions": {},
+        "preloads": {},
+        "huge_pages": "madvise",
+    }
+    return Examined(machine=machine, plan=plan, environ=environ or {}, **{**usual, **more})
+
+
+def ill(found: Examined) -> list[Finding]:
+    return [finding for finding in diagnose(found) if finding.level in ("problem", "warning")]
+
+
+def test_all_is_well_with_a_sound_machine() -> None:
+    assert ill(examined()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "check", "words"),
+    [
+        (examined({"OMP_NUM_THREADS": "1"}), "warning", "OMP_NUM_THREADS", "uses 1 of 4 usable"),
+        (examined({"TF_NUM_INTRAOP_THREADS": "64"}), "warning", "TF_NUM_INTRAOP_THREADS", "more"),
+        (examined(quota=2.0), "warning", "CPU quota", "starts 4 threads under a quota of 2"),
+        (
+            examined({"TF_XLA_FLAGS": "--tf_xla_auto_jit=2"}),
+            "warning",
+            "TF_XLA_FLAGS",
+            "matrix products too",
+        ),
+        (examined({"ONEDNN_VERBOSE": "1"}), "warning", "ONEDNN_VERBOSE", "on stdout"),
+        (
+            examined({"DNNL_PRIMITIVE_CACHE_CAPACITY": "0"}),
+            "problem",
+            "primitive cache",
+            "compiles every primitive again",
+        ),
+        (
+            examined(
+                {"TF_ENABLE_ONEDNN_OPTS": "0"}, tensorflow=replace(FACTS, onednn="", gflops=())
+            ),
+            "problem",
+            "oneDNN",
+            "switched off by TF_ENABLE_ONEDNN_OPTS=0",
+        ),
+        (
+            examined(tensorflow=replace(FACTS, onednn="")),
+            "problem",
+            "oneDNN",
+            "built without it",
+        ),
+        (
+            examined(tensorflow=TensorFlowFacts(fault="ModuleNotFoundError: No module")),
+            "problem",
+            "TensorFlow",
+            "does not start: ModuleNotFoundError",
+        ),
+        (
+            examined(tensorflow=replace(FACTS, backend="jax")),
+            "problem",
+            "Keras's backend",
+            "runs on jax",
+        ),
+        (
+            examined(tensorflow=replace(FACTS, unit="emulated")),
+            "problem",
+            "measured speed",
+            "emulated",
+        ),
+        (
+            examined(tensorflow=replace(FACTS, gflops=(("float32", 400.0), ("bfloat16", 410.0)))),
+            "warning",
+            "measured speed",
+            "less than its casts cost",
+        ),
+        (
+            examined({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}),
+            "warning",
+            "bfloat16 unit",
+            "keeps oneDNN below",
+        ),
+        (
+            examined(amx_denied="the kernel denies it"),
+            "warning",
+            "AMX",
+            "but the kernel denies it",
+        ),
+        (examined(distributions={"zentf": "5.0"}), "problem", "zentf", "made for inference"),
+        (
+            examined(tensorflow=replace(FACTS, openmp=("libgomp.so.1", "libiomp5.so"))),
+            "warning",
+            "OpenMP runtimes",
+            "several are loaded",
+        ),
+        (examined(preloads={"/no.so": False}), "problem", "LD_PRELOAD", "/no.so does not load"),
+    ],
+)
+def test_each_fault_is_found_alone_and_has_a_fix(
+    found: Examined, level: str, check: str, words: str
+) -> None:
+    by_check = {finding.check: finding for finding in ill(found)}
+    assert by_check[check].level == level
+    assert words in by_check[check].seen
+    assert by_check[check].fix
+    # oneDNN's levels and switches are a matter of the unit as well.
+    assert set(by_check) - {"bfloat16 unit"} <= {check}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OMP_NUM_THREADS": "4", "TF_NUM_INTRAOP_THREADS": "4"},
+        {"KMP_AFFINITY": "granularity=fine,none", "OMP_PROC_BIND": "false"},
+        {"ONEDNN_VERBOSE": "0", "TF_ENABLE_ONEDNN_OPTS": "1", "OMP_NUM_THREADS": ""},
+        {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_ops_to_cluster=FUSIBLE"},
+    ],
+)
+def test_what_does_no_harm_is_not_warned_of(environ: dict[str, str]) -> None:
+    assert ill(examined(environ)) == []
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"KMP_AFFINITY": "granularity=fine,proclist=[0],explicit"},
+        {"OMP_PROC_BIND": "close"},
+    ],
+)
+def test_what_the_plan_warns_of_is_a_finding(environ: dict[str, str]) -> None:
+    (finding,) = ill(examined(environ))
+    assert finding.check == "machine"
+    assert "unset it" in finding.seen
+
+
+def test_a_quota_that_is_set_up_for_is_no_warning() -> None:
+    assert ill(examined({"TF_NUM_INTRAOP_THREADS": "2"}, quota=2.0)) == []
+
+
+def test_two_copies_of_one_openmp_runtime_are_not_two() -> None:
+    facts = replace(FACTS, openmp=("libgomp-24e2ab19.so.1.0.0", "libgomp.so.1"))
+    assert ill(examined(tensorflow=facts)) == []
+
+
+class TestWhyNot:
+    def test_a_missing_unit_is_the_reason(self) -> None:
+        sentence = why_not("mixed_bfloat16", examined(bf16=None))
+        assert sentence == (
+            "mixed_bfloat16 is not taken: AVX-512 without AVX512_BF16 emulates bfloat16 and is "
+            "slower than float32"
+        )
+
+    def test_a_switch_is_the_reason(self) -> None:
+        assert "TF_ENABLE_ONEDNN_OPTS=0" in why_not(
+            "mixed_bfloat16", examined({"TF_ENABLE_ONEDNN_OPTS": "0"})
+        )
+
+    def test_a_unit_that_measures_no_faster_is_the_reason(self) -> None:
+        facts = replace(FACTS, gflops=(("float32", 400.0), ("bfloat16", 300.0)))
+        sentence = why_not("mixed_bfloat16", examined(tensorflow=facts))
+        assert sentence.startswith("mixed_bfloat16 is not worth it")
+        assert "only 0.75 times as fast" in sentence
+
+    def test_nothing_is_said_so_with_the_measurement(self) -> None:
+        sentence = why_not("mixed_bfloat16", examined())
+        assert sentence.startswith("there is no reason against mixed_bfloat16: AVX512_BF16")
+        assert sentence.endswith("measured 2.00 times as fast")
+
+    def test_float32_may_be_asked_about_too(self) -> None:
+        assert "is recommended here" in why_not("float32", examined())
+        assert why_not("float32", examined(bf16=None)).startswith(
+            "there is no reason against float32"
+        )
+
+
+class TestWrittenDown:
+    def test_the_text_has_each_fix_and_a_block_to_paste(self) -> None:
+        text = format_diagnosis(examined({"OMP_NUM_THREADS": "1", "SECRET_TOKEN": "x"}), width=100)
+        assert "fix: unset OMP_NUM_THREADS" in text
+        assert "0 problems, 1 warning." in text
+        block = text.split("```")[1]
+        assert "OMP_NUM_THREADS=1" in block
+        assert "TensorFlow: 2.21.0" in block
+        assert "SECRET" not in text
+
+    def test_json_has_the_findings_and_the_measurements(self) -> None:
+        found = diagnosis_to_json(examined())
+        assert found["measured"]["bfloat16_gain"] == 2.0
+        assert {finding["level"] for finding in found["findings"]} == {"ok"}
+
+
+def test_the_unit_is_read_from_what_onednn_printed() -> None:
+    found = {
+        "tensorflow": "2.21.0",
+        "keras": "3.15.1",
+        "backend": "tensorflow",
+        "gflops": {"float32": 1.0, "bfloat16": 2.0},
+        "gigabytes_a_second": 3.0,
+        "libraries": ["/usr/lib/libgomp.so.1", "/usr/lib/libc.so.6"],
+        "import_seconds": 1.0,
+    }
+    output = (
+        "onednn_verbose,v1,info,oneDNN v3.7.3 (commit N/A)\n"
+        "onednn_verbose,v1,info,cpu,isa:Intel AVX-512 with Intel DL Boost\n"
+        "onednn_verbose,v1,primitive,exec,cpu,matmul,gemm:jit,undef,src:f32::blocked:ab::f0 "
+        "wei:f32::blocked:ab::f0 dst:f32::blocked:ab::f0,,,2x2:2x2,0.5\n"
+        "onednn_verbose,v1,primitive,exec,cpu,matmul,gemm:jit:bf16,undef,src:bf16::blocked:ab::f0 "
+        "wei:bf16::blocked:ab::f0 dst:bf16::blocked:ab::f0,,,2x2:2x2,0.5\n"
+    )
+    facts = read_facts(found, output)
+    assert (facts.unit, facts.onednn) == ("emulated", "3.7.3")
+    assert facts.openmp == ("libgomp.so.1",)
+    assert facts.bf16_gain == 2.0

@@ -1,0 +1,355 @@
+"""What was measured is found again for the same script, machine and versions, and only there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_init.evidence.tuning.cache import (
+    clear_cache,
+    describe_key,
+    recall,
+    remember,
+)
+from nano_init.machine.facts import Machine
+from nano_init.machine.probe import probe
+from nano_init.plan.build import Build
+from nano_init.plan.configuration import Configuration
+from nano_init.protocol.target import Target
+from nano_init.survey import Surroundings
+from nano_init.user_cache import tuned_folder
+
+Run = Callable[..., Any]
+
+CHOICE = Configuration("float32", xla=True)
+MACHINE = probe(environ={})
+BUILD = Build("tensorflow", "2.21.0", "eigen")
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "s.py"
+    path.write_text("print('ran')")
+    return path
+
+
+def surroundings(
+    environ: dict[str, str], machine: Machine = MACHINE, build: Build = BUILD
+) -> Surroundings:
+    return Surroundings(machine, build, environ, {}, {})
+
+
+def key_of(script: Path, *arguments: str, environ: Any = None, **more: Any) -> str:
+    key = describe_key(Target(str(script), arguments), surroundings(environ or {}, **more))
+    assert key is not None
+    return key
+
+
+def test_a_choice_is_found_again(script: Path, theirs: dict[str, str]) -> None:
+    assert recall(key_of(script), theirs).configuration is None
+    assert remember(key_of(script), CHOICE, "float32: note", "[]", theirs) == ""
+    found = recall(key_of(script), theirs)
+    assert (found.configuration, found.note, found.fault) == (CHOICE, "float32: note", "")
+
+
+def test_other_arguments_are_another_training(script: Path, theirs: dict[str, str]) -> None:
+    remember(key_of(script, "--small"), CHOICE, "", "", theirs)
+    assert recall(key_of(script, "--large"), theirs).configuration is None
+    assert recall(key_of(script, "--large"), theirs).fault == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("content", "other content"),
+        ("machine", "another processor"),
+        ("limits", "other limits"),
+        ("build", "other versions"),
+        ("keras", "other versions"),
+        ("TF_XLA_FLAGS", "other variables"),
+        ("XLA_FLAGS", "other variables"),
+        ("DNNL_MAX_CPU_ISA", "other variables"),
+        ("MKL_NUM_THREADS", "other variables"),
+        ("NANO_INIT_DISABLE", "other variables"),
+    ],
+)
+def test_what_has_changed_since_is_named_and_the_choice_ignored(
+    script: Path, theirs: dict[str, str], changed: str, words: str
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    more: dict[str, Any] = {}
+    if changed == "content":
+        script.write_text("print('run')")
+    elif changed == "machine":
+        values = {**vars(MACHINE.isa), "model": "another"}
+        more["machine"] = replace(MACHINE, isa=type(MACHINE.isa)(**values))
+    elif changed == "limits":
+        limits = type(MACHINE.limits)(**{**vars(MACHINE.limits), "cpu_quota": 1.5})
+        more["machine"] = replace(MACHINE, limits=limits)
+    elif changed == "build":
+        more["build"] = Build("tensorflow", "2.22.0", "eigen")
+    elif changed == "keras":
+        more["build"] = Build("tensorflow", "2.21.0", "eigen", "keras 3.15.1")
+    else:
+        more["environ"] = {changed: "x"}
+    found = recall(key_of(script, **more), theirs)
+    assert found.configuration is None
+    assert found.fault == (f"the script was tuned with {words}; ignored, --tune measures again")
+
+
+def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    script.write_text("other")
+    key = key_of(script, environ={"OMP_NUM_THREADS": "1"}, build=None)
+    assert recall(key, theirs).fault == (
+        "the script was tuned with other content, other variables and other versions; ignored, "
+        "--tune measures again"
+    )
+
+
+def test_what_the_log_of_tensorflow_shows_is_no_other_training(
+    script: Path, theirs: dict[str, str]
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    key = key_of(script, environ={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert recall(key, theirs).configuration == CHOICE
+
+
+def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) -> None:
+    target = Target(str(script))
+    lazy = describe_key(target, surroundings(theirs), lazy_adam=True)
+    assert lazy is not None
+    remember(lazy, CHOICE, "", "", theirs)
+    assert recall(lazy, theirs).configuration == CHOICE
+    found = recall(describe_key(target, surroundings(theirs)), theirs)
+    assert found.configuration is None
+    assert "tuned with another optimizer" in found.fault
+
+
+class TestModules:
+    """A module is known by the file that `python -m` would run; nothing of it is imported."""
+
+    @pytest.fixture
+    def package(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "path/pkg"
+        (folder / "sub").mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+        (folder / "train.py").write_text("train")
+        (folder / "sub/__init__.py").write_text("raise RuntimeError('imported')")
+        (folder / "sub/__main__.py").write_text("main")
+        return folder
+
+    @pytest.mark.parametrize(
+        ("name", "file"), [("pkg.train", "train.py"), ("pkg.sub", "sub/__main__.py")]
+    )
+    def test_its_file_is_found(
+        self, package: Path, theirs: dict[str, str], name: str, file: str
+    ) -> None:
+        theirs["PYTHONPATH"] = str(package.parent)
+        target = Target(name, is_module=True)
+        key = describe_key(target, surroundings(theirs))
+        assert key is not None
+        assert key.splitlines()[0] == f"script -m {name} {package / file}"
+        remember(key, CHOICE, "note", "", theirs)
+        assert recall(key, theirs).configuration == CHOICE
+        (package / file).write_text("other")
+        fault = recall(describe_key(target, surroundings(theirs)), theirs).fault
+        assert fault.startswith("the script was tuned with other content;")
+
+    @pytest.mark.parametrize("name", ["pkg.nothing", "nothing.train", "pkg.train.deeper", "pkg"])
+    def test_one_that_is_not_there_is_not_known_again(
+        self, package: Path, theirs: dict[str, str], name: str
+    ) -> None:
+        theirs["PYTHONPATH"] = str(package.parent)
+        assert describe_key(Target(name, is_module=True), surroundings(theirs)) is None
+
+
+def entry(theirs: dict[str, str]) -> Path:
+    (path,) = Path(tuned_folder(theirs)).iterdir()
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"form": 99}', "\x00", "[" * 10_000])
+def test_a_damaged_entry_is_ignored_with_one_line(
+    script: Path, theirs: dict[str, str], text: str
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    entry(theirs).write_text(text)
+    found = recall(key_of(script), theirs)
+    assert found.configuration is None
+    assert found.fault.endswith("; ignored")
+    assert "\n" not in found.fault
+
+
+@pytest.mark.parametrize("key", ["", "script\ncontent", "another form of key", None, [1]])
+def test_an_entry_whose_key_is_another_kind_of_thing_is_damaged(
+    script: Path, theirs: dict[str, str], key: object
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    path = entry(theirs)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "key": key}))
+    found = recall(key_of(script), theirs)
+    assert found.configuration is None
+    assert found.fault == f"the tuned choice in {path} is damaged; ignored"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p)])
+def test_what_is_no_file_is_ignored_with_one_line_and_not_waited_for(
+    script: Path, theirs: dict[str, str], make: Callable[[Path], None]
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    path = entry(theirs)
+    path.unlink()
+    make(path)
+    found = recall(key_of(script), theirs)
+    assert found.configuration is None
+    assert found.fault == (
+        f"the tuned choice in {path} cannot be read (it is no regular file); ignored"
+    )
+
+
+def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path: Path) -> None:
+    """As from a shell's <(...): it can be read once only."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"print('ran')")
+        os.close(writer)
+        assert describe_key(Target(f"/dev/fd/{reader}"), surroundings({})) is None
+        assert os.read(reader, 100) == b"print('ran')"
+    finally:
+        os.close(reader)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    theirs = {"XDG_CACHE_HOME": str(folder)}
+    script = folder / "s.py"
+    script.write_text("")
+    remember(key_of(script), CHOICE, "", "", theirs)
+    entry(theirs).write_bytes(content)
+    assert recall(key_of(script), theirs).configuration is None
+
+
+def test_an_entry_with_a_wrong_configuration_is_damaged(
+    script: Path, theirs: dict[str, str]
+) -> None:
+    remember(key_of(script), CHOICE, "", "", theirs)
+    path = entry(theirs)
+    values = json.loads(path.read_text())
+    values["configuration"]["allocator"] = "/tmp/evil.so"
+    path.write_text(json.dumps(values))
+    assert recall(key_of(script), theirs).configuration is None
+
+
+def test_a_folder_that_cannot_be_written_is_told_of(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sentence = remember(key_of(script), CHOICE, "", "", {"XDG_CACHE_HOME": str(tmp_path / "file")})
+    assert sentence.startswith("the choice cannot be remembered in ")
+
+
+def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
+    """As the XDG Base Directory Specification asks."""
+    theirs = {"XDG_CACHE_HOME": "relative", "HOME": str(tmp_path)}
+    assert tuned_folder(theirs) == str(tmp_path / ".cache/nano-init/tuned")
+
+
+def test_what_has_no_file_is_not_known_again() -> None:
+    for target in (Target("-"), Target("/no/such.py")):
+        assert describe_key(target, surroundings({})) is None
+
+
+def test_all_can_be_forgotten(script: Path, theirs: dict[str, str]) -> None:
+    assert clear_cache(theirs) == 0
+    remember(key_of(script), CHOICE, "", "", theirs)
+    assert clear_cache(theirs) == 1
+    assert os.listdir(tuned_folder(theirs)) == []
+
+
+class TestNanoRun:
+    @pytest.fixture
+    def tuned(
+        self, script: Path, theirs: dict[str, str], nano_run: Run, tmp_path: Path
+    ) -> dict[str, str]:
+        """An environment in which the script was tuned, as `nano-run` itself sees it."""
+        script.write_text("import os; print(os.environ.get('TF_XLA_FLAGS'))")
+        code = (
+            "import os\n"
+            "from nano_init.evidence.tuning.cache import describe_key, remember\n"
+            "from nano_init.plan.configuration import Configuration\n"
+            "from nano_init.protocol.target import Target\n"
+            "from nano_init.survey import survey\n"
+            "key = describe_key(Target('s.py'), survey(os.environ))\n"
+            "note = 'float32 with XLA: 1.30 times as fast'\n"
+            "assert remember(key, Configuration(xla=True), note, '', os.environ) == ''\n"
+        )
+        (tmp_path / "remember.py").write_text(code)
+        import subprocess
+        import sys
+
+        repository = str(Path(__file__).resolve().parents[3])
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("TF_", "OMP_", "KMP_"))}
+        kept["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        subprocess.run(
+            [sys.executable, "remember.py"],
+            env={**kept, **theirs, "PYTHONPATH": repository},
+            cwd=tmp_path,
+            check=True,
+        )
+        return theirs
+
+    def test_a_later_run_uses_the_choice_and_says_so_in_one_line(
+        self, nano_run: Run, tuned: dict[str, str]
+    ) -> None:
+        result = nano_run("s.py", env=tuned)
+        assert "FUSIBLE" in result.stdout
+        assert result.stderr.startswith("nano-run: float32 with XLA: 1.30 times as fast; threads ")
+        assert result.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ("--no-cache",),
+            ("--precision", "float32"),
+            ("--threads", "1"),
+            ("--keep-float32", "head"),
+        ],
+    )
+    def test_what_the_user_asks_for_comes_first(
+        self, nano_run: Run, tuned: dict[str, str], options: tuple[str, ...]
+    ) -> None:
+        result = nano_run(*options, "s.py", env=tuned)
+        assert (result.stdout, result.returncode) == ("None\n", 0)
+
+    def test_a_changed_script_is_run_as_by_default_with_one_line(
+        self, nano_run: Run, tuned: dict[str, str], script: Path
+    ) -> None:
+        script.write_text(script.read_text() + "\n")
+        result = nano_run("s.py", env=tuned)
+        assert result.stdout == "None\n"
+        first, _ = result.stderr.splitlines()
+        assert first == (
+            "nano-run: the script was tuned with other content; ignored, --tune measures again"
+        )
+        assert nano_run("-q", "s.py", env=tuned).stderr == ""
+
+    def test_the_cache_can_be_cleared_without_a_script(
+        self, nano_run: Run, tuned: dict[str, str]
+    ) -> None:
+        result = nano_run("--clear-cache", env=tuned)
+        assert result.returncode == 0
+        assert result.stdout.startswith("1 tuned choice in ")
+        assert nano_run("s.py", env=tuned).stdout == "None\n"

@@ -1,0 +1,369 @@
+"""Trainings take turns, each in a process of its own or forked from one; all of them end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nano_init.errors import LateSampleError, MemorySampleError, SampleError, ScriptError
+from nano_init.evidence.sampling.sample import SampleRequest
+from nano_init.evidence.tuning.fork_server import ForkServer, start_process
+from nano_init.evidence.tuning.local_trial_runner import LocalTrialRunner
+from nano_init.evidence.tuning.pausable_training import PausableTraining
+from nano_init.protocol.programs import BOOTSTRAP_FOLDER
+from nano_init.protocol.sample_rules import LEAST_SLICE_STEPS
+from nano_init.protocol.variables import PATCH_VARIABLE
+
+SCRIPT = """
+import sys
+import numpy as np, keras, tensorflow as tf
+assert __name__ == "__main__" and sys.argv[1:] == ["--lively"], (__name__, sys.argv)
+open("written.txt", "a").write("x")
+assert open("written.txt").read() == "x"
+keras.utils.set_random_seed(3)
+x = np.random.default_rng(0).random((64, 8), "float32"); y = np.zeros((64, 1))
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(x, y, batch_size=4, epochs=10000, verbose=0)
+"""
+
+
+@pytest.fixture
+def variables(environ: dict[str, str]) -> dict[str, str]:
+    return {
+        **environ,
+        "PYTHONPATH": f"{BOOTSTRAP_FOLDER}:{environ['PYTHONPATH']}",
+        PATCH_VARIABLE: '{"precision": "float32"}',
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def fork_server(variables: dict[str, str]) -> Iterator[ForkServer]:
+    fork_server = ForkServer(sys.executable, variables)
+    yield fork_server
+    fork_server.close()
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "s.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def warm(training: PausableTraining) -> PausableTraining:
+    try:
+        training.warm_up(100)
+    except SampleError as error:
+        training.close()
+        if "copy-on-write" in str(error):
+            pytest.skip(str(error))
+        raise
+    return training
+
+
+def wait_until_stopped(pid: int) -> None:
+    """Return as soon as all threads have taken the signal; the test's own time is the bound."""
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+
+
+def children() -> list[psutil.Process]:
+    return [c for c in psutil.Process().children(recursive=True) if c.status() != "zombie"]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_forked_trainings_are_those_of_processes_of_their_own(
+    script: Path, variables: dict[str, str], fork_server: ForkServer
+) -> None:
+    """The same losses, files that nobody else sees, and threads as each asks for."""
+    argv = [sys.executable, "s.py", "--lively"]
+    more = {**variables, "TF_NUM_INTRAOP_THREADS": "3"}
+    assert fork_server.suits(more)
+    fork = partial(fork_server.fork, seconds=60.0)
+    kinds = ((variables, start_process), (variables, fork), (more, fork))
+    own, *forked = (
+        warm(PausableTraining(argv, each, SampleRequest(seed=0), start)) for each, start in kinds
+    )
+    threads = [psutil.Process(each._process.pid).num_threads() for each in forked]  # type: ignore[union-attr]
+    assert threads[1] > threads[0]
+    for training in (own, *forked, own):
+        steps = training.train(0.05, 60.0)
+        assert len(steps) >= LEAST_SLICE_STEPS
+        assert all(0 < each < 5 for each in steps)
+        wait_until_stopped(training._process.pid)  # type: ignore[union-attr]
+    shortest = min(len(each.losses) for each in (own, *forked))
+    assert own.losses[:shortest] == forked[0].losses[:shortest] == forked[1].losses[:shortest]
+    assert own.signature == forked[0].signature == "[[[8, 1], [1]]]"
+    for training in (own, *forked):
+        training.close()
+    assert os.listdir(script.parent) == ["s.py"]
+    fork_server.close()
+    assert not children()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_script_that_sets_what_the_import_reads_starts_on_its_own(
+    script: Path, variables: dict[str, str], fork_server: ForkServer
+) -> None:
+    script.write_text("import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'\n" + SCRIPT)
+    argv = [sys.executable, "s.py", "--lively"]
+    shared: list[bool] = []
+
+    def launch(_configuration: Any, seed: int, may_share: bool) -> PausableTraining:
+        shared.append(may_share)
+        start = partial(fork_server.fork, seconds=60.0) if may_share else start_process
+        return PausableTraining(argv, variables, SampleRequest(seed=seed), start)
+
+    stage = LocalTrialRunner(launch, 1, lambda: 1e10, lambda: 100.0, lambda: None)
+    any_configuration: Any = None
+    (first,) = stage.start([(any_configuration, 0)])
+    (second,) = stage.start([(any_configuration, 1)])
+    for training in (first, second):
+        if isinstance(training, SampleError):
+            pytest.skip(str(training))
+        training.close()
+    assert shared == [True, False, False]
+
+
+class TestSharing:
+    """What cannot start with others starts on its own, also where it was launched ahead."""
+
+    class Quick:
+        peak_kb = 1000
+
+        def __init__(self, fault: SampleError | None, changed: bool) -> None:
+            self.fault, self.changed = fault, changed
+
+        def warm_up(self, _seconds: float) -> None:
+            if self.fault:
+                raise self.fault
+
+        def close(self) -> None:
+            pass
+
+    def outcomes(self, *, fails: str, changes: bool = False) -> tuple[list[Any], list[bool]]:
+        shared: list[bool] = []
+
+        def launch(_configuration: Any, _seed: int, may_share: bool) -> Any:
+            shared.append(may_share)
+            fault: SampleError | None = None
+            if fails == "always" or (may_share and fails):
+                fault = LateSampleError("late") if fails == "late" else SampleError("it failed")
+            elif fails == "own late":
+                fault = LateSampleError("late")
+            return self.Quick(fault, may_share and changes)
+
+        stage = LocalTrialRunner(launch, 2, lambda: 1e10, lambda: 1.0, lambda: None)
+        wanted: Any = [(None, seed) for seed in range(3)]
+        return stage.start(wanted), shared
+
+    def test_all_share_where_that_works(self) -> None:
+        found, shared = self.outcomes(fails="")
+        assert not any(isinstance(each, SampleError) for each in found)
+        assert shared == [True] * 3
+
+    @pytest.mark.parametrize(("fails", "changes"), [("shared", False), ("", True)])
+    def test_each_starts_again_where_it_does_not(self, fails: str, changes: bool) -> None:
+        found, shared = self.outcomes(fails=fails, changes=changes)
+        assert not any(isinstance(each, SampleError) for each in found)
+        # Two are launched ahead and start again; the third starts on its own at once.
+        assert sorted(shared) == [False, False, False, True, True]
+
+    def test_what_was_late_is_not_started_again(self) -> None:
+        found, shared = self.outcomes(fails="late")
+        assert [str(each) for each in found] == ["late"] * 3
+        assert shared == [True] * 3
+
+    def test_a_failure_says_more_than_the_time_that_its_repetition_had(self) -> None:
+        found, _ = self.outcomes(fails="own late")
+        assert str(found[0]) == "it failed"
+
+    def test_a_script_that_always_fails_fails_once_more_and_keeps_others_sharing(self) -> None:
+        found, shared = self.outcomes(fails="always")
+        assert all(isinstance(each, SampleError) for each in found)
+        assert sorted(shared) == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "suits"),
+    [
+        ({}, True),
+        ({"TF_XLA_FLAGS": "--tf_xla_auto_jit=2"}, True),
+        ({"NANO_INIT_DISABLE": "all", "TF_NUM_INTEROP_THREADS": "1"}, True),
+        ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False),
+        ({"LD_PRELOAD": "/lib/libjemalloc.so"}, False),
+        ({"TF_USE_LEGACY_KERAS": "1"}, False),
+    ],
+)
+def test_what_the_import_reads_needs_a_process_of_its_own(
+    change: dict[str, str], suits: bool
+) -> None:
+    fork_server = ForkServer("/bin/false", {"HOME": "/"})
+    try:
+        assert fork_server.suits({"HOME": "/", **change}) is suits
+    finally:
+        fork_server.close()
+
+
+def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
+    fork_server = ForkServer("/bin/false", {})
+    try:
+        with pytest.raises(SampleError, match="no training could be forked"):
+            PausableTraining(
+                ["/bin/false", "s.py"], {}, SampleRequest(), partial(fork_server.fork, seconds=5.0)
+            )
+    finally:
+        fork_server.close()
+    assert not children()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        ("raise ValueError('not so')", ScriptError, "failed before its first step: ValueError: no"),
+        ("import sys; sys.exit('not so')", ScriptError, "failed before its first step: not so"),
+        ("import sys; sys.exit(3)", ScriptError, "failed before its first step"),
+        ("import os; os.abort()", ScriptError, "was ended by SIGABRT before its first step"),
+        ("import os; os._exit(7)", ScriptError, "failed before its first step with status 7"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            MemorySampleError,
+            "was ended by SIGKILL before its first step, as the system does where memory is short",
+        ),
+        ("print('ran')", SampleError, "trained nothing that can be seen"),
+        ("input()", ScriptError, r"cannot have: it failed before its first step \(EOFError"),
+        (
+            "import sys; int(sys.stdin.readline())",
+            ScriptError,
+            r"cannot have: it failed before its first step \(ValueError",
+        ),
+    ],
+)
+def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
+    script: Path,
+    variables: dict[str, str],
+    fork_server: ForkServer,
+    code: str,
+    kind: type[SampleError],
+    reason: str,
+) -> None:
+    script.write_text(code)
+    fork = partial(fork_server.fork, seconds=60.0)
+    training = PausableTraining([sys.executable, "s.py"], variables, SampleRequest(seed=0), fork)
+    with pytest.raises(SampleError, match=rf"{reason}|copy-on-write") as caught:
+        training.warm_up(60)
+    training.close()
+    if "copy-on-write" not in str(caught.value):
+        assert type(caught.value) is kind
+
+
+def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "open('big', 'wb').write(b'x' * (20 << 20)); import time; time.sleep(600)"
+    training = PausableTraining([sys.executable, "-c", code], {}, SampleRequest())
+    try:
+        assert training._process is not None
+        while training.written_kb() < 20 << 10:
+            if training._process.poll() is not None:
+                pytest.skip("this system permits no sample")
+            time.sleep(0.01)
+        assert training.written_kb() < 24 << 10
+    finally:
+        training.close()
+    assert training.written_kb() == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_script_that_takes_its_time_is_late_and_gone() -> None:
+    training = PausableTraining(
+        [sys.executable, "-c", "import time; time.sleep(600)"], {}, SampleRequest()
+    )
+    with pytest.raises(SampleError, match=r"still running before its first step|permits none"):
+        training.warm_up(0.2)
+    training.close()
+    assert not children()
+
+
+def test_a_nursery_that_imports_for_too_long_is_late_and_not_asked_again(tmp_path: Path) -> None:
+    """Its answer would be to the question before."""
+    (tmp_path / "keras.py").write_text("import time; time.sleep(60)")
+    variables = {"PYTHONPATH": str(tmp_path)}
+    fork_server = ForkServer(sys.executable, variables)
+    try:
+        assert fork_server.suits(variables)
+        with pytest.raises(LateSampleError, match="still being imported when 0 seconds were over"):
+            PausableTraining(
+                ["x", "s.py"], variables, SampleRequest(), partial(fork_server.fork, seconds=0.0)
+            )
+        assert not fork_server.suits(variables)
+    finally:
+        fork_server.close()
+
+
+def test_a_script_that_fails_is_told_of_and_gone() -> None:
+    training = PausableTraining([sys.executable, "-c", "1 / 0"], {}, SampleRequest())
+    with pytest.raises(SampleError, match=r"first step: ZeroDivisionError|permits none"):
+        training.warm_up(30)
+    training.close()
+    training.close()
+    assert not children()
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "reason"),
+    [
+        ("", SampleError, "trained nothing that can be seen"),
+        ("raise ValueError('not so')", ScriptError, "failed before its first step"),
+    ],
+)
+def test_an_end_that_takes_long_is_an_orderly_one(
+    monkeypatch: pytest.MonkeyPatch, end: str, kind: type[SampleError], reason: str
+) -> None:
+    """Exit handlers of the script's own run after the watch has reported."""
+    monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
+    slow = "import atexit, time; atexit.register(time.sleep, 60)"
+    training = ending(f"{slow}; {_WATCHED}; {end}")
+    with pytest.raises(SampleError, match=f"{reason}|permits none") as caught:
+        training.warm_up(60)
+    training.close()
+    if "permits none" not in str(caught.value):
+        assert type(caught.value) is kind
+
+
+def test_a_script_that_closes_all_its_files_and_runs_on_has_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
+    training = ending("import os, time; os.closerange(3, 256); time.sleep(60)")
+    with pytest.raises(SampleError, match=r"has closed all files that it|permits none"):
+        training.warm_up(60)
+    training.close()
+
+
+# What the bootstrap does once Keras has been imported, without Keras.
+_WATCHED = (
+    "import json, os; from nano_init.instrumentation.watch import Watch; "
+    "watch = Watch(json.loads(os.environ['NANO_INIT_WATCH']), os.environ); "
+    "atexit.register(watch.write, 'exit')"
+)
+
+
+def ending(code: str) -> PausableTraining:
+    variables = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    return PausableTraining([sys.executable, "-c", code], variables, SampleRequest())

@@ -1,0 +1,40 @@
+"""The tuner varies one choice at a time, and nothing that the user has set."""
+
+from __future__ import annotations
+
+from nano_init.evidence.tuning.search_space import Choices, first_candidates
+from nano_init.plan.configuration import Configuration
+
+FLOAT32, BFLOAT16 = Configuration(), Configuration("mixed_bfloat16")
+FLOAT32_XLA, BFLOAT16_XLA = Configuration(xla=True), Configuration("mixed_bfloat16", xla=True)
+CORE = (FLOAT32, BFLOAT16, FLOAT32_XLA, BFLOAT16_XLA)
+BOTH = ("float32", "mixed_bfloat16")
+
+
+def test_what_the_user_has_set_is_not_varied() -> None:
+    assert {
+        (each.xla, each.disable) for each in first_candidates(BOTH, "", {"TF_XLA_FLAGS": "x"})
+    } == {(False, ""), (False, "all")}
+    assert {
+        (each.xla, each.disable)
+        for each in first_candidates(BOTH, "", {"NANO_INIT_DISABLE": "adam"})
+    } == {(False, ""), (True, "")}
+    assert first_candidates(BOTH, "", {})[0] == FLOAT32
+    assert set(CORE) < set(first_candidates(BOTH, "", {}))
+    theirs = dict.fromkeys(
+        ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "NANO_INIT_DISABLE", "LD_PRELOAD"),
+        "1",
+    )
+    assert list(Choices(4, ("jemalloc",), "", theirs).beside(FLOAT32, {})) == []
+
+
+def test_neighbours_differ_in_one_choice() -> None:
+    found = list(Choices(4, ("jemalloc", "tcmalloc"), "8", {}).beside(BFLOAT16_XLA, {}))
+    for each in found:
+        ours, theirs = each.values(), BFLOAT16_XLA.values()
+        assert sum(ours[name] != theirs[name] for name in ours) == 1
+    assert len(set(found)) == 6
+
+
+def test_one_core_has_no_threads_to_vary() -> None:
+    assert list(Choices(1, (), "", {}).beside(FLOAT32, {})) == [Configuration(disable="all")]

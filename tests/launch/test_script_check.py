@@ -1,0 +1,83 @@
+"""What can be run is checked before anything is started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nano_init.errors import LaunchError
+from nano_init.launch.script_check import check_target
+from nano_init.protocol.target import Target
+
+
+class TestPythonArguments:
+    def test_a_script_stands_before_its_arguments(self) -> None:
+        assert Target("a.py", ("-m", "x")).python_arguments == ("a.py", "-m", "x")
+
+    def test_a_script_that_begins_with_a_hyphen_is_no_option(self) -> None:
+        assert Target("-x.py", ("a",)).python_arguments == ("--", "-x.py", "a")
+        assert Target("-").python_arguments == ("-",)
+
+    def test_a_module_stands_behind_m(self) -> None:
+        assert Target("a.b", ("x",), is_module=True).python_arguments == ("-m", "a.b", "x")
+
+
+class TestCheckTarget:
+    def test_a_script_that_can_be_read_passes(self, tmp_path: Path) -> None:
+        script = tmp_path / "train.py"
+        script.write_text("")
+        check_target(Target(str(script)))
+
+    def test_stdin_and_modules_are_left_to_python(self) -> None:
+        check_target(Target("-"))
+        check_target(Target("no.such.module", is_module=True))
+
+    def test_a_missing_script_is_named(self) -> None:
+        with pytest.raises(LaunchError, match=r"^script not found: 'trian.py'; check the path$"):
+            check_target(Target("trian.py"))
+
+    def test_the_word_python_is_recognised_as_superfluous(self) -> None:
+        with pytest.raises(LaunchError, match=r"leave the word python3 out: nano-run train.py$"):
+            check_target(Target("python3", ("train.py",)))
+
+    def test_pythons_own_arguments_are_repeated_whole(self) -> None:
+        with pytest.raises(LaunchError, match=r"out: nano-run -m p\.train 'a b'$"):
+            check_target(Target("python", ("-m", "p.train", "a b")))
+
+    def test_a_command_on_path_is_offered_by_its_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        for name, first_line in (("tool", "#!/opt/bin/python3.11"), ("other", "#!/bin/sh")):
+            (tmp_path / name).write_text(f"{first_line}\n")
+            (tmp_path / name).chmod(0o755)
+        with pytest.raises(LaunchError, match=rf"; for the command: nano-run {tmp_path}/tool$"):
+            check_target(Target("tool"))
+        with pytest.raises(LaunchError, match=r"'other'; check the path$"):
+            check_target(Target("other"))
+
+    def test_a_forgotten_suffix_is_offered(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "train.py").write_text("")
+        with pytest.raises(LaunchError, match=r"did you mean train\.py\?$"):
+            check_target(Target("train"))
+
+    def test_a_folder_without_main_is_no_script(self, tmp_path: Path) -> None:
+        with pytest.raises(LaunchError, match=r"is a folder without __main__\.py; name a script"):
+            check_target(Target(str(tmp_path)))
+
+    def test_a_folder_with_main_is_one(self, tmp_path: Path) -> None:
+        (tmp_path / "__main__.py").write_text("")
+        check_target(Target(str(tmp_path)))
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+    def test_an_unreadable_script_is_named(self, tmp_path: Path) -> None:
+        script = tmp_path / "train.py"
+        script.write_text("")
+        script.chmod(0)
+        with pytest.raises(LaunchError, match="cannot be read; check its permissions"):
+            check_target(Target(str(script)))

@@ -1,0 +1,152 @@
+"""Workers that a running script starts: their output, their end, and the script's own end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="workers are bound and watched over on Linux"
+)
+
+# Stands for the script: starts two workers of the program in its own folder.
+SCRIPT = """
+import os, sys
+from nano_init.process_calls.launcher_process import run_processes
+from nano_init.protocol.call_job import CallJob, said_path
+folder = sys.argv[1]
+job = CallJob(folder, 2, os.path.join(folder, "w.py"), os.getpid(), tuple(sys.path), ("a", "b"), {})
+try:
+    print("status", run_processes(job, os.environ))
+except KeyboardInterrupt:
+    print("interrupted")
+if os.path.exists(said_path(folder)):
+    print("said", open(said_path(folder)).read().strip())
+"""
+
+WORKER = """
+import json, os, sys, time
+from nano_init.distributed.worker_startup import current_membership
+folder, index = sys.argv[1], json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+def mark(name):
+    open(os.path.join(folder, f"{name}{index}"), "w").write(str(os.getpid()))
+"""
+
+
+def start(environ, folder: Path, worker: str, **options) -> subprocess.Popen[str]:
+    (folder / "w.py").write_text(WORKER + worker)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def run(environ, folder: Path, worker: str) -> tuple[str, str]:
+    return start(environ, folder, worker).communicate(timeout=60)
+
+
+def _wait_for_workers(folder: Path) -> list[int]:
+    deadline = time.monotonic() + 30
+    paths = [folder / "pid0", folder / "pid1"]
+    while not all(path.exists() and path.read_text() for path in paths):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return [int(path.read_text()) for path in paths]
+
+
+def _await_end(pids: list[int]) -> None:
+    deadline = time.monotonic() + 15
+    while any(_is_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker is left behind"
+        time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_are_a_job_whose_chief_is_heard_through_the_script(environ, tmp_path) -> None:
+    worker = """
+print("number", index, current_membership().workers, "NANO_INIT_PATCH" in os.environ)
+print("trouble", index, file=sys.stderr)
+"""
+    out, err = run(environ, tmp_path, worker)
+
+    assert out == "number 0 2 True\nstatus 0\n"
+    assert err == "trouble 0\n"
+
+
+def test_a_job_around_the_script_is_not_the_workers(environ, tmp_path) -> None:
+    config = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    outer = {"TF_CONFIG": config, "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}
+    out, _ = run({**environ, **outer}, tmp_path, "print(index, current_membership().workers)")
+
+    assert out == "0 2\nstatus 0\n"
+
+
+def test_the_status_and_the_sentence_are_the_failed_workers(environ, tmp_path) -> None:
+    worker = "if index: os.kill(os.getpid(), 9)\ntime.sleep(60)"
+    out, _ = run(environ, tmp_path, worker)
+
+    assert out.startswith("status 137\nsaid worker 1 (process ")
+    assert out.endswith(" was killed by SIGKILL\n")
+
+
+def test_an_interrupt_of_the_script_ends_the_workers_once(environ, tmp_path) -> None:
+    worker = """
+mark("pid")
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("worker interrupted", flush=True)
+    sys.exit(130)
+"""
+    script = start(environ, tmp_path, worker, start_new_session=True)
+    pids = _wait_for_workers(tmp_path)
+    os.killpg(script.pid, signal.SIGINT)  # as a terminal does
+    out, _ = script.communicate(timeout=60)
+
+    assert out == "worker interrupted\ninterrupted\n"
+    assert not any(map(_is_alive, pids))
+
+
+def test_a_second_interrupt_ends_workers_that_ignore_the_first(environ, tmp_path) -> None:
+    worker = "import signal\nsignal.signal(2, signal.SIG_IGN)\nmark('pid')\ntime.sleep(60)"
+    script = start(environ, tmp_path, worker)
+    pids = _wait_for_workers(tmp_path)
+    begun = time.monotonic()
+    for _ in range(2):
+        script.send_signal(signal.SIGINT)
+        time.sleep(1)
+    out, _ = script.communicate(timeout=60)
+
+    assert out == "interrupted\n"
+    assert time.monotonic() - begun < 12  # the first one alone is given 15 s
+    assert not any(map(_is_alive, pids))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_script_that_is_killed_leaves_neither_workers_nor_files(
+    environ, tmp_path, number: int
+) -> None:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    script = start(environ, folder, "mark('pid')\ntime.sleep(60)")
+    pids = _wait_for_workers(folder)
+    script.send_signal(number)
+    script.communicate(timeout=60)
+
+    _await_end(pids)
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        assert time.monotonic() < deadline, "the call's folder is left behind"
+        time.sleep(0.05)

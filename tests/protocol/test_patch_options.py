@@ -1,0 +1,78 @@
+"""What a run asks of the patch, as options, as JSON and in words."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_init import patch_tensorflow
+from nano_init.errors import UsageError
+from nano_init.keras_patch.patch import patch_imported
+from nano_init.protocol.faster_paths import FASTER_PATHS
+from nano_init.protocol.patch_options import (
+    PatchOptions,
+    parse_patch_options,
+    patch_options_from_json,
+)
+
+
+def test_nothing_is_asked_for_by_default() -> None:
+    assert parse_patch_options() == (PatchOptions(), None)
+    assert PatchOptions("float32").to_json() == '{"precision": "float32"}'
+    assert PatchOptions().describe() == ()
+
+
+def test_paths_are_given_with_commas_or_again_and_stand_in_one_order() -> None:
+    options, warning = parse_patch_options(disable=["sgd, rmsprop", "adam"])
+    assert options.disable == ("adam", "rmsprop", "sgd")
+    assert warning is None
+    assert options.describe() == ("without adam, rmsprop, sgd",)
+
+
+def test_an_unknown_path_is_warned_of_and_not_handed_on() -> None:
+    options, warning = parse_patch_options(disable=["adm", "adam"])
+    assert options.disable == ("adam",)
+    assert str(warning).startswith("'adm' is no faster path")
+
+
+def test_all_paths_have_one_name() -> None:
+    options, _ = parse_patch_options(disable=["adam,all"])
+    assert (options.disable, options.describe()) == (("all",), ("no faster paths",))
+
+
+def test_what_changes_the_numbers_is_named() -> None:
+    options, _ = parse_patch_options(lazy_adam=True, steps="8")
+    assert options.describe() == ("lazy Adam", "8 steps per execution")
+    several, _ = parse_patch_options(steps="auto")
+    assert several.describe() == ("several steps per execution",)
+
+
+def test_a_wrong_number_of_steps_is_refused() -> None:
+    with pytest.raises(UsageError, match="steps per execution is 'many'"):
+        parse_patch_options(steps="many")
+
+
+@pytest.mark.parametrize("function", [patch_tensorflow, patch_imported])
+def test_the_patch_takes_each_option(function: object) -> None:
+    taken = inspect.signature(function).parameters  # type: ignore[arg-type]
+    assert vars(PatchOptions()).keys() - {"is_chosen"} <= taken.keys()
+
+
+@given(
+    st.builds(
+        PatchOptions,
+        precision=st.sampled_from(["float32", "mixed_bfloat16"]),
+        keep_float32=st.lists(st.text(min_size=1), max_size=3).map(tuple),
+        disable=st.lists(st.sampled_from(FASTER_PATHS), max_size=3).map(tuple),
+        lazy_adam=st.booleans(),
+        steps_per_execution=st.none() | st.just("auto") | st.integers(2, 1000),
+        is_chosen=st.booleans(),
+    )
+)
+def test_its_json_is_read_back(options: PatchOptions) -> None:
+    assert patch_options_from_json(options.to_json()) == options
+    assert json.loads(options.to_json())["precision"] == options.precision

@@ -1,0 +1,202 @@
+"""The package is laid out by process: who may import whom, docs/architecture.md.
+
+Imports inside functions and for type checkers count like any others.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import nano_init
+
+PACKAGE = Path(nano_init.__file__).parent
+
+# What runs in the process that trains, and what runs in the launcher.
+TRAINING = frozenset(
+    [
+        *("bootstrap", "keras_patch", "distributed", "process_calls", "instrumentation"),
+        *("notebook", "optimizers", "bigdl"),
+    ]
+)
+LAUNCHER = frozenset(["launch", "evidence", "run", "cli"])
+
+# What acts: it starts processes, sets variables or patches Keras. A plan imports none of it.
+ACTING = TRAINING | LAUNCHER | {"survey"}
+
+# What the in-process wing has still to move or to rename. Nothing may be added.
+LEFT_MODULES = frozenset(["fallback"])
+LEFT_CLASSES = frozenset(["Place"])
+LEFT_PROGRAMS = frozenset(["worker"])
+LEFT_CIRCLES = frozenset(
+    [
+        frozenset(
+            [
+                "nano_init.distributed.worker_startup",
+                "nano_init.keras_patch.distribution.strategy",
+                "nano_init.keras_patch.distribution.sums",
+            ]
+        ),
+        frozenset(
+            [
+                "nano_init.keras_patch.faster.named_rows",
+                "nano_init.keras_patch.lazy_adam",
+                "nano_init.keras_patch.repeated_ids",
+            ]
+        ),
+        frozenset(
+            [
+                "nano_init.keras_patch.distribution.repairs",
+                "nano_init.keras_patch.distribution.steps",
+                "nano_init.keras_patch.patch",
+                "nano_init.keras_patch.processes.call",
+                "nano_init.keras_patch.processes.fitting",
+            ]
+        ),
+    ]
+)
+
+
+def name_of(path: Path) -> str:
+    parts = ("nano_init", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports_of(module: str, *, for_types: bool = True) -> set[str]:
+    """Return the modules of the package that a module imports, wherever in it."""
+    found = set()
+    tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
+    skipped = set() if for_types else {id(n) for branch in _type_branches(tree) for n in branch}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & PATHS.keys() or {node.module}
+    return found & PATHS.keys()
+
+
+def _type_branches(tree: ast.Module) -> list[list[ast.AST]]:
+    return [
+        [inner for statement in node.body for inner in ast.walk(statement)]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    ]
+
+
+def room_of(module: str) -> str:
+    """Return the room that a module is in, or the module itself where it is in none."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the sets of modules that reach each other (Tarjan's algorithm by path sets)."""
+    reach = {module: _reachable(module, graph) for module in graph}
+    return {
+        frozenset({other for other in reach[module] if module in reach[other]})
+        for module in graph
+        if module in reach[module]
+    }
+
+
+def _reachable(start: str, graph: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    left = list(graph[start])
+    while left:
+        module = left.pop()
+        if module not in seen:
+            seen.add(module)
+            left += graph[module]
+    return seen
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    graph = {module: imports_of(module) for module in PATHS}
+    assert circles(graph) - LEFT_CIRCLES == set()
+
+
+def test_a_circle_would_be_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert circles(graph) == {frozenset("abc")}
+
+
+def test_no_wing_imports_the_other() -> None:
+    crossing = {
+        (module, other)
+        for module in PATHS
+        for other in imports_of(module)
+        for here, there in ((TRAINING, LAUNCHER), (LAUNCHER, TRAINING))
+        if room_of(module) in here and room_of(other) in there
+    }
+    assert crossing == set()
+
+
+def test_the_ground_imports_neither_wing() -> None:
+    wings = TRAINING | LAUNCHER
+    ground = [module for module in PATHS if room_of(module) not in wings]
+    crossing = {
+        (module, other)
+        for module in ground
+        # The package itself loads its public names when they are asked for.
+        if module not in ("nano_init", "nano_init.__main__")
+        for other in imports_of(module)
+        if room_of(other) in wings
+    }
+    assert crossing == set()
+
+
+def test_a_plan_imports_nothing_that_acts() -> None:
+    acting = {
+        (module, other)
+        for module in PATHS
+        if room_of(module) == "plan"
+        for other in imports_of(module, for_types=False)
+        if room_of(other) in ACTING
+    }
+    assert acting == set()
+
+
+def test_commands_are_imported_by_nothing_but_commands() -> None:
+    importing = {
+        module
+        for module in PATHS
+        if room_of(module) not in ("cli", "__main__")
+        for other in imports_of(module)
+        if room_of(other) == "cli"
+    }
+    assert importing == set()
+
+
+def test_no_two_modules_have_one_name() -> None:
+    named = defaultdict(list)
+    for module, path in PATHS.items():
+        if path.stem != "__init__":
+            named[path.stem].append(module)
+    assert {name for name, modules in named.items() if len(modules) > 1} <= LEFT_MODULES
+
+
+def test_no_two_classes_have_one_name() -> None:
+    named = defaultdict(list)
+    for module, path in PATHS.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named[node.name].append(module)
+    assert {name for name, modules in named.items() if len(modules) > 1} <= LEFT_CLASSES
+
+
+def test_a_file_that_is_started_as_a_program_says_so_in_its_name() -> None:
+    started = {
+        path.stem
+        for path in PATHS.values()
+        if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    }
+    odd = {name for name in started if not name.endswith("_main")} - {"__main__"}
+    assert odd <= LEFT_PROGRAMS
