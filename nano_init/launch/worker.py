@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from nano_init.launch.output import Stream
 
-__all__ = ["Outcome", "Worker"]
+__all__ = ["REFUSED", "REFUSED_STATUS", "Outcome", "Worker"]
+
+# What a worker says it has failed by where its program cannot be shared, and its exit status.
+REFUSED = "refused"
+REFUSED_STATUS = 2
 
 
 @frozen
@@ -99,6 +103,10 @@ class Worker:
         status = self.process.returncode or 0
         if self.failed and self.ended_by and status == -self.ended_by:
             status = 1  # its exception was what failed: Python was still on its way out
+        if self.fault == REFUSED:
+            # The program may have caught the exit, and run on until it was ended.
+            own = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
+            return Outcome(REFUSED_STATUS, traceback=own)
         traceback = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
         if status < 0:
             sentence = f"{self.name} was killed by {signal_name(-status)}"

@@ -143,11 +143,11 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
         import tensorflow as tf
 
-        from nano_init.keras_patch.distribution.strategy import job_strategy
+        from nano_init.keras_patch.distribution.strategy import is_in_replica, job_strategy
 
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
         strategy = job_strategy()
-        if strategy is None or not tf.distribute.in_cross_replica_context():
+        if strategy is None or is_in_replica():
             return own_step(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 

@@ -12,7 +12,7 @@ import functools
 
 from nano_init.keras_patch.distribution.agreement import agreed_batches, checked_alike
 from nano_init.keras_patch.distribution.share import share_of, sharing
-from nano_init.keras_patch.distribution.strategy import is_job_strategy
+from nano_init.keras_patch.distribution.strategy import is_job_strategy, under_job
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -36,13 +36,17 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
     # A model or an optimizer remembers the strategy that there was when it was made.
-    for owner in (trainer.TensorFlowTrainer, TFOptimizer):
-        yield Replacement(owner, "__init__", _under_strategy(vars(owner)["__init__"]))
+    for owner, name in (
+        (trainer.TensorFlowTrainer, "__init__"),
+        (TFOptimizer, "__init__"),
+        (TFOptimizer, "add_variable_from_reference"),
+    ):
+        yield Replacement(owner, name, under_job(vars(owner)[name]))
     owner = trainer.TensorFlowTrainer
     wrapped = {
         "_make_function": _making_shared_steps,
         "make_predict_function": _making_shared_predictions,
-        "_maybe_symbolic_build": _building_from_specs,
+        "_maybe_symbolic_build": _building_in_the_step,
     }
     for name, wrap in wrapped.items():
         yield Replacement(owner, name, wrap(vars(owner)[name], membership))
@@ -51,17 +55,6 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     yield Replacement(iterator, "__init__", _taking_whole_batches(vars(iterator)["__init__"]))
     name = "_get_iterator"
     yield Replacement(iterator, name, _agreeing_on_the_end(vars(iterator)[name]))
-
-
-def _under_strategy(initialize: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(initialize)
-    def initialize_under_strategy(self: Any, *args: Any, **kwargs: Any) -> None:
-        from tensorflow.python.eager import context
-
-        context.ensure_initialized()
-        initialize(self, *args, **kwargs)
-
-    return initialize_under_strategy
 
 
 def compute_on_share(
@@ -211,19 +204,21 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
     return predict
 
 
-def _building_from_specs(
+def _building_in_the_step(
     build: Callable[..., None], _membership: Membership
 ) -> Callable[..., None]:
-    """Return a build that takes no batch from the data: a generator would lack it then."""
+    """Return a build that leaves variables to the first step, as in one process.
+
+    Keras builds a model by its `call` where it has a strategy. A model that trains by its own
+    `train_step` need not have one, or one that takes what a data set gives.
+    """
 
     @functools.wraps(build)
-    def build_from_specs(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
-        if iterator is not None and is_job_strategy(self._distribute_strategy):
-            data_batch = symbolic_batch(iterator._distributed_dataset)
-            iterator = None if data_batch is not None else iterator
-        build(self, iterator=iterator, data_batch=data_batch)
+    def build_in_the_step(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        if not is_job_strategy(self._distribute_strategy):
+            build(self, iterator=iterator, data_batch=data_batch)
 
-    return build_from_specs
+    return build_in_the_step
 
 
 def symbolic_batch(dataset: Any) -> Any:
