@@ -136,8 +136,8 @@ def train(way, optimizer, loss):
 
     run = way(step)
     values = [float(run(*batch)) for batch in batches()]
-    weights = [w.ravel().tolist() for w in model.get_weights()]
-    return {"losses": values, "weights": sum(weights, []), "metric": float(metric.result())}
+    weights = np.concatenate([w.ravel() for w in model.get_weights()]).tolist()
+    return {"losses": values, "weights": weights, "metric": float(metric.result())}
 
 
 def loops():
