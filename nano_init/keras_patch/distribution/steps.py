@@ -24,8 +24,10 @@ def nano_multiprocessing(function: Any) -> Any:
     The decorator goes above or below `@tf.function`. Tensors and arrays among the arguments,
     however deep in dicts, lists and tuples, are the batch: each worker computes its own rows
     of them. Models, optimizers, metrics and other arguments stay. Floating results come back
-    averaged over the batch, the same on all workers; metrics that the step updates count each
-    row once. Outside a job of several workers the function stays as it is.
+    averaged over the batch, the same on all workers. Results with a row for each of the batch's,
+    such as predictions and losses without a reduction, come back with all rows. Metrics that
+    the step updates count each row once. Outside a job of several workers the function stays
+    as it is.
 
     Args:
         function: The step, or the `tf.function` of it.
@@ -158,7 +160,7 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         def shared_step(*leaves: Any) -> Any:
             from nano_init.keras_patch.distribution.training import train_on_share
 
-            return train_on_share(step, list(leaves), membership)
+            return train_on_share(step, list(leaves), membership, joins_rows=True)
 
         return strategy.run(tf.autograph.experimental.do_not_convert(shared_step), args=batch)
 
