@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_as_plain_variables"]
 
-_CONVERSIONS = ("__float__", "__int__", "__complex__", "__array__")
+_CONVERSIONS = ("__float__", "__int__", "__complex__")
 
 
 def convert_as_plain_variables() -> None:
@@ -26,6 +26,8 @@ def convert_as_plain_variables() -> None:
     for name in _CONVERSIONS:
         if not hasattr(DistributedVariable, name) and hasattr(BaseResourceVariable, name):
             setattr(DistributedVariable, name, _by_value(name))
+    if not hasattr(DistributedVariable, "__array__"):
+        DistributedVariable.__array__ = _as_array
 
 
 def _by_value(name: str) -> Callable[..., Any]:
@@ -33,3 +35,10 @@ def _by_value(name: str) -> Callable[..., Any]:
         return getattr(self.read_value(), name)(*args, **kwargs)
 
     return convert
+
+
+def _as_array(self: Any, dtype: Any = None) -> Any:
+    import numpy as np
+
+    # The value of a scalar is a scalar, which is not an array yet.
+    return np.array(self.read_value().numpy(), dtype=dtype)
