@@ -34,6 +34,10 @@ LEFT_CIRCLES = frozenset(
         frozenset(
             [
                 "nano_init.distributed.worker_startup",
+                "nano_init.keras_patch.distribution.averages",
+                "nano_init.keras_patch.distribution.losses",
+                "nano_init.keras_patch.distribution.own_strategies",
+                "nano_init.keras_patch.distribution.refusal",
                 "nano_init.keras_patch.distribution.strategy",
                 "nano_init.keras_patch.distribution.sums",
             ]

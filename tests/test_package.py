@@ -89,7 +89,7 @@ def test_an_installed_wheel_works_without_tensorflow(built: Path, tmp_path: Path
             command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout
 
-    assert "not installed beside nano-init" in output("nano-init", "--print")
+    assert "not installed with nano-init" in output("nano-init", "--print")
     assert output(str(python), "-m", "nano_init", "--version").startswith("nano-init, version")
     threads = output("nano-run", "-q", "s.py")
     sourced = output("bash", "-euc", '. bigdl-nano-init; echo "$OMP_NUM_THREADS"')

@@ -8,6 +8,7 @@ import time
 
 from nano_init.frozen import frozen
 from nano_init.launch.signals import signal_name
+from nano_init.protocol.worker_refusal import REFUSED, REFUSED_STATUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class Worker:
         status = self.process.returncode or 0
         if self.failed and self.ended_by and status == -self.ended_by:
             status = 1  # its exception was what failed: Python was still on its way out
+        if self.fault == REFUSED:
+            # The program may have caught the exit, and run on until it was ended.
+            own = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
+            return AttemptOutcome(REFUSED_STATUS, traceback=own)
         traceback = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
         if status < 0:
             sentence = f"{self.name} was killed by {signal_name(-status)}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.distribution.share import Share
 
-__all__ = ["gradient_replacements", "is_summed"]
+__all__ = ["gradient_replacements", "is_summed", "sum_shares", "warn_of_own_loop"]
 
 _HERE = threading.local()
 _warned: list[bool] = []
@@ -48,10 +48,10 @@ def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[...
         share = current_share()
         # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
         if share is None:
-            _warn_of_own_loop()
+            warn_of_own_loop()
         if share is None or is_summed():
             return apply(self, grads, trainable_variables)
-        summed = _sum_shares(list(grads), share, compress=compress)
+        summed = sum_shares(list(grads), share, compress=compress)
         _HERE.is_summed = True
         try:
             return apply(self, summed, trainable_variables)
@@ -61,17 +61,15 @@ def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[...
     return apply_sums
 
 
-def _warn_of_own_loop() -> None:
+def warn_of_own_loop() -> None:
     """Tell once that a step outside of any share computes the same on every worker."""
     import sys
 
-    import tensorflow as tf
-
     from nano_init.distributed.worker_startup import current_membership
-    from nano_init.keras_patch.distribution.strategy import job_strategy
+    from nano_init.keras_patch.distribution.strategy import is_in_replica, job_strategy
 
     membership = current_membership()
-    is_own = job_strategy() is not None and tf.distribute.in_cross_replica_context()
+    is_own = job_strategy() is not None and not is_in_replica()
     if not is_own or membership is None or membership.index > 0 or _warned:
         return
     _warned.append(True)
@@ -95,7 +93,14 @@ def is_summed() -> bool:
     return getattr(_HERE, "is_summed", False)
 
 
-def _sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[Any]:
+def sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[Any]:
+    """Return the whole batch's gradients.
+
+    Args:
+        grads: The share's, of its mean loss; None where there is none.
+        share: The share.
+        compress: Dense float32 gradients travel between hosts as bfloat16.
+    """
     import tensorflow as tf
 
     present = [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.distribution.share import Share
 
-__all__ = ["loss_replacements"]
+__all__ = ["factor_of_unmasked", "inverse_weight", "loss_replacements"]
 
 
 def loss_replacements() -> Iterator[Replacement]:
@@ -53,16 +53,25 @@ def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
         share = current_share()
         if share is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
             return weights
-        import tensorflow as tf
-
-        owned = tf.cast(share.owned > 0, tf.float64)
-        total = tf.cast(tf.size(mask), tf.float64)
-        valid = tf.reduce_sum(tf.cast(mask, tf.float64))
-        all_total, all_valid = tf.unstack(_sum_over_workers(tf.stack([total, valid]) * owned))
-        factor = tf.math.divide_no_nan(valid, total) * tf.math.divide_no_nan(all_total, all_valid)
-        return weights * tf.cast(factor, weights.dtype)
+        return weights * _cast(factor_of_unmasked(mask, share), weights)
 
     return apply_mask_of_batch
+
+
+def factor_of_unmasked(mask: Any, share: Share) -> Any:
+    """Return what turns a mean by the share's unmasked elements into one by all of them.
+
+    Args:
+        mask: The share's mask.
+        share: The share.
+    """
+    import tensorflow as tf
+
+    owned = tf.cast(share.owned > 0, tf.float64)
+    total = tf.cast(tf.size(mask), tf.float64)
+    valid = tf.reduce_sum(tf.cast(mask, tf.float64))
+    all_total, all_valid = tf.unstack(_sum_over_workers(tf.stack([total, valid]) * owned))
+    return tf.math.divide_no_nan(valid, total) * tf.math.divide_no_nan(all_total, all_valid)
 
 
 def _as_batch_mean(reduce_values: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,7 +84,7 @@ def _as_batch_mean(reduce_values: Callable[..., Any]) -> Callable[..., Any]:
         if share is None or tuple(values.shape) in ((), (0,)):
             return loss
         if reduction == "sum":
-            return loss * _cast(_inverse_weight(share), loss)
+            return loss * _cast(inverse_weight(share), loss)
         if reduction == "mean_with_sample_weight" and sample_weight is not None:
             return loss * _cast(_weight_factor(sample_weight, share), loss)
         return loss
@@ -89,10 +98,11 @@ def _weight_factor(sample_weight: Any, share: Share) -> Any:
 
     own = tf.reduce_sum(tf.cast(sample_weight, tf.float64)) * tf.cast(share.owned > 0, tf.float64)
     every = _sum_over_workers(own)
-    return tf.math.divide_no_nan(own, every) * _inverse_weight(share)
+    return tf.math.divide_no_nan(own, every) * inverse_weight(share)
 
 
-def _inverse_weight(share: Share) -> Any:
+def inverse_weight(share: Share) -> Any:
+    """Return what turns a share's part of a sum over the batch into one that is averaged."""
     import tensorflow as tf
 
     return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), share.weight)

@@ -24,6 +24,8 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
     """
     from nano_init.keras_patch.distribution.checkpoints import checkpoint_replacements
     from nano_init.keras_patch.distribution.collectives import collective_replacements
+    from nano_init.keras_patch.distribution.counting import counting_replacements
+    from nano_init.keras_patch.distribution.legacy_steps import first_optimizer_replacements
     from nano_init.keras_patch.distribution.scratch import alone_replacements
     from nano_init.keras_patch.distribution.writing import saved_model_replacements
 
@@ -31,12 +33,16 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
         yield from _keras_3_replacements(membership)
     if "tf_keras" in kerases:
         from nano_init.keras_patch.distribution.legacy_losses import legacy_loss_replacements
+        from nano_init.keras_patch.distribution.legacy_steps import legacy_step_replacements
         from nano_init.keras_patch.distribution.writing import legacy_writing_replacements
 
         yield from legacy_loss_replacements()
+        yield from legacy_step_replacements(compress=membership.compress)
         yield from legacy_writing_replacements(membership)
     yield from checkpoint_replacements(membership)
     yield from saved_model_replacements(membership)
+    yield from first_optimizer_replacements(compress=membership.compress)
+    yield from counting_replacements(membership)
     yield from alone_replacements()
     yield from collective_replacements()
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Share",
     "UnsharableDataError",
+    "among_all",
     "current_share",
+    "is_of_rows",
     "note_written",
     "share_of",
     "sharing",
@@ -131,6 +133,37 @@ def share_of(batch: Any, index: int, workers: int) -> Share:
         tf.where(lent, tf.minimum(total, 1), count),
         count,
     )
+
+
+def is_of_rows(value: Any, share: Share) -> bool:
+    """Say whether a step's output has a row for each of the share's, as far as tracing knows.
+
+    Args:
+        value: The output.
+        share: The share that the step was computed on.
+    """
+    import tensorflow as tf
+
+    if not isinstance(value, tf.Tensor) or not value.shape.rank:
+        return False
+    if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
+        return False
+    rows = value.shape[0]
+    return bool(rows == share.count) if isinstance(share.count, int) else rows is None
+
+
+def among_all(value: Any, share: Share) -> Any:
+    """Return an output of the share's rows at their places in the whole batch, else zeros.
+
+    Args:
+        value: The output, whose first dimension is the share's rows.
+        share: The share.
+    """
+    import tensorflow as tf
+
+    own = tf.where(share.owned > 0, value, tf.zeros_like(value))
+    after = share.total - share.start - share.count
+    return tf.pad(own, [[share.start, after], *([0, 0] for _ in value.shape[1:])])
 
 
 def _rows(total: Any, index: int, workers: int, least: Any) -> tuple[Any, Any]:

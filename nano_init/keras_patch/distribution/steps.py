@@ -24,8 +24,10 @@ def nano_multiprocessing(function: Any) -> Any:
     The decorator goes above or below `@tf.function`. Tensors and arrays among the arguments,
     however deep in dicts, lists and tuples, are the batch: each worker computes its own rows
     of them. Models, optimizers, metrics and other arguments stay. Floating results come back
-    averaged over the batch, the same on all workers; metrics that the step updates count each
-    row once. Outside a job of several workers the function stays as it is.
+    averaged over the batch, the same on all workers. Results with a row for each of the batch's,
+    such as predictions and losses without a reduction, come back with all rows. Metrics that
+    the step updates count each row once. Outside a job of several workers the function stays
+    as it is.
 
     Args:
         function: The step, or the `tf.function` of it.
@@ -143,11 +145,11 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
         import tensorflow as tf
 
-        from nano_init.keras_patch.distribution.strategy import job_strategy
+        from nano_init.keras_patch.distribution.strategy import is_in_replica, job_strategy
 
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
         strategy = job_strategy()
-        if strategy is None or not tf.distribute.in_cross_replica_context():
+        if strategy is None or is_in_replica():
             return own_step(*args, **kwargs)
         batch, arguments = _split(args, kwargs)
 
@@ -158,7 +160,7 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
         def shared_step(*leaves: Any) -> Any:
             from nano_init.keras_patch.distribution.training import train_on_share
 
-            return train_on_share(step, list(leaves), membership)
+            return train_on_share(step, list(leaves), membership, joins_rows=True)
 
         return strategy.run(tf.autograph.experimental.do_not_convert(shared_step), args=batch)
 

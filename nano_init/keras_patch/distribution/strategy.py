@@ -5,14 +5,27 @@ its first operation does (tensorflow/python/distribute/collective_all_reduce_str
 "Known Issues"). Made any earlier it would initialize the context itself, and a program's own
 `tf.config.threading...` would fail. So it is made within that first initialization, unless
 the program makes a strategy of its own, which then takes its place.
+
+The program itself runs outside of the strategy's scope, as plain Python does: the strategy,
+the number of replicas and the context that it asks TensorFlow for are the default ones. Only
+its variables, models and optimizers are made within the scope (`in_scope_of_job`), which is how
+TensorFlow's guides use a strategy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import signal
-import sys
 import threading
+
+from nano_init.keras_patch.distribution.averages import average_as_one_replica
+from nano_init.keras_patch.distribution.conversions import convert_as_plain_variables
+from nano_init.keras_patch.distribution.own_strategies import (
+    adapt_default_strategy,
+    share_own_strategies,
+)
+from nano_init.keras_patch.distribution.refusal import is_eager_disabled, refuse_sessions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +34,14 @@ if TYPE_CHECKING:
 
     from nano_init.protocol.membership import Membership
 
-__all__ = ["await_first_use", "is_job_strategy", "job_strategy"]
+__all__ = [
+    "await_first_use",
+    "in_scope_of_job",
+    "is_in_replica",
+    "is_job_strategy",
+    "job_strategy",
+    "under_job",
+]
 
 # A worker that says nothing for so long has died or is stopped.
 _HEARTBEAT_SECONDS = 30
@@ -30,6 +50,7 @@ _LOCK = threading.RLock()
 _strategy: Any = None
 _is_making = False
 _is_own = False
+_home = -1  # the thread that first used TensorFlow
 
 
 def job_strategy() -> Any:
@@ -42,6 +63,54 @@ def is_job_strategy(strategy: Any) -> bool:
     return _strategy is not None and strategy is _strategy
 
 
+def in_scope_of_job() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which variables and models belong to the job.
+
+    Nothing changes within a strategy's scope, in sessions, and in threads that the program
+    has started: those of the workers would make their variables in different orders.
+    """
+    from tensorflow.python.distribute import distribute_lib
+    from tensorflow.python.framework import ops
+
+    if (
+        _strategy is None
+        or distribute_lib.has_strategy()
+        or not _is_home(threading.current_thread())
+        or not ops.executing_eagerly_outside_functions()
+    ):
+        return contextlib.nullcontext()
+    scope: contextlib.AbstractContextManager[Any] = _strategy.scope()
+    return scope
+
+
+def under_job(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that makes something of the job's: it remembers the strategy."""
+
+    @functools.wraps(make)
+    def make_under_job(*args: Any, **kwargs: Any) -> Any:
+        from tensorflow.python.eager import context
+
+        context.ensure_initialized()
+        with in_scope_of_job():
+            return make(*args, **kwargs)
+
+    return make_under_job
+
+
+def is_in_replica() -> bool:
+    """Say whether a strategy's step runs here, and not the program outside of any."""
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+
+
+def _is_home(thread: threading.Thread) -> bool:
+    from tensorflow.python.distribute.mirrored_run import _MirroredReplicaThread
+
+    is_replica = isinstance(thread, _MirroredReplicaThread)
+    return is_replica or thread is threading.main_thread() or thread.ident == _home
+
+
 def await_first_use(membership: Membership) -> None:
     """Make the job's strategy when TensorFlow is first used; TensorFlow is imported already.
 
@@ -51,27 +120,31 @@ def await_first_use(membership: Membership) -> None:
     import tensorflow as tf
     from tensorflow.python.eager import context
     from tensorflow.python.eager.context import Context
+    from tensorflow.python.framework import ops
     from tensorflow.python.ops.variables import VariableMetaclass
 
     tf.random.set_seed(membership.seed)
     initialize = Context.ensure_initialized
 
     @functools.wraps(initialize)
-    def initialize_in_job(self: Any) -> None:
+    def initialize_in_job(self: Any) -> Any:
         with _LOCK:
+            if is_eager_disabled():
+                return initialize(self)
             Context.ensure_initialized = initialize
             if not _is_own and not _is_making:
                 _make(membership)
-        initialize(self)
+        return initialize(self)
 
     make_variable = VariableMetaclass.__call__
 
     @functools.wraps(make_variable)
     def make_variable_in_job(cls: Any, *args: Any, **kwargs: Any) -> Any:
         # A variable whose own value is the first use would be made outside of the strategy.
-        VariableMetaclass.__call__ = make_variable
-        context.ensure_initialized()
-        return cls(*args, **kwargs)
+        if ops.executing_eagerly_outside_functions():
+            context.ensure_initialized()
+        with in_scope_of_job():
+            return make_variable(cls, *args, **kwargs)
 
     Context.ensure_initialized = initialize_in_job
     VariableMetaclass.__call__ = make_variable_in_job
@@ -92,27 +165,33 @@ def _adapt_strategies() -> None:
     extended = distribute_lib.StrategyExtendedV2
     extended.__init__ = _noticing(extended.__init__)
     mirrored_strategy.all_local_devices = _own_devices(mirrored_strategy.all_local_devices)
+    adapt_default_strategy()
+    average_as_one_replica(is_job_strategy)
+    convert_as_plain_variables()
+    share_own_strategies(_is_joint)
+    refuse_sessions()
     strategy_class: Any = CollectiveAllReduceStrategy
     strategy_class.__new__ = _answering_with_the_job_s
     strategy_class.__init__ = _initialized_once(strategy_class.__init__)
 
 
 def _make(membership: Membership) -> None:
-    global _strategy, _is_making
+    global _strategy, _is_making, _home
     import tensorflow as tf
+    from tensorflow.python.eager import context
 
     from nano_init.distributed.worker_startup import report_status as tell
     from nano_init.keras_patch.distribution.sums import open_exchange
 
     _is_making = True
     try:
-        with tf.init_scope():
+        with tf.init_scope(), context.eager_mode():  # which a graph of TensorFlow 1 is not
             _configure_coordination(membership)
             _strategy = tf.distribute.MultiWorkerMirroredStrategy()
             # One replica a worker needs no thread to merge it with others, and optimizers
             # that update within `tf.cond` cannot have one.
             _strategy.extended._use_merge_call = lambda: False
-            tf.distribute.experimental_set_strategy(_strategy)
+            _home = threading.get_ident()
     finally:
         _is_making = False
     _leave_sigterm_to_the_program()
@@ -207,7 +286,8 @@ def _own_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[A
     def list_own(*args: Any, **kwargs: Any) -> list[Any]:
         from tensorflow.python.eager.context import context
 
-        server, devices = context()._collective_ops_server_def, list_devices(*args, **kwargs)
+        devices = list_devices(*args, **kwargs)  # first: it may be what makes the strategy
+        server = context()._collective_ops_server_def
         if server is None:
             return devices
         place = f"/job:{server.job_name}/replica:0/task:{server.task_index}/"
@@ -217,38 +297,21 @@ def _own_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[A
 
 
 def _noticing(initialize: Callable[..., None]) -> Callable[..., None]:
-    """Return an `__init__` that steps aside for a strategy of the program's own."""
+    """Return an `__init__` that steps aside for a joint strategy of the program's own."""
 
     @functools.wraps(initialize)
     def notice(self: Any, container_strategy: Any) -> None:
         global _is_own
         initialize(self, container_strategy)
-        is_default = type(container_strategy).__name__.startswith("_Default")
-        if not is_default and not _is_making and not _is_own:
+        if _is_joint(container_strategy) and not _is_making:
             _is_own = True
-            _step_aside(container_strategy)
 
     return notice
 
 
-def _step_aside(own: Any) -> None:
-    global _strategy
-    import tensorflow as tf
-
-    from nano_init.distributed.worker_startup import current_membership
-
-    if _strategy is not None:
-        tf.distribute.experimental_set_strategy(None)
-        _strategy = None
-    membership = current_membership()
-    name = type(own).__name__
-    is_joint = "CollectiveAllReduce" in name or "MultiWorker" in name
-    if not is_joint and membership is not None and membership.index == 0:
-        print(
-            f"nano-run: warning: the script makes its own {name}, which does not reach beyond "
-            "one process: each worker trains alone",
-            file=sys.stderr,
-        )
+def _is_joint(strategy: Any) -> bool:
+    name = type(strategy).__name__
+    return "CollectiveAllReduce" in name or "MultiWorker" in name
 
 
 def _answering_with_the_job_s(cls: type, *_args: Any, **_kwargs: Any) -> Any:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.distribution.agreement import agreed_batches, checked_alike
-from nano_init.keras_patch.distribution.share import share_of, sharing
-from nano_init.keras_patch.distribution.strategy import is_job_strategy
+from nano_init.keras_patch.distribution.share import among_all, is_of_rows, share_of, sharing
+from nano_init.keras_patch.distribution.strategy import is_job_strategy, under_job
+from nano_init.keras_patch.distribution.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -36,13 +37,17 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
     # A model or an optimizer remembers the strategy that there was when it was made.
-    for owner in (trainer.TensorFlowTrainer, TFOptimizer):
-        yield Replacement(owner, "__init__", _under_strategy(vars(owner)["__init__"]))
+    for owner, name in (
+        (trainer.TensorFlowTrainer, "__init__"),
+        (TFOptimizer, "__init__"),
+        (TFOptimizer, "add_variable_from_reference"),
+    ):
+        yield Replacement(owner, name, under_job(vars(owner)[name]))
     owner = trainer.TensorFlowTrainer
     wrapped = {
         "_make_function": _making_shared_steps,
         "make_predict_function": _making_shared_predictions,
-        "_maybe_symbolic_build": _building_from_specs,
+        "_maybe_symbolic_build": _building_in_the_step,
     }
     for name, wrap in wrapped.items():
         yield Replacement(owner, name, wrap(vars(owner)[name], membership))
@@ -51,17 +56,6 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     yield Replacement(iterator, "__init__", _taking_whole_batches(vars(iterator)["__init__"]))
     name = "_get_iterator"
     yield Replacement(iterator, name, _agreeing_on_the_end(vars(iterator)[name]))
-
-
-def _under_strategy(initialize: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(initialize)
-    def initialize_under_strategy(self: Any, *args: Any, **kwargs: Any) -> None:
-        from tensorflow.python.eager import context
-
-        context.ensure_initialized()
-        initialize(self, *args, **kwargs)
-
-    return initialize_under_strategy
 
 
 def compute_on_share(
@@ -82,7 +76,9 @@ def compute_on_share(
         return step(share.take(batch)), share
 
 
-def train_on_share(step: Callable[[Any], Any], batch: Any, membership: Membership) -> Any:
+def train_on_share(
+    step: Callable[[Any], Any], batch: Any, membership: Membership, *, joins_rows: bool = False
+) -> Any:
     """Compute a step on this worker's rows, and average over the workers what it leaves.
 
     Floating outputs, and what layers keep in variables, are averaged in one message; other
@@ -92,6 +88,7 @@ def train_on_share(step: Callable[[Any], Any], batch: Any, membership: Membershi
         step: What to compute, of a batch.
         batch: The whole batch, which the workers check to have alike.
         membership: This worker's place in the job.
+        joins_rows: Outputs with a row for each of the share's are joined to the whole batch's.
     """
     from keras.src import tree
 
@@ -99,9 +96,15 @@ def train_on_share(step: Callable[[Any], Any], batch: Any, membership: Membershi
     with sharing(share) as written:
         outputs = step(share.take(batch))
     flat = [_as_tensor(value) for value in tree.flatten(outputs)]
+    of_rows = [joins_rows and is_of_rows(value, share) for value in flat]
+    flat = [among_all(v, share) if joins else v for v, joins in zip(flat, of_rows, strict=True)]
     places = [i for i, value in enumerate(flat) if _is_floating(value)]
+    for place, joins in enumerate(of_rows):
+        if joins and place not in places:
+            flat[place] = _sum_of_integers(flat[place])
     values = [*(flat[i] for i in places), *(_as_tensor(v.value) for v in written)]
-    averaged = _average(values, share, batch)
+    sums = [of_rows[i] for i in places] + [False] * len(written)
+    averaged = _average(values, sums, share, batch)
     for place, value in zip(places, averaged, strict=False):
         flat[place] = value
     for variable, value in zip(written, averaged[len(places) :], strict=True):
@@ -109,12 +112,22 @@ def train_on_share(step: Callable[[Any], Any], batch: Any, membership: Membershi
     return tree.pack_sequence_as(outputs, flat)
 
 
-def _average(values: list[Any], share: Share, batch: Any) -> list[Any]:
+def _sum_of_integers(value: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(sum_over_workers([tf.cast(value, tf.int64)])[0], value.dtype)
+
+
+def _average(values: list[Any], sums: list[bool], share: Share, batch: Any) -> list[Any]:
+    """Return averages by the shares' weights; sums where `sums` says so."""
     import tensorflow as tf
 
     dtype = tf.float64 if any(v.dtype == tf.float64 for v in values) else tf.float32
     weight = tf.cast(share.weight, dtype)
-    packed = [tf.reshape(tf.cast(v, dtype), [-1]) * weight for v in values]
+    packed = [
+        tf.reshape(tf.cast(v, dtype), [-1]) * (1.0 if is_sum else weight)
+        for v, is_sum in zip(values, sums, strict=True)
+    ]
     total = checked_alike(packed, batch, share.workers, dtype)
     parts = tf.split(total, [tf.size(part) for part in packed]) if packed else []
     return [
@@ -211,19 +224,21 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
     return predict
 
 
-def _building_from_specs(
+def _building_in_the_step(
     build: Callable[..., None], _membership: Membership
 ) -> Callable[..., None]:
-    """Return a build that takes no batch from the data: a generator would lack it then."""
+    """Return a build that leaves variables to the first step, as in one process.
+
+    Keras builds a model by its `call` where it has a strategy. A model that trains by its own
+    `train_step` need not have one, or one that takes what a data set gives.
+    """
 
     @functools.wraps(build)
-    def build_from_specs(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
-        if iterator is not None and is_job_strategy(self._distribute_strategy):
-            data_batch = symbolic_batch(iterator._distributed_dataset)
-            iterator = None if data_batch is not None else iterator
-        build(self, iterator=iterator, data_batch=data_batch)
+    def build_in_the_step(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        if not is_job_strategy(self._distribute_strategy):
+            build(self, iterator=iterator, data_batch=data_batch)
 
-    return build_from_specs
+    return build_in_the_step
 
 
 def symbolic_batch(dataset: Any) -> Any:

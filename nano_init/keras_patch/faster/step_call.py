@@ -92,6 +92,7 @@ class StraightStep:
             and model.steps_per_execution == 1
             and tf.executing_eagerly()
             and not tf.config.functions_run_eagerly()
+            and model._distribute_strategy is None
             and not tf.distribute.has_strategy()
         )
 

@@ -1,0 +1,72 @@
+"""End a job whose program cannot be shared among workers, before it trains."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+__all__ = ["is_eager_disabled", "refuse", "refuse_sessions"]
+
+
+def refuse(sentence: str) -> NoReturn:
+    """End this worker, and with it the job, with a sentence and exit status 2.
+
+    Args:
+        sentence: What cannot be shared, and the way out.
+    """
+    from nano_init.distributed.worker_startup import report_status
+    from nano_init.protocol.worker_refusal import REFUSED, REFUSED_STATUS
+
+    print(f"nano-run: {sentence}", file=sys.stderr, flush=True)
+    report_status("failed", REFUSED)
+    if threading.current_thread() is not threading.main_thread():
+        os._exit(REFUSED_STATUS)  # SystemExit would end the thread only
+    sys.exit(REFUSED_STATUS)
+
+
+def refuse_sessions() -> None:
+    """Refuse training by TensorFlow 1's graphs and sessions, which no strategy of 2 shares.
+
+    A program that trains otherwise may look into a graph by a session.
+    """
+    from tensorflow.python.client import session
+    from tensorflow.python.training import optimizer
+
+    base: Any = session.BaseSession
+    base.__init__ = _refusing(base.__init__, is_eager_disabled)
+    trainer: Any = optimizer.Optimizer
+    trainer.apply_gradients = _refusing(trainer.apply_gradients, _is_in_session_graph)
+
+
+def is_eager_disabled() -> bool:
+    """Say whether the program has gone back to TensorFlow 1's graphs for all that it does."""
+    from tensorflow.python.eager import context
+
+    return bool(context.default_execution_mode == context.GRAPH_MODE)
+
+
+def _is_in_session_graph() -> bool:
+    from tensorflow.python.framework import ops
+
+    return not ops.executing_eagerly_outside_functions()
+
+
+def _refusing(act: Callable[..., Any], is_refused: Callable[[], bool]) -> Callable[..., Any]:
+    @functools.wraps(act)
+    def refuse_or_act(*args: Any, **kwargs: Any) -> Any:
+        if is_refused():
+            args[0]._session = None  # what a session looks at as it is deleted
+            refuse(
+                "the script trains by TensorFlow 1's graphs and sessions, which workers cannot "
+                "share; run it without --nproc-per-node"
+            )
+        return act(*args, **kwargs)
+
+    return refuse_or_act
