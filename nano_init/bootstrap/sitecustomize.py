@@ -16,6 +16,8 @@ _PACKAGE_PARENT = os.path.dirname(os.path.dirname(_FOLDER))
 _VARIABLE = "NANO_INIT_PATCH"
 _WATCH_VARIABLE = "NANO_INIT_WATCH"
 _SIGNATURE_VARIABLE = "NANO_INIT_SIGNATURE"
+# Libraries that divide the cores among their workers, unless OMP_NUM_THREADS is set.
+_DIVIDING = ("joblib", "loky", "distributed", "ray", "torch.distributed.elastic")
 
 
 class _PackageOnPath:
@@ -45,6 +47,9 @@ def _join_job():
 
 def _meet(name):
     """Do what is to be done to a module that has just been imported."""
+    if name in _DIVIDING:
+        _let_divide()
+        return
     if name not in ("keras", "tf_keras"):
         with _PackageOnPath():
             from nano_init.distributed.worker_startup import prepare_module
@@ -57,6 +62,18 @@ def _meet(name):
         _recognize_model(name)
     if _watch:
         _watch_keras(name)
+
+
+def _let_divide():
+    """Take nano-init's own OMP_NUM_THREADS out of what the program, and its workers, see.
+
+    OpenMP libraries that this process loads later read the process's own environment, where the
+    number of threads stays.
+    """
+    with _PackageOnPath():
+        from nano_init.launch.dividing import withdraw_threads
+
+        withdraw_threads(os.environ, os.putenv)
 
 
 def _recognize_model(name):
@@ -200,7 +217,7 @@ _watch = os.environ.pop(_WATCH_VARIABLE, None)
 _signature = os.environ.pop(_SIGNATURE_VARIABLE, None)
 _IS_WORKER = "NANO_INIT_WORKER" in os.environ
 if os.environ.get(_VARIABLE) or _watch:
-    sys.meta_path.insert(0, _KerasFinder(_join_job()))
+    sys.meta_path.insert(0, _KerasFinder((*_join_job(), *_DIVIDING)))
 if os.environ.get(_VARIABLE):
     sys.meta_path.append(_BigdlFinder())
 _restore_preload()

@@ -9,9 +9,11 @@ The matrix products stay with oneDNN.
 
 from __future__ import annotations
 
+import functools
+
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_shape_worth_an_island
-from nano_init.keras_patch.faster.rows import row_max, row_sum
+from nano_init.keras_patch.faster.island import is_shape_worth_an_island, island, pays_in_fit
+from nano_init.keras_patch.faster.rows import halvings, row_max, row_sum
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -91,36 +93,60 @@ def _lower_triangle(queries: int, keys: int) -> Any:
 def _shares_of(scores: Any, mask: Any, scale: Any) -> Any:
     import tensorflow as tf
 
+    folds, when = halvings(scores.shape[-1]), pays_in_fit("attention", scores)
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def shares_of(scores: Any) -> Any:
-        shares, normalizers = _forward(scores, mask, scale)
+        shares, normalizers = _forward(scores, mask, scale, when=when, folds=folds)
 
         def gradient(upstream: Any) -> Any:
-            return _backward(scores, mask, scale, normalizers, upstream)
+            tensors = (scores, mask, scale, normalizers, upstream)
+            return _backward(*tensors, when=when, folds=folds)
 
         return shares, gradient
 
     return shares_of(scores)
 
 
-@compiled
-def _forward(scores: Any, mask: Any, scale: Any) -> Any:
+def _plain_forward(scores: Any, mask: Any, scale: Any, *, folds: int) -> Any:
+    del folds
+    import tensorflow as tf
+
+    wide = tf.where(mask, tf.cast(scores, tf.float32) * scale, _MASKED)
+    shares = tf.nn.softmax(wide)
+    top, largest = (tf.reduce_max(each, -1, keepdims=True) for each in (wide, shares))
+    return tf.cast(shares, scores.dtype), top - tf.math.log(largest)
+
+
+@functools.partial(island, plain=_plain_forward)
+def _forward(scores: Any, mask: Any, scale: Any, *, folds: int) -> Any:
     """Return the softmax of each row, and its log-sum-exp, of shape [..., 1]."""
     import tensorflow as tf
 
     wide = tf.where(mask, tf.cast(scores, tf.float32) * scale, _MASKED)
-    top = row_max(wide)
+    top = row_max(wide, folds)
     powers = tf.exp(wide - top)
-    total = row_sum(powers)
+    total = row_sum(powers, folds)
     return tf.cast(powers / total, scores.dtype), top + tf.math.log(total)
 
 
-@compiled
-def _backward(scores: Any, mask: Any, scale: Any, normalizers: Any, upstream: Any) -> Any:
+def _plain_backward(*tensors: Any, folds: int) -> Any:
+    del folds
+    return _gradient(*tensors, folds=0)
+
+
+@functools.partial(island, plain=_plain_backward)
+def _backward(*tensors: Any, folds: int) -> Any:
+    return _gradient(*tensors, folds=folds)
+
+
+def _gradient(
+    scores: Any, mask: Any, scale: Any, normalizers: Any, upstream: Any, *, folds: int
+) -> Any:
     import tensorflow as tf
 
     # A masked score has no gradient, also in a row that is masked as a whole.
     shares = tf.where(mask, tf.exp(tf.cast(scores, tf.float32) * scale - normalizers), 0.0)
     wide = tf.cast(upstream, tf.float32)
-    gradient = shares * (wide - row_sum(shares * wide)) * scale
+    gradient = shares * (wide - row_sum(shares * wide, folds)) * scale
     return tf.cast(tf.where(mask, gradient, 0.0), scores.dtype)

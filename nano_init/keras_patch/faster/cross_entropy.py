@@ -8,9 +8,11 @@ XLA, which cannot raise, gives NaN as it does there.
 
 from __future__ import annotations
 
+import functools
+
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_large_in_graph
-from nano_init.keras_patch.faster.rows import row_max, row_sum
+from nano_init.keras_patch.faster.island import is_large_in_graph, island, pays_in_fit
+from nano_init.keras_patch.faster.rows import halvings, row_max, row_sum
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -106,33 +108,58 @@ def _assert_in_range(labels: Any, classes: int) -> Any:
 def _row_losses(rows: Any, labels: Any) -> Any:
     import tensorflow as tf
 
+    folds, when = halvings(rows.shape[-1]), pays_in_fit("cross_entropy", rows)
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def losses_of(rows: Any) -> Any:
-        losses, normalizers = _forward(rows, labels)
-        return losses, lambda upstream: _backward(rows, labels, normalizers, upstream)
+        losses, normalizers = _forward(rows, labels, when=when, folds=folds)
+
+        def gradient(upstream: Any) -> Any:
+            return _backward(rows, labels, normalizers, upstream, when=when)
+
+        return losses, gradient
 
     return losses_of(rows)
 
 
-@compiled
-def _forward(rows: Any, labels: Any) -> Any:
+def _plain_forward(rows: Any, labels: Any, *, folds: int) -> Any:
+    del folds
+    import tensorflow as tf
+
+    wide = tf.cast(rows, tf.float32)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, wide)
+    return losses, losses[:, None] + tf.gather(wide, labels[:, None], batch_dims=1)
+
+
+@functools.partial(island, plain=_plain_forward)
+def _forward(rows: Any, labels: Any, *, folds: int) -> Any:
     """Return the losses, of shape [rows], and log(sum(exp)), of shape [rows, 1]."""
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
-    top = row_max(wide)
-    normalizers = tf.math.log(row_sum(tf.exp(wide - top))) + top
-    classes = rows.shape[-1]
+    top = row_max(wide, folds)
+    normalizers = tf.math.log(row_sum(tf.exp(wide - top), folds)) + top
+    classes = tf.shape(rows, labels.dtype)[-1]
     is_valid = (labels >= 0) & (labels < classes)
     chosen = tf.gather(wide, tf.clip_by_value(labels, 0, classes - 1), batch_dims=1)
     return tf.where(is_valid, normalizers[:, 0] - chosen, float("nan")), normalizers
 
 
-@compiled
+def _plain_backward(rows: Any, labels: Any, normalizers: Any, upstream: Any) -> Any:
+    del normalizers
+    import tensorflow as tf
+
+    shares = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+        features=tf.cast(rows, tf.float32), labels=labels
+    )
+    return tf.cast(shares.backprop * upstream[:, None], rows.dtype)
+
+
+@functools.partial(island, plain=_plain_backward)
 def _backward(rows: Any, labels: Any, normalizers: Any, upstream: Any) -> Any:
     import tensorflow as tf
 
     shares = tf.exp(tf.cast(rows, tf.float32) - normalizers)
-    is_label = tf.range(rows.shape[-1], dtype=labels.dtype)[None] == labels[:, None]
+    is_label = tf.range(tf.shape(rows, labels.dtype)[-1])[None] == labels[:, None]
     gradient = tf.where(is_label, shares - 1.0, shares) * upstream[:, None]
     return tf.cast(gradient, rows.dtype)

@@ -8,8 +8,16 @@ of 1/128 (0.002 becomes 0.0078); here the rate holds in bfloat16 too, and the ma
 
 from __future__ import annotations
 
+import functools
+
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
+from nano_init.keras_patch.faster.island import (
+    as_shape_of,
+    flattened,
+    is_worth_an_island,
+    island,
+    pays_in_fit,
+)
 from nano_init.keras_patch.faster.philox import random_words, unit_floats
 from nano_init.keras_patch.ledger import Replacement
 
@@ -20,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dropout_replacements", "keep_mask"]
 
+# tensorflow/core/framework/rng_alg.h, `RNG_ALG_PHILOX`.
+_PHILOX = 1
+
 
 def dropout_replacements() -> Iterator[Replacement]:
     """Yield what drops out by islands while training."""
@@ -29,24 +40,22 @@ def dropout_replacements() -> Iterator[Replacement]:
     yield Replacement(random, "dropout", faster)
 
 
-def keep_mask(seed: Any, like: Any, rate: float) -> Any:
+def keep_mask(seed: Any, like: Any, rate: float, when: Any = None) -> Any:
     """Return which elements dropout keeps, as uint8 of 0 and 1 in the shape of a tensor.
 
     Args:
         seed: int32 of shape [2].
         like: The tensor to drop elements of.
+        when: What decides about the island that draws, as `pays_in_fit` gives it.
         rate: The share to drop, between 0 and 1.
     """
     import tensorflow as tf
 
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
-    shape = tf.shape(like)
-    packed = _packed_mask(key, counter, like, tf.constant(rate, tf.float32))
+    flat = flattened(like)
+    packed = _packed_mask(key, counter, flat, tf.constant(rate, tf.float32), when=when)
     # Outside the island this is free; within it, XLA would store the bytes one by one.
-    flat = tf.reshape(tf.bitcast(packed, tf.uint8), [-1])
-    mask = tf.reshape(flat[: tf.reduce_prod(shape)], shape)
-    mask.set_shape(like.shape)
-    return mask
+    return as_shape_of(like, flattened(tf.bitcast(packed, tf.uint8))[: tf.size(flat)])
 
 
 def _applies(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) -> bool:
@@ -66,17 +75,33 @@ def _drop(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) -> 
     from keras.src.random.seed_generator import draw_seed
 
     seed = _cast_seed(draw_seed(seed))
-    mask = keep_mask(seed, inputs, float(rate))
+    when = pays_in_fit("dropout", inputs)
+    mask = keep_mask(seed, inputs, float(rate), when)
     scale = tf.constant(1.0 / (1.0 - rate), tf.float32)
+
+    def masked(values: Any) -> Any:
+        parts = (flattened(values), flattened(mask), scale)
+        return as_shape_of(inputs, _masked(*parts, when=when))
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def drop(inputs: Any) -> Any:
-        return _masked(inputs, mask, scale), lambda upstream: _masked(upstream, mask, scale)
+        return masked(inputs), masked
 
     return drop(inputs)
 
 
-@compiled
+def _plain_packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
+    import tensorflow as tf
+
+    size = tf.size(like)
+    drawn = tf.raw_ops.StatelessRandomUniformV2(
+        shape=size[tf.newaxis], key=key, counter=counter, alg=_PHILOX
+    )
+    kept = tf.pad(tf.cast(drawn >= rate, tf.uint8), [[0, -size % 4]])
+    return tf.bitcast(tf.reshape(kept, [-1, 4]), tf.uint32)
+
+
+@functools.partial(island, plain=_plain_packed_mask)
 def _packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
     import tensorflow as tf
 
@@ -88,7 +113,7 @@ def _packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
     return sum(bytes_1_to_3, start=kept[0])
 
 
-@compiled
+@island
 def _masked(inputs: Any, mask: Any, scale: Any) -> Any:
     import tensorflow as tf
 

@@ -9,9 +9,12 @@ that it often goes back to sleep for the rest of its time. Seen in TensorFlow 2.
 
 - The pipeline that Keras makes of arrays is not tuned. Its one parallel step takes rows by
   their numbers, and starts with as many threads as tuning could give it on up to 16 cores.
-- Any other pipeline is tuned as before; its iterator is destroyed by a thread of its own, and
-  holds its buffers until that thread is through. One that a strategy feeds its devices from is
-  left alone.
+- Any other pipeline is tuned as before; its iterator is destroyed by a thread of its own.
+
+Whoever drops an iterator finds all closed and written that it held, as without this path. So one
+that ends with a generator is awaited until the generator is closed, which comes before the wait;
+one whose end can be seen otherwise, by files that it writes or Python that it calls, is destroyed
+in place, and so is one that a strategy feeds its devices from.
 """
 
 from __future__ import annotations
@@ -21,6 +24,14 @@ import atexit
 import functools
 import sys
 
+from nano_init.keras_patch.faster.pipeline_end import (
+    OpenPasses,
+    can_be_seen,
+    generator_passes,
+    marking_passes,
+    noting_ends,
+    noting_passes,
+)
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -38,8 +49,17 @@ _has_ended = False
 def fit_stall_replacements() -> Iterator[Replacement]:
     """Yield what makes the end of an iterator wait for nothing."""
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    from tensorflow.python.data.ops import from_generator_op
+    from tensorflow.python.data.ops.dataset_ops import DatasetV2
     from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
+    state = DatasetV2._GeneratorState
+    for target, name, changed in (
+        (from_generator_op, "_from_generator", marking_passes),
+        (state, "__init__", noting_passes),
+        (state, "iterator_completed", noting_ends),
+    ):
+        yield Replacement(target, name, changed(vars(target)[name]))
     name = "get_tf_dataset"
     yield Replacement(ArrayDataAdapter, name, _untuned(vars(ArrayDataAdapter)[name]))
     yield Replacement(OwnedIterator, "__del__", _destroy_apart, inherited=True)
@@ -63,18 +83,28 @@ def _destroy_apart(iterator: Any) -> None:
     # At the interpreter's end there is nobody left to wait, and threads cannot be started.
     if sys.is_finalizing() or not _is_tuned(state):
         return
+    passes, may_repeat = generator_passes(state["_dataset"])
+    if not passes:
+        # Between two passes, the next one may be about to begin.
+        is_between = passes is not None and may_repeat
+        if is_between or can_be_seen(state["_dataset"], has_ended=passes is not None):
+            return
     _watch_for_the_end()
+    awaited = OpenPasses(passes) if passes else None
     # Taken out of the iterator first: the thread's reference must be the last one.
     held = [state["_dataset"], state.pop("_iterator_resource")]
     try:
         # Without `threading`, whose locks the thread that collects garbage may hold; the end of
         # the process waits for such a thread no more than for a daemon.
-        _thread.start_new_thread(_drop, (held,))
+        _thread.start_new_thread(_drop, (held, awaited))
     except RuntimeError:
-        return  # no thread can be started: it is destroyed here, as without this path
+        # No thread can be started: it is destroyed here, as without this path.
+        _drop(held, awaited)
+    if awaited is not None:
+        awaited.wait()
 
 
-def _drop(held: list[Any]) -> None:
+def _drop(held: list[Any], awaited: OpenPasses | None = None) -> None:
     """Drop an iterator's resource, and its pipeline after it.
 
     The interpreter may end meanwhile. Whoever then drops the last reference to a function of
@@ -83,6 +113,8 @@ def _drop(held: list[Any]) -> None:
     functions, is kept until the resource is gone, and for good after the end of the program.
     """
     held.pop()
+    if awaited is not None:
+        awaited.end()
     with _dropping:
         if not _has_ended:
             held.clear()

@@ -4,15 +4,17 @@ TensorFlow runs such a chain op by op, each of which reads and writes whole tens
 bfloat16 at every one. An island reads its inputs once, computes in float32 and writes its result
 once. Matrix products stay outside, with oneDNN.
 
-XLA compiles an island anew for each shape (50 to 100 ms), so that islands are for graphs that
-train on few shapes again and again: all sizes are known, or all but that of the batch in a step
-of Keras's own `fit`, whose batches are of one size but for the last. Launching an island takes
-as long as TensorFlow takes for a few thousand elements.
+XLA compiles an island for each size of its tensors. In a step of Keras's own `fit` that is left
+until it pays: see `deferred`. In other graphs, which may be exported or run within a function
+that XLA compiles, an island is compiled at once, for tensors of which all sizes are known, and for
+few sizes. Launching an island takes as long as TensorFlow takes for a few thousand elements.
 """
 
 from __future__ import annotations
 
 import functools
+
+from nano_init.keras_patch.faster.deferred import Deferred, pays
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "as_shape_of",
     "compiled",
+    "flattened",
     "has_compiler",
     "is_compiled_by_xla",
     "is_in_fit",
@@ -28,12 +32,19 @@ __all__ = [
     "is_large_in_graph",
     "is_shape_worth_an_island",
     "is_worth_an_island",
+    "island",
+    "pays_in_fit",
     "with_compiled_gradient",
 ]
 
 # Where an island and TensorFlow's own ops take the same time, measured for GELU.
 _FEWEST_ELEMENTS = 2**13
 _SUPPOSED_BATCH = 32
+
+# What is compiled at once: a batch and a smaller last one, and in all.
+_MOST_SIZES_AT_ONCE = 2
+_MOST_SHAPES_AT_ONCE = 128
+_sizes_at_once: dict[tuple[Any, tuple[int, ...]], set[int]] = {}
 
 _STEP_NAMES = ("one_step_on_", "multi_step_on_")
 
@@ -80,7 +91,23 @@ def _is_large(tensor: Any, shape: Any) -> bool:
         # There all is compiled already.
         and not is_compiled_by_xla()
         and has_compiler()
+        and (is_in_fit() or _may_be_compiled_at_once(tensor.dtype, shape))
     )
+
+
+def _may_be_compiled_at_once(dtype: Any, shape: Any) -> bool:
+    """Say whether a size outside of `fit` is among the first ones; count it if it is."""
+    known = _sizes_at_once.setdefault((dtype, tuple(shape[1:])), set())
+    if shape[0] in known:
+        return True
+    if len(known) >= _MOST_SIZES_AT_ONCE or _total_at_once() >= _MOST_SHAPES_AT_ONCE:
+        return False
+    known.add(shape[0])
+    return True
+
+
+def _total_at_once() -> int:
+    return sum(len(sizes) for sizes in _sizes_at_once.values())
 
 
 def is_compiled_by_xla() -> bool:
@@ -118,10 +145,49 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return tf.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)
-    def call(*tensors: Any) -> Any:
-        return make()(*tensors)
+    def call(*tensors: Any, **known: Any) -> Any:
+        return make()(*tensors, **known)
 
     return call
+
+
+def island(
+    function: Callable[..., Any], plain: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """Return a function of tensors that XLA compiles where that pays.
+
+    What is returned takes the tensors; as `when`, what `pays_in_fit` gave; and by their names
+    values that are known while tracing.
+
+    Args:
+        function: Takes and returns tensors, of which only the ranks are known while tracing.
+        plain: The same in TensorFlow's own ops, for sizes that are not compiled; without it, the
+            function is run as it is.
+    """
+    deferred = Deferred(function, plain or function)
+    at_once = compiled(function)
+
+    @functools.wraps(function)
+    def call(*tensors: Any, when: Any, **known: Any) -> Any:
+        if when is None:
+            return at_once(*tensors, **known)
+        return deferred(when, *tensors, **known)
+
+    return call
+
+
+def pays_in_fit(name: str, like: Any) -> Any:
+    """Return what decides about islands: a boolean tensor in a step of `fit`, else None.
+
+    Such a step is run by Keras alone. What a script traces itself may be exported, or be run
+    within a function that XLA compiles, and neither can take a table along: there an island is
+    compiled at once.
+
+    Args:
+        name: What the islands are for.
+        like: The tensor whose size they follow.
+    """
+    return pays(name, like) if is_in_fit() else None
 
 
 def with_compiled_gradient(
@@ -136,19 +202,44 @@ def with_compiled_gradient(
         backward: From the same tensor and the gradient by the value, in float32, to the
             gradient by the tensor.
     """
-    value = compiled(functools.partial(_in_float32, forward))
-    gradient = compiled(functools.partial(_in_float32, backward))
+    name = f"{forward.__module__}.{forward.__qualname__}"
+    value, gradient = (
+        island(functools.wraps(each)(functools.partial(_in_float32, each)))
+        for each in (forward, backward)
+    )
 
     def function(tensor: Any) -> Any:
         import tensorflow as tf
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def call(tensor: Any) -> Any:
-            return value(tensor), lambda upstream: gradient(tensor, upstream)
+            flat, when = flattened(tensor), pays_in_fit(name, tensor)
+
+            def by_tensor(upstream: Any) -> Any:
+                return as_shape_of(tensor, gradient(flat, flattened(upstream), when=when))
+
+            return as_shape_of(tensor, value(flat, when=when)), by_tensor
 
         return call(tensor)
 
     return function
+
+
+def flattened(tensor: Any) -> Any:
+    """Return a tensor with one axis: elementwise, one kernel then does for all ranks."""
+    import tensorflow as tf
+
+    return tf.reshape(tensor, [-1])
+
+
+def as_shape_of(tensor: Any, elements: Any) -> Any:
+    """Return elements in the shape of a tensor, as far as that is known while tracing too."""
+    import tensorflow as tf
+
+    shape = tensor.shape if tensor.shape.is_fully_defined() else tf.shape(tensor)
+    result = tf.reshape(elements, shape)
+    result.set_shape(tensor.shape)
+    return result
 
 
 def _in_float32(function: Callable[..., Any], *tensors: Any) -> Any:

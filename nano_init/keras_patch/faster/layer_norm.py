@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
-from nano_init.keras_patch.faster.rows import row_mean
+from nano_init.keras_patch.faster.island import is_worth_an_island, island, pays_in_fit
+from nano_init.keras_patch.faster.rows import halvings, row_mean
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = ["layer_norm_replacements"]
@@ -78,13 +78,17 @@ def _normalize_rms(layer: Any, x: Any) -> Any:
 def _layer_normalized(rows: Any, gamma: Any, beta: Any, epsilon: float, dtype: str) -> Any:
     import tensorflow as tf
 
+    folds, when = halvings(rows.shape[-1]), pays_in_fit("layer_norm", rows)
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def normalize(rows: Any, gamma: Any, beta: Any) -> Any:
-        outputs, mean, inverse = _forward(rows, gamma, beta, tf.constant(epsilon, tf.float32))
+        tensors = (rows, gamma, beta, tf.constant(epsilon, tf.float32))
+        outputs, mean, inverse = _layer_forward(*tensors, when=when, folds=folds)
 
         def gradient(upstream: Any) -> tuple[Any, Any, Any]:
             upstream = tf.cast(upstream, dtype)
-            by_rows, products, wide = _backward(rows, gamma, mean, inverse, upstream)
+            tensors = (rows, gamma, mean, inverse, upstream)
+            by_rows, products, wide = _layer_backward(*tensors, when=when, folds=folds)
             return by_rows, _column_sums(products), _column_sums(wide)
 
         return tf.cast(outputs, dtype), gradient
@@ -95,12 +99,16 @@ def _layer_normalized(rows: Any, gamma: Any, beta: Any, epsilon: float, dtype: s
 def _rms_normalized(rows: Any, scale: Any, epsilon: float) -> Any:
     import tensorflow as tf
 
+    folds, when = halvings(rows.shape[-1]), pays_in_fit("rms_norm", rows)
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def normalize(rows: Any, scale: Any) -> Any:
-        outputs, inverse = _rms_forward(rows, scale, tf.constant(epsilon, tf.float32))
+        tensors = (rows, scale, tf.constant(epsilon, tf.float32))
+        outputs, inverse = _rms_forward(*tensors, when=when, folds=folds)
 
         def gradient(upstream: Any) -> tuple[Any, Any]:
-            by_rows, products = _rms_backward(rows, scale, inverse, upstream)
+            tensors = (rows, scale, inverse, upstream)
+            by_rows, products = _rms_backward(*tensors, when=when, folds=folds)
             return by_rows, _column_sums(products)
 
         return outputs, gradient
@@ -108,47 +116,59 @@ def _rms_normalized(rows: Any, scale: Any, epsilon: float) -> Any:
     return normalize(rows, scale)
 
 
-@compiled
-def _forward(rows: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
+def _row_island(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an island that halves rows under XLA only."""
+
+    def plain(*tensors: Any, folds: int) -> Any:
+        del folds
+        return function(*tensors, folds=0)
+
+    return island(function, plain)
+
+
+@_row_island
+def _layer_forward(rows: Any, gamma: Any, beta: Any, epsilon: Any, *, folds: int) -> Any:
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
-    mean = row_mean(wide)
-    inverse = tf.math.rsqrt(row_mean(tf.square(wide - mean)) + epsilon)
+    mean = row_mean(wide, folds)
+    inverse = tf.math.rsqrt(row_mean(tf.square(wide - mean), folds) + epsilon)
     outputs = (wide - mean) * inverse * gamma + beta
     return tf.cast(outputs, rows.dtype), mean, inverse
 
 
-@compiled
-def _backward(rows: Any, gamma: Any, mean: Any, inverse: Any, upstream: Any) -> Any:
+@_row_island
+def _layer_backward(
+    rows: Any, gamma: Any, mean: Any, inverse: Any, upstream: Any, *, folds: int
+) -> Any:
     import tensorflow as tf
 
     normalized = (tf.cast(rows, tf.float32) - mean) * inverse
     wide = tf.cast(upstream, tf.float32)
     by_normalized = wide * gamma
     products = wide * normalized
-    centred = by_normalized - row_mean(by_normalized)
-    by_rows = inverse * (centred - normalized * row_mean(by_normalized * normalized))
+    centred = by_normalized - row_mean(by_normalized, folds)
+    by_rows = inverse * (centred - normalized * row_mean(by_normalized * normalized, folds))
     return tf.cast(by_rows, rows.dtype), products, wide
 
 
-@compiled
-def _rms_forward(rows: Any, scale: Any, epsilon: Any) -> Any:
+@_row_island
+def _rms_forward(rows: Any, scale: Any, epsilon: Any, *, folds: int) -> Any:
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
-    inverse = tf.math.rsqrt(row_mean(tf.square(wide)) + epsilon)
+    inverse = tf.math.rsqrt(row_mean(tf.square(wide), folds) + epsilon)
     return tf.cast(wide * inverse * scale, rows.dtype), inverse
 
 
-@compiled
-def _rms_backward(rows: Any, scale: Any, inverse: Any, upstream: Any) -> Any:
+@_row_island
+def _rms_backward(rows: Any, scale: Any, inverse: Any, upstream: Any, *, folds: int) -> Any:
     import tensorflow as tf
 
     normalized = tf.cast(rows, tf.float32) * inverse
     wide = tf.cast(upstream, tf.float32)
     by_normalized = wide * scale
-    by_rows = inverse * (by_normalized - normalized * row_mean(by_normalized * normalized))
+    by_rows = inverse * (by_normalized - normalized * row_mean(by_normalized * normalized, folds))
     return tf.cast(by_rows, rows.dtype), wide * normalized
 
 

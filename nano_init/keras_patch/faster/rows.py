@@ -13,38 +13,52 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["row_max", "row_mean", "row_sum"]
+__all__ = ["halvings", "row_max", "row_mean", "row_sum"]
 
-_HALVINGS = 3
+_MOST_HALVINGS = 3
 
 
-def row_sum(rows: Any) -> Any:
+def halvings(width: int) -> int:
+    """Return how often rows of a width are to be halved.
+
+    Args:
+        width: Elements in a row.
+    """
+    count = 0
+    while count < _MOST_HALVINGS and width and width % 2 ** (count + 1) == 0:
+        count += 1
+    return count
+
+
+def row_sum(rows: Any, folds: int) -> Any:
     """Return the sum of each row, of shape [..., 1].
 
     Args:
-        rows: float32 of shape [..., width]; the width is known while tracing.
+        rows: float32 of shape [..., width]; the width may be unknown while tracing.
+        folds: How often to halve a row: by `halvings` under XLA, else 0.
     """
     import tensorflow as tf
 
-    return tf.reduce_sum(_folded(rows, tf.add), -1, keepdims=True)
+    return tf.reduce_sum(_folded(rows, tf.add, folds), -1, keepdims=True)
 
 
-def row_mean(rows: Any) -> Any:
+def row_mean(rows: Any, folds: int) -> Any:
     """Return the mean of each row, of shape [..., 1]; as `row_sum`."""
-    return row_sum(rows) / float(rows.shape[-1])
+    import tensorflow as tf
+
+    return row_sum(rows, folds) / tf.cast(tf.shape(rows)[-1], tf.float32)
 
 
-def row_max(rows: Any) -> Any:
+def row_max(rows: Any, folds: int) -> Any:
     """Return the maximum of each row, of shape [..., 1]; as `row_sum`."""
     import tensorflow as tf
 
-    return tf.reduce_max(_folded(rows, tf.maximum), -1, keepdims=True)
+    return tf.reduce_max(_folded(rows, tf.maximum, folds), -1, keepdims=True)
 
 
-def _folded(rows: Any, fold: Callable[[Any, Any], Any]) -> Any:
-    for _ in range(_HALVINGS):
-        half, is_odd = divmod(rows.shape[-1], 2)
-        if is_odd or not half:
-            break
-        rows = fold(rows[..., :half], rows[..., half:])
+def _folded(rows: Any, fold: Callable[[Any, Any], Any], folds: int) -> Any:
+    import tensorflow as tf
+
+    for _ in range(folds):
+        rows = fold(*tf.split(rows, 2, -1))
     return rows

@@ -8,6 +8,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from nano_init.keras_patch.faster import deferred, island
 from nano_init.keras_patch.faster.registry import FASTER_PATHS, faster_path_replacements
 from nano_init.keras_patch.ledger import Ledger
 
@@ -29,17 +30,31 @@ def only():
     return with_path
 
 
+@pytest.fixture(autouse=True)
+def _no_sizes_yet(monkeypatch):
+    """Let each test compile at once what it would in a process of its own."""
+    monkeypatch.setattr(island, "_sizes_at_once", {})
+
+
 @pytest.fixture
 def count_islands():
     """Return a function that counts the compiled islands which a function puts in its graph."""
     import tensorflow as tf
 
-    def is_island(op):
-        return "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
+    def islands_in(nodes, functions):
+        count = 0
+        for node in nodes:
+            if "_XlaMustCompile" in node.attr and node.attr["_XlaMustCompile"].b:
+                count += 1
+            else:
+                called = {value.func.name for value in node.attr.values() if value.func.name}
+                count += sum(islands_in(functions[name].node_def, functions) for name in called)
+        return count
 
     def count(function, *arguments):
-        graph = tf.function(function).get_concrete_function(*arguments).graph
-        return sum(is_island(op) for op in graph.get_operations())
+        graph = tf.function(function).get_concrete_function(*arguments).graph.as_graph_def()
+        functions = {each.signature.name: each for each in graph.library.function}
+        return islands_in(graph.node, functions)
 
     return count
 
@@ -111,9 +126,14 @@ def _run(way, call, inputs, shape):
     return graph(inputs)
 
 
-@pytest.fixture
-def ten_steps():
-    """Return a function that trains a model for ten steps and gives its weights."""
+@pytest.fixture(params=["kernels", "ops"])
+def ten_steps(request, monkeypatch):
+    """Return a function that trains a model for ten steps and gives its weights.
+
+    Islands are compiled when they are first run, or never.
+    """
+    before = {"kernels": 0, "ops": 2**62}[request.param]
+    monkeypatch.setattr(deferred, "ELEMENTS_BEFORE", before)
 
     def train(build, inputs, targets, loss="mse"):
         import keras

@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -226,3 +227,94 @@ def test_options_of_the_script_s_own_pipeline_stay(only):
         data = EpochIterator(_tuned().batch(2)).data_adapter.get_tf_dataset()
         assert data.options().autotune.enabled is None
         assert isinstance(data, tf.data.Dataset)
+
+
+def _kept_open(kind, opened, closed):
+    """Return a pipeline whose generator holds something, and notes that in lists."""
+    import tensorflow as tf
+
+    def rows():
+        opened.append(len(opened))
+        try:
+            for _ in range(40 if kind == "finite" else 10**6):
+                yield np.zeros(4, "float32"), np.zeros(4, "float32")
+        finally:
+            time.sleep(0.05)  # what is closed may take its time
+            closed.append(None)
+
+    def source(_=None):
+        spec = tf.TensorSpec([4])
+        return tf.data.Dataset.from_generator(rows, output_signature=(spec, spec))
+
+    data = source()
+    if kind == "repeated":
+        data = data.take(9).repeat()
+    if kind == "nested":
+        data = tf.data.Dataset.range(2).interleave(source, cycle_length=2)
+    data = data.map(lambda a, b: (a + 1, b), num_parallel_calls=tf.data.AUTOTUNE)
+    return data.batch(8).prefetch(tf.data.AUTOTUNE)
+
+
+@pytest.mark.parametrize("kind", ["forever", "finite", "repeated", "nested"])
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict", "loop"])
+def test_what_a_generator_holds_is_closed_when_the_call_returns(only, kind, call):
+    import keras
+
+    opened, closed = [], []
+    with only("fit_stall"):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+        model.compile("sgd", "mse")
+        data = _kept_open(kind, opened, closed)
+        if call == "loop":
+            batches = iter(data)
+            next(batches)
+            del batches
+        elif call == "fit":
+            model.fit(data, steps_per_epoch=5, shuffle=False, verbose=0)
+        else:
+            getattr(model, call)(data, steps=5, verbose=0)
+        assert len(closed) == len(opened) > 0
+
+
+def test_another_iterator_of_the_same_generator_goes_on(only):
+    opened, closed = [], []
+    with only("fit_stall"):
+        data = _kept_open("forever", opened, closed)
+        first, second = iter(data), iter(data)
+        next(first), next(second)
+        del first
+        assert (len(opened), len(closed)) == (2, 1)
+        assert next(second)[0].shape == (8, 4)
+
+
+@pytest.mark.parametrize("name", ["", "cache"])
+def test_a_pipeline_that_writes_a_file_is_destroyed_in_place(only, monkeypatch, tmp_path, name):
+    started = _started(monkeypatch)
+    with only("fit_stall"):
+        batches = iter(_tuned().cache(str(tmp_path / name) if name else ""))
+        next(batches)
+        del batches
+        assert len(started) == (0 if name else 1)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("has_generator", [False, True])
+def test_a_pipeline_that_calls_python_is_destroyed_in_place(only, monkeypatch, has_generator):
+    import tensorflow as tf
+
+    def rows():
+        yield from range(3)
+
+    def call(x):
+        return tf.numpy_function(lambda x: x, [x], tf.int64)
+
+    started = _started(monkeypatch)
+    with only("fit_stall"):
+        data = _tuned()
+        if has_generator:
+            spec = tf.TensorSpec([], tf.int64)
+            data = tf.data.Dataset.from_generator(rows, output_signature=spec)
+        batches = iter(data.map(call, num_parallel_calls=tf.data.AUTOTUNE))
+        list(batches)
+        del batches
+        assert started == []

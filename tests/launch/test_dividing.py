@@ -1,0 +1,89 @@
+"""Libraries that divide the cores among workers do so under nano-run as under plain Python."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nano_init.launch.dividing import withdraw_threads
+from nano_init.shells.change import STATE_NAME, Change
+from nano_init.shells.state import format_state
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+PLANNED = {STATE_NAME: format_state([Change("OMP_NUM_THREADS", None, "8")])}
+
+
+@pytest.mark.parametrize(
+    ("environ", "left"),
+    [
+        ({**PLANNED, "OMP_NUM_THREADS": "8"}, None),
+        ({**PLANNED, "OMP_NUM_THREADS": "3"}, "3"),
+        ({"OMP_NUM_THREADS": "8"}, "8"),
+        ({STATE_NAME: "damaged", "OMP_NUM_THREADS": "8"}, "8"),
+        (
+            {
+                STATE_NAME: format_state([Change("OMP_NUM_THREADS", "64", "8")]),
+                "OMP_NUM_THREADS": "8",
+            },
+            "8",
+        ),
+    ],
+)
+def test_only_a_planned_value_is_withdrawn_and_libraries_keep_it(
+    environ: dict[str, str], left: str | None
+) -> None:
+    put: dict[str, str] = {}
+    withdraw_threads(environ, put.__setitem__)
+    assert environ.get("OMP_NUM_THREADS") == left
+    assert put == ({} if left else {"OMP_NUM_THREADS": "8"})
+
+
+WORKERS = """
+import os
+from joblib import Parallel, delayed
+
+def threads():
+    return os.environ.get("OMP_NUM_THREADS")
+
+if __name__ == "__main__":
+    print(Parallel(n_jobs=2)(delayed(threads)() for _ in range(4)))
+"""
+
+LIBRARY = """
+import ctypes, os
+before = os.environ["OMP_NUM_THREADS"]
+import joblib
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+print("OMP_NUM_THREADS" in os.environ, getenv(b"OMP_NUM_THREADS").decode() == before)
+"""
+
+
+class TestUnderNanoRun:
+    @pytest.fixture(autouse=True)
+    def _joblib(self) -> None:
+        pytest.importorskip("joblib")
+
+    def test_a_worker_of_joblib_has_its_share_of_the_cores(
+        self, nano_run: Run, python: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s.py").write_text(WORKERS)
+        theirs, ours = python("s.py"), nano_run("--quiet", "s.py")
+        assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
+
+    def test_a_value_of_the_users_own_reaches_the_workers(
+        self, nano_run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s.py").write_text(WORKERS)
+        result = nano_run("--quiet", "s.py", env={"OMP_NUM_THREADS": "7"})
+        assert result.stdout == "['7', '7', '7', '7']\n"
+
+    def test_a_library_of_the_process_reads_the_planned_number(
+        self, nano_run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s.py").write_text(LIBRARY)
+        assert nano_run("--quiet", "s.py").stdout == "False True\n"
