@@ -71,7 +71,7 @@ def _let_divide():
     number of threads stays.
     """
     with _PackageOnPath():
-        from nano_init.launch.dividing import withdraw_threads
+        from nano_init.thread_division import withdraw_threads
 
         withdraw_threads(os.environ, os.putenv)
 

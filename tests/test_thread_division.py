@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.launch.dividing import withdraw_threads
-from nano_init.shells.change import STATE_NAME, Change
-from nano_init.shells.state import format_state
+from nano_init.protocol.variables import STATE_VARIABLE
+from nano_init.shells.change import Change
+from nano_init.shells.undo_state import format_state
+from nano_init.thread_division import withdraw_threads
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-PLANNED = {STATE_NAME: format_state([Change("OMP_NUM_THREADS", None, "8")])}
+PLANNED = {STATE_VARIABLE: format_state([Change("OMP_NUM_THREADS", None, "8")])}
 
 
 @pytest.mark.parametrize(
@@ -23,10 +24,10 @@ PLANNED = {STATE_NAME: format_state([Change("OMP_NUM_THREADS", None, "8")])}
         ({**PLANNED, "OMP_NUM_THREADS": "8"}, None),
         ({**PLANNED, "OMP_NUM_THREADS": "3"}, "3"),
         ({"OMP_NUM_THREADS": "8"}, "8"),
-        ({STATE_NAME: "damaged", "OMP_NUM_THREADS": "8"}, "8"),
+        ({STATE_VARIABLE: "damaged", "OMP_NUM_THREADS": "8"}, "8"),
         (
             {
-                STATE_NAME: format_state([Change("OMP_NUM_THREADS", "64", "8")]),
+                STATE_VARIABLE: format_state([Change("OMP_NUM_THREADS", "64", "8")]),
                 "OMP_NUM_THREADS": "8",
             },
             "8",

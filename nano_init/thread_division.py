@@ -8,8 +8,8 @@ elastic launcher give each worker its share of the cores as OMP_NUM_THREADS, but
 from __future__ import annotations
 
 from nano_init.errors import StateError
-from nano_init.shells.change import STATE_NAME
-from nano_init.shells.state import parse_state
+from nano_init.protocol.variables import STATE_VARIABLE
+from nano_init.shells.undo_state import parse_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def withdraw_threads(environ: MutableMapping[str, str], put: Callable[[str, str]
         put: `os.putenv`, which leaves the value for libraries of this process alone.
     """
     try:
-        changes = parse_state(environ.get(STATE_NAME, ""))
+        changes = parse_state(environ.get(STATE_VARIABLE, ""))
     except StateError:
         return
     value = environ.get(_THREADS)
