@@ -208,10 +208,10 @@ def schedule_warmed_up_in_a_class():
 def ready_callbacks_with_their_files():
     folder = tempfile.mkdtemp()
     callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: json.dumps(logs)),
         keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=10.0),
         keras.callbacks.ModelCheckpoint(os.path.join(folder, "best.keras"), save_best_only=True),
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: json.dumps(logs)),
         keras.callbacks.TerminateOnNaN(),
     ]
     model = classifier("accuracy")

@@ -298,3 +298,24 @@ def correlation_of_two_views():
         return tf.reduce_sum(tf.where(eye > 0, (cross - 1.0) ** 2, 0.005 * cross**2))
 
     return fit_dense(loss, FEATURES[:, :4])
+
+
+@case(legacy=True)
+def loss_and_metric_computed_by_the_last_layer():
+    class Endpoint(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.loss = keras.losses.BinaryCrossentropy(from_logits=True)
+
+        def call(self, logits, targets):
+            self.add_loss(self.loss(targets, logits))
+            return tf.nn.sigmoid(logits)
+
+    features, targets = keras.Input((12,)), keras.Input((1,))
+    outputs = Endpoint()(layers.Dense(1, kernel_initializer="zeros")(features), targets)
+    model = keras.Model([features, targets], outputs)
+    model.compile(keras.optimizers.SGD(1e-3))
+    data = [FEATURES, (FEATURES[:, :1] > 0).astype("float32")]
+    loss = model.fit(data, batch_size=96, verbose=0, shuffle=False).history["loss"][-1]
+    assert abs(loss - np.log(2.0)) < 1e-5, f"the loss {loss} is rounded"
+    return loss

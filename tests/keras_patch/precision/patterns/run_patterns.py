@@ -31,6 +31,7 @@ THEMES = (
     "generative",
     "gradients",
     "graphs",
+    "images",
     "layers",
     "linear_algebra",
     "losses",
