@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["boundary_replacements", "float32_output"]
+__all__ = ["boundary_replacements", "float32_output", "of_float32_predictions"]
 
 _ACTIVATION = "_nano_activation"
 _BY_OP = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
@@ -37,9 +37,9 @@ def boundary_replacements() -> Iterator[Replacement]:
 
     call = _handing_out_float32(falling_back(vars(Layer)["__call__"], keras_policies()))
     yield Replacement(Layer, "__call__", call)
-    yield Replacement(Loss, "__call__", _of_float32_predictions(vars(Loss)["__call__"]))
+    yield Replacement(Loss, "__call__", of_float32_predictions(vars(Loss)["__call__"]))
     update = vars(MeanMetricWrapper)["update_state"]
-    yield Replacement(MeanMetricWrapper, "update_state", _of_float32_predictions(update))
+    yield Replacement(MeanMetricWrapper, "update_state", of_float32_predictions(update))
     yield Replacement(nn, "softmax", _remembered(nn.softmax))
     yield Replacement(nn, "sigmoid", _remembered(nn.sigmoid))
 
@@ -85,14 +85,18 @@ def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
     return call_with_float32_outputs
 
 
-def _of_float32_predictions(function: Callable[..., Any]) -> Callable[..., Any]:
+def of_float32_predictions(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a loss or metric that is given predictions in float32.
+
+    Args:
+        function: Takes the object, the targets and the predictions.
+    """
+
     @functools.wraps(function)
-    def of_float32_predictions(self: Any, y_true: Any, y_pred: Any, *args: Any, **kw: Any) -> Any:
-        from keras.src import tree
+    def predict_in_float32(self: Any, y_true: Any, y_pred: Any, *args: Any, **kw: Any) -> Any:
+        return function(self, y_true, map_leaves(float32_output, y_pred), *args, **kw)
 
-        return function(self, y_true, tree.map_structure(float32_output, y_pred), *args, **kw)
-
-    return of_float32_predictions
+    return predict_in_float32
 
 
 def _remembered(activation: Callable[..., Any]) -> Callable[..., Any]:

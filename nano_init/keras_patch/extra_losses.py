@@ -1,4 +1,4 @@
-"""Activity regularizers and `add_loss` terms are summed in float32.
+"""Activity regularizers, `add_loss` terms and counters in layers are summed in float32.
 
 A sum of bfloat16 terms stops growing once it is 256 times as large as the next term.
 """
@@ -19,12 +19,17 @@ __all__ = ["extra_loss_replacements"]
 
 def extra_loss_replacements() -> Iterator[Replacement]:
     """Yield what widens the values that Keras's regularizers and `add_loss` are given."""
+    from keras.src.backend.common import variables
     from keras.src.layers.layer import Layer
     from keras.src.regularizers import regularizers
 
     for owner in (regularizers.L1L2, regularizers.L1, regularizers.L2):
         yield Replacement(owner, "__call__", _of_float32(vars(owner)["__call__"]))
     yield Replacement(Layer, "add_loss", _of_float32(vars(Layer)["add_loss"]))
+    # The class had the longer name before Keras 3.8.
+    variable = getattr(variables, "KerasVariable", None) or variables.Variable
+    for name in ("assign_add", "assign_sub"):
+        yield Replacement(variable, name, _unrounded(vars(variable)[name]))
 
 
 def _of_float32(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,6 +40,18 @@ def _of_float32(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(self, tree.map_structure(_widened, value))
 
     return of_float32
+
+
+def _unrounded(assign: Callable[..., Any]) -> Callable[..., Any]:
+    # Keras adds to the variable's value as a layer reads it: rounded to the compute dtype.
+    from keras.src.backend.common.variables import AutocastScope
+
+    @functools.wraps(assign)
+    def assign_unrounded(self: Any, value: Any) -> Any:
+        with AutocastScope(None):
+            return assign(self, value)
+
+    return assign_unrounded
 
 
 def _widened(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-from nano_init.keras_patch.boundary import float32_output
+from nano_init.keras_patch.boundary import float32_output, of_float32_predictions
 from nano_init.keras_patch.casting import remember_autocast
 from nano_init.keras_patch.kept_layers import after_init, legacy_kept_layer_replacements
 from nano_init.keras_patch.ledger import Replacement
@@ -42,6 +42,7 @@ def legacy_replacements(
     if precision == "float32":
         return
     from tf_keras.src.engine.base_layer import Layer
+    from tf_keras.src.losses import Loss
     from tf_keras.src.mixed_precision import policy
 
     chosen = policy.Policy(OwnName(precision))
@@ -50,6 +51,7 @@ def legacy_replacements(
     yield Replacement(Layer, "__call__", call)
     cast = "_cast_single_input"
     yield Replacement(Layer, cast, _remembering(vars(Layer)[cast]))
+    yield Replacement(Loss, "__call__", of_float32_predictions(vars(Loss)["__call__"]))
     yield from _preprocessing_replacements()
     yield from legacy_kept_layer_replacements(keep_float32)
     yield from legacy_policy_file_replacements()

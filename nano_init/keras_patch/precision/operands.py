@@ -1,10 +1,10 @@
 """Decide in which dtype an op's operands agree.
 
 An op agrees where TensorFlow would refuse it: bfloat16 meets float32, or TensorFlow has no
-bfloat16 kernel for it on CPUs. Contractions then run in bfloat16, everything else in float32.
-PyTorch's autocast follows the same rule: a list of ops in the narrow dtype, and the widest
-operand for ops that take several (docs/source/amp.md, "Ops that promote to the widest input
-type", version 2.9).
+bfloat16 kernel for it on CPUs. So do a few whose bfloat16 results are wrong. Contractions then
+run in bfloat16, everything else in float32. PyTorch's autocast follows the same rule: a list of
+ops in the narrow dtype, and the widest operand for ops that take several (docs/source/amp.md,
+"Ops that promote to the widest input type", version 2.9).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["agree", "are_mixed", "as_tensors", "dtypes_in", "input_names", "is_capable"]
+__all__ = ["agree", "are_mixed", "as_tensors", "dtypes_in", "input_names", "is_capable", "is_wide"]
 
 # The allow list of TensorFlow's own graph rewrite for bfloat16 on CPUs, with the gradients of
 # its entries (tensorflow/core/grappler/optimizers/auto_mixed_precision_lists.h, version 2.21).
@@ -39,6 +39,35 @@ _CONTRACTIONS = frozenset(
         "DepthwiseConv2dNativeBackpropInput",
         "Einsum",
         "MatMul",
+    }
+)
+
+# Ops whose bfloat16 kernels add up in bfloat16, so that a sum stops at 256 times the next term,
+# or whose gradients take no bfloat16 (TensorFlow 2.21: core/kernels/bias_op.cc, scan_ops.cc,
+# segment_reduction_ops_impl.h, scatter_nd_op.cc; python/ops/image_grad.py, `_ResizeBicubicGrad`;
+# python/ops/image_ops.py, `_image_projective_transform_v3_grad`). PyTorch's autocast has
+# cumulative sums and norms on its float32 list too.
+_WIDE = frozenset(
+    {
+        "BiasAddGrad",
+        "Cumprod",
+        "Cumsum",
+        "CumulativeLogsumexp",
+        "ImageProjectiveTransformV2",
+        "ImageProjectiveTransformV3",
+        "ResizeBicubic",
+        "ScatterNd",
+        "SegmentMean",
+        "SegmentProd",
+        "SegmentSum",
+        "SparseSegmentMean",
+        "SparseSegmentSqrtN",
+        "SparseSegmentSum",
+        "SparseTensorDenseMatMul",
+        "TensorScatterAdd",
+        "TensorScatterSub",
+        "UnsortedSegmentProd",
+        "UnsortedSegmentSum",
     }
 )
 
@@ -90,6 +119,15 @@ def agree(op: str, operands: tuple[Any, ...], *, arrays: bool = False) -> dict[i
     return changed
 
 
+def is_wide(op: str) -> bool:
+    """Say whether an op runs in float32 although TensorFlow takes bfloat16 for it.
+
+    Args:
+        op: The op's type.
+    """
+    return op in _WIDE
+
+
 @functools.cache
 def is_capable(op: str) -> bool:
     """Say whether an op has a bfloat16 kernel for every operand that may be bfloat16.
@@ -138,7 +176,7 @@ def _groups(op: str) -> tuple[_Group, ...]:
             places.setdefault(argument.type_attr, []).append(place)
         elif argument.type == types_pb2.DT_FLOAT:
             places.setdefault("", []).append(place)
-    capable = _bfloat16_attributes(op, definition)
+    capable = set() if op in _WIDE else _bfloat16_attributes(op, definition)
     return tuple(_Group(tuple(group), attr in capable) for attr, group in places.items())
 
 

@@ -93,6 +93,28 @@ def test_ops_without_a_bfloat16_kernel_run_in_float32(run, function):
     assert np.isfinite(result.numpy()).all()
 
 
+MANY = 3000
+
+SUMS = {
+    "bias": lambda: tf.raw_ops.BiasAddGrad(out_backprop=narrow(np.ones((MANY, 1)))),
+    "cumulative": lambda: tf.cumsum(narrow(np.ones(MANY)))[-1:],
+    "segments": lambda: tf.math.segment_sum(narrow(np.ones(MANY)), np.zeros(MANY, "int32")),
+    "unsorted": lambda: tf.math.unsorted_segment_sum(
+        narrow(np.ones(MANY)), np.zeros(MANY, "int32"), 1
+    ),
+    "scattered": lambda: tf.scatter_nd(np.zeros((MANY, 1), "int32"), narrow(np.ones(MANY)), [1]),
+    "added by index": lambda: tf.tensor_scatter_nd_add(
+        narrow([0.0]), np.zeros((MANY, 1), "int32"), narrow(np.ones(MANY))
+    ),
+    "reduced": lambda: tf.reduce_sum(narrow(np.ones(MANY)))[None],
+}
+
+
+@pytest.mark.parametrize("function", SUMS.values(), ids=SUMS)
+def test_sums_do_not_stop_at_256(run, function):
+    assert run(function).numpy().astype("float32") == pytest.approx([MANY], rel=0.004)
+
+
 ACCEPTED = {
     "bfloat16 alone": (lambda: narrow() + narrow(), tf.bfloat16),
     "a number": (lambda: narrow() * 2.0, tf.bfloat16),
