@@ -75,7 +75,7 @@ def vq_vae(latent: int = 16, codes: int = 128) -> Any:
 
     layers = keras.layers
 
-    class Quantizer(layers.Layer):  # type: ignore[misc]
+    class Quantizer(keras.layers.Layer):  # type: ignore[misc]
         """Replaces each vector by the nearest one of the codebook."""
 
         def __init__(self) -> None:
