@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from custom_steps import masked_lm, masked_lm_batch, vq_vae, vq_vae_batch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -236,4 +238,8 @@ MODELS = {
         20,
         is_loop=True,
     ),
+    "masked_lm": Model(
+        "masked language model, 30,000 ids, own train_step", masked_lm, masked_lm_batch, 2
+    ),
+    "vq_vae": Model("VQ-VAE, 28x28, own train_step", vq_vae, vq_vae_batch, 20),
 }

@@ -88,3 +88,67 @@ class TestUnderNanoRun:
     ) -> None:
         (tmp_path / "s.py").write_text(LIBRARY)
         assert nano_run("--quiet", "s.py").stdout == "False True\n"
+
+
+CHILDREN = """
+import multiprocessing, os, sys
+from concurrent.futures import ProcessPoolExecutor
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+def threads_of_tensorflow(_):
+    import tensorflow as tf
+    ones = tf.ones((1024, 1024))
+    tf.function(lambda x: tf.reduce_sum(tf.exp(x) @ x))(ones)
+    return len(os.listdir("/proc/self/task"))
+
+def threads_of_numpy(_):
+    import numpy as np
+    import threadpoolctl
+    return sum(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
+
+def in_children(function, way):
+    if way == "joblib":
+        from joblib import Parallel, delayed
+        return Parallel(n_jobs=2)(delayed(function)(i) for i in range(2))
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        return list(pool.map(function, range(2)))
+
+if __name__ == "__main__":
+    print(max(in_children(globals()[sys.argv[1]], sys.argv[2])))
+"""
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+class TestChildren:
+    """Children of the script start no more threads than under plain Python."""
+
+    @pytest.mark.parametrize(
+        ("function", "way"),
+        [
+            ("threads_of_tensorflow", "spawn"),
+            ("threads_of_numpy", "spawn"),
+            ("threads_of_numpy", "joblib"),
+        ],
+    )
+    def test_no_more_threads(
+        self, nano_run: Run, python: Run, tmp_path: Path, function: str, way: str
+    ) -> None:
+        pytest.importorskip("threadpoolctl")
+        pytest.importorskip("joblib")
+        (tmp_path / "s.py").write_text(CHILDREN)
+        plain = int(python("s.py", function, way).stdout)
+        ours = int(nano_run("--quiet", "s.py", function, way).stdout)
+        assert 0 < ours <= plain
+
+    def test_a_limit_on_the_cores_reaches_tensorflow_in_children(
+        self, nano_run: Run, python: Run, tmp_path: Path
+    ) -> None:
+        """Plain TensorFlow counts the processors of the machine there."""
+        (tmp_path / "s.py").write_text(CHILDREN)
+        arguments = ("s.py", "threads_of_tensorflow", "spawn")
+        plain = int(python(*arguments).stdout)
+        limited = nano_run("--quiet", *arguments, env={"NANO_INIT_THREADS": "1"})
+        assert int(limited.stdout) < plain

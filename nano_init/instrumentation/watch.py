@@ -35,6 +35,7 @@ from nano_init.instrumentation.watch_hooks import (
     hook_tapes,
     shift_seeds,
 )
+from nano_init.keras_patch.faster.deferred import compile_soon
 from nano_init.message import NANO_RUN, flush_output, say
 from nano_init.plan.library_variables import steers_training
 from nano_init.protocol.model_signature import shapes_of
@@ -236,6 +237,8 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
         hook_iterators(_watch)
         if _watch.wants_loss:
             hook_tapes(_watch)
+        if _is_sample(request):
+            compile_soon()
     if request.get("seed") is not None:
         shift_seeds(int(request["seed"]))
     hook_optimizers(_watch, name)
@@ -255,6 +258,11 @@ def note_status(status: int) -> None:
 
 
 _watch: Watch | None = None
+
+
+def _is_sample(request: Mapping[str, Any]) -> bool:
+    """Say whether a few steps are to show what a long training does; a report sees all of one."""
+    return bool(request.get("steps") or request.get("pace"))
 
 
 def _read_at_import(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+from nano_init.keras_patch.faster.deferred import compile_soon
 from nano_init.keras_patch.precision.way_out import name_way_out
+from nano_init.protocol.variables import COMPILE_SOON_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ def apply_from_launcher(options: Mapping[str, object], name: str) -> None:
 
         arguments = {key: value for key, value in options.items() if key != "is_chosen"}
         patch_imported(name, **arguments)  # type: ignore[arg-type]
+        if os.environ.get(COMPILE_SOON_VARIABLE) == "1":
+            compile_soon()
         if options.get("is_chosen") and current_precision() == "mixed_bfloat16":
             name_way_out()
     # Whatever fails here must not fail the user's `import keras`; a worker that is not patched

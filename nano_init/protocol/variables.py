@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ARGUMENTS_VARIABLE",
+    "COMPILE_SOON_VARIABLE",
     "DISABLE_VARIABLE",
     "ISOLATED_PRELOAD_VARIABLE",
     "JOINED_VARIABLE",
@@ -35,6 +36,10 @@ DISABLE_VARIABLE = "NANO_INIT_DISABLE"
 
 # The most cores to use.
 THREADS_VARIABLE = "NANO_INIT_THREADS"
+
+# "1": XLA compiles kernels after one step, not when that pays, so that a benchmark of a few steps
+# sees what a long training runs.
+COMPILE_SOON_VARIABLE = "NANO_INIT_COMPILE_SOON"
 
 # "0": the workers of a job on one host share no memory.
 SHARED_MEMORY_VARIABLE = "NANO_INIT_SHARED_MEMORY"

@@ -4,6 +4,10 @@ TensorFlow's kernel passes over the logits several times (tensorflow/core/kernel
 and over float32 ones only. The formulas are its own: the loss is log(sum(exp(x))) - x[label],
 its gradient softmax(x) less one at the label. A label out of range is the same error as there;
 XLA, which cannot raise, gives NaN as it does there.
+
+TensorFlow's kernel may write the gradient over float32 logits (`forward_input_or_allocate_output`
+in tensorflow/core/kernels/sparse_xent_op.cc), while those here stay until the gradient is computed.
+So large ones are left to it. bfloat16 logits it has to widen first, which takes as much memory.
 """
 
 from __future__ import annotations
@@ -11,7 +15,12 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import is_large_in_graph, island, pays_in_fit
+from nano_init.keras_patch.faster.island import (
+    is_large_in_graph,
+    island,
+    pays_in_fit,
+    supposed_elements,
+)
 from nano_init.keras_patch.faster.rows import halvings, row_max, row_sum
 from nano_init.keras_patch.ledger import Replacement
 
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["cross_entropy_replacements"]
+
+# The most elements of float32 logits that are kept: 64 MB.
+_MOST_KEPT = 2**24
 
 
 def cross_entropy_replacements() -> Iterator[Replacement]:
@@ -34,7 +46,7 @@ def cross_entropy_replacements() -> Iterator[Replacement]:
 
 def _applies(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> bool:
     logits = _logits_of(output, from_logits)
-    if logits is None or not is_large_in_graph(logits):
+    if logits is None or _costs_memory(logits) or not is_large_in_graph(logits):
         return False
     labels = _labels_of(target, logits.shape.rank)
     return (
@@ -83,6 +95,14 @@ def _labels_of(target: Any, rank: int) -> Any:
     if target.shape.rank == rank and target.shape[-1] == 1:
         target = tf.squeeze(target, -1)
     return target
+
+
+def _costs_memory(logits: Any) -> bool:
+    """Say whether logits would be kept that TensorFlow's kernel overwrites, and are large."""
+    import tensorflow as tf
+
+    is_wide = _before_cast(logits).dtype == tf.float32
+    return is_wide and supposed_elements(logits.shape) > _MOST_KEPT
 
 
 def _before_cast(logits: Any) -> Any:

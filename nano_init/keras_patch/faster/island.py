@@ -34,6 +34,7 @@ __all__ = [
     "is_worth_an_island",
     "island",
     "pays_in_fit",
+    "supposed_elements",
     "with_compiled_gradient",
 ]
 
@@ -87,7 +88,7 @@ def _is_large(tensor: Any, shape: Any) -> bool:
         isinstance(tensor, tf.Tensor)
         and not isinstance(tensor, tf.__internal__.EagerTensor)
         and tensor.dtype in (tf.float32, tf.bfloat16)
-        and _elements(shape) >= _FEWEST_ELEMENTS
+        and supposed_elements(shape) >= _FEWEST_ELEMENTS
         # There all is compiled already.
         and not is_compiled_by_xla()
         and has_compiler()
@@ -249,8 +250,12 @@ def _in_float32(function: Callable[..., Any], *tensors: Any) -> Any:
     return tf.cast(result, tensors[0].dtype)
 
 
-def _elements(shape: Any) -> int:
-    """Return how many elements a shape has, with a batch supposed; 0 if it is not known."""
+def supposed_elements(shape: Any) -> int:
+    """Return how many elements a shape has, with a batch supposed; 0 if it is not known.
+
+    Args:
+        shape: A `tf.TensorShape`; its first size may be unknown in a step of `fit`.
+    """
     if not shape.rank or (shape[0] is None and not is_in_fit()):
         return 0
     count = _SUPPOSED_BATCH if shape[0] is None else shape[0]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import pytest
 from nano_init.errors import SampleError
 from nano_init.evidence.sampling.sample import Sample, SampleRequest, read_record, take_sample
 from nano_init.instrumentation.watch import Watch
+from nano_init.protocol.patch_options import PatchOptions
 from nano_init.protocol.programs import BOOTSTRAP_FOLDER
+from nano_init.protocol.variables import COMPILE_SOON_VARIABLE, PATCH_VARIABLE
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HEAD = """
 import numpy as np, keras, tensorflow as tf
@@ -58,12 +63,28 @@ for step in range(14):
 """
 )
 
+KERNELS = """
+import numpy as np, keras
+model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(256, "gelu")])
+model.compile("sgd", "mse")
+x = np.zeros((128, 256), "float32")
+model.fit(x, x, batch_size=64, epochs=5, verbose=0)
+from nano_init.keras_patch.faster import deferred
+import tensorflow as tf
+row = deferred._find(tf.constant(deferred._ALL, tf.int64))
+print("kernels:", int(deferred._stored(row[deferred._COMPILED])))
+"""
+
 
 @pytest.fixture
 def take(environ: dict[str, str], tmp_path: Path) -> Any:
     def take(script: str, *, steps: int = 12, seconds: float = 100, **more: Any) -> Sample:
         (tmp_path / "s.py").write_text(script)
-        variables = {**environ, "PYTHONPATH": f"{BOOTSTRAP_FOLDER}:{environ['PYTHONPATH']}"}
+        variables = {
+            **environ,
+            **more.pop("environ", {}),
+            "PYTHONPATH": f"{BOOTSTRAP_FOLDER}:{environ['PYTHONPATH']}",
+        }
         try:
             return take_sample(
                 [sys.executable, "s.py"],
@@ -96,6 +117,18 @@ class TestSteps:
         assert len(set(sample.losses)) == 12
         assert sample.output == b"hello\n"
         assert os.listdir(tmp_path) == ["s.py"]
+
+    def test_few_steps_run_the_kernels_that_a_long_training_runs(
+        self, take: Any, nano_run: Run
+    ) -> None:
+        """Without a sample, a training as short as this one compiles none."""
+        patched = PatchOptions(precision="float32").to_json()
+        sample = take(KERNELS, steps=100, environ={PATCH_VARIABLE: patched})
+        assert sample.output == b"kernels: 1\n"
+        options = ("--quiet", "--precision", "float32")
+        assert nano_run(*options, "s.py").stdout == "kernels: 0\n"
+        asked = {COMPILE_SOON_VARIABLE: "1"}
+        assert nano_run(*options, "s.py", env=asked).stdout == "kernels: 1\n"
 
     def test_the_size_of_a_batch_is_that_of_most_steps(self, take: Any) -> None:
         """Neither the rest of an epoch's samples nor a batch of the validation."""

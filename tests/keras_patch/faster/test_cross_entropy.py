@@ -120,6 +120,28 @@ def _graph_part(logits, labels):
     return tape.gradient(loss, logits)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "rows", "islands"),
+    [("float32", 2048, 2), ("float32", 2**15, 0), ("bfloat16", 2**15, 2)],
+)
+def test_large_float32_logits_are_left_to_the_kernel_that_overwrites_them(
+    only, count_islands, dtype, rows, islands
+):
+    import keras
+    import tensorflow as tf
+
+    def call(logits, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            wide = tf.cast(logits, tf.float32)
+            losses = keras.ops.sparse_categorical_crossentropy(labels, wide, from_logits=True)
+        return tape.gradient(losses, logits)
+
+    specs = tf.TensorSpec((rows, CLASSES), dtype), tf.TensorSpec((rows,), tf.int64)
+    with only("cross_entropy"):
+        assert count_islands(call, *specs) == islands
+
+
 def test_gradients_of_gradients(only, assert_close):
     import tensorflow as tf
 
