@@ -248,7 +248,7 @@ def replacements(request: Request) -> Iterator[Replacement]:
     if "keras" in request.kerases:
         yield from _keras_3_replacements(request)
     if "tf_keras" in request.kerases:
-        from nano_init.keras_patch.legacy import legacy_replacements
+        from nano_init.keras_patch.precision.legacy import legacy_replacements
 
         if request.lazy_adam or request.steps_per_execution:
             _tell_of_legacy()
@@ -279,21 +279,21 @@ def _tell_of_legacy() -> None:
 
 
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
-    from nano_init.keras_patch.boundary import boundary_replacements
     from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
-    from nano_init.keras_patch.exact_inputs import exact_input_replacements
-    from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.faster.registry import faster_path_replacements
-    from nano_init.keras_patch.kept_layers import kept_layer_replacements
     from nano_init.keras_patch.lazy_adam import with_lazy_adam
-    from nano_init.keras_patch.policy import default_policy_replacements
+    from nano_init.keras_patch.precision.boundary import boundary_replacements
+    from nano_init.keras_patch.precision.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.precision.exports import keras_export_replacements
+    from nano_init.keras_patch.precision.extra_losses import extra_loss_replacements
+    from nano_init.keras_patch.precision.kept_layers import kept_layer_replacements
     from nano_init.keras_patch.precision.layer_policies import keras_policies
     from nano_init.keras_patch.precision.own_policy import policy_file_replacements
-    from nano_init.keras_patch.preprocessing import preprocessing_replacements
+    from nano_init.keras_patch.precision.policy import default_policy_replacements
+    from nano_init.keras_patch.precision.preprocessing import preprocessing_replacements
+    from nano_init.keras_patch.precision.unable_layers import unable_layer_replacements
     from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
     from nano_init.keras_patch.step_blocks import step_block_replacements
-    from nano_init.keras_patch.unable_layers import unable_layer_replacements
 
     yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements(lazy_adam=request.lazy_adam)
