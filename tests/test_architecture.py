@@ -41,8 +41,8 @@ LEFT_CIRCLES = frozenset(
         frozenset(
             [
                 "nano_init.keras_patch.faster.named_rows",
-                "nano_init.keras_patch.lazy_adam",
-                "nano_init.keras_patch.repeated_ids",
+                "nano_init.keras_patch.sparse.lazy_adam",
+                "nano_init.keras_patch.sparse.repeated_ids",
             ]
         ),
         frozenset(

@@ -76,7 +76,7 @@ def patch_tensorflow(
         disable: Faster paths to switch off, beside those that NANO_INIT_DISABLE names: see
             `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
         lazy_adam: Let Keras 3's Adam and AdamW update only the rows that a sparse gradient
-            names: another algorithm, see `nano_init.keras_patch.lazy_adam`.
+            names: another algorithm, see `nano_init.keras_patch.sparse.lazy_adam`.
         steps_per_execution: How many training steps `fit` runs between two returns to Python,
             or `"auto"`, which aims at 50 ms. A number that the script gives `compile` wins.
 
@@ -281,7 +281,6 @@ def _tell_of_legacy() -> None:
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
     from nano_init.keras_patch.faster.registry import faster_path_replacements
-    from nano_init.keras_patch.lazy_adam import with_lazy_adam
     from nano_init.keras_patch.precision.boundary import boundary_replacements
     from nano_init.keras_patch.precision.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.precision.exports import keras_export_replacements
@@ -292,7 +291,8 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.precision.policy import default_policy_replacements
     from nano_init.keras_patch.precision.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.precision.unable_layers import unable_layer_replacements
-    from nano_init.keras_patch.repeated_ids import repeated_ids_replacements
+    from nano_init.keras_patch.sparse.lazy_adam import with_lazy_adam
+    from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements
     from nano_init.keras_patch.step_blocks import step_block_replacements
 
     yield from default_policy_replacements(request.precision)

@@ -18,7 +18,7 @@ from nano_init.keras_patch.faster.dense_updates import (
 )
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.repeated_ids import sum_into_dense
+from nano_init.keras_patch.sparse.repeated_ids import sum_into_dense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -77,7 +77,7 @@ def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacemen
 
 
 def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..., Any]:
-    from nano_init.keras_patch.lazy_adam import tell_if_idle
+    from nano_init.keras_patch.sparse.lazy_adam import tell_if_idle
 
     @functools.wraps(apply)
     def apply_to_distinct_rows(self: Any, grads: Any, trainable_variables: Any) -> Any:
@@ -122,7 +122,7 @@ def _updates_every_row(optimizer: Any) -> bool:
     """
     from keras.optimizers import Adam
 
-    from nano_init.keras_patch.lazy_adam import is_lazy
+    from nano_init.keras_patch.sparse.lazy_adam import is_lazy
 
     return (
         isinstance(optimizer, Adam)
@@ -135,7 +135,7 @@ def _updates_every_row(optimizer: Any) -> bool:
 
 def _sums_by_itself(optimizer: Any) -> bool:
     """Say whether the update sums repeated ids, and nothing before it needs their sums."""
-    from nano_init.keras_patch.lazy_adam import is_lazy
+    from nano_init.keras_patch.sparse.lazy_adam import is_lazy
 
     return is_lazy(optimizer) and not _clips(optimizer)
 
