@@ -293,7 +293,7 @@ def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
     from nano_init.keras_patch.precision.unable_layers import unable_layer_replacements
     from nano_init.keras_patch.sparse.lazy_adam import with_lazy_adam
     from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements
-    from nano_init.keras_patch.step_blocks import step_block_replacements
+    from nano_init.keras_patch.steps.step_blocks import step_block_replacements
 
     yield from default_policy_replacements(request.precision)
     yield from repeated_ids_replacements(lazy_adam=request.lazy_adam)
