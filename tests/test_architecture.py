@@ -40,7 +40,7 @@ LEFT_CIRCLES = frozenset(
         ),
         frozenset(
             [
-                "nano_init.keras_patch.faster.named_rows",
+                "nano_init.keras_patch.faster.padded_rows",
                 "nano_init.keras_patch.sparse.lazy_adam",
                 "nano_init.keras_patch.sparse.repeated_ids",
             ]

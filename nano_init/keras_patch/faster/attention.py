@@ -10,8 +10,8 @@ The matrix products stay with oneDNN.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_shape_worth_an_island
-from nano_init.keras_patch.faster.rows import row_max, row_sum
+from nano_init.keras_patch.faster.pairwise_reduce import row_max, row_sum
+from nano_init.keras_patch.faster.xla_fusion import compiled, is_shape_worth_an_island
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

@@ -9,8 +9,8 @@ XLA, which cannot raise, gives NaN as it does there.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_large_in_graph
-from nano_init.keras_patch.faster.rows import row_max, row_sum
+from nano_init.keras_patch.faster.pairwise_reduce import row_max, row_sum
+from nano_init.keras_patch.faster.xla_fusion import compiled, is_large_in_graph
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

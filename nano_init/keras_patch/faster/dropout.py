@@ -9,8 +9,8 @@ of 1/128 (0.002 becomes 0.0078); here the rate holds in bfloat16 too, and the ma
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
 from nano_init.keras_patch.faster.philox import random_words, unit_floats
+from nano_init.keras_patch.faster.xla_fusion import compiled, is_worth_an_island
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

@@ -9,8 +9,8 @@ gradients of gamma and beta need are matrix products: XLA's own column sums run 
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import compiled, is_worth_an_island
-from nano_init.keras_patch.faster.rows import row_mean
+from nano_init.keras_patch.faster.pairwise_reduce import row_mean
+from nano_init.keras_patch.faster.xla_fusion import compiled, is_worth_an_island
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.precision.casting import digits_for
 

@@ -7,7 +7,7 @@ zeros, and what was computed of it is cut off again, which copies nothing.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.island import has_compiler, is_compiled_by_xla
+from nano_init.keras_patch.faster.xla_fusion import has_compiler, is_compiled_by_xla
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
