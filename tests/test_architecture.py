@@ -40,13 +40,6 @@ LEFT_CIRCLES = frozenset(
         ),
         frozenset(
             [
-                "nano_init.keras_patch.faster.padded_rows",
-                "nano_init.keras_patch.sparse.lazy_adam",
-                "nano_init.keras_patch.sparse.repeated_ids",
-            ]
-        ),
-        frozenset(
-            [
                 "nano_init.keras_patch.distribution.repairs",
                 "nano_init.keras_patch.distribution.steps",
                 "nano_init.keras_patch.patch",

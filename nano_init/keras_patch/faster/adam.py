@@ -18,7 +18,7 @@ from nano_init.keras_patch.faster.fused_optimizer import (
     scalar,
 )
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.sparse.repeated_ids import sum_into_dense
+from nano_init.keras_patch.sparse.row_sums import sum_into_dense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

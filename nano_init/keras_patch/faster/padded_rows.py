@@ -33,7 +33,7 @@ def is_worth_padding(gradient: Any, variable: Any) -> bool:
     """
     import tensorflow as tf
 
-    from nano_init.keras_patch.sparse.repeated_ids import is_distinct
+    from nano_init.keras_patch.sparse.row_sums import is_distinct
 
     if tf.executing_eagerly() or is_compiled_by_xla() or is_distinct(gradient):
         return False

@@ -94,7 +94,7 @@ def update_named_rows(
 
     from nano_init.keras_patch.faster.fused_optimizer import resource
     from nano_init.keras_patch.faster.padded_rows import is_worth_padding, sum_into_padded_rows
-    from nano_init.keras_patch.sparse.repeated_ids import sum_repeated_ids
+    from nano_init.keras_patch.sparse.row_sums import sum_repeated_ids
 
     index, dtype = optimizer._get_variable_index(variable), variable.dtype
     moved = (optimizer._momentums[index], optimizer._velocities[index], variable)
