@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 
 __all__ = ["is_distinct", "sum_into_dense", "sum_repeated_ids"]
 
+# Set on the ids that `sum_repeated_ids` has made.
+_MARK = "_nano_init_is_distinct"
+
 
 def sum_repeated_ids(gradient: Any) -> Any:
     """Return a sparse gradient with one slice for each row; any other as it is.
@@ -24,12 +27,13 @@ def sum_repeated_ids(gradient: Any) -> Any:
         return gradient
     rows, places = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    setattr(rows, _MARK, True)
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
 def is_distinct(gradient: Any) -> bool:
     """Say whether `sum_repeated_ids` made a sparse gradient; clipping and casts keep its ids."""
-    return getattr(getattr(gradient.indices, "op", None), "type", None) == "Unique"
+    return getattr(gradient.indices, _MARK, False)
 
 
 def sum_into_dense(gradient: Any, shape: Any) -> Any:
