@@ -17,7 +17,7 @@ PACKAGE = Path(nano_init.__file__).parent
 TRAINING = frozenset(
     [
         *("bootstrap", "keras_patch", "distributed", "process_calls", "instrumentation"),
-        *("notebook", "optimizers", "bigdl"),
+        *("patch", "notebook", "optimizers", "bigdl"),
     ]
 )
 LAUNCHER = frozenset(["launch", "evidence", "run", "cli"])
@@ -42,7 +42,7 @@ LEFT_CIRCLES = frozenset(
             [
                 "nano_init.keras_patch.distribution.repairs",
                 "nano_init.keras_patch.distribution.steps",
-                "nano_init.keras_patch.patch",
+                "nano_init.patch",
                 "nano_init.keras_patch.processes.call",
                 "nano_init.keras_patch.processes.fitting",
             ]

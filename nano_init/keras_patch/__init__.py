@@ -9,14 +9,14 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nano_init.keras_patch.launcher import apply_from_launcher
-    from nano_init.keras_patch.patch import (
+    from nano_init.keras_patch.precision.conversion import convert
+    from nano_init.keras_patch.precision.decorator import nano_bf16
+    from nano_init.patch import (
         current_precision,
         is_patched,
         patch_tensorflow,
         unpatch_tensorflow,
     )
-    from nano_init.keras_patch.precision.conversion import convert
-    from nano_init.keras_patch.precision.decorator import nano_bf16
 
 __all__ = [
     "apply_from_launcher",
@@ -31,11 +31,11 @@ __all__ = [
 _LAZY = {
     "apply_from_launcher": "nano_init.keras_patch.launcher",
     "convert": "nano_init.keras_patch.precision.conversion",
-    "current_precision": "nano_init.keras_patch.patch",
-    "is_patched": "nano_init.keras_patch.patch",
+    "current_precision": "nano_init.patch",
+    "is_patched": "nano_init.patch",
     "nano_bf16": "nano_init.keras_patch.precision.decorator",
-    "patch_tensorflow": "nano_init.keras_patch.patch",
-    "unpatch_tensorflow": "nano_init.keras_patch.patch",
+    "patch_tensorflow": "nano_init.patch",
+    "unpatch_tensorflow": "nano_init.patch",
 }
 
 

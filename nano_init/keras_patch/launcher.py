@@ -24,7 +24,7 @@ def apply_from_launcher(options: Mapping[str, object], name: str) -> None:
     from nano_init.distributed.worker_startup import current_membership
 
     try:
-        from nano_init.keras_patch.patch import current_precision, patch_imported
+        from nano_init.patch import current_precision, patch_imported
 
         arguments = {key: value for key, value in options.items() if key != "is_chosen"}
         patch_imported(name, **arguments)  # type: ignore[arg-type]

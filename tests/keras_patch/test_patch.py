@@ -29,7 +29,7 @@ def in_thread(function):
 
 def namespaces():
     """Copy the namespace of everything that the patch writes to."""
-    from nano_init.keras_patch.patch import Request, replacements
+    from nano_init.patch import Request, replacements
 
     request = Request(
         "mixed_bfloat16",

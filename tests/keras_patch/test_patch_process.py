@@ -19,7 +19,7 @@ def run(code, **environ):
 
 def test_importing_the_package_imports_no_framework():
     code = (
-        "import sys, nano_init.keras_patch.patch, nano_init.keras_patch.precision.decorator\n"
+        "import sys, nano_init.patch, nano_init.keras_patch.precision.decorator\n"
         "from nano_init import nano_bf16, patch_tensorflow, unpatch_tensorflow\n"
         "nano_bf16(lambda x: x)\n"
         "print(sorted({'keras', 'numpy', 'tensorflow'} & set(sys.modules)))"

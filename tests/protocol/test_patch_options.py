@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nano_init import patch_tensorflow
 from nano_init.errors import UsageError
-from nano_init.keras_patch.patch import patch_imported
+from nano_init.patch import patch_imported
 from nano_init.protocol.faster_paths import FASTER_PATHS
 from nano_init.protocol.patch_options import (
     PatchOptions,
