@@ -1,14 +1,20 @@
-"""Patch Keras in place and take the patch out again."""
+"""Patch Keras in place and take the patch out again: which contributions make up the patch."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
 
 from nano_init.errors import PatchError
+from nano_init.frozen import replace
+from nano_init.keras_patch.active_options import activate, active_options
 from nano_init.keras_patch.ledger import Ledger
 from nano_init.plan.precision import check_precision
-from nano_init.protocol.patch_options import parse_keep_float32, parse_steps_per_execution
+from nano_init.protocol.patch_options import (
+    PatchOptions,
+    parse_keep_float32,
+    parse_steps_per_execution,
+    patch_options_from_json,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.ledger import Replacement
 
 __all__ = [
-    "current_options",
+    "apply_from_launcher",
     "current_precision",
     "is_patched",
     "patch_imported",
@@ -28,29 +34,8 @@ __all__ = [
 _LOCK = threading.RLock()
 _LEDGER = Ledger()
 
-
-@dataclass(frozen=True)
-class Request:
-    """What a patch was asked for.
-
-    Args:
-        precision: `"float32"` or `"mixed_bfloat16"`.
-        kerases: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
-        keep_float32: Patterns of the layers that stay in float32.
-        disabled: Faster paths that are switched off.
-        lazy_adam: Adam updates only the rows that a sparse gradient names.
-        steps_per_execution: How many steps `fit` runs at once, or "auto"; None leaves it to Keras.
-    """
-
-    precision: str
-    kerases: frozenset[str]
-    keep_float32: tuple[str, ...] = ()
-    disabled: frozenset[str] = frozenset()
-    lazy_adam: bool = False
-    steps_per_execution: int | str | None = None
-
-
-_current: Request | None = None
+# The packages that are patched now: "keras" (Keras 3), "tf_keras" (Keras 2) or both.
+_keras_packages: frozenset[str] = frozenset()
 
 
 def patch_tensorflow(
@@ -89,30 +74,25 @@ def patch_tensorflow(
         UserWarning: A faster path to switch off is unknown; or this Keras lacks something that
             the patch replaces: nothing was touched then, and layers stay float32.
     """
-    wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
     import os
 
     from nano_init.keras_patch.faster.registry import disabled_paths
-    from nano_init.keras_patch.requirements import require_kerases
+    from nano_init.keras_patch.requirements import require_keras_packages
 
-    steps = parse_steps_per_execution(steps_per_execution)
-    disabled = disabled_paths(os.environ, disable)
-    kerases = require_kerases(os.environ)
-    request = Request(wanted, kerases, kept, disabled, bool(lazy_adam), steps)
+    options = PatchOptions(
+        check_precision(precision, auto=False),
+        parse_keep_float32(keep_float32),
+        lazy_adam=bool(lazy_adam),
+        steps_per_execution=parse_steps_per_execution(steps_per_execution),
+    )
+    options = replace(options, disable=disabled_paths(os.environ, disable))
+    keras_packages = require_keras_packages(os.environ)
     with _LOCK:
-        if _current != request:
-            _switch(request)
+        if (active_options(), _keras_packages) != (options, keras_packages):
+            _switch(options, keras_packages)
 
 
-def patch_imported(
-    name: str,
-    precision: str = "float32",
-    *,
-    keep_float32: str | Collection[str] = (),
-    disable: str | Collection[str] = (),
-    lazy_adam: bool = False,
-    steps_per_execution: int | str | None = None,
-) -> None:
+def patch_imported(name: str, options: PatchOptions) -> None:
     """Patch a Keras that is being imported, beside one that is patched already.
 
     Unlike `patch_tensorflow`, this imports no Keras that the script has not asked for:
@@ -120,31 +100,57 @@ def patch_imported(
 
     Args:
         name: `"keras"` or `"tf_keras"`.
-        precision: As for `patch_tensorflow`.
-        keep_float32: As for `patch_tensorflow`.
-        disable: As for `patch_tensorflow`.
-        lazy_adam: As for `patch_tensorflow`.
-        steps_per_execution: As for `patch_tensorflow`.
+        options: What the patch is asked for, not yet checked.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
         UsageError: A pattern is empty or no string, or the number of steps is none.
         PatchError: Keras runs on another backend.
     """
-    wanted, kept = check_precision(precision, auto=False), parse_keep_float32(keep_float32)
     import os
 
     from nano_init.keras_patch.faster.registry import disabled_paths
     from nano_init.keras_patch.requirements import require_keras_3
 
-    steps = parse_steps_per_execution(steps_per_execution)
-    disabled = disabled_paths(os.environ, disable)
+    options = replace(
+        options,
+        precision=check_precision(options.precision, auto=False),
+        keep_float32=parse_keep_float32(options.keep_float32),
+        steps_per_execution=parse_steps_per_execution(options.steps_per_execution),
+        is_chosen=False,
+    )
+    options = replace(options, disable=disabled_paths(os.environ, options.disable))
     if name == "keras":
         require_keras_3()
     with _LOCK:
-        present = _current.kerases if _current else frozenset()
-        kerases = present | {name}
-        _switch(Request(wanted, kerases, kept, disabled, bool(lazy_adam), steps))
+        _switch(options, _keras_packages | {name})
+
+
+def apply_from_launcher(options: str, name: str) -> None:
+    """Patch Keras as the launcher was asked to; on failure say so and let the script run.
+
+    Args:
+        options: What `PatchOptions.to_json` has written.
+        name: The package that has just been imported, `"keras"` or `"tf_keras"`.
+    """
+    from nano_init.distributed.worker_startup import current_membership
+
+    try:
+        asked = patch_options_from_json(options)
+        patch_imported(name, asked)
+        if asked.is_chosen and current_precision() == "mixed_bfloat16":
+            from nano_init.keras_patch.precision.way_out import name_way_out
+
+            name_way_out()
+    # Whatever fails here must not fail the user's `import keras`; a worker that is not patched
+    # would hold up or mislead all others.
+    except Exception as error:
+        if current_membership() is not None:
+            raise
+        from nano_init.message import NANO_RUN, say
+
+        cause = str(error).strip().splitlines() or [type(error).__name__]
+        say(NANO_RUN, f"{cause[0]}; the script runs unpatched")
 
 
 def unpatch_tensorflow() -> None:
@@ -153,73 +159,92 @@ def unpatch_tensorflow() -> None:
     What makes a worker of a job train its shares stays: without it, it would hold up the others.
     """
     with _LOCK:
-        kerases = _current.kerases if _current else frozenset()
+        keras_packages = _keras_packages
         _restore()
-        _apply_for_worker(kerases)
-
-
-def _restore() -> None:
-    global _current
-    _LEDGER.restore()
-    _current = None
+        _apply_for_worker(keras_packages)
 
 
 def is_patched() -> bool:
     """Say whether Keras is patched now."""
-    return _current is not None
+    return active_options() is not None
 
 
 def current_precision() -> str | None:
     """Return the precision of the patch, or None without a patch."""
-    return _current.precision if _current else None
+    options = active_options()
+    return options.precision if options else None
 
 
-def current_options() -> dict[str, object]:
-    """Return the keyword arguments of `patch_tensorflow` in force; empty without a patch."""
-    if _current is None:
-        return {}
-    return {
-        "precision": _current.precision,
-        "keep_float32": sorted(_current.keep_float32),
-        "disable": sorted(_current.disabled),
-        "lazy_adam": _current.lazy_adam,
-        "steps_per_execution": _current.steps_per_execution,
-    }
-
-
-def _switch(request: Request) -> None:
-    global _current
+def _switch(options: PatchOptions, keras_packages: frozenset[str]) -> None:
     # Restored first: a replacement that wraps its original must not wrap an older wrapper.
-    previous = _current
+    previous = active_options(), _keras_packages
     _restore()
     try:
-        _current = _apply(request)
+        _apply(options, keras_packages)
     except BaseException:
-        if previous is not None:
-            _current = _apply(previous)
+        if previous[0] is not None:
+            _apply(previous[0], previous[1])
         raise
 
 
-def _apply(request: Request) -> Request:
+def _restore() -> None:
+    global _keras_packages
+    _LEDGER.restore()
+    _keras_packages = frozenset()
+    activate(None)
+
+
+def _apply(options: PatchOptions, keras_packages: frozenset[str]) -> None:
+    global _keras_packages
     try:
-        _LEDGER.apply(replacements(request))
+        for contribution in contributions(options, keras_packages):
+            _LEDGER.apply(contribution)
     except (AttributeError, ImportError, KeyError, PatchError) as error:
+        _LEDGER.restore()
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
         _warn_of_unknown_keras(error)
-        request = replace(request, precision="float32")
-    _apply_for_worker(request.kerases)
-    return request
+        options = replace(options, precision="float32")
+    except BaseException:
+        _LEDGER.restore()
+        raise
+    _keras_packages = keras_packages
+    activate(options)
+    _apply_for_worker(keras_packages)
 
 
-def _apply_for_worker(kerases: frozenset[str]) -> None:
+def contributions(
+    options: PatchOptions, keras_packages: frozenset[str]
+) -> Iterator[Iterator[Replacement]]:
+    """Yield what each room replaces; each is to be applied before the next one is asked for.
+
+    What a later room replaces may then wrap what an earlier one has.
+
+    Args:
+        options: What the patch is asked for.
+        keras_packages: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or
+            both.
+
+    Raises:
+        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
+    """
+    from nano_init.keras_patch.contributions import keras_replacements
+
+    yield keras_replacements(options, keras_packages)
+    if "keras" in keras_packages:
+        from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
+
+        yield multi_worker_repairs()
+
+
+def _apply_for_worker(keras_packages: frozenset[str]) -> None:
     """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
     from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
-    if membership is not None and kerases:
+    if membership is not None and keras_packages:
         from nano_init.keras_patch.distribution.replacements import worker_replacements
 
-        _LEDGER.apply(worker_replacements(membership, kerases))
+        _LEDGER.apply(worker_replacements(membership, keras_packages))
 
 
 def _warn_of_unknown_keras(error: Exception) -> None:
@@ -232,81 +257,3 @@ def _warn_of_unknown_keras(error: Exception) -> None:
         "Keras stays unpatched and layers stay float32",
         stacklevel=5,
     )
-
-
-def replacements(request: Request) -> Iterator[Replacement]:
-    """Yield everything that the patch replaces for a request.
-
-    Args:
-        request: What the patch is asked for.
-
-    Raises:
-        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
-    """
-    if request.kerases and request.precision != "float32":
-        yield from _operation_replacements(request.kerases)
-    if "keras" in request.kerases:
-        yield from _keras_3_replacements(request)
-    if "tf_keras" in request.kerases:
-        from nano_init.keras_patch.precision.legacy import legacy_replacements
-
-        if request.lazy_adam or request.steps_per_execution:
-            _tell_of_legacy()
-
-        yield from legacy_replacements(request.precision, request.keep_float32)
-
-
-def _operation_replacements(kerases: frozenset[str]) -> Iterator[Replacement]:
-    from nano_init.keras_patch.precision.arrays import array_replacements
-    from nano_init.keras_patch.precision.autocast import autocast_replacements
-    from nano_init.keras_patch.precision.control_flow import control_flow_replacements
-    from nano_init.keras_patch.precision.exports import export_replacements
-    from nano_init.keras_patch.precision.inner_outputs import inner_output_replacements
-    from nano_init.keras_patch.precision.layer_policies import keras_policies, legacy_policies
-
-    policies = {"keras": keras_policies, "tf_keras": legacy_policies}
-    yield from autocast_replacements()
-    yield from control_flow_replacements()
-    yield from array_replacements(kerases)
-    yield from inner_output_replacements()
-    yield from export_replacements({name: policies[name]() for name in sorted(kerases)})
-
-
-def _tell_of_legacy() -> None:
-    from nano_init.keras_patch.notice import tell_once
-
-    tell_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
-
-
-def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
-    from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
-    from nano_init.keras_patch.faster.registry import faster_path_replacements
-    from nano_init.keras_patch.precision.boundary import boundary_replacements
-    from nano_init.keras_patch.precision.exact_inputs import exact_input_replacements
-    from nano_init.keras_patch.precision.exports import keras_export_replacements
-    from nano_init.keras_patch.precision.extra_losses import extra_loss_replacements
-    from nano_init.keras_patch.precision.kept_layers import kept_layer_replacements
-    from nano_init.keras_patch.precision.layer_policies import keras_policies
-    from nano_init.keras_patch.precision.own_policy import policy_file_replacements
-    from nano_init.keras_patch.precision.policy import default_policy_replacements
-    from nano_init.keras_patch.precision.preprocessing import preprocessing_replacements
-    from nano_init.keras_patch.precision.unable_layers import unable_layer_replacements
-    from nano_init.keras_patch.sparse.lazy_adam import with_lazy_adam
-    from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements
-    from nano_init.keras_patch.steps.step_blocks import step_block_replacements
-
-    yield from default_policy_replacements(request.precision)
-    yield from repeated_ids_replacements(lazy_adam=request.lazy_adam)
-    yield from multi_worker_repairs()
-    paths = faster_path_replacements(request.disabled)
-    yield from with_lazy_adam(paths) if request.lazy_adam else paths
-    yield from step_block_replacements(request.steps_per_execution)
-    if request.precision != "float32":
-        yield from boundary_replacements()
-        yield from exact_input_replacements()
-        yield from preprocessing_replacements()
-        yield from extra_loss_replacements()
-        yield from kept_layer_replacements(request.keep_float32)
-        yield from unable_layer_replacements()
-        yield from policy_file_replacements()
-        yield from keras_export_replacements(keras_policies())

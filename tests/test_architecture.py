@@ -38,15 +38,6 @@ LEFT_CIRCLES = frozenset(
                 "nano_init.keras_patch.distribution.sums",
             ]
         ),
-        frozenset(
-            [
-                "nano_init.keras_patch.distribution.repairs",
-                "nano_init.keras_patch.distribution.steps",
-                "nano_init.patch",
-                "nano_init.keras_patch.processes.call",
-                "nano_init.keras_patch.processes.fitting",
-            ]
-        ),
     ]
 )
 

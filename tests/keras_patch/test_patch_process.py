@@ -63,10 +63,10 @@ def test_another_backend_is_refused_before_keras_is_imported():
 
 def test_the_launcher_never_fails_the_script():
     code = BLOCK_TENSORFLOW + (
-        "from nano_init.keras_patch import apply_from_launcher\n"
-        "apply_from_launcher({'precision': 'mixed_bfloat16'}, 'keras')\n"
-        "apply_from_launcher({'precision': 'half'}, 'keras')\n"
-        "apply_from_launcher({'depth': 3}, 'keras')\n"
+        "from nano_init.patch import apply_from_launcher\n"
+        'apply_from_launcher(\'{"precision": "mixed_bfloat16"}\', "keras")\n'
+        'apply_from_launcher(\'{"precision": "half"}\', "keras")\n'
+        'apply_from_launcher(\'{"depth": 3}\', "keras")\n'
         "print('goes on')"
     )
     result = run(code)
