@@ -57,7 +57,10 @@ def _reading(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callabl
     @functools.wraps(read)
     def reading(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.dtype is tf.bfloat16 and is_inside():
-            return read(tf.cast(self, tf.float32), *args, **kwargs)
+            # A graph that captures the tensor reads it: a cast in that graph would capture it again.
+            with tf.init_scope():
+                wide = tf.cast(self, tf.float32)
+            return read(wide, *args, **kwargs)
         return read(self, *args, **kwargs)
 
     return reading
