@@ -1,24 +1,20 @@
-"""What the patch tells of itself: one line on stderr, once."""
+"""What the patch says: one line on stderr, once."""
 
 from __future__ import annotations
 
-import sys
+from nano_init.message import NANO_INIT, say
 
-__all__ = ["tell_once"]
+__all__ = ["say_once"]
 
-_told: set[str] = set()
+_said: set[str] = set()
 
 
-def tell_once(sentence: str) -> None:
+def say_once(sentence: str) -> None:
     """Print a sentence to stderr unless this process has said it; go on where it cannot.
 
     Args:
         sentence: Without the program's name, which is put before it.
     """
-    if sentence in _told or sys.stderr is None:
-        return
-    _told.add(sentence)
-    try:
-        print(f"nano-init: {sentence}", file=sys.stderr, flush=True)
-    except OSError:
-        return  # a reader that has gone must not keep the program from training
+    if sentence not in _said:
+        _said.add(sentence)
+        say(NANO_INIT, sentence)

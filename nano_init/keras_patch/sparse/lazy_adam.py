@@ -12,7 +12,7 @@ import functools
 from dataclasses import replace
 
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.notice import tell_once
+from nano_init.keras_patch.notice import say_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def tell_if_idle(optimizer: Any, gradients: Iterable[Any]) -> None:
         why = "no gradient is sparse, as an Embedding's would be"
     else:
         return
-    tell_once(f"lazy Adam has nothing to do for this {name}: {why}")
+    say_once(f"lazy Adam has nothing to do for this {name}: {why}")
 
 
 def update_named_rows(
