@@ -1,10 +1,14 @@
-"""What the patch says: one line on stderr, once."""
+"""What the patch says: one line on stderr, once, or a warning at the user's own line."""
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+from nano_init.keras_patch.own_frames import OWN_PATH
 from nano_init.message import NANO_INIT, say
 
-__all__ = ["say_once"]
+__all__ = ["say_once", "warn"]
 
 _said: set[str] = set()
 
@@ -18,3 +22,18 @@ def say_once(sentence: str) -> None:
     if sentence not in _said:
         _said.add(sentence)
         say(NANO_INIT, sentence)
+
+
+def warn(sentence: str) -> None:
+    """Warn at the line that has called into nano-init, however deep in it this is called.
+
+    Args:
+        sentence: The whole of it.
+
+    Warns:
+        UserWarning: The sentence.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(OWN_PATH):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, stacklevel=level)
