@@ -63,7 +63,7 @@ def count_islands():
 def assert_close():
     """Return a function that compares arrays, by a tolerance relative to the largest number."""
 
-    def check(found, expected, tolerance):
+    def check(found, expected, tolerance=1e-5):
         assert len(found) == len(expected)
         for mine, keras_own in zip(found, expected, strict=True):
             assert mine.shape == keras_own.shape

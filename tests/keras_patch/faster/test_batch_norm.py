@@ -12,12 +12,12 @@ pytestmark = pytest.mark.tensorflow
 KERNEL = "FusedBatchNormV3"
 
 
-def test_float32_steps_aside_under_xla(only):
+def test_float32_steps_aside_under_xla(only, assert_close):
     """There the kernel computes the variance in one pass: not as Keras does, far from zero."""
     shape = (16, 2, 2, 3)
     expected = _one_step(shape, offset=100.0)
     with only("batch_norm"):
-        _assert_same(_one_step(shape, offset=100.0, way="compiled"), expected, 1e-4)
+        assert_close(_one_step(shape, offset=100.0, way="compiled"), expected, 1e-4)
 
 
 def _run(way, function, *arguments):
@@ -54,29 +54,22 @@ def _one_step(shape, *, way="eager", training=True, seed=1, offset=0.5, **option
     return numbers + [np.array(w) for w in layer.non_trainable_variables]
 
 
-def _assert_same(found, expected, tolerance):
-    assert len(found) == len(expected)
-    for mine, keras_own in zip(found, expected, strict=True):
-        scale = max(1.0, np.abs(keras_own).max(initial=0.0))
-        np.testing.assert_allclose(mine, keras_own, rtol=0, atol=tolerance * scale)
-
-
 @pytest.mark.parametrize("way", ["eager", "graph", "compiled"])
 @pytest.mark.parametrize("training", [True, False])
-def test_same_numbers_in_every_way_of_running(only, way, training):
+def test_same_numbers_in_every_way_of_running(only, way, training, assert_close):
     shape = (4, 5, 3, 6)
     expected = _one_step(shape, training=training)
     with only("batch_norm"):
-        _assert_same(_one_step(shape, training=training, way=way), expected, 1e-5)
+        assert_close(_one_step(shape, training=training, way=way), expected, 1e-5)
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (3, 7, 4), (2, 3, 4, 2, 5)])
 @pytest.mark.parametrize("axis", [-1, "last"])
-def test_same_numbers_at_every_rank(only, shape, axis):
+def test_same_numbers_at_every_rank(only, shape, axis, assert_close):
     options = {"axis": len(shape) - 1 if axis == "last" else axis}
     expected = _one_step(shape, **options)
     with only("batch_norm"):
-        _assert_same(_one_step(shape, **options), expected, 1e-5)
+        assert_close(_one_step(shape, **options), expected, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +85,10 @@ def test_same_numbers_at_every_rank(only, shape, axis):
     ],
     ids=str,
 )
-def test_same_numbers_with_every_option(only, options):
+def test_same_numbers_with_every_option(only, options, assert_close):
     expected = _one_step((4, 3, 3, 5), **options)
     with only("batch_norm"):
-        _assert_same(_one_step((4, 3, 3, 5), **options), expected, 1e-5)
+        assert_close(_one_step((4, 3, 3, 5), **options), expected, 1e-5)
 
 
 def test_moving_variance_is_the_biased_one(only):
@@ -108,28 +101,28 @@ def test_moving_variance_is_the_biased_one(only):
     assert np.array(layer.moving_variance) == pytest.approx([1.0])
 
 
-def test_statistics_of_far_off_values(only):
+def test_statistics_of_far_off_values(only, assert_close):
     """The kernel subtracts the mean before it squares, as Keras does."""
     expected = _one_step((16, 2, 2, 3), offset=100.0)
     with only("batch_norm"):
-        _assert_same(_one_step((16, 2, 2, 3), offset=100.0), expected, 1e-4)
+        assert_close(_one_step((16, 2, 2, 3), offset=100.0), expected, 1e-4)
 
 
-def test_a_batch_of_one_value_a_channel(only):
+def test_a_batch_of_one_value_a_channel(only, assert_close):
     expected = _one_step((1, 1, 1, 3))
     with only("batch_norm"):
-        _assert_same(_one_step((1, 1, 1, 3)), expected, 1e-5)
+        assert_close(_one_step((1, 1, 1, 3)), expected, 1e-5)
 
 
-def test_an_empty_batch_makes_the_same_statistics(only):
+def test_an_empty_batch_makes_the_same_statistics(only, assert_close):
     expected = _one_step((0, 2, 2, 3))
     with only("batch_norm"):
         found = _one_step((0, 2, 2, 3))
     assert found[0].shape == expected[0].shape
-    _assert_same(found[-2:], expected[-2:], 1e-5)
+    assert_close(found[-2:], expected[-2:], 1e-5)
 
 
-def test_gradients_of_gradients(only):
+def test_gradients_of_gradients(only, assert_close):
     import keras
     import tensorflow as tf
 
@@ -147,11 +140,11 @@ def test_gradients_of_gradients(only):
 
     expected = penalty()
     with only("batch_norm"):
-        _assert_same([penalty()], [expected], 1e-4)
+        assert_close([penalty()], [expected], 1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_ten_training_steps(only, precision):
+def test_ten_training_steps(only, precision, assert_close):
     """Weights differ by rounding only: 1e-4 in float32, 2e-2 where layers compute in bfloat16."""
     import keras
 
@@ -176,17 +169,17 @@ def test_ten_training_steps(only, precision):
     patch_tensorflow(precision)
     expected = train()
     with only("batch_norm"):
-        _assert_same(train(), expected, 1e-4 if precision == "float32" else 2e-2)
+        assert_close(train(), expected, 1e-4 if precision == "float32" else 2e-2)
 
 
-def test_bfloat16_is_normalized_with_float32_statistics(only):
+def test_bfloat16_is_normalized_with_float32_statistics(only, assert_close):
     """Within one digit of bfloat16 (2^-8) of Keras, the statistics within float32's."""
     shape = (16, 4, 4, 3)
     expected = _one_step(shape, dtype="mixed_bfloat16")
     with only("batch_norm"):
         found = _one_step(shape, dtype="mixed_bfloat16")
-    _assert_same(found[:-2], expected[:-2], 2**-7)
-    _assert_same(found[-2:], expected[-2:], 1e-5)
+    assert_close(found[:-2], expected[:-2], 2**-7)
+    assert_close(found[-2:], expected[-2:], 1e-5)
 
 
 def test_float32_inputs_keep_their_digits_under_the_patch(only):
@@ -252,7 +245,7 @@ def test_takes_unknown_batch_and_image_sizes(only, count_ops):
         assert normalize(tf.ones((2, 5, 3))).shape == (2, 5, 3)
 
 
-def test_a_replica_of_a_strategy_keeps_the_same_statistics(only):
+def test_a_replica_of_a_strategy_keeps_the_same_statistics(only, assert_close):
     import keras
     import tensorflow as tf
 
@@ -269,7 +262,7 @@ def test_a_replica_of_a_strategy_keeps_the_same_statistics(only):
 
     expected = train()
     with only("batch_norm"):
-        _assert_same(train(), expected, 1e-5)
+        assert_close(train(), expected, 1e-5)
 
 
 def test_a_saved_model_does_not_depend_on_the_path(only, tmp_path):

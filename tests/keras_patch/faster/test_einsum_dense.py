@@ -82,37 +82,29 @@ def _one_call(equation, *, way="eager", batch=2, **options):
     return [np.array(part) for part in call(inputs)]
 
 
-def _assert_same(found, expected, tolerance=1e-5):
-    assert len(found) == len(expected)
-    for mine, keras_own in zip(found, expected, strict=True):
-        assert mine.shape == keras_own.shape
-        scale = max(1.0, np.abs(keras_own).max(initial=0.0))
-        np.testing.assert_allclose(mine, keras_own, rtol=0, atol=tolerance * scale)
-
-
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("equation", CASES)
 @pytest.mark.parametrize("way", ["eager", "graph"])
-def test_same_output_and_gradients(only, equation, way):
+def test_same_output_and_gradients(only, equation, way, assert_close):
     expected = _one_call(equation)
     with only("einsum_dense"):
-        _assert_same(_one_call(equation, way=way), expected)
+        assert_close(_one_call(equation, way=way), expected)
 
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("batch", [0, 1])
-def test_an_empty_batch_and_a_batch_of_one(only, batch):
+def test_an_empty_batch_and_a_batch_of_one(only, batch, assert_close):
     expected = _one_call("abc,cde->abde", batch=batch)
     with only("einsum_dense"):
-        _assert_same(_one_call("abc,cde->abde", batch=batch), expected)
+        assert_close(_one_call("abc,cde->abde", batch=batch), expected)
 
 
 @pytest.mark.tensorflow
-def test_compiled_with_an_activation_and_frozen(only):
+def test_compiled_with_an_activation_and_frozen(only, assert_close):
     options = {"activation": "gelu", "trainable": False}
     expected = _one_call("abcd,cde->abe", **options)
     with only("einsum_dense"):
-        _assert_same(_one_call("abcd,cde->abe", way="compiled", **options), expected)
+        assert_close(_one_call("abcd,cde->abe", way="compiled", **options), expected)
 
 
 @pytest.mark.tensorflow
@@ -143,7 +135,7 @@ def test_steps_aside_for_other_products(only, count_ops):
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_ten_training_steps_of_attention(only, precision, tmp_path):
+def test_ten_training_steps_of_attention(only, precision, tmp_path, assert_close):
     """Weights within 1e-4 in float32, 2e-2 in bfloat16; the saved model runs without it."""
     import keras
 
@@ -166,6 +158,6 @@ def test_ten_training_steps_of_attention(only, precision, tmp_path):
         model, x = train()
         model.save(tmp_path / "model.keras")
         mine = model.predict(x, verbose=0)
-    _assert_same(model.get_weights(), expected.get_weights(), tolerance)
+    assert_close(model.get_weights(), expected.get_weights(), tolerance)
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    _assert_same([loaded.predict(x, verbose=0)], [mine], tolerance)
+    assert_close([loaded.predict(x, verbose=0)], [mine], tolerance)

@@ -64,14 +64,6 @@ def _one_call(path, *, way="graph", shape=(3, 5, 4), started=False, mask=None, *
     return [np.array(part, "float32") for part in call(tf.constant(_normal(*shape)), *states)]
 
 
-def _assert_same(found, expected, tolerance=1e-5):
-    assert len(found) == len(expected)
-    for mine, keras_own in zip(found, expected, strict=True):
-        assert mine.shape == keras_own.shape
-        scale = max(1.0, np.abs(keras_own).max(initial=0.0))
-        np.testing.assert_allclose(mine, keras_own, rtol=0, atol=tolerance * scale)
-
-
 OPTIONS = {
     "plain": {},
     "sequences": {"return_sequences": True},
@@ -91,26 +83,26 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_same_outputs_states_and_gradients(only, path, case):
+def test_same_outputs_states_and_gradients(only, path, case, assert_close):
     if (path, case) == ("lstm", "empty batch"):
         pytest.skip("Keras's own LSTM refuses a batch that is known to be empty")
     expected = _one_call(path, **OPTIONS[case])
     with only(path):
-        _assert_same(_one_call(path, **OPTIONS[case]), expected)
+        assert_close(_one_call(path, **OPTIONS[case]), expected)
 
 
 @pytest.mark.parametrize("rows", [33, 64])
 @pytest.mark.parametrize("case", ["sequences", "without bias", "masked", "zeroed"])
-def test_same_for_a_batch_that_is_stepped_through_in_halves(only, path, case, rows):
+def test_same_for_a_batch_that_is_stepped_through_in_halves(only, path, case, rows, assert_close):
     options = {**OPTIONS[case], "shape": (rows, 5, 4)}
     if "mask" in options:
         options["mask"] = np.random.default_rng(4).random((rows, 5)) < 0.6
     expected = _one_call(path, **options)
     with only(path):
-        _assert_same(_one_call(path, **options), expected)
+        assert_close(_one_call(path, **options), expected)
 
 
-def test_fit_in_halves_of_unknown_batches_trains_alike(only, path):
+def test_fit_in_halves_of_unknown_batches_trains_alike(only, path, assert_close):
     """The last batch has one row, so that one of its halves has none."""
 
     def trained():
@@ -132,7 +124,7 @@ def test_fit_in_halves_of_unknown_batches_trains_alike(only, path):
 
     expected = trained()
     with only(path):
-        _assert_same(trained(), expected)
+        assert_close(trained(), expected)
 
 
 def test_loops_are_halved_where_that_pays_only(only, path):
@@ -152,10 +144,10 @@ def test_loops_are_halved_where_that_pays_only(only, path):
 
 @pytest.mark.parametrize("case", ["started", "masked"])
 @pytest.mark.parametrize("way", ["eager", "compiled"])
-def test_same_eagerly_and_compiled(only, path, way, case):
+def test_same_eagerly_and_compiled(only, path, way, case, assert_close):
     expected = _one_call(path, way=way, **OPTIONS[case])
     with only(path):
-        _assert_same(_one_call(path, way=way, **OPTIONS[case]), expected)
+        assert_close(_one_call(path, way=way, **OPTIONS[case]), expected)
 
 
 @pytest.mark.parametrize("case", ["sequences", "started", "masked", "dropout"])
@@ -173,7 +165,7 @@ def test_bfloat16_is_no_further_from_float32_than_keras_is(only, path, case):
     assert errors[0] <= 1.1 * errors[1]
 
 
-def test_unknown_sizes(only, path):
+def test_unknown_sizes(only, path, assert_close):
     import tensorflow as tf
 
     def run():
@@ -192,10 +184,10 @@ def test_unknown_sizes(only, path):
 
     expected = run()
     with only(path):
-        _assert_same(run(), expected)
+        assert_close(run(), expected)
 
 
-def test_gradients_of_gradients_and_through_a_function(only, path):
+def test_gradients_of_gradients_and_through_a_function(only, path, assert_close):
     import tensorflow as tf
 
     def penalty():
@@ -220,10 +212,10 @@ def test_gradients_of_gradients_and_through_a_function(only, path):
 
     expected = penalty()
     with only(path):
-        _assert_same(penalty(), expected)
+        assert_close(penalty(), expected)
 
 
-def test_a_stateful_layer_keeps_its_states(only, path):
+def test_a_stateful_layer_keeps_its_states(only, path, assert_close):
     import tensorflow as tf
 
     def run():
@@ -234,7 +226,7 @@ def test_a_stateful_layer_keeps_its_states(only, path):
 
     expected = run()
     with only(path):
-        _assert_same(run(), expected)
+        assert_close(run(), expected)
 
 
 def _model(path):
@@ -264,7 +256,7 @@ def _trained(path):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_ten_training_steps_and_the_saved_model(only, path, precision, tmp_path):
+def test_ten_training_steps_and_the_saved_model(only, path, precision, tmp_path, assert_close):
     """Weights within 1e-5 in float32, 2e-2 in bfloat16; the saved model runs without it."""
     import keras
 
@@ -275,12 +267,12 @@ def test_ten_training_steps_and_the_saved_model(only, path, precision, tmp_path)
         model, ids = _trained(path)
         model.save(tmp_path / "model.keras")
         mine = model.predict(ids, verbose=0)
-    _assert_same(model.get_weights(), expected.get_weights(), tolerance)
+    assert_close(model.get_weights(), expected.get_weights(), tolerance)
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    _assert_same([loaded.predict(ids, verbose=0)], [mine], tolerance)
+    assert_close([loaded.predict(ids, verbose=0)], [mine], tolerance)
 
 
-def test_ten_training_steps_compiled(only, path):
+def test_ten_training_steps_compiled(only, path, assert_close):
     import keras
 
     def train():
@@ -293,10 +285,10 @@ def test_ten_training_steps_compiled(only, path):
 
     expected = train()
     with only(path):
-        _assert_same(train(), expected)
+        assert_close(train(), expected)
 
 
-def test_a_replica_of_a_strategy_learns_the_same(only, path):
+def test_a_replica_of_a_strategy_learns_the_same(only, path, assert_close):
     import tensorflow as tf
 
     def train():
@@ -309,10 +301,10 @@ def test_a_replica_of_a_strategy_learns_the_same(only, path):
 
     expected = train()
     with only(path):
-        _assert_same(train(), expected)
+        assert_close(train(), expected)
 
 
-def test_exported_models_predict_and_differentiate(only, path, tmp_path):
+def test_exported_models_predict_and_differentiate(only, path, tmp_path, assert_close):
     """Traced with training on too, where what a step saves cannot be in the file."""
     import tensorflow as tf
 
@@ -326,7 +318,7 @@ def test_exported_models_predict_and_differentiate(only, path, tmp_path):
         expected = _score_gradient(module.call, inputs)
         tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
-    _assert_same(_score_gradient(loaded.call, inputs), expected)
+    assert_close(_score_gradient(loaded.call, inputs), expected)
 
 
 def _score_gradient(call, inputs):

@@ -1,0 +1,173 @@
+"""Narrow floating tensors to bfloat16 and widen them again without losing a digit.
+
+A narrowed tensor remembers the float32 tensor that it was made from. When it is widened
+within reach of that memory (in the same function call), the original comes back.
+"""
+
+from __future__ import annotations
+
+from nano_init.keras_patch.precision.replay_on_source import repeat_on_origin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["digits_for", "narrow", "remember_autocast", "widen"]
+
+_MEMORY = "_nano_original"
+_ORIGIN = "_nano_autocast_origin"
+
+
+def narrow(value: Any) -> Any:
+    """Return a float32 or float16 tensor or array as bfloat16; anything else as it is.
+
+    float64 is left alone: who chose it wants its digits, and a Keras layer casts it to its
+    own compute dtype anyway. Variables, models, NumPy scalars, integers, booleans and strings
+    are left alone too.
+
+    Args:
+        value: One leaf of a nest. Sparse and ragged tensors keep their structure.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    if isinstance(value, np.ndarray):
+        return _narrow_tensor(tf.convert_to_tensor(value)) if _is_wide(value.dtype.name) else value
+    if isinstance(value, tf.Tensor):
+        return _narrow_tensor(value) if _is_wide(value.dtype.name) else value
+    if _is_composite(value):
+        return tf.nest.map_structure(_narrow_component, value, expand_composites=True)
+    return value
+
+
+def widen(value: Any) -> Any:
+    """Return a bfloat16 tensor as float32; anything else as it is.
+
+    Args:
+        value: One leaf of a nest; a narrowed tensor comes back as its original.
+    """
+    import tensorflow as tf
+
+    if isinstance(value, tf.Tensor):
+        return _widen_tensor(value) if value.dtype == tf.bfloat16 else value
+    if _is_composite(value):
+        return tf.nest.map_structure(_widen_component, value, expand_composites=True)
+    return value
+
+
+def _original_of(value: Any) -> Any:
+    """Return the float32 digits that a narrowed tensor was made from, or None.
+
+    Gradients flow to the narrowed tensor as they do through a cast, so that a tape which
+    watches an argument of the function still finds it.
+
+    Args:
+        value: Any object.
+    """
+    return repeat_on_origin(value, _restored)
+
+
+def _restored(value: Any) -> Any:
+    original = getattr(value, _MEMORY, None)
+    if original is None:
+        return None
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def restore(narrowed: Any) -> Any:
+        return tf.stop_gradient(original), lambda grad: tf.cast(grad, narrowed.dtype)
+
+    return restore(value)
+
+
+def remember_autocast(converted: Any, origin: Any) -> Any:
+    """Return a tensor that Keras cast to bfloat16, told what it was made from.
+
+    Args:
+        converted: The tensor after the cast, or of any other dtype.
+        origin: The tensor or array before it; anything else is forgotten.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    if converted.dtype != tf.bfloat16:
+        return converted
+    if isinstance(origin, np.ndarray):
+        origin = tf.convert_to_tensor(origin)
+    if isinstance(origin, tf.Tensor):
+        _remember(converted, origin)
+    elif _is_composite(origin):
+        parts = (tf.nest.flatten(nest, expand_composites=True) for nest in (converted, origin))
+        for narrow_part, wide_part in zip(*parts, strict=True):
+            if narrow_part.dtype == tf.bfloat16:
+                _remember(narrow_part, wide_part)
+    return converted
+
+
+def _remember(converted: Any, origin: Any) -> None:
+    if _graph_of(origin) in (None, _graph_of(converted)):
+        setattr(converted, _ORIGIN, origin)
+
+
+def digits_for(value: Any, dtype: Any) -> Any:
+    """Return the tensor that a rounded one was made from, for a cast that needs its digits.
+
+    Args:
+        value: What is about to be cast.
+        dtype: The dtype it is cast to; bfloat16 and float16 need no more digits.
+    """
+    import tensorflow as tf
+
+    if getattr(value, "dtype", None) != tf.bfloat16:
+        return value
+    if tf.as_dtype(dtype).base_dtype in (tf.bfloat16, tf.float16):
+        return value
+    origin = repeat_on_origin(value, lambda tensor: getattr(tensor, _ORIGIN, None))
+    if origin is None:
+        origin = _original_of(value)
+    return value if origin is None else origin
+
+
+def _graph_of(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    return None if isinstance(tensor, tf.__internal__.EagerTensor) else tensor.graph
+
+
+def _is_wide(name: str) -> bool:
+    return name in ("float32", "float16")
+
+
+def _is_composite(value: Any) -> bool:
+    import tensorflow as tf
+
+    return isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices))
+
+
+def _narrow_component(value: Any) -> Any:
+    import tensorflow as tf
+
+    is_wide = isinstance(value, tf.Tensor) and _is_wide(value.dtype.name)
+    return _narrow_tensor(value) if is_wide else value
+
+
+def _widen_component(value: Any) -> Any:
+    import tensorflow as tf
+
+    is_narrow = isinstance(value, tf.Tensor) and value.dtype == tf.bfloat16
+    return _widen_tensor(value) if is_narrow else value
+
+
+def _narrow_tensor(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    narrowed = tf.cast(tensor, tf.bfloat16)
+    setattr(narrowed, _MEMORY, tensor)
+    return narrowed
+
+
+def _widen_tensor(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    original = _original_of(tensor)
+    return tf.cast(tensor if original is None else original, tf.float32)

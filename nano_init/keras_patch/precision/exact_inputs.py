@@ -1,0 +1,122 @@
+"""Ids, labels and other large numbers reach the layer that needs them unrounded.
+
+bfloat16 holds integers exactly only up to 256. Keras 3 casts a model's inputs to it in two
+places: a Sequential without an Input takes the first layer's compute dtype for its input
+(keras/src/models/sequential.py, `build`), and every layer casts its floating inputs
+(keras/src/dtype_policies/dtype_policy.py, `convert_input`). The first is made float32 here.
+The second is kept, but the cast tensor remembers what it was made from: whoever casts it on,
+as Embedding does to int32 and normalization layers do to float32, gets the original.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.casting import remember_autocast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["exact_input_replacements"]
+
+
+def exact_input_replacements() -> Iterator[Replacement]:
+    """Yield what keeps a model's inputs exact on their way to the layer that needs them."""
+    from keras.src.dtype_policies.dtype_policy import DTypePolicy
+    from keras.src.models.functional import Functional
+    from keras.src.models.sequential import Sequential
+    from keras.src.ops.core import Cast
+
+    yield _wrapped(Sequential, "build", _with_wide_input)
+    yield _wrapped(Functional, "_convert_inputs_to_tensors", _to_wide_tensors)
+    yield _wrapped(DTypePolicy, "convert_input", _remembering)
+    if _casts_are_nodes():
+        yield _wrapped(Cast, "call", _remembering_node)
+
+
+def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
+    return Replacement(target, name, wrap(vars(target)[name]))
+
+
+def _with_wide_input(build: Callable[..., Any]) -> Callable[..., Any]:
+    from keras.src.layers.core.input_layer import InputLayer
+    from keras.src.models.sequential import standardize_shape
+
+    @functools.wraps(build)
+    def build_with_wide_input(self: Any, input_shape: Any = None) -> Any:
+        layers = self._layers
+        if layers and not isinstance(layers[0], InputLayer) and _is_narrow(layers[0]):
+            try:
+                shape = standardize_shape(input_shape)
+            except (TypeError, ValueError):
+                # Several inputs: Keras then calls the layers one by one, casting nothing before.
+                return build(self, input_shape)
+            self._layers = [InputLayer(batch_shape=shape, dtype=_input_dtype(layers[0])), *layers]
+        return build(self, input_shape)
+
+    return build_with_wide_input
+
+
+def _is_narrow(layer: Any) -> bool:
+    return bool(layer.compute_dtype == "bfloat16" and layer.variable_dtype == "float32")
+
+
+def _input_dtype(layer: Any) -> str:
+    from keras.layers import Embedding
+
+    return "int32" if isinstance(layer, Embedding) else "float32"
+
+
+def _to_wide_tensors(convert: Callable[..., Any]) -> Callable[..., Any]:
+    # A file saved by bare Keras may say that the model's input itself is bfloat16.
+    @functools.wraps(convert)
+    def convert_to_wide_tensors(self: Any, flat_inputs: Any) -> Any:
+        if any(spec.dtype == "bfloat16" for spec in self._inputs):
+            pairs = zip(flat_inputs, self._inputs, strict=False)
+            flat_inputs = [_remembered_as(x, spec.dtype) for x, spec in pairs]
+        return convert(self, flat_inputs)
+
+    return convert_to_wide_tensors
+
+
+def _remembered_as(value: Any, dtype: str) -> Any:
+    from keras.src import backend
+
+    if dtype != "bfloat16" or value is None or backend.is_keras_tensor(value):
+        return value
+    tensor = backend.convert_to_tensor(value)
+    return remember_autocast(backend.cast(tensor, dtype), tensor)
+
+
+def _remembering(convert: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @functools.wraps(convert)
+    def remembering_convert(self: Any, x: Any, autocast: Any, dtype: Any) -> Any:
+        converted = convert(self, x, autocast, dtype)
+        if converted is not x and tf.is_tensor(converted):
+            return remember_autocast(converted, x)
+        return converted
+
+    return remembering_convert
+
+
+def _casts_are_nodes() -> bool:
+    # Earlier versions of Keras 3 made the layer's own cast a node of a functional model; later
+    # ones keep the layer's original arguments for the node (keras/src/layers/layer.py).
+    import inspect
+
+    from keras.src.layers.layer import Layer
+
+    return "original_args" not in inspect.unwrap(vars(Layer)["__call__"]).__code__.co_varnames
+
+
+def _remembering_node(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def remembering_call(self: Any, x: Any) -> Any:
+        return remember_autocast(call(self, x), x)
+
+    return remembering_call

@@ -1,0 +1,123 @@
+"""Layers that cannot compute in bfloat16 on this version stay in float32.
+
+Found by running every layer of Keras in both precisions, forward and backward, on TensorFlow
+2.16 to 2.21 and Keras 3.6 to 3.15, with and without oneDNN. What an image layer does before
+the first weight costs little in float32 and needs no word; the others are told of.
+"""
+
+from __future__ import annotations
+
+from nano_init.frozen import frozen
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.notice import warn
+from nano_init.keras_patch.precision.kept_layers import after_init
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["RULES", "Rule", "rules_for", "unable_layer_replacements"]
+
+
+def _always(_layer: Any) -> bool:
+    return True
+
+
+def _is_stateful(layer: Any) -> bool:
+    return bool(layer.stateful)
+
+
+def _scales_and_translates(layer: Any) -> bool:
+    # TensorFlow has no bfloat16 kernel for the gradient of ScaleAndTranslate, and none at all
+    # (not even an error) for that of bicubic resizing (tensorflow/python/ops/image_grad.py).
+    return layer.interpolation not in ("nearest", "bilinear") or getattr(layer, "antialias", False)
+
+
+def _interpolates(layer: Any) -> bool:
+    return bool(layer.interpolation != "nearest")
+
+
+def _crops(layer: Any) -> bool:
+    # XLA mixes its dtypes where the gradient of a slice with computed bounds is bfloat16.
+    return bool(layer.crop_to_aspect_ratio)
+
+
+@frozen
+class Rule:
+    """When a class of layers cannot compute in bfloat16.
+
+    Args:
+        class_name: the class in `keras.layers`; versions without it are passed over.
+        is_unable: asked once the layer's constructor has run.
+        cause: what is missing, for the warning; empty where nothing need be said.
+        before: the first version of Keras, major and minor, that can; none yet by default.
+    """
+
+    class_name: str
+    is_unable: Callable[[Any], bool]
+    cause: str = ""
+    before: tuple[int, int] = (99, 0)
+
+
+RULES = (
+    Rule("STFTSpectrogram", _always, "its Fourier transform takes no bfloat16"),
+    Rule("UpSampling2D", _scales_and_translates, "this resizing has no gradient in bfloat16"),
+    Rule("UpSampling2D", _interpolates, "this Keras refuses bfloat16 for resizing", (3, 7)),
+    Rule("RNN", _is_stateful, "this Keras keeps the state in float32", (3, 8)),
+    # Their gradient by the image fails, as it would for a layer with weights before them.
+    Rule("Resizing", _scales_and_translates),
+    Rule("Resizing", _interpolates, "", (3, 7)),
+    Rule("Resizing", _crops),
+    Rule("RandomCrop", _always),
+    Rule("RandomPerspective", _always),
+    Rule("RandomRotation", _always),
+    Rule("RandomShear", _always),
+    Rule("RandomTranslation", _always),
+    Rule("RandomZoom", _always),
+)
+
+
+def rules_for(version: str) -> dict[str, list[Rule]]:
+    """Return the rules that hold for a version of Keras, by class.
+
+    Args:
+        version: Keras's version, such as "3.15.1".
+    """
+    major, minor = version.split(".")[:2]
+    found: dict[str, list[Rule]] = {}
+    for rule in RULES:
+        if (int(major), int(minor)) < rule.before:
+            found.setdefault(rule.class_name, []).append(rule)
+    return found
+
+
+def unable_layer_replacements() -> Iterator[Replacement]:
+    """Yield what makes such layers float32 as they are constructed."""
+    import keras
+
+    for class_name, rules in rules_for(keras.__version__).items():
+        owner = getattr(keras.layers, class_name, None)
+        if owner is not None:
+            init = after_init(vars(owner)["__init__"], _Keeper(rules, keras.DTypePolicy("float32")))
+            yield Replacement(owner, "__init__", init)
+
+
+@frozen
+class _Keeper:
+    """Makes a layer float32 if a rule says so, with the cells it steps."""
+
+    rules: list[Rule]
+    policy: Any
+
+    def __call__(self, layer: Any) -> None:
+        if layer.dtype_policy.name != "mixed_bfloat16":
+            return
+        rule = next((rule for rule in self.rules if rule.is_unable(layer)), None)
+        if rule is None:
+            return
+        for inner in layer._flatten_layers():
+            inner._dtype_policy = self.policy
+        if rule.cause:
+            name = f"{type(layer).__name__} {layer.name!r}"
+            warn(f"{name} stays in float32: {rule.cause}")

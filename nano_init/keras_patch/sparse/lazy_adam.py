@@ -1,0 +1,172 @@
+"""Lazy Adam: of a sparse gradient, only the rows that it names are updated.
+
+Adam moves every row of an embedding in every step, because the moments of rows that a batch
+does not name decay all the same. Lazy Adam leaves those rows as they are, moments included:
+https://www.tensorflow.org/addons/api_docs/python/tfa/optimizers/LazyAdam. It is faster, and
+it is another algorithm, so it must be asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.notice import say_once
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+
+__all__ = ["is_lazy", "tell_if_idle", "update_named_rows", "with_lazy_adam"]
+
+
+def with_lazy_adam(replacements: Iterable[Replacement]) -> Iterator[Replacement]:
+    """Yield replacements with Adam's update made lazy, before the faster path if there is one.
+
+    Args:
+        replacements: Those of the faster paths.
+    """
+    from keras.optimizers import Adam
+
+    own = vars(Adam)["update_step"]
+    inner = Replacement(Adam, "update_step", own)
+    for replacement in replacements:
+        if (replacement.target, replacement.attribute) == (Adam, "update_step"):
+            inner = replacement
+        else:
+            yield replacement
+    yield replace(inner, value=_lazily(inner.value, fused=inner.value is not own))
+
+
+def is_lazy(optimizer: Optimizer) -> bool:
+    """Say whether an optimizer updates named rows only, given a sparse gradient.
+
+    A subclass with an `update_step` of its own is not touched. With `amsgrad` the maximum, and
+    with accumulation the sum, of every row is due.
+    """
+    step = getattr(type(optimizer), "update_step", None)
+    return (
+        getattr(step, "is_lazy", False)
+        and not optimizer.amsgrad
+        and not optimizer.gradient_accumulation_steps
+    )
+
+
+def tell_if_idle(optimizer: Optimizer, gradients: Iterable[Any]) -> None:
+    """Say in one line where lazy Adam was asked for and has nothing to do.
+
+    Args:
+        optimizer: The optimizer that applies the gradients.
+        gradients: One for each variable: a tensor, None, or `tf.IndexedSlices`.
+    """
+    import tensorflow as tf
+
+    name = type(optimizer).__name__
+    if not is_lazy(optimizer):
+        why = "with amsgrad or gradient accumulation all rows change"
+        if not getattr(type(optimizer).update_step, "is_lazy", False):
+            why = "it applies to keras.optimizers.Adam and AdamW"
+    elif not any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
+        why = "no gradient is sparse, as an Embedding's would be"
+    else:
+        return
+    say_once(f"lazy Adam has nothing to do for this {name}: {why}")
+
+
+def update_named_rows(
+    optimizer: Optimizer,
+    gradient: IndexedSlices,
+    variable: Variable,
+    learning_rate: Any,
+    *,
+    fused: bool = True,
+) -> None:
+    """Update the rows of a variable that a gradient names, as Adam would with the rest at rest.
+
+    The formula is that of keras/src/optimizers/adam.py, `update_step`, on those rows.
+
+    Args:
+        optimizer: A `keras.optimizers.Adam`, built.
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...]; repeated ids count as
+            their sum.
+        variable: The variable, of shape [rows, ...].
+        learning_rate: A scalar.
+        fused: Compute in one pass, compiled by XLA, where that pays.
+    """
+    import tensorflow as tf
+
+    from nano_init.keras_patch.faster.fused_optimizer import resource
+    from nano_init.keras_patch.faster.padded_rows import is_worth_padding, sum_into_padded_rows
+    from nano_init.keras_patch.sparse.row_sums import sum_repeated_ids
+
+    index, dtype = optimizer._get_variable_index(variable), variable.dtype
+    moved = (optimizer._momentums[index], optimizer._velocities[index], variable)
+    if fused and is_worth_padding(gradient, variable):
+        move = _compiled_move()
+        rows, named, values = sum_into_padded_rows(gradient)
+    else:
+        slices = tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)
+        move, summed = _moved_rows, sum_repeated_ids(slices)
+        rows, named, values = summed.indices, summed.indices, summed.values
+    # Gathered from the variables, which are never read whole: that would copy them.
+    old = (tf.gather(resource(each), rows) for each in moved)
+    betas = (tf.cast(1 - beta, dtype) for beta in (optimizer.beta_1, optimizer.beta_2))
+    rate = _corrected_rate(optimizer, learning_rate, dtype)
+    new = move(values, *old, rate, *betas, tf.cast(optimizer.epsilon, dtype))
+    for each, value in zip(moved, new, strict=True):
+        optimizer.assign(each, tf.IndexedSlices(value[: tf.size(named)], named))
+
+
+def _corrected_rate(optimizer: Optimizer, learning_rate: Any, dtype: Any) -> Tensor:
+    """Return the learning rate with the correction of both moments' bias."""
+    import tensorflow as tf
+
+    beta_1, beta_2 = tf.cast(optimizer.beta_1, dtype), tf.cast(optimizer.beta_2, dtype)
+    step = tf.cast(optimizer.iterations + 1, dtype)
+    correction = tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
+    return tf.cast(learning_rate, dtype) * correction
+
+
+def _moved_rows(
+    values: Tensor,
+    m: Tensor,
+    v: Tensor,
+    table: Tensor,
+    rate: Tensor,
+    rest_1: Tensor,
+    rest_2: Tensor,
+    epsilon: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of both moments and of the variable after the step."""
+    import tensorflow as tf
+
+    m += (values - m) * rest_1
+    v += (tf.square(values) - v) * rest_2
+    return m, v, table - m * rate / (tf.sqrt(v) + epsilon)
+
+
+@functools.cache
+def _compiled_move() -> Callable[..., Any]:
+    from nano_init.keras_patch.faster.xla_fusion import compiled
+
+    return compiled(_moved_rows)
+
+
+def _lazily(dense: Any, *, fused: bool) -> Callable[..., None]:
+    @functools.wraps(dense)
+    def update_step(
+        self: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
+    ) -> None:
+        import tensorflow as tf
+
+        if isinstance(gradient, tf.IndexedSlices) and is_lazy(self):
+            update_named_rows(self, gradient, variable, learning_rate, fused=fused)
+        else:
+            dense(self, gradient, variable, learning_rate)
+
+    update_step.is_lazy = True  # type: ignore[attr-defined]
+    return update_step

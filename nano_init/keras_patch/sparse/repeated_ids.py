@@ -1,0 +1,112 @@
+"""Optimizers that square or accumulate see each embedding row once.
+
+The gradient of a lookup is a `tf.IndexedSlices` with one slice for each id, repeated ids
+included. Keras 2 summed the slices of one row first; Keras 3 squares each of them and sums
+afterwards (keras/src/backend/tensorflow/sparse.py, keras/src/optimizers/adam.py), which gives
+the second moment g1² + g2² instead of (g1 + g2)² and clips by a wrong norm.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.sparse.row_sums import sum_into_dense, sum_repeated_ids
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+
+__all__ = ["repeated_ids_replacements"]
+
+
+def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacement]:
+    """Yield what sums repeated ids before clipping, and again after a reduction of replicas.
+
+    Args:
+        lazy_adam: Lazy Adam was asked for; one line says so where it has nothing to do.
+    """
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    name = "_backend_apply_gradients"
+    yield Replacement(BaseOptimizer, name, _on_distinct_rows(vars(BaseOptimizer)[name], lazy_adam))
+    name = "_all_reduce_sum_gradients"
+    yield Replacement(TFOptimizer, name, _reduced_to_distinct_rows(vars(TFOptimizer)[name]))
+
+
+def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..., Any]:
+    from nano_init.keras_patch.sparse.lazy_adam import tell_if_idle
+
+    @functools.wraps(apply)
+    def apply_to_distinct_rows(self: Optimizer, grads: Any, trainable_variables: Any) -> Any:
+        if lazy_adam:
+            tell_if_idle(self, grads)
+        if _updates_every_row(self):
+            grads = [
+                _densified(gradient, variable)
+                for gradient, variable in zip(grads, trainable_variables, strict=False)
+            ]
+        elif not _is_linear(self) and not _sums_by_itself(self):
+            grads = [sum_repeated_ids(gradient) for gradient in grads]
+        return apply(self, grads, trainable_variables)
+
+    return apply_to_distinct_rows
+
+
+def _reduced_to_distinct_rows(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(reduce)
+    def reduce_to_distinct_rows(self: Optimizer, grads_and_vars: Any) -> Any:
+        reduced = reduce(self, grads_and_vars)
+        if self._distribution_strategy.num_replicas_in_sync == 1:
+            return reduced
+        return [(sum_repeated_ids(gradient), variable) for gradient, variable in reduced]
+
+    return reduce_to_distinct_rows
+
+
+def _densified(gradient: Tensor | IndexedSlices | None, variable: Variable) -> Tensor | None:
+    import tensorflow as tf
+
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return sum_into_dense(gradient, variable.shape)
+
+
+def _updates_every_row(optimizer: Optimizer) -> bool:
+    """Say whether the optimizer would make the gradient dense itself, and more than once.
+
+    Adam's moments decay in every row. A gradient to be clipped or sent to other replicas first
+    is smaller as it is.
+    """
+    from keras.optimizers import Adam
+
+    from nano_init.keras_patch.sparse.lazy_adam import is_lazy
+
+    return (
+        isinstance(optimizer, Adam)
+        and type(optimizer).update_step is Adam.update_step
+        and not is_lazy(optimizer)
+        and not _clips(optimizer)
+        and optimizer._distribution_strategy.num_replicas_in_sync == 1
+    )
+
+
+def _sums_by_itself(optimizer: Optimizer) -> bool:
+    """Say whether the update sums repeated ids, and nothing before it needs their sums."""
+    from nano_init.keras_patch.sparse.lazy_adam import is_lazy
+
+    return is_lazy(optimizer) and not _clips(optimizer)
+
+
+def _clips(optimizer: Optimizer) -> bool:
+    return bool(optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue)
+
+
+def _is_linear(optimizer: Optimizer) -> bool:
+    from keras.optimizers import SGD
+
+    return type(optimizer) is SGD and not optimizer.momentum and not _clips(optimizer)

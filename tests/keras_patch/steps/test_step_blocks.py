@@ -1,0 +1,318 @@
+"""Several steps per execution are the same steps, in the same order, on the same batches."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_init import patch_tensorflow, unpatch_tensorflow
+from nano_init.errors import UsageError
+from nano_init.keras_patch import notice
+from nano_init.keras_patch.steps.step_blocks import _BlockFunction, choose_size
+
+pytestmark = pytest.mark.tensorflow
+
+keras = pytest.importorskip("keras")
+tf = pytest.importorskip("tensorflow")
+
+X = np.random.default_rng(0).standard_normal((43, 5)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told():
+    notice._said.clear()
+
+
+def model(cls=keras.Model, **options):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((5,))
+    x = keras.layers.Dropout(0.3)(keras.layers.Dense(8, "relu")(inputs))
+    x = keras.layers.BatchNormalization()(x)
+    made = cls(inputs, keras.layers.Dense(1)(x))
+    made.compile("adam", "mse", metrics=["mae"], **options)
+    return made
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches whose order changes between epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = list(range(11))
+
+    def __len__(self):
+        return 11
+
+    def __getitem__(self, index):
+        rows = slice(self.order[index] * 4, self.order[index] * 4 + 4)
+        return X[rows], Y[rows]
+
+    def on_epoch_end(self):
+        """Turn the order round."""
+        self.order.reverse()
+
+
+def generated():
+    while True:
+        for start in range(0, 40, 4):
+            yield X[start : start + 4], Y[start : start + 4]
+
+
+def dataset():
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+
+
+def unknown_length():
+    return dataset().filter(lambda *_: True)
+
+
+# Keras warns of a dataset or a generator that it cannot shuffle itself.
+UNSHUFFLED = {"shuffle": False}
+
+DATA = {
+    "arrays": lambda: ((X, Y), {"batch_size": 4}),
+    "a partial batch": lambda: ((X, Y), {"batch_size": 10}),
+    "one batch": lambda: ((X, Y), {"batch_size": 64}),
+    "validation": lambda: ((X, Y), {"batch_size": 4, "validation_split": 0.3}),
+    "validation steps": lambda: (
+        (X, Y),
+        {"validation_data": (X, Y), "validation_batch_size": 4, "validation_steps": 5},
+    ),
+    "dataset": lambda: ((dataset(),), UNSHUFFLED),
+    "endless dataset": lambda: ((dataset().repeat(),), UNSHUFFLED | {"steps_per_epoch": 7}),
+    "fewer steps than batches": lambda: ((dataset(),), UNSHUFFLED | {"steps_per_epoch": 7}),
+    "too little data": lambda: ((dataset(),), UNSHUFFLED | {"steps_per_epoch": 14}),
+    "unknown length": lambda: ((unknown_length(),), UNSHUFFLED),
+    "too little data of unknown length": lambda: (
+        (unknown_length(),),
+        UNSHUFFLED | {"steps_per_epoch": 15},
+    ),
+    "py dataset": lambda: ((Batches(),), {}),
+    "generator": lambda: ((generated(),), UNSHUFFLED | {"steps_per_epoch": 9}),
+}
+
+
+def fitted(data, size=None, epochs=4, **options):
+    """Return the weights and the history of a fit, with blocks of a size or without."""
+    made = model(**options)
+    args, kwargs = data()
+    if size:
+        patch_tensorflow(steps_per_execution=size)
+    else:
+        patch_tensorflow()
+    try:
+        history = made.fit(*args, epochs=epochs, verbose=0, **kwargs).history
+        assert isinstance(made.train_function, _BlockFunction) == bool(size)
+    finally:
+        unpatch_tensorflow()
+    return made.get_weights(), history
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("name", DATA)
+def test_same_weights_and_history_bit_for_bit(name):
+    """Whether the number divides the steps of an epoch or not, and with data that runs out."""
+    weights, history = fitted(DATA[name])
+    for size in (4, "auto"):
+        found, as_blocks = fitted(DATA[name], size)
+        assert as_blocks == history
+        for mine, keras_own in zip(found, weights, strict=True):
+            np.testing.assert_array_equal(mine, keras_own)
+
+
+def test_the_optimizer_has_counted_the_same_steps_and_blocks_were_run():
+    patch_tensorflow(steps_per_execution=4)
+    made = model()
+    calls = []
+    made.fit(X, Y, batch_size=4, verbose=0)
+    run = made.train_function._run_block
+    made.train_function._run_block = lambda data, count: calls.append(count) or run(data, count)
+    made.fit(X, Y, batch_size=4, verbose=0)
+    assert calls == [4, 4, 3]
+    assert int(made.optimizer.iterations) == 22
+
+
+def test_a_custom_train_step_and_other_methods_work_as_before():
+    class Custom(keras.Model):
+        def train_step(self, data):
+            logs = super().train_step(data)
+            return {**logs, "twice": 2 * logs["loss"]}
+
+    patch_tensorflow(steps_per_execution=4)
+    made = model(Custom)
+    history = made.fit(X, Y, epochs=2, batch_size=4, verbose=0).history
+    np.testing.assert_allclose(history["twice"], 2 * np.array(history["loss"]), rtol=1e-6)
+    before = int(made.optimizer.iterations)
+    made.train_on_batch(X[:4], Y[:4])
+    assert int(made.optimizer.iterations) == before + 1
+    assert made.predict(X, verbose=0).shape == (43, 1)
+    assert len(made.evaluate(X, Y, verbose=0)) == 2
+
+
+def test_outputs_that_no_loop_can_carry_are_trained_on_all_the_same():
+    class Growing(keras.Model):
+        def train_step(self, data):
+            super().train_step(data)
+            return {"rows": data[0][:, 0]}
+
+    weights = []
+    for size in (None, 4):
+        made = model(Growing)
+        patch_tensorflow(steps_per_execution=size)
+        made.fit(X, Y, epochs=2, batch_size=10, shuffle=False, verbose=0)
+        weights.append(made.get_weights())
+    for mine, keras_own in zip(*weights, strict=True):
+        np.testing.assert_array_equal(mine, keras_own)
+
+
+def test_the_script_s_own_number_wins():
+    patch_tensorflow(steps_per_execution=4)
+    for number in (1, 2):
+        made = model(steps_per_execution=number)
+        made.fit(X, Y, verbose=0)
+        assert not isinstance(made.train_function, _BlockFunction)
+        assert made.steps_per_execution == number
+
+
+def test_a_loaded_model_takes_the_number_and_a_saved_one_does_not_keep_it(tmp_path):
+    patch_tensorflow(steps_per_execution=4)
+    made = model()
+    made.fit(X, Y, verbose=0)
+    assert made.get_compile_config()["steps_per_execution"] == 1
+    made.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    loaded.fit(X, Y, verbose=0)
+    assert isinstance(loaded.train_function, _BlockFunction)
+
+
+class EveryBatch(keras.callbacks.Callback):
+    """Notes the number of each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Note it."""
+        self.seen.append(batch)
+
+
+def test_a_fit_whose_callback_needs_every_batch_steps_aside_and_says_so_once(capsys):
+    patch_tensorflow(steps_per_execution=4)
+    made, callback = model(), EveryBatch()
+    for _ in range(2):
+        made.fit(X, Y, batch_size=10, verbose=0, callbacks=[callback])
+    assert callback.seen == [0, 1, 2, 3, 4] * 2
+    sentence = (
+        "nano-init: steps per execution: this fit runs one step at a time, because the "
+        "callback EveryBatch needs every batch\n"
+    )
+    assert capsys.readouterr().err.count(sentence) == 1
+    made.fit(X, Y, batch_size=10, verbose=0)
+    assert isinstance(made.train_function, _BlockFunction)
+    made.fit(X, Y, batch_size=10, verbose=0, callbacks=[callback])
+    assert callback.seen == [0, 1, 2, 3, 4] * 3
+
+
+class OwnFunction(keras.Model):
+    """Makes its train function itself."""
+
+    def make_train_function(self, force=False):
+        """Make it."""
+        return super().make_train_function(force)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "why"),
+    [
+        (keras.Model, {"run_eagerly": True}, "the model runs eagerly"),
+        (OwnFunction, {}, "OwnFunction has a make_train_function of its own"),
+    ],
+)
+def test_it_steps_aside_where_it_cannot_apply(cls, options, why, capsys):
+    patch_tensorflow(steps_per_execution=4)
+    made = model(cls, **options)
+    made.fit(X, Y, verbose=0)
+    assert not isinstance(made.train_function, _BlockFunction)
+    assert capsys.readouterr().err.endswith(f"because {why}\n")
+
+
+def test_a_fit_inside_a_fit_has_blocks_of_its_own():
+    class Nested(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            inner.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+
+    expected, _ = fitted(lambda: ((X, Y), {"batch_size": 4, "shuffle": False}), epochs=2)
+    patch_tensorflow(steps_per_execution=4)
+    outer = model()
+    inner = model()
+    outer.fit(X, Y, batch_size=4, shuffle=False, epochs=2, verbose=0, callbacks=[Nested()])
+    assert int(outer.optimizer.iterations) == int(inner.optimizer.iterations) == 22
+    for made in (outer, inner):
+        for mine, alone in zip(made.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(mine, alone)
+
+
+def test_an_evaluation_before_the_first_step_sees_every_batch():
+    class Evaluating(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.before = self.model.evaluate(X, Y, batch_size=4, verbose=0)
+
+    patch_tensorflow(steps_per_execution=4)
+    made, callback = model(), Evaluating()
+    made.fit(X, Y, batch_size=4, epochs=0, verbose=0)
+    expected = made.evaluate(X, Y, batch_size=4, verbose=0)
+    made.fit(X, Y, batch_size=4, verbose=0, callbacks=[callback])
+    assert callback.before == expected
+    assert int(made.optimizer.iterations) == 11
+
+
+def test_wrong_arguments_are_told_of_in_keras_s_own_words():
+    messages = []
+    for size in (None, 4):
+        patch_tensorflow(steps_per_execution=size)
+        with pytest.raises(TypeError) as caught:
+            model().fit(X, Y, epoch=3)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_xla_and_unpatching_in_between():
+    patch_tensorflow(steps_per_execution=4)
+    made = model(jit_compile=True)
+    made.fit(X[:40], Y[:40], batch_size=4, verbose=0)
+    unpatch_tensorflow()
+    made.fit(X[:40], Y[:40], batch_size=4, verbose=0)
+    assert int(made.optimizer.iterations) == 20
+
+
+def test_a_mistake_in_a_train_step_is_raised_as_ever():
+    class Wrong(keras.Model):
+        def train_step(self, data):
+            raise ZeroDivisionError("mine")
+
+    patch_tensorflow(steps_per_execution=4)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        model(Wrong).fit(X, Y, verbose=0)
+    assert (
+        getattr(sys.modules["nano_init.keras_patch.steps.step_blocks"]._running, "blocks", 1)
+        is None
+    )
+
+
+def test_a_wrong_number_is_refused_before_anything_is_patched():
+    with pytest.raises(UsageError, match="steps per execution is 0"):
+        patch_tensorflow(steps_per_execution=0)
+
+
+@given(st.floats(1e-7, 10))
+def test_auto_takes_a_power_of_two_that_lasts_no_longer_than_50_ms(seconds):
+    size = choose_size(seconds)
+    assert size in (1, 2, 4, 8, 16, 32, 64)
+    assert size == 1 or size * seconds <= 0.05
+    assert size == 64 or 2 * size * seconds > 0.05
