@@ -56,7 +56,7 @@ def reduce(path: str) -> None:
     import keras  # noqa: F401 - the patch comes with it
     import tensorflow as tf
 
-    from nano_init.keras_patch.distribution.sums import sum_over_workers
+    from nano_init.distributed.sums import sum_over_workers
 
     def by_collective(value):
         return tf.distribute.get_replica_context().all_reduce("SUM", value)

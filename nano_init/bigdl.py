@@ -32,9 +32,9 @@ _MODULES: dict[str, dict[str, str]] = {
     },
     "bigdl.nano.tf.keras": {
         "nano_bf16": "nano_init.keras_patch",
-        "nano": "nano_init.keras_patch.distribution.steps",
-        "nano_multiprocessing": "nano_init.keras_patch.distribution.steps",
-        "nano_multiprocessing_loss": "nano_init.keras_patch.distribution.steps",
+        "nano": "nano_init.distributed.steps",
+        "nano_multiprocessing": "nano_init.distributed.steps",
+        "nano_multiprocessing_loss": "nano_init.distributed.steps",
         "*": "keras",
     },
     "bigdl.nano.tf.keras.layers": {"*": "keras.layers"},

@@ -34,12 +34,12 @@ LEFT_CIRCLES = frozenset(
         frozenset(
             [
                 "nano_init.distributed.worker_startup",
-                "nano_init.keras_patch.distribution.averages",
-                "nano_init.keras_patch.distribution.losses",
-                "nano_init.keras_patch.distribution.own_strategies",
-                "nano_init.keras_patch.distribution.refusal",
-                "nano_init.keras_patch.distribution.strategy",
-                "nano_init.keras_patch.distribution.sums",
+                "nano_init.distributed.averages",
+                "nano_init.distributed.losses",
+                "nano_init.distributed.own_strategies",
+                "nano_init.distributed.refusal",
+                "nano_init.distributed.strategy",
+                "nano_init.distributed.sums",
             ]
         ),
         frozenset(
@@ -51,8 +51,8 @@ LEFT_CIRCLES = frozenset(
         ),
         frozenset(
             [
-                "nano_init.keras_patch.distribution.repairs",
-                "nano_init.keras_patch.distribution.steps",
+                "nano_init.distributed.repairs",
+                "nano_init.distributed.steps",
                 "nano_init.keras_patch.patch",
                 "nano_init.keras_patch.processes.call",
                 "nano_init.keras_patch.processes.fitting",

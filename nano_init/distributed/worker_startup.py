@@ -64,11 +64,11 @@ def prepare_module(name: str) -> None:
     if _membership is None:
         return
     if name == "numpy":
-        from nano_init.keras_patch.distribution.randomness import seed_numpy
+        from nano_init.distributed.randomness import seed_numpy
 
         seed_numpy(_membership.seed)
     elif name == "tensorflow":
-        from nano_init.keras_patch.distribution.strategy import await_first_use
+        from nano_init.distributed.strategy import await_first_use
 
         await_first_use(_membership)
 

@@ -217,7 +217,7 @@ def _apply_for_worker(kerases: frozenset[str]) -> None:
 
     membership = current_membership()
     if membership is not None and kerases:
-        from nano_init.keras_patch.distribution.replacements import worker_replacements
+        from nano_init.distributed.replacements import worker_replacements
 
         _LEDGER.apply(worker_replacements(membership, kerases))
 
@@ -279,8 +279,8 @@ def _tell_of_legacy() -> None:
 
 
 def _keras_3_replacements(request: Request) -> Iterator[Replacement]:
+    from nano_init.distributed.repairs import multi_worker_repairs
     from nano_init.keras_patch.boundary import boundary_replacements
-    from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
     from nano_init.keras_patch.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.extra_losses import extra_loss_replacements
     from nano_init.keras_patch.faster.registry import faster_path_replacements

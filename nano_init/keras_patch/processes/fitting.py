@@ -120,7 +120,7 @@ def _source(model: Any, **data: Any) -> Source:
 
 def _build(model: Any, dataset: Any) -> None:
     """Make the model's variables here, so that they begin as in one process."""
-    from nano_init.keras_patch.distribution.training import symbolic_batch
+    from nano_init.distributed.training import symbolic_batch
 
     batch = symbolic_batch(dataset)
     if batch is not None:

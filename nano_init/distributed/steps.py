@@ -1,0 +1,207 @@
+"""Custom training loops on several workers: one decorator on the step.
+
+BigDL-Nano's names. A step that is not decorated runs on whole batches on every worker:
+nothing is wrong, and nothing is gained.
+"""
+
+from __future__ import annotations
+
+import functools
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["nano", "nano_multiprocessing", "nano_multiprocessing_loss"]
+
+_MOST_PROCESSES = 4096
+
+
+def nano_multiprocessing(function: Any) -> Any:
+    """Compute a training or test step on this worker's share of its batch.
+
+    The decorator goes above or below `@tf.function`. Tensors and arrays among the arguments,
+    however deep in dicts, lists and tuples, are the batch: each worker computes its own rows
+    of them. Models, optimizers, metrics and other arguments stay. Floating results come back
+    averaged over the batch, the same on all workers. Results with a row for each of the batch's,
+    such as predictions and losses without a reduction, come back with all rows. Metrics that
+    the step updates count each row once. Outside a job of several workers the function stays
+    as it is.
+
+    Args:
+        function: The step, or the `tf.function` of it.
+    """
+    if hasattr(function, "python_function") and hasattr(function, "_clone"):
+        return function._clone(python_function=_on_share(function.python_function))
+    return _on_share(function)
+
+
+def nano_multiprocessing_loss(
+    function: Any = None, *, name: str | None = None, reduction: str | None = None, **options: Any
+) -> Any:
+    """Make a loss of a function that returns each row's own: their mean over the whole batch.
+
+    Args:
+        function: The function, of targets and outputs; without one, a decorator comes back.
+        name: The loss's name.
+        reduction: One of Keras's reductions; BigDL-Nano's `"none"` is the mean as well.
+        **options: Further arguments for the function.
+    """
+    if function is None:
+        return functools.partial(
+            nano_multiprocessing_loss, name=name, reduction=reduction, **options
+        )
+    from keras.src.losses.losses import LossFunctionWrapper
+
+    mean = "sum_over_batch_size"
+    reduction = mean if reduction in (None, "none") else reduction
+    return LossFunctionWrapper(function, reduction, name or function.__name__, **options)
+
+
+def nano(num_processes: int = 1) -> Callable[[Any], Any]:
+    """Run a training function in several processes that share its steps.
+
+    The function runs as it is in each of them. Models, optimizers and metrics that it uses have
+    the trained values afterwards, and it returns what it returns in the first process. What it
+    trains by is a step under `nano_multiprocessing`, or `fit`. Data sets are read by the
+    script's own process, once.
+
+    Args:
+        num_processes: How many there shall be.
+
+    Raises:
+        UsageError: The number is none; or, when the function is called, something that it uses
+            cannot be sent to another process.
+        WorkerError: A process has failed, when the function is called; models are as they were.
+    """
+    _check_number(num_processes)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def train(*args: Any, **kwargs: Any) -> Any:
+            if not starts_processes(num_processes):
+                return function(*args, **kwargs)
+            from nano_init.keras_patch.processes.call import call_in_processes
+
+            return call_in_processes(function, args, kwargs, num_processes)
+
+        return train
+
+    return decorate
+
+
+def starts_processes(wanted: int, backend: str | None = None) -> bool:
+    """Say whether processes are to be started; in a job that runs, only their number is checked.
+
+    Args:
+        wanted: How many the script wants.
+        backend: What BigDL-Nano would start them by.
+
+    Raises:
+        UsageError: The number is none.
+
+    Warns:
+        UserWarning: The job has another number of workers, or the backend is another.
+    """
+    import warnings
+
+    from nano_init.distributed.worker_startup import current_membership
+
+    _check_number(wanted)
+    if backend not in (None, "multiprocessing"):
+        warnings.warn(
+            f"backend={backend!r} of BigDL-Nano is not there: nano-init starts processes itself",
+            stacklevel=3,
+        )
+    membership = current_membership()
+    if membership is not None and membership.workers != wanted:
+        warnings.warn(
+            f"num_processes={wanted}, but the script runs as {membership.workers}, by nano-run "
+            "--nproc-per-node, and stays so",
+            stacklevel=3,
+        )
+    return membership is None and wanted > 1
+
+
+def _check_number(wanted: object) -> None:
+    from nano_init.errors import UsageError
+
+    is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if not is_number or not 1 <= wanted <= _MOST_PROCESSES:  # type: ignore[operator]
+        raise UsageError(
+            f"num_processes is {wanted!r}; give a whole number from 1 to {_MOST_PROCESSES}"
+        )
+
+
+def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run_on_share(*args: Any, **kwargs: Any) -> Any:
+        from nano_init.distributed.worker_startup import current_membership
+
+        membership = current_membership()
+        if membership is None:
+            return _converted(function)(*args, **kwargs)
+        own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
+        import tensorflow as tf
+
+        from nano_init.distributed.strategy import is_in_replica, job_strategy
+
+        tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
+        strategy = job_strategy()
+        if strategy is None or is_in_replica():
+            return own_step(*args, **kwargs)
+        batch, arguments = _split(args, kwargs)
+
+        def step(rows: Any) -> Any:
+            own_args, own_kwargs = arguments(rows)
+            return own_step(*own_args, **own_kwargs)
+
+        def shared_step(*leaves: Any) -> Any:
+            from nano_init.distributed.training import train_on_share
+
+            return train_on_share(step, list(leaves), membership, joins_rows=True)
+
+        return strategy.run(tf.autograph.experimental.do_not_convert(shared_step), args=batch)
+
+    # AutoGraph leaves the wrapper's own source alone (see `decorator`).
+    run_on_share.autograph_info__ = None  # type: ignore[attr-defined]
+    return run_on_share
+
+
+def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
+    """Return the tensors among arguments, and how to put their rows in their places."""
+    import numpy as np
+    import tensorflow as tf
+    from keras.src import tree
+
+    kinds = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor, np.ndarray)
+    flat = tree.flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, kinds)]
+    batch = [flat[i] for i in places]
+
+    def arguments(rows: Any) -> Any:
+        leaves = list(flat)
+        for place, row in zip(places, rows, strict=True):
+            leaves[place] = row
+        return tree.pack_sequence_as((args, kwargs), leaves)
+
+    return [
+        tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in batch
+    ], arguments
+
+
+def _converted(function: Callable[..., Any]) -> Callable[..., Any]:
+    import sys
+
+    if "tensorflow" not in sys.modules:
+        return function
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return function
+    context = tf.__internal__.autograph.control_status_ctx()
+    converted: Callable[..., Any] = tf.__internal__.autograph.tf_convert(
+        function, context, convert_by_default=True
+    )
+    return converted

@@ -1,0 +1,156 @@
+"""Workers agree on who takes part in an act, whatever acts each of them comes to."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nano_init.launch.shared_memory import create_shared_memory
+
+pytest.importorskip("numpy")
+exchange = pytest.importorskip("nano_init.distributed.exchange")
+acts = pytest.importorskip("nano_init.distributed.acts")
+Attendance, Seen, decide = acts.Attendance, acts.Seen, acts.decide
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
+
+WHOLE_FIRST, ALONE = (True, True), (False, True)
+WHOLE, AFTER = (True, False), (False, False)
+
+
+def new_group(workers):
+    fd = create_shared_memory(workers)
+    ends = [exchange.Exchange(fd, index, workers) for index in range(workers)]
+    os.close(fd)
+    return ends
+
+
+def perform(programs, seconds=60):
+    """Let workers come to their acts, then to a common step; return what each was told of each.
+
+    Also returned are the names in the order in which their files became whole.
+    """
+    import numpy as np
+
+    ends, written = new_group(len(programs)), []
+    told = [[] for _ in programs]
+
+    def work(index):
+        for path in programs[index]:
+            attendance = ends[index].attend(path, seconds)
+            told[index].append((attendance.is_whole, attendance.is_first))
+            name = re.sub("[0-9]", "", os.path.basename(path.rstrip("/")))
+            if attendance.is_first:
+                written.append(name)
+            ends[index].conclude()
+            if attendance.is_whole:
+                ends[index].add_up([np.ones(1)])
+            assert name in written
+        ends[index].add_up([np.ones(2)])
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(len(programs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=15)
+        assert not thread.is_alive(), "a worker hangs"
+    return told, written
+
+
+@pytest.mark.parametrize(
+    ("programs", "expected"),
+    [
+        # Each its own.
+        ([["a"], ["b"]], [[ALONE], [ALONE]]),
+        ([["a"], ["b"], ["c"]], [[ALONE], [ALONE], [ALONE]]),
+        # One of the first worker's own before one of all.
+        ([["a", "b"], ["b"]], [[ALONE, WHOLE_FIRST], [WHOLE]]),
+        ([["a", "b"], ["b"], ["b"]], [[ALONE, WHOLE_FIRST], [WHOLE], [WHOLE]]),
+        # One of a later worker's own before one of all, which is then written already.
+        ([["b"], ["a", "b"]], [[ALONE], [ALONE, AFTER]]),
+        ([["b"], ["a", "b"], ["b"]], [[ALONE], [ALONE, AFTER], [AFTER]]),
+        # One of all before one's own, and several of the same name.
+        ([["b"], ["b", "a"]], [[WHOLE_FIRST], [WHOLE, ALONE]]),
+        ([["a", "a"], ["a"]], [[WHOLE_FIRST, ALONE], [WHOLE]]),
+        # Names that tell the time or the worker's number.
+        ([["m-0.keras"], ["m-1.keras"]], [[WHOLE_FIRST], [WHOLE]]),
+        ([["one/m.keras/"], ["other/m.keras"]], [[WHOLE_FIRST], [WHOLE]]),
+        ([["a"], [], ["a"]], [[ALONE], [], [AFTER]]),
+    ],
+)
+def test_workers_agree_on_who_takes_part_in_each_act(programs, expected):
+    for _ in range(20):
+        assert perform(programs)[0] == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=4), min_size=2, max_size=4))
+def test_no_order_of_acts_lets_a_worker_wait_for_ever_or_leaves_one_out(programs):
+    _, written = perform(programs)
+
+    assert set(written) == set(itertools.chain.from_iterable(programs))
+
+
+def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again():
+    ends = new_group(2)
+
+    assert ends[0].attend("a", 0.05) == Attendance(is_whole=False, is_first=True)
+    late = threading.Thread(target=ends[1].attend, args=("a", 60), daemon=True)
+    late.start()
+    late.join(30)
+    assert not late.is_alive()
+    concluding = threading.Thread(target=ends[1].conclude, daemon=True)
+    concluding.start()
+    concluding.join(0.1)
+    assert concluding.is_alive(), "the file is not whole yet"
+    ends[0].conclude()
+    concluding.join(30)
+    assert not concluding.is_alive()
+
+
+def test_who_ends_while_it_writes_is_not_waited_for():
+    ends = new_group(3)
+    ends[2].pass_collective()
+    both = [threading.Thread(target=ends[i].attend, args=("a", 60), daemon=True) for i in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(30)
+        assert not thread.is_alive()
+    ends[0].leave()
+
+    concluding = threading.Thread(target=ends[1].conclude, daemon=True)
+    concluding.start()
+    concluding.join(30)
+    assert not concluding.is_alive()
+
+
+def test_more_acts_than_are_kept_are_told_from_one_another():
+    programs = [["a"] * 200, ["b", *["a"] * 150]]
+    told, written = perform(programs)
+
+    assert [len(own) for own in told] == [200, 151]
+    assert "b" in written
+
+
+@pytest.mark.parametrize(
+    ("index", "workers", "expected"),
+    [
+        (0, [Seen({1: None}, 1), Seen({})], 1),
+        (0, [Seen({1: None}, 1), Seen({}, is_gone=True)], Attendance(False, True)),
+        (0, [Seen({1: None}, 1), Seen({2: None}, 2)], Attendance(False, True)),
+        (1, [Seen({1: None}, 1), Seen({2: None}, 2)], 0),
+        # Worker 2 will be let go from where worker 0 has gone on already.
+        (1, [Seen({1: False, 2: None}, 2), Seen({2: None}, 2), Seen({1: None}, 1)], 2),
+    ],
+)
+def test_what_is_open_is_waited_for(index, workers, expected):
+    mark = workers[index].waits_at
+    assert decide(index, mark, workers) == expected
