@@ -54,8 +54,8 @@ LEFT_CIRCLES = frozenset(
                 "nano_init.distributed.repairs",
                 "nano_init.distributed.steps",
                 "nano_init.keras_patch.patch",
-                "nano_init.keras_patch.processes.call",
-                "nano_init.keras_patch.processes.fitting",
+                "nano_init.process_calls.call",
+                "nano_init.process_calls.fitting",
             ]
         ),
     ]

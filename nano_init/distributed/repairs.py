@@ -47,7 +47,7 @@ def _knowing_processes(fit: Callable[..., Any]) -> Callable[..., Any]:
 
         if num_processes is None or not steps.starts_processes(num_processes, backend):
             return fit(self, *args, **kwargs)
-        from nano_init.keras_patch.processes import fitting
+        from nano_init.process_calls import fitting
 
         return fitting.fit_in_processes(fit, self, args, kwargs, num_processes)
 

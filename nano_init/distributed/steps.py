@@ -82,7 +82,7 @@ def nano(num_processes: int = 1) -> Callable[[Any], Any]:
         def train(*args: Any, **kwargs: Any) -> Any:
             if not starts_processes(num_processes):
                 return function(*args, **kwargs)
-            from nano_init.keras_patch.processes.call import call_in_processes
+            from nano_init.process_calls.call import call_in_processes
 
             return call_in_processes(function, args, kwargs, num_processes)
 

@@ -16,7 +16,7 @@ import types
 
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen
-from nano_init.keras_patch.processes.keras_objects import (
+from nano_init.process_calls.keras_objects import (
     is_loss,
     is_valued,
     reduce_loss,

@@ -12,8 +12,8 @@ from nano_init.errors import UsageError
 np = pytest.importorskip("numpy")
 tf = pytest.importorskip("tensorflow")
 
-from nano_init.keras_patch.processes import fed  # noqa: E402
-from nano_init.keras_patch.processes.feed import Feed, Source, components_of  # noqa: E402
+from nano_init.process_calls import fed  # noqa: E402
+from nano_init.process_calls.feed import Feed, Source, components_of  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 

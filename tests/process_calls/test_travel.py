@@ -14,13 +14,13 @@ tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
 
-from nano_init.keras_patch.processes.travel import (  # noqa: E402
+from nano_init.process_calls.travel import (  # noqa: E402
     pack,
     pack_back,
     read_packed,
     write_packed,
 )
-from nano_init.keras_patch.processes.values import give_values, take_values  # noqa: E402
+from nano_init.process_calls.values import give_values, take_values  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 

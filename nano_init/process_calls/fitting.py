@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 
 from nano_init.errors import UsageError
-from nano_init.keras_patch.processes.call import call_in_processes
-from nano_init.keras_patch.processes.feed import Source
+from nano_init.process_calls.call import call_in_processes
+from nano_init.process_calls.feed import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _fit_here(
 
 def _state(callback: Any) -> dict[str, Any]:
     """Return a callback's attributes, without those that are of this process alone."""
-    from nano_init.keras_patch.processes.travel import can_come_back
+    from nano_init.process_calls.travel import can_come_back
 
     own = {n: v for n, v in vars(callback).items() if n not in ("_model", "model")}
     return {name: value for name, value in own.items() if can_come_back(value)}

@@ -34,7 +34,7 @@ def main(folder: str) -> int:
 
 def _answer(folder: str) -> None:
     from nano_init.distributed.worker_startup import current_membership
-    from nano_init.keras_patch.processes import call, fed, travel, values
+    from nano_init.process_calls import call, fed, travel, values
 
     about, _ = travel.read_packed(call.call_path(folder) + "-about")
     _take_settings(about)
@@ -68,7 +68,7 @@ def _tell_of(error: BaseException, folder: str) -> None:
 
     from nano_init.distributed.worker_startup import current_membership
     from nano_init.distributed.worker_startup import report_status as tell
-    from nano_init.keras_patch.processes.call import Fault, fault_path
+    from nano_init.process_calls.call import Fault, fault_path
 
     tell("failed", type(error).__name__)
     membership = current_membership()

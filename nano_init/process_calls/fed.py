@@ -7,14 +7,14 @@ import pickle
 from multiprocessing.connection import Client
 
 from nano_init.errors import NanoError
-from nano_init.keras_patch.processes.feed import components_of
+from nano_init.process_calls.feed import components_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from nano_init.keras_patch.processes.feed import FeedAddress
+    from nano_init.process_calls.feed import FeedAddress
 
 __all__ = ["FeedError", "fed_dataset", "join_feed"]
 

@@ -10,10 +10,10 @@ import tempfile
 
 from nano_init.errors import UsageError, WorkerError
 from nano_init.frozen import frozen
-from nano_init.keras_patch.processes.feed import Feed, FeedAddress, Source
-from nano_init.keras_patch.processes.travel import pack, read_packed, write_packed
-from nano_init.keras_patch.processes.values import give_values, take_values
+from nano_init.process_calls.feed import Feed, FeedAddress, Source
 from nano_init.process_calls.launcher_process import run_processes
+from nano_init.process_calls.travel import pack, read_packed, write_packed
+from nano_init.process_calls.values import give_values, take_values
 from nano_init.protocol.call_job import CallJob, said_path
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ def fault_path(folder: str, worker: int) -> str:
 
 def _write(call: Any, feed: Feed, sources: Mapping[int, Source], folder: str) -> list[Any]:
     """Write the call into the folder, and return the Keras objects in it."""
-    from nano_init.keras_patch.processes.fed import fed_dataset
+    from nano_init.process_calls.fed import fed_dataset
 
     def reduce_dataset(dataset: Any) -> Any:
         source = sources.get(id(dataset)) or Source(dataset)
