@@ -39,7 +39,7 @@ LEFT_CIRCLES = frozenset(
                 "nano_init.distributed.own_strategies",
                 "nano_init.distributed.refusal",
                 "nano_init.distributed.strategy",
-                "nano_init.distributed.sums",
+                "nano_init.distributed.all_reduce",
             ]
         ),
         frozenset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_init.distributed.sums import sum_of_scalars, sum_over_workers
+from nano_init.distributed.all_reduce import all_reduce, all_reduce_scalar
 from nano_init.errors import NanoError
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def agreed_batches(dataset: Any, length: int | None) -> Any:
 
 
 def _check_length(length: int) -> None:
-    total = sum_of_scalars(float(length))
+    total = all_reduce_scalar(float(length))
     if total != length * _count_workers():
         raise UnequalDataError(
             f"this worker's data has {length} batches, the workers' mean is "
@@ -74,7 +74,7 @@ class _AgreedBatches:
         number = 0
         while True:
             batch = next(batches, end)
-            having = sum_of_scalars(0.0 if batch is end else 1.0)
+            having = all_reduce_scalar(0.0 if batch is end else 1.0)
             if having == 0:
                 # Keras's loop over an iterator that is not TensorFlow's expects no other end.
                 raise tf.errors.OutOfRangeError(None, None, "end of data")
@@ -108,7 +108,7 @@ def checked_alike(parts: Sequence[Any], batch: Any, workers: int, dtype: Any) ->
     mark = tf.cast(_fingerprint(batch), dtype)
     checks = tf.stack([mark, mark * mark])
     message = tf.concat([*parts, checks], 0)
-    (total,) = sum_over_workers([message])
+    (total,) = all_reduce([message])
     mean, mean_square = tf.unstack(total[-2:] / workers)
     # Workers on different processors may have made the same batch with other roundings.
     is_alike = tf.abs(mean_square - mean * mean) <= 1e-5 * tf.abs(mean_square) + 1e-12
@@ -158,17 +158,17 @@ def sum_in_step(value: Any, weight: Any) -> Any:
     def add_up(part: Any) -> Any:
         def back(gradient: Any) -> Any:
             part_of_batch = tf.cast(weight, gradient.dtype)
-            (total,) = sum_over_workers([gradient], part_of_batch)
+            (total,) = all_reduce([gradient], part_of_batch)
             return tf.math.divide_no_nan(total, part_of_batch)
 
-        return sum_over_workers([part])[0], back
+        return all_reduce([part])[0], back
 
     return add_up(value)
 
 
 def wait_for_all() -> None:
     """Wait until every worker has come to the same place of the program."""
-    sum_of_scalars(1.0)
+    all_reduce_scalar(1.0)
 
 
 def _count_workers() -> int:
@@ -179,7 +179,7 @@ def _count_workers() -> int:
 
 def count_workers_where(condition: bool) -> int:
     """Return on how many workers a condition holds; all have to ask."""
-    return int(sum_of_scalars(1.0 if condition else 0.0))
+    return int(all_reduce_scalar(1.0 if condition else 0.0))
 
 
 def broadcast_bytes(content: bytes, *, is_chief: bool) -> bytes:

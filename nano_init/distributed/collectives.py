@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.distributed.all_reduce import note_collective
 from nano_init.distributed.scratch import does_alone
-from nano_init.distributed.sums import note_collective
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

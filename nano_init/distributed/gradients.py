@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import threading
 
+from nano_init.distributed.all_reduce import all_reduce
 from nano_init.distributed.share import current_share
-from nano_init.distributed.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -110,5 +110,5 @@ def sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[An
     ]
     if not present:
         return list(grads)
-    sums = iter(sum_over_workers(present, share.weight, compress=compress))
+    sums = iter(all_reduce(present, share.weight, compress=compress))
     return [None if g is None else next(sums) for g in grads]

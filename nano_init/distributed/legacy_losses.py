@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import threading
 
+from nano_init.distributed.all_reduce import all_reduce
 from nano_init.distributed.strategy import is_job_strategy
-from nano_init.distributed.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ def _part_of_batch(outputs: Any) -> Any:
     if not isinstance(first, tf.Tensor) or not first.shape.rank or first.shape[0] is not None:
         return None
     rows = tf.cast(tf.shape(first)[0], tf.float32)
-    (total,) = sum_over_workers([rows])
+    (total,) = all_reduce([rows])
     return tf.math.divide_no_nan(rows, total)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.distributed.all_reduce import all_reduce
 from nano_init.distributed.share import current_share
-from nano_init.distributed.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def factor_of_unmasked(mask: Any, share: Share) -> Any:
     owned = tf.cast(share.owned > 0, tf.float64)
     total = tf.cast(tf.size(mask), tf.float64)
     valid = tf.reduce_sum(tf.cast(mask, tf.float64))
-    all_total, all_valid = tf.unstack(_sum_over_workers(tf.stack([total, valid]) * owned))
+    all_total, all_valid = tf.unstack(_all_reduce(tf.stack([total, valid]) * owned))
     return tf.math.divide_no_nan(valid, total) * tf.math.divide_no_nan(all_total, all_valid)
 
 
@@ -97,7 +97,7 @@ def _weight_factor(sample_weight: Any, share: Share) -> Any:
     import tensorflow as tf
 
     own = tf.reduce_sum(tf.cast(sample_weight, tf.float64)) * tf.cast(share.owned > 0, tf.float64)
-    every = _sum_over_workers(own)
+    every = _all_reduce(own)
     return tf.math.divide_no_nan(own, every) * inverse_weight(share)
 
 
@@ -114,7 +114,7 @@ def _cast(value: Any, like: Any) -> Any:
     return tf.cast(value, like.dtype)
 
 
-def _sum_over_workers(value: Any) -> Any:
+def _all_reduce(value: Any) -> Any:
     import tensorflow as tf
 
-    return tf.stop_gradient(sum_over_workers([value])[0])
+    return tf.stop_gradient(all_reduce([value])[0])

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nano_init.distributed.sums import abandon, attend, conclude
+from nano_init.distributed.all_reduce import abandon, attend, conclude
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

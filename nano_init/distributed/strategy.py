@@ -180,7 +180,7 @@ def _make(membership: Membership) -> None:
     import tensorflow as tf
     from tensorflow.python.eager import context
 
-    from nano_init.distributed.sums import open_exchange
+    from nano_init.distributed.all_reduce import open_group
     from nano_init.distributed.worker_startup import report_status as tell
 
     _is_making = True
@@ -195,7 +195,7 @@ def _make(membership: Membership) -> None:
     finally:
         _is_making = False
     _leave_sigterm_to_the_program()
-    open_exchange()
+    open_group()
     tell("joined")
 
 

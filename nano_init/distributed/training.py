@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 
 from nano_init.distributed.agreement import agreed_batches, checked_alike
+from nano_init.distributed.all_reduce import all_reduce
 from nano_init.distributed.share import among_all, is_of_rows, share_of, sharing
 from nano_init.distributed.strategy import is_job_strategy, under_job
-from nano_init.distributed.sums import sum_over_workers
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -115,7 +115,7 @@ def train_on_share(
 def _sum_of_integers(value: Any) -> Any:
     import tensorflow as tf
 
-    return tf.cast(sum_over_workers([tf.cast(value, tf.int64)])[0], value.dtype)
+    return tf.cast(all_reduce([tf.cast(value, tf.int64)])[0], value.dtype)
 
 
 def _average(values: list[Any], sums: list[bool], share: Share, batch: Any) -> list[Any]:

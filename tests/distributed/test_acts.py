@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nano_init.launch.shared_memory import create_shared_memory
 
 pytest.importorskip("numpy")
-exchange = pytest.importorskip("nano_init.distributed.exchange")
+group_module = pytest.importorskip("nano_init.distributed.shared_memory_group")
 acts = pytest.importorskip("nano_init.distributed.acts")
 Attendance, Seen, decide = acts.Attendance, acts.Seen, acts.decide
 
@@ -27,7 +27,7 @@ WHOLE, AFTER = (True, False), (False, False)
 
 def new_group(workers):
     fd = create_shared_memory(workers)
-    ends = [exchange.Exchange(fd, index, workers) for index in range(workers)]
+    ends = [group_module.SharedMemoryGroup(fd, index, workers) for index in range(workers)]
     os.close(fd)
     return ends
 
@@ -51,9 +51,9 @@ def perform(programs, seconds=60):
                 written.append(name)
             ends[index].conclude()
             if attendance.is_whole:
-                ends[index].add_up([np.ones(1)])
+                ends[index].all_reduce([np.ones(1)])
             assert name in written
-        ends[index].add_up([np.ones(2)])
+        ends[index].all_reduce([np.ones(2)])
 
     threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(len(programs))]
     for thread in threads:

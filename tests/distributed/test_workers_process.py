@@ -241,7 +241,7 @@ def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
 
 
 SUMS = """
-from nano_init.distributed import sums
+from nano_init.distributed import all_reduce
 from nano_init.distributed.strategy import job_strategy
 base = tf.constant(np.linspace(1, 2, 30_000) * (index + 1))
 strategy = job_strategy()
@@ -255,8 +255,8 @@ def add_up(count):
         "unknown": tf.cast(base[:count], tf.float32), "empty": tf.zeros([0, 2]),
         "rows": tf.IndexedSlices(tf.ones([index + count, 2]), tf.range(index + count)),
     }
-    weighted = sums.sum_over_workers(list(values.values()), 0.25 * (index + 1))
-    (whole,) = sums.sum_over_workers([tf.constant([index + 1])])
+    weighted = all_reduce.all_reduce(list(values.values()), 0.25 * (index + 1))
+    (whole,) = all_reduce.all_reduce([tf.constant([index + 1])])
     for value, total in zip(values.values(), weighted):
         assert value.dtype == total.dtype
     return {**dict(zip(values, weighted)), "whole": whole}
@@ -267,16 +267,16 @@ def nested(count):
 def loop(count):
     total = tf.zeros([3])
     for number in tf.range(4):
-        (part,) = sums.sum_over_workers([tf.fill([3], tf.cast(number * count, tf.float32))])
+        (part,) = all_reduce.all_reduce([tf.fill([3], tf.cast(number * count, tf.float32))])
         # Nothing but their order in the program tells these two from each other.
         first, second = nested(count), nested(count + 1)
         total += part + first["scalar"] + second["matrix"][0]
     return {"total": total}
 @tf.function(jit_compile=True)
 def compiled():
-    is_aside.append(sums._shared_exchange() is None)
+    is_aside.append(all_reduce._shared_group() is None)
     return tf.constant(0)
-shares = sums._shared_exchange() is not None
+shares = all_reduce._shared_group() is not None
 # TensorFlow's own collectives mix up the two calls in the loop.
 for name, step in {"eager": add_up, "graph": nested, **({"loop": loop} if shares else {})}.items():
     results = strategy.run(step, args=(tf.constant(4),))
@@ -284,7 +284,7 @@ for name, step in {"eager": add_up, "graph": nested, **({"loop": loop} if shares
         key: (value.values if isinstance(value, tf.IndexedSlices) else tf.cast(value, "float64"))
         .numpy().tolist() for key, value in results.items()}
 compiled()
-tell(told=told, aside=is_aside, shares=shares, total=sums.sum_of_scalars(index + 0.5))
+tell(told=told, aside=is_aside, shares=shares, total=all_reduce.all_reduce_scalar(index + 0.5))
 """
 
 

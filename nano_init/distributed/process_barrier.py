@@ -1,7 +1,7 @@
-"""A barrier of processes: each rings at all others' doors, and waits until all have rung.
+"""A barrier of processes: each posts the semaphores of all others, and waits for their posts.
 
 POSIX semaphores (sem_overview(7)) order memory as well: what a worker has written before it
-rings is there for whoever has heard it, on every architecture.
+posts is there for whoever has waited for it, on every architecture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nano_init.protocol.shared_memory_layout import SharedMemoryLayout as Layout
 
-__all__ = ["Doorbell"]
+__all__ = ["ProcessBarrier"]
 
 # About as long as it takes to be woken up (30 to 60 us), after which to sleep costs no more.
 _TRIES = 150
@@ -32,8 +32,8 @@ class _Time(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
-class Doorbell:
-    """One worker's door, and its way to the others'.
+class ProcessBarrier:
+    """One worker's semaphores, and those of the others.
 
     Args:
         memory: The shared memory.
@@ -53,32 +53,32 @@ class Doorbell:
         self._memory = memory  # which must stay mapped
         self._find_lost = find_lost
 
-        def door(worker: int, parity: int) -> ctypes.c_void_p:
+        def semaphore(worker: int, parity: int) -> ctypes.c_void_p:
             return ctypes.c_void_p(base + layout.semaphore(worker, parity))
 
         others = [worker for worker in range(layout.workers) if worker != index]
-        self._own = [door(index, parity) for parity in (0, 1)]
-        self._others = [[door(worker, parity) for worker in others] for parity in (0, 1)]
+        self._own = [semaphore(index, parity) for parity in (0, 1)]
+        self._others = [[semaphore(worker, parity) for worker in others] for parity in (0, 1)]
         # To keep the GIL costs less than to give it away for less than a microsecond.
         brief = ctypes.PyDLL(None)
-        self._ring, self._try = brief.sem_post, brief.sem_trywait
-        self._wait = ctypes.CDLL(None, use_errno=True).sem_timedwait
+        self._post, self._try = brief.sem_post, brief.sem_trywait
+        self._timed_wait = ctypes.CDLL(None, use_errno=True).sem_timedwait
 
-    def meet(self, parity: int) -> None:
-        """Wait until every worker has come to this meeting.
+    def wait(self, parity: int) -> None:
+        """Wait until every worker has come to this barrier.
 
         Args:
-            parity: 0 and 1 in turn: one that is early for the next meeting rings at another
-                door than one that is late for this.
+            parity: 0 and 1 alternately: a worker that is early for the next barrier posts
+                another semaphore than one that is late for this.
         """
-        for door in self._others[parity]:
-            self._ring(door)
+        for semaphore in self._others[parity]:
+            self._post(semaphore)
         for _ in self._others[parity]:
-            self._hear(self._own[parity])
+            self._wait_for_post(self._own[parity])
 
-    def _hear(self, door: ctypes.c_void_p) -> None:
+    def _wait_for_post(self, semaphore: ctypes.c_void_p) -> None:
         for number in range(_TRIES):
-            if self._try(door) == 0:
+            if self._try(semaphore) == 0:
                 return
             if number % _YIELD == 0:
                 os.sched_yield()
@@ -86,12 +86,12 @@ class Doorbell:
         while True:
             end = time.time() + _SLICE_SECONDS
             until = _Time(int(end), int(end % 1 * 1e9))
-            if self._wait(door, ctypes.byref(until)) == 0:
+            if self._timed_wait(semaphore, ctypes.byref(until)) == 0:
                 return
             if ctypes.get_errno() not in (errno.ETIMEDOUT, errno.EINTR):
                 raise OSError(ctypes.get_errno(), "sem_timedwait failed")
-            # Whoever has left after this meeting has been rung for it by the others as well,
-            # which ring here next: only what is still so a while later is a loss.
+            # A worker that has left after this barrier has posted for it, as the others have or
+            # will: only what is still so a while later is a loss.
             if lost is not None:
                 raise lost
             lost = self._find_lost()

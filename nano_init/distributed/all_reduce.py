@@ -17,30 +17,28 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.distributed.acts import Attendance
-    from nano_init.distributed.exchange import Exchange
+    from nano_init.distributed.shared_memory_group import SharedMemoryGroup
     from nano_init.protocol.membership import Membership
 
 __all__ = [
     "abandon",
+    "all_reduce",
+    "all_reduce_scalar",
     "attend",
     "conclude",
     "note_collective",
-    "open_exchange",
-    "sum_of_scalars",
-    "sum_over_workers",
+    "open_group",
 ]
 
 # An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
 _SMALL = 1 << 14
 
 _LOCK = threading.Lock()
-_exchange: Exchange | None = None
+_group: SharedMemoryGroup | None = None
 _order: Any = None
 
 
-def sum_over_workers(
-    values: Sequence[Any], weight: Any = None, *, compress: bool = False
-) -> list[Any]:
+def all_reduce(values: Sequence[Any], weight: Any = None, *, compress: bool = False) -> list[Any]:
     """Add up tensors over the workers; all call it in a replica, in the same order.
 
     Args:
@@ -51,12 +49,12 @@ def sum_over_workers(
     Returns:
         The sums. Of `IndexedSlices`, the rows of all workers, the first worker's first.
     """
-    exchange = _shared_exchange()
-    if exchange is None:
+    group = _shared_group()
+    if group is None:
         return _sum_by_collectives(values, weight, compress=compress)
     through = [i for i, value in enumerate(values) if _is_floating(value)]
     sent = [values[i] for i in through]
-    sums = dict(zip(through, _sum_in_memory(sent, weight, exchange), strict=True))
+    sums = dict(zip(through, _sum_in_memory(sent, weight, group), strict=True))
     rest = [i for i in range(len(values)) if i not in sums]
     if rest:
         others = _sum_by_collectives([values[i] for i in rest], weight, compress=compress)
@@ -64,7 +62,7 @@ def sum_over_workers(
     return [sums[i] for i in range(len(values))]
 
 
-def sum_of_scalars(value: float) -> float:
+def all_reduce_scalar(value: float) -> float:
     """Return the sum of a number of each worker's; all call it, outside of steps."""
     import numpy as np
     import tensorflow as tf
@@ -72,17 +70,17 @@ def sum_of_scalars(value: float) -> float:
 
     from nano_init.distributed.strategy import job_strategy
 
-    exchange = _shared_exchange()
-    if exchange is None:
+    group = _shared_group()
+    if group is None:
         return float(job_strategy().reduce("SUM", tf.constant(value), axis=None))
 
     context.async_wait()  # for the steps before it, should execution be asynchronous
-    return float(exchange.add_up([np.array([value])])[0][0])
+    return float(group.all_reduce([np.array([value])])[0][0])
 
 
-def open_exchange() -> None:
+def open_group() -> None:
     """Let the others know that this worker is there, so that its end is noticed."""
-    _shared_exchange()
+    _shared_group()
 
 
 def attend(membership: Membership, path: str) -> Attendance:
@@ -98,18 +96,18 @@ def attend(membership: Membership, path: str) -> Attendance:
 
     from nano_init.distributed.acts import Attendance
 
-    exchange = _shared_exchange()
-    if exchange is None:
+    group = _shared_group()
+    if group is None:
         return Attendance(is_whole=True, is_first=membership.index == 0)
     context.async_wait()
-    return exchange.attend(path, membership.start_timeout)
+    return group.attend(path, membership.start_timeout)
 
 
 def abandon() -> None:
     """End an act that has failed here: let the others go on, or fail in turn."""
-    exchange = _shared_exchange()
-    if exchange is not None:
-        exchange.conclude()
+    group = _shared_group()
+    if group is not None:
+        group.conclude()
 
 
 def conclude(attendance: Attendance, path: str) -> str:
@@ -124,15 +122,15 @@ def conclude(attendance: Attendance, path: str) -> str:
     """
     import numpy as np
 
-    exchange = _shared_exchange()
-    if exchange is None:
-        sum_of_scalars(1.0)
+    group = _shared_group()
+    if group is None:
+        all_reduce_scalar(1.0)
         return path
-    exchange.conclude()
+    group.conclude()
     if not attendance.is_whole:
         return path
     chosen = os.fsencode(path) if attendance.is_first else b""
-    return os.fsdecode(exchange.gather(np.frombuffer(chosen, np.uint8)).tobytes())
+    return os.fsdecode(group.all_gather(np.frombuffer(chosen, np.uint8)).tobytes())
 
 
 def note_collective(*, takes_all: bool) -> None:
@@ -144,14 +142,14 @@ def note_collective(*, takes_all: bool) -> None:
     Raises:
         PeerLostError: It takes all, and another worker has ended.
     """
-    exchange = _shared_exchange()
-    if exchange is not None:
-        exchange.pass_collective(takes_all=takes_all)
+    group = _shared_group()
+    if group is not None:
+        group.pass_collective(takes_all=takes_all)
 
 
-def _shared_exchange() -> Exchange | None:
+def _shared_group() -> SharedMemoryGroup | None:
     """Return this worker's end of the shared memory, or None where there is none to use."""
-    global _exchange
+    global _group
     import tensorflow as tf
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -164,12 +162,12 @@ def _shared_exchange() -> Exchange | None:
     if not tf.executing_eagerly() and GraphOrParentsInXlaContext(ops.get_default_graph()):
         return None
     with _LOCK:
-        if _exchange is None:
-            from nano_init.distributed.exchange import Exchange
+        if _group is None:
+            from nano_init.distributed.shared_memory_group import SharedMemoryGroup
 
-            _exchange = Exchange(membership.memory_fd, membership.index, membership.workers)
+            _group = SharedMemoryGroup(membership.memory_fd, membership.index, membership.workers)
             os.close(membership.memory_fd)
-    return _exchange
+    return _group
 
 
 def _is_floating(value: Any) -> bool:
@@ -217,7 +215,7 @@ def _cast(value: Any, dtype: Any) -> Any:
     return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
-def _sum_in_memory(values: Sequence[Any], weight: Any, exchange: Exchange) -> list[Any]:
+def _sum_in_memory(values: Sequence[Any], weight: Any, group: SharedMemoryGroup) -> list[Any]:
     """Add up floating values in one operation; halves are added up in float32."""
     import tensorflow as tf
 
@@ -225,14 +223,14 @@ def _sum_in_memory(values: Sequence[Any], weight: Any, exchange: Exchange) -> li
         return []
     message = _Message(values, weight)
 
-    def exchange_all(*arrays: Any) -> list[Any]:
-        return message.answer(arrays, exchange)
+    def reduce_all(*arrays: Any) -> list[Any]:
+        return message.answer(arrays, group)
 
     if tf.executing_eagerly():
-        arrays = exchange_all(*(tensor.numpy() for tensor in message.tensors))
+        arrays = reduce_all(*(tensor.numpy() for tensor in message.tensors))
         return message.unpack([tf.convert_to_tensor(array) for array in arrays])
     answers = _in_order(
-        lambda: tf.numpy_function(exchange_all, message.tensors, message.dtypes, stateful=True)
+        lambda: tf.numpy_function(reduce_all, message.tensors, message.dtypes, stateful=True)
     )
     return message.unpack(answers)
 
@@ -284,17 +282,17 @@ class _Message:
         self.dtypes = [tensor.dtype for tensor in (*packed, *tables)]
         self.tensors = [*packed, *tables, *([] if weight is None else [self._weight])]
 
-    def answer(self, arrays: Sequence[Any], exchange: Exchange) -> list[Any]:
-        """Exchange the arrays with the other workers; called while the step runs."""
+    def answer(self, arrays: Sequence[Any], group: SharedMemoryGroup) -> list[Any]:
+        """SharedMemoryGroup the arrays with the other workers; called while the step runs."""
         weight = None if self._weight is None else arrays[-1]
         count = len(self._kinds)
         answers: list[Any] = [None] * count
         for dtype in dict.fromkeys(self._kinds):
             places = [i for i, kind in enumerate(self._kinds) if kind == dtype]
-            sums = exchange.add_up([arrays[i] for i in places], weight)
+            sums = group.all_reduce([arrays[i] for i in places], weight)
             for place, total in zip(places, sums, strict=True):
                 answers[place] = total
-        answers += [exchange.gather(array) for array in arrays[count : len(self.dtypes)]]
+        answers += [group.all_gather(array) for array in arrays[count : len(self.dtypes)]]
         return answers
 
     def unpack(self, answers: Sequence[Any]) -> list[Any]:

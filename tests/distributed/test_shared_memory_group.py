@@ -19,9 +19,9 @@ from nano_init.launch.shared_memory import create_shared_memory
 from nano_init.protocol.shared_memory_layout import layout_of
 
 np = pytest.importorskip("numpy")
-exchange = pytest.importorskip("nano_init.distributed.exchange")
-Exchange = exchange.Exchange
-PeerLostError, UnequalStepsError = exchange.PeerLostError, exchange.UnequalStepsError
+group_module = pytest.importorskip("nano_init.distributed.shared_memory_group")
+SharedMemoryGroup = group_module.SharedMemoryGroup
+PeerLostError, UnequalStepsError = group_module.PeerLostError, group_module.UnequalStepsError
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +34,7 @@ def groups():
     ends = {}
     for workers in (2, 3, 5):
         fd = create_shared_memory(workers)
-        ends[workers] = [Exchange(fd, index, workers) for index in range(workers)]
+        ends[workers] = [SharedMemoryGroup(fd, index, workers) for index in range(workers)]
         os.close(fd)
     return ends
 
@@ -85,7 +85,9 @@ def test_sums_are_those_of_numpy_in_the_order_of_workers_to_the_last_bit(
     factors = weights[:workers] if weights else [None] * workers
     ends = groups[workers]
 
-    sums = act_together([lambda i=i: ends[i].add_up(given_[i], factors[i]) for i in range(workers)])
+    sums = act_together(
+        [lambda i=i: ends[i].all_reduce(given_[i], factors[i]) for i in range(workers)]
+    )
 
     scale = [np.dtype(dtype).type(1 if f is None else f) for f in factors]
     for position in range(len(lengths)):
@@ -98,7 +100,9 @@ def test_sums_are_those_of_numpy_in_the_order_of_workers_to_the_last_bit(
 def test_shapes_and_what_is_no_number_come_through(groups):
     value = np.array([[np.nan, np.inf, -np.inf], [-0.0, 3e38, 1e-45]], np.float32)
 
-    sums = act_together([lambda end=end: end.add_up([value, value[0, :0]]) for end in groups[2]])
+    sums = act_together(
+        [lambda end=end: end.all_reduce([value, value[0, :0]]) for end in groups[2]]
+    )
 
     with np.errstate(all="ignore"):
         expected = value + value
@@ -117,7 +121,7 @@ def test_rows_of_all_workers_come_in_their_order(groups, workers, rows, dtype):
     given_ = [np.full((rows[i], 3), i, dtype) for i in range(workers)]
     ends = groups[workers]
 
-    gathered = act_together([lambda i=i: ends[i].gather(given_[i]) for i in range(workers)])
+    gathered = act_together([lambda i=i: ends[i].all_gather(given_[i]) for i in range(workers)])
 
     for own in gathered:
         np.testing.assert_array_equal(own, np.concatenate(given_))
@@ -134,8 +138,8 @@ def test_workers_out_of_step_never_mix_up_two_sums(groups):
             if rng.random() < 0.1:
                 time.sleep(0.002 * rng.random())
             length = (10, 20_000, 3)[step % 3]
-            (total,) = ends[index].add_up([np.full(length, step + index, np.float32)])
-            rows = ends[index].gather(np.full(index + 1, step)) if step % 5 == 0 else []
+            (total,) = ends[index].all_reduce([np.full(length, step + index, np.float32)])
+            rows = ends[index].all_gather(np.full(index + 1, step)) if step % 5 == 0 else []
             if not (total == 3 * step + 3).all() or any(row != step for row in rows):
                 wrong.append(step)
         return wrong
@@ -145,7 +149,7 @@ def test_workers_out_of_step_never_mix_up_two_sums(groups):
 
 def test_a_sum_that_is_kept_does_not_change_when_the_next_comes(groups):
     def train(end):
-        kept = [end.add_up([np.full(50_000, step, np.float32)])[0] for step in range(6)]
+        kept = [end.all_reduce([np.full(50_000, step, np.float32)])[0] for step in range(6)]
         return [set(sums.tolist()) for sums in kept]
 
     expected = [{2.0 * step} for step in range(6)]
@@ -154,7 +158,7 @@ def test_a_sum_that_is_kept_does_not_change_when_the_next_comes(groups):
 
 def new_pair():
     fd = create_shared_memory(2)
-    ends = [Exchange(fd, index, 2) for index in range(2)]
+    ends = [SharedMemoryGroup(fd, index, 2) for index in range(2)]
     os.close(fd)
     return ends
 
@@ -162,11 +166,11 @@ def new_pair():
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (lambda end: end.add_up([np.ones(3)]), lambda end: end.add_up([np.ones(4)])),
-        (lambda end: end.add_up([np.ones(3)]), lambda end: end.gather(np.ones(3))),
+        (lambda end: end.all_reduce([np.ones(3)]), lambda end: end.all_reduce([np.ones(4)])),
+        (lambda end: end.all_reduce([np.ones(3)]), lambda end: end.all_gather(np.ones(3))),
         (
-            lambda end: end.add_up([np.ones(3), np.ones(1)]),
-            lambda end: end.add_up([np.ones(1), np.ones(3)]),
+            lambda end: end.all_reduce([np.ones(3), np.ones(1)]),
+            lambda end: end.all_reduce([np.ones(1), np.ones(3)]),
         ),
     ],
     ids=["lengths", "kinds", "order"],
@@ -184,7 +188,7 @@ def test_a_worker_that_has_left_is_not_waited_for():
     ends = new_pair()
     ends[1].leave()
 
-    (error,) = act_together([lambda: ends[0].add_up([np.ones(3)])])
+    (error,) = act_together([lambda: ends[0].all_reduce([np.ones(3)])])
 
     assert isinstance(error, PeerLostError)
     assert "worker 1" in str(error)
@@ -195,10 +199,10 @@ def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of():
     ends = new_pair()
     for end in ends:
         end.pass_collective()
-    assert act_together([lambda e=end: e.add_up([np.ones(1)])[0] for end in ends]) == [2.0, 2.0]
+    assert act_together([lambda e=end: e.all_reduce([np.ones(1)])[0] for end in ends]) == [2.0, 2.0]
     ends[1].pass_collective()
 
-    (error,) = act_together([lambda: ends[0].add_up([np.ones(3)])])
+    (error,) = act_together([lambda: ends[0].all_reduce([np.ones(3)])])
 
     assert isinstance(error, UnequalStepsError)
     assert "worker 1 waits in predict" in str(error)
@@ -226,7 +230,7 @@ def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for():
 )
 def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
     fd = create_shared_memory(3)
-    ends = [Exchange(fd, index, 3) for index in range(3)]
+    ends = [SharedMemoryGroup(fd, index, 3) for index in range(3)]
     os.close(fd)
 
     def work(index):
@@ -235,7 +239,7 @@ def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
         if acts[index] == "l":
             ends[index].leave()
         elif "l" not in acts:
-            ends[index].add_up([np.ones(3)])
+            ends[index].all_reduce([np.ones(3)])
         return took and (took.is_whole, took.is_first)
 
     for _ in range(1 if "l" in acts else 50):
@@ -254,7 +258,7 @@ def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_ac
 
 
 def test_who_waits_long_tells_whom_for(capfd, monkeypatch):
-    monkeypatch.setattr(exchange, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(group_module, "_PATIENCE_SECONDS", 0.05)
     ends = new_pair()
 
     def go_on_late():
@@ -271,9 +275,9 @@ def test_who_waits_long_tells_whom_for(capfd, monkeypatch):
 PEER = """
 import os, sys, time
 import numpy as np
-from nano_init.distributed.exchange import Exchange
-end = Exchange(int(sys.argv[1]), 1, 2)
-total = end.add_up([np.arange(200_000, dtype=np.float32)])[0]
+from nano_init.distributed.shared_memory_group import SharedMemoryGroup
+end = SharedMemoryGroup(int(sys.argv[1]), 1, 2)
+total = end.all_reduce([np.arange(200_000, dtype=np.float32)])[0]
 print(total.sum(), flush=True)
 time.sleep(60)
 """
@@ -281,19 +285,19 @@ time.sleep(60)
 
 def test_a_worker_that_is_killed_is_not_waited_for_and_processes_add_up_like_threads():
     fd = create_shared_memory(2)
-    end = Exchange(fd, 0, 2)
+    end = SharedMemoryGroup(fd, 0, 2)
     peer = subprocess.Popen(
         [sys.executable, "-c", PEER, str(fd)], pass_fds=[fd], stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
     )  # fmt: skip
-    total = end.add_up([np.arange(200_000, dtype=np.float32)])[0]
+    total = end.all_reduce([np.arange(200_000, dtype=np.float32)])[0]
     assert peer.stdout is not None
     assert float(peer.stdout.readline()) == total.sum()
     timer = threading.Timer(0.5, lambda: (peer.send_signal(signal.SIGKILL), peer.wait()))
     timer.start()
 
     with pytest.raises(PeerLostError, match=f"process {peer.pid}"):
-        end.add_up([np.ones(3)])
+        end.all_reduce([np.ones(3)])
     timer.join()
     peer.stdout.close()
     os.close(fd)

@@ -25,12 +25,12 @@ import numpy as np
 
 from nano_init.distributed.acts import Acts, Attendance
 from nano_init.distributed.buffers import Buffers
-from nano_init.distributed.doorbell import Doorbell
 from nano_init.distributed.places import (
     is_at_further_collective,
     next_collective,
     next_meeting,
 )
+from nano_init.distributed.process_barrier import ProcessBarrier
 from nano_init.errors import NanoError
 from nano_init.protocol.shared_memory_layout import layout_of
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     Pieces = tuple[tuple[int, int, int, int], ...]
 
-__all__ = ["Exchange", "PeerLostError", "UnequalStepsError"]
+__all__ = ["PeerLostError", "SharedMemoryGroup", "UnequalStepsError"]
 
 _ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another meeting
 
@@ -61,7 +61,7 @@ class UnequalStepsError(NanoError, RuntimeError):
     """The workers have met at different places of their programs."""
 
 
-class Exchange:
+class SharedMemoryGroup:
     """One worker's end of the shared memory.
 
     Args:
@@ -81,7 +81,7 @@ class Exchange:
         slots = self._bytes[layout.slot(0, 0) : layout.slot(0, 2)]
         self._slots = slots.reshape(2, workers, layout.chunk)
         self._sums = self._bytes[layout.sums : layout.sums + layout.chunk]
-        self._doorbell = Doorbell(memory, layout, index, self._find_lost)
+        self._barrier = ProcessBarrier(memory, layout, index, self._find_lost)
         self._buffers = Buffers()
         records = self._bytes[layout.acts : layout.acts + 16 * layout.records * workers]
         self._acts = Acts(
@@ -141,7 +141,7 @@ class Exchange:
     def _go_to(self, place: int) -> None:
         self._place = self._notices[self._index, _PLACE] = place
 
-    def add_up(self, arrays: Sequence[NDArray[Any]], weight: Any = None) -> list[NDArray[Any]]:
+    def all_reduce(self, arrays: Sequence[NDArray[Any]], weight: Any = None) -> list[NDArray[Any]]:
         """Return the sums of arrays over all workers, the same bits on each.
 
         Args:
@@ -165,7 +165,7 @@ class Exchange:
                 self._add_chunk(pieces, slots[self._parity], total, sums, kind)
         return [whole.reshape(array.shape) for whole, array in zip(sums, arrays, strict=True)]
 
-    def gather(self, array: NDArray[Any]) -> NDArray[Any]:
+    def all_gather(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the rows of all workers' arrays, the first worker's first.
 
         Args:
@@ -243,7 +243,7 @@ class Exchange:
         self._notices[self._index, fields] = kind, size
         self._before = self._place
         self._go_to(next_meeting(self._place))
-        self._doorbell.meet(parity)
+        self._barrier.wait(parity)
         told = self._notices[:, fields].tolist()
         if any(theirs != kind for theirs, _ in told):
             raise self._disagreement()
