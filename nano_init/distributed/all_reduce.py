@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from nano_init.distributed.acts import Attendance
+    from nano_init.distributed.save_consensus import Participation
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
     from nano_init.protocol.membership import Membership
 
 __all__ = [
-    "abandon",
+    "abandon_save",
     "all_reduce",
     "all_reduce_scalar",
-    "attend",
-    "conclude",
+    "begin_save",
+    "finish_save",
     "note_collective",
     "open_group",
 ]
@@ -83,8 +83,8 @@ def open_group() -> None:
     _shared_group()
 
 
-def attend(membership: Membership, path: str) -> Attendance:
-    """Come to an act that a script may leave to some workers, outside of steps.
+def begin_save(membership: Membership, path: str) -> Participation:
+    """Begin a save that a script may leave to some workers, outside of steps.
 
     Through shared memory a worker sees who takes part. Otherwise all have to.
 
@@ -94,27 +94,27 @@ def attend(membership: Membership, path: str) -> Attendance:
     """
     from tensorflow.python.eager import context
 
-    from nano_init.distributed.acts import Attendance
+    from nano_init.distributed.save_consensus import Participation
 
     group = _shared_group()
     if group is None:
-        return Attendance(is_whole=True, is_first=membership.index == 0)
+        return Participation(is_complete=True, is_writer=membership.index == 0)
     context.async_wait()
-    return group.attend(path, membership.start_timeout)
+    return group.begin_save(path, membership.start_timeout)
 
 
-def abandon() -> None:
-    """End an act that has failed here: let the others go on, or fail in turn."""
+def abandon_save() -> None:
+    """End a save that has failed here: let the others go on, or fail in turn."""
     group = _shared_group()
     if group is not None:
-        group.conclude()
+        group.finish_save()
 
 
-def conclude(attendance: Attendance, path: str) -> str:
-    """End an act: return when what it saves is whole.
+def finish_save(participation: Participation, path: str) -> str:
+    """Finish a save: return when what it saves is whole.
 
     Args:
-        attendance: Who takes part.
+        participation: Who takes part.
         path: Where this worker was to save.
 
     Returns:
@@ -126,10 +126,10 @@ def conclude(attendance: Attendance, path: str) -> str:
     if group is None:
         all_reduce_scalar(1.0)
         return path
-    group.conclude()
-    if not attendance.is_whole:
+    group.finish_save()
+    if not participation.is_complete:
         return path
-    chosen = os.fsencode(path) if attendance.is_first else b""
+    chosen = os.fsencode(path) if participation.is_writer else b""
     return os.fsdecode(group.all_gather(np.frombuffer(chosen, np.uint8)).tobytes())
 
 

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nano_init.distributed.all_reduce import abandon, attend, conclude
+from nano_init.distributed.all_reduce import abandon_save, begin_save, finish_save
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -64,20 +64,20 @@ def written_once(path: Any, membership: Membership) -> Iterator[Place]:
     if getattr(_HERE, "place", None) is not None:
         yield Place(path, is_own=True, chosen=os.fspath(path))
         return
-    attendance = attend(membership, os.fspath(path))
+    participation = begin_save(membership, os.fspath(path))
     with (
-        _own_place(path, membership, is_writer=attendance.is_first) as place,
-        _reading(is_alone=not attendance.is_whole),
+        _own_place(path, membership, is_writer=participation.is_writer) as place,
+        _reading(is_alone=not participation.is_complete),
     ):
         _HERE.place = place
         try:
             yield place
         except BaseException:
-            abandon()
+            abandon_save()
             raise
         finally:
             _HERE.place = None
-    place.chosen = conclude(attendance, os.fspath(path))
+    place.chosen = finish_save(participation, os.fspath(path))
 
 
 def is_recording(membership: Membership) -> bool:

@@ -1,13 +1,13 @@
 """Sums over the workers of one host, through the memory that they share.
 
-A worker puts what it has into its slot, a chunk at a time, and meets the others: then every
+A worker puts what it has into its slot, a chunk at a time, and waits at a barrier: then every
 slot holds the same chunk. With two workers, or little to add, each worker adds up all slots by
-itself. With more, each adds up a part of the chunk and all meet again to take the parts from
+itself. With more, each adds up a part of the chunk and all wait again to take the parts from
 each other (a reduce-scatter and an all-gather: Thakur, Rabenseifner, Gropp, "Optimization of
 Collective Communication Operations in MPICH", 2005). The order of the terms is that of the
 workers, so that sums are the same bits on all of them, and in every run.
 
-Slots and notices are there twice. What is read after one meeting is written again before the
+Slots and notices are there twice. What is read after one barrier is written again before the
 next but one, and by then all have come to the next: they have read it.
 """
 
@@ -23,14 +23,14 @@ from zlib import crc32
 
 import numpy as np
 
-from nano_init.distributed.acts import Acts, Attendance
 from nano_init.distributed.buffers import Buffers
-from nano_init.distributed.places import (
-    is_at_further_collective,
+from nano_init.distributed.logical_clock import (
+    is_at_later_collective,
+    next_barrier,
     next_collective,
-    next_meeting,
 )
 from nano_init.distributed.process_barrier import ProcessBarrier
+from nano_init.distributed.save_consensus import Participation, SaveConsensus
 from nano_init.errors import NanoError
 from nano_init.protocol.shared_memory_layout import layout_of
 
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PeerLostError", "SharedMemoryGroup", "UnequalStepsError"]
 
-_ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another meeting
+_ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another barrier
 
 # The fields of a notice; kind and size are there twice.
-_PID, _HAS_LEFT, _KIND, _SIZE, _PLACE, _ACTS, _FIELDS = 0, 1, 2, 3, 6, 7, 8
+_PID, _HAS_LEFT, _KIND, _SIZE, _CLOCK, _SAVES, _FIELDS = 0, 1, 2, 3, 6, 7, 8
 _GATHER = 1
-_PATIENCE_SECONDS = 10.0  # of a worker that saves, before it tells whom it waits for
+_PATIENCE_SECONDS = 10.0  # of a worker that saves, before it says whom it waits for
 
 
 class PeerLostError(NanoError, RuntimeError):
@@ -58,7 +58,7 @@ class PeerLostError(NanoError, RuntimeError):
 
 
 class UnequalStepsError(NanoError, RuntimeError):
-    """The workers have met at different places of their programs."""
+    """The workers have come to a barrier from different places of their programs."""
 
 
 class SharedMemoryGroup:
@@ -83,45 +83,45 @@ class SharedMemoryGroup:
         self._sums = self._bytes[layout.sums : layout.sums + layout.chunk]
         self._barrier = ProcessBarrier(memory, layout, index, self._find_lost)
         self._buffers = Buffers()
-        records = self._bytes[layout.acts : layout.acts + 16 * layout.records * workers]
-        self._acts = Acts(
+        records = self._bytes[layout.saves : layout.saves + 16 * layout.records * workers]
+        self._saves = SaveConsensus(
             index,
             records.view(np.int64).reshape(workers, layout.records, 2),
-            self._notices[:, _ACTS],
-            self._notices[:, _PLACE],
+            self._notices[:, _SAVES],
+            self._notices[:, _CLOCK],
             self._has_ended,
         )
-        self._parity = self._place = self._before = 0
+        self._parity = self._time = self._before = 0
         self._lock = threading.Lock()
         self._notices[index, _PID] = os.getpid()
         atexit.register(self.leave)
 
     def leave(self) -> None:
-        """Tell the others that this worker will take part in no further sum."""
+        """Let the others know that this worker will take part in no further sum."""
         if self._notices[self._index, _PID] == os.getpid():
             self._notices[self._index, _HAS_LEFT] = 1
 
-    def attend(self, path: str, seconds: float) -> Attendance:
-        """Come to an act that others may leave out, and wait until all are known to or not to.
+    def begin_save(self, path: str, seconds: float) -> Participation:
+        """Begin a save that others may leave out, and wait until all are known to or not to.
 
         Who leaves it out is seen at what comes after it, or has ended. After some seconds stderr
-        is told who is waited for.
+        says who is waited for.
 
         Args:
             path: What is about to be saved.
             seconds: How long to wait before this worker saves without the others.
         """
 
-        def tell(other: int) -> None:
-            _tell_of_waiting(self._index, other, path, seconds)
+        def report(other: int) -> None:
+            _report_waiting(self._index, other, path, seconds)
 
         with self._lock:
-            return self._acts.attend(path, seconds, _PATIENCE_SECONDS, tell)
+            return self._saves.begin_save(path, seconds, _PATIENCE_SECONDS, report)
 
-    def conclude(self) -> None:
-        """End an act that not all workers take part in: wait until what it saves is whole."""
+    def finish_save(self) -> None:
+        """Finish a save that not all workers take part in: wait until what it saves is whole."""
         with self._lock:
-            self._acts.conclude()
+            self._saves.finish_save()
 
     def pass_collective(self, *, takes_all: bool = False) -> None:
         """Let the others know that this worker has come to a collective of TensorFlow.
@@ -133,13 +133,13 @@ class SharedMemoryGroup:
             PeerLostError: It takes all, and another worker has ended.
         """
         with self._lock:
-            self._go_to(next_collective(self._place))
+            self._advance(next_collective(self._time))
         error = self._find_ended() if takes_all else None
         if error is not None:
             raise error
 
-    def _go_to(self, place: int) -> None:
-        self._place = self._notices[self._index, _PLACE] = place
+    def _advance(self, time: int) -> None:
+        self._time = self._notices[self._index, _CLOCK] = time
 
     def all_reduce(self, arrays: Sequence[NDArray[Any]], weight: Any = None) -> list[NDArray[Any]]:
         """Return the sums of arrays over all workers, the same bits on each.
@@ -181,7 +181,7 @@ class SharedMemoryGroup:
             while True:
                 slots, piece = self._slots[self._parity], own[start : start + self._chunk]
                 slots[self._index, : piece.size] = piece
-                sizes = self._meet(_GATHER, own.size)
+                sizes = self._wait(_GATHER, own.size)
                 if start == 0:
                     (rows,) = self._buffers.take([sum(sizes)], own.dtype)
                 self._take_rows(slots, sizes, start, rows)
@@ -219,7 +219,7 @@ class SharedMemoryGroup:
         kind: int,
     ) -> None:
         length = sum(stop - start for _, start, stop, _ in pieces)
-        self._meet_alike(kind, length)
+        self._wait_alike(kind, length)
         if self._workers == 2 or length * total.itemsize <= _ALONE:
             for number, start, stop, at in pieces:
                 _add(slots[:, at : at + stop - start], sums[number][start:stop])
@@ -227,27 +227,27 @@ class SharedMemoryGroup:
         first = length * self._index // self._workers
         last = length * (self._index + 1) // self._workers
         _add(slots[:, first:last], total[first:last])
-        self._meet_alike(kind, length)
+        self._wait_alike(kind, length)
         for number, start, stop, at in pieces:
             np.copyto(sums[number][start:stop], total[at : at + stop - start])
 
-    def _meet_alike(self, kind: int, size: int) -> None:
-        if set(self._meet(kind, size)) != {size}:
+    def _wait_alike(self, kind: int, size: int) -> None:
+        if set(self._wait(kind, size)) != {size}:
             raise self._disagreement()
 
-    def _meet(self, kind: int, size: int) -> list[int]:
-        """Wait until all have come, and return what size each has told."""
+    def _wait(self, kind: int, size: int) -> list[int]:
+        """Wait until all have come, and return what size each has."""
         parity = self._parity
         self._parity = 1 - parity
         fields = slice(_KIND + 2 * parity, _SIZE + 2 * parity + 1)
         self._notices[self._index, fields] = kind, size
-        self._before = self._place
-        self._go_to(next_meeting(self._place))
+        self._before = self._time
+        self._advance(next_barrier(self._time))
         self._barrier.wait(parity)
-        told = self._notices[:, fields].tolist()
-        if any(theirs != kind for theirs, _ in told):
+        given = self._notices[:, fields].tolist()
+        if any(other != kind for other, _ in given):
             raise self._disagreement()
-        return [theirs for _, theirs in told]
+        return [size for _, size in given]
 
     def _disagreement(self) -> UnequalStepsError:
         return UnequalStepsError(
@@ -258,8 +258,8 @@ class SharedMemoryGroup:
     def _find_lost(self) -> NanoError | None:
         """Return what to say of a worker that will not come, if one is; asked for while waiting."""
         for worker in range(self._workers):
-            place = int(self._notices[worker, _PLACE])
-            if worker != self._index and is_at_further_collective(place, self._before):
+            time = int(self._notices[worker, _CLOCK])
+            if worker != self._index and is_at_later_collective(time, self._before):
                 return UnequalStepsError(
                     f"nano-run: worker {worker} waits in predict, in a metric's result or in "
                     f"another collective of TensorFlow, which worker {self._index} has left out: "
@@ -281,7 +281,7 @@ class SharedMemoryGroup:
         return bool(pid) and (bool(self._notices[worker, _HAS_LEFT]) or not _is_alive(pid))
 
 
-def _tell_of_waiting(index: int, other: int, path: str, seconds: float) -> None:
+def _report_waiting(index: int, other: int, path: str, seconds: float) -> None:
     print(
         f"nano-run: worker {index} saves {path!r} once worker {other} saves too, comes to its "
         f"next step or ends, or after {seconds:g} s (--start-timeout); a script should not wait "

@@ -228,32 +228,33 @@ def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for():
         ("aal", [(False, True), (False, False), None]),
     ],
 )
-def test_workers_know_who_else_takes_part_in_an_act(acts, expected):
+def test_workers_know_who_else_takes_part_in_a_save(acts, expected):
     fd = create_shared_memory(3)
     ends = [SharedMemoryGroup(fd, index, 3) for index in range(3)]
     os.close(fd)
 
     def work(index):
         time.sleep(0.02 * index)
-        took = ends[index].attend("m.keras", 60) if acts[index] == "a" else None
+        took = ends[index].begin_save("m.keras", 60) if acts[index] == "a" else None
         if acts[index] == "l":
             ends[index].leave()
         elif "l" not in acts:
             ends[index].all_reduce([np.ones(3)])
-        return took and (took.is_whole, took.is_first)
+        return took and (took.is_complete, took.is_writer)
 
     for _ in range(1 if "l" in acts else 50):
         assert act_together([lambda i=i: work(i) for i in range(3)]) == expected
 
 
-def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_act():
+def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_save():
     ends = new_pair()
     ends[1].pass_collective()
-    assert not ends[0].attend("m.keras", 60).is_whole
+    assert not ends[0].begin_save("m.keras", 60).is_complete
     ends[0].pass_collective()
 
     assert [
-        a.is_whole for a in act_together([lambda e=end: e.attend("m.keras", 60) for end in ends])
+        a.is_complete
+        for a in act_together([lambda e=end: e.begin_save("m.keras", 60) for end in ends])
     ] == [True, True]
 
 
@@ -265,7 +266,7 @@ def test_who_waits_long_tells_whom_for(capfd, monkeypatch):
         time.sleep(0.3)
         ends[1].pass_collective()
 
-    act_together([lambda: ends[0].attend("m.keras", 60), go_on_late])
+    act_together([lambda: ends[0].begin_save("m.keras", 60), go_on_late])
     assert capfd.readouterr().err == (
         "nano-run: worker 0 saves 'm.keras' once worker 1 saves too, comes to its next step or "
         "ends, or after 60 s (--start-timeout); a script should not wait for the file in between\n"
@@ -317,13 +318,13 @@ def test_the_memory_has_no_name_that_could_be_left_behind():
 def test_nothing_in_the_memory_lies_on_anything_else(workers):
     layout = layout_of(workers)
     turns = [(worker, parity) for parity in (0, 1) for worker in range(workers)]
-    doors = [layout.semaphore(*turn) for turn in turns]
+    semaphores = [layout.semaphore(*turn) for turn in turns]
     slots = [layout.slot(*turn) for turn in turns]
 
-    assert len(set(doors)) == len(doors)
-    assert max(doors) + 64 <= layout.notices
-    assert layout.notices + 64 * workers <= layout.acts
-    assert layout.acts + 16 * layout.records * workers <= min(slots)
+    assert len(set(semaphores)) == len(semaphores)
+    assert max(semaphores) + 64 <= layout.notices
+    assert layout.notices + 64 * workers <= layout.saves
+    assert layout.saves + 16 * layout.records * workers <= min(slots)
     assert all(b - a == layout.chunk for a, b in pairwise(slots))
     assert max(slots) + layout.chunk <= layout.sums
     assert layout.sums + layout.chunk == layout.size

@@ -1,4 +1,4 @@
-"""Workers agree on who takes part in an act, whatever acts each of them comes to."""
+"""Workers agree on who takes part in a save, whatever saves each of them comes to."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from nano_init.launch.shared_memory import create_shared_memory
 
 pytest.importorskip("numpy")
 group_module = pytest.importorskip("nano_init.distributed.shared_memory_group")
-acts = pytest.importorskip("nano_init.distributed.acts")
-Attendance, Seen, decide = acts.Attendance, acts.Seen, acts.decide
+consensus = pytest.importorskip("nano_init.distributed.save_consensus")
+Participation, WorkerView, decide = (
+    consensus.Participation,
+    consensus.WorkerView,
+    consensus.decide,
+)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
 
@@ -33,7 +37,7 @@ def new_group(workers):
 
 
 def perform(programs, seconds=60):
-    """Let workers come to their acts, then to a common step; return what each was told of each.
+    """Let workers come to their saves, then to a common step; return what each was told of each.
 
     Also returned are the names in the order in which their files became whole.
     """
@@ -44,13 +48,13 @@ def perform(programs, seconds=60):
 
     def work(index):
         for path in programs[index]:
-            attendance = ends[index].attend(path, seconds)
-            told[index].append((attendance.is_whole, attendance.is_first))
+            participation = ends[index].begin_save(path, seconds)
+            told[index].append((participation.is_complete, participation.is_writer))
             name = re.sub("[0-9]", "", os.path.basename(path.rstrip("/")))
-            if attendance.is_first:
+            if participation.is_writer:
                 written.append(name)
-            ends[index].conclude()
-            if attendance.is_whole:
+            ends[index].finish_save()
+            if participation.is_complete:
                 ends[index].all_reduce([np.ones(1)])
             assert name in written
         ends[index].all_reduce([np.ones(2)])
@@ -85,14 +89,14 @@ def perform(programs, seconds=60):
         ([["a"], [], ["a"]], [[ALONE], [], [AFTER]]),
     ],
 )
-def test_workers_agree_on_who_takes_part_in_each_act(programs, expected):
+def test_workers_agree_on_who_takes_part_in_each_save(programs, expected):
     for _ in range(20):
         assert perform(programs)[0] == expected
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=4), min_size=2, max_size=4))
-def test_no_order_of_acts_lets_a_worker_wait_for_ever_or_leaves_one_out(programs):
+def test_no_order_of_saves_lets_a_worker_wait_for_ever_or_leaves_one_out(programs):
     _, written = perform(programs)
 
     assert set(written) == set(itertools.chain.from_iterable(programs))
@@ -101,24 +105,26 @@ def test_no_order_of_acts_lets_a_worker_wait_for_ever_or_leaves_one_out(programs
 def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again():
     ends = new_group(2)
 
-    assert ends[0].attend("a", 0.05) == Attendance(is_whole=False, is_first=True)
-    late = threading.Thread(target=ends[1].attend, args=("a", 60), daemon=True)
+    assert ends[0].begin_save("a", 0.05) == Participation(is_complete=False, is_writer=True)
+    late = threading.Thread(target=ends[1].begin_save, args=("a", 60), daemon=True)
     late.start()
     late.join(30)
     assert not late.is_alive()
-    concluding = threading.Thread(target=ends[1].conclude, daemon=True)
-    concluding.start()
-    concluding.join(0.1)
-    assert concluding.is_alive(), "the file is not whole yet"
-    ends[0].conclude()
-    concluding.join(30)
-    assert not concluding.is_alive()
+    finishing = threading.Thread(target=ends[1].finish_save, daemon=True)
+    finishing.start()
+    finishing.join(0.1)
+    assert finishing.is_alive(), "the file is not whole yet"
+    ends[0].finish_save()
+    finishing.join(30)
+    assert not finishing.is_alive()
 
 
 def test_who_ends_while_it_writes_is_not_waited_for():
     ends = new_group(3)
     ends[2].pass_collective()
-    both = [threading.Thread(target=ends[i].attend, args=("a", 60), daemon=True) for i in range(2)]
+    both = [
+        threading.Thread(target=ends[i].begin_save, args=("a", 60), daemon=True) for i in range(2)
+    ]
     for thread in both:
         thread.start()
     for thread in both:
@@ -126,13 +132,13 @@ def test_who_ends_while_it_writes_is_not_waited_for():
         assert not thread.is_alive()
     ends[0].leave()
 
-    concluding = threading.Thread(target=ends[1].conclude, daemon=True)
-    concluding.start()
-    concluding.join(30)
-    assert not concluding.is_alive()
+    finishing = threading.Thread(target=ends[1].finish_save, daemon=True)
+    finishing.start()
+    finishing.join(30)
+    assert not finishing.is_alive()
 
 
-def test_more_acts_than_are_kept_are_told_from_one_another():
+def test_more_saves_than_are_kept_are_told_from_one_another():
     programs = [["a"] * 200, ["b", *["a"] * 150]]
     told, written = perform(programs)
 
@@ -143,12 +149,20 @@ def test_more_acts_than_are_kept_are_told_from_one_another():
 @pytest.mark.parametrize(
     ("index", "workers", "expected"),
     [
-        (0, [Seen({1: None}, 1), Seen({})], 1),
-        (0, [Seen({1: None}, 1), Seen({}, is_gone=True)], Attendance(False, True)),
-        (0, [Seen({1: None}, 1), Seen({2: None}, 2)], Attendance(False, True)),
-        (1, [Seen({1: None}, 1), Seen({2: None}, 2)], 0),
+        (0, [WorkerView({1: None}, 1), WorkerView({})], 1),
+        (0, [WorkerView({1: None}, 1), WorkerView({}, is_gone=True)], Participation(False, True)),
+        (0, [WorkerView({1: None}, 1), WorkerView({2: None}, 2)], Participation(False, True)),
+        (1, [WorkerView({1: None}, 1), WorkerView({2: None}, 2)], 0),
         # Worker 2 will be let go from where worker 0 has gone on already.
-        (1, [Seen({1: False, 2: None}, 2), Seen({2: None}, 2), Seen({1: None}, 1)], 2),
+        (
+            1,
+            [
+                WorkerView({1: False, 2: None}, 2),
+                WorkerView({2: None}, 2),
+                WorkerView({1: None}, 1),
+            ],
+            2,
+        ),
     ],
 )
 def test_what_is_open_is_waited_for(index, workers, expected):
