@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 _DIFFERENT = (
-    "nano-run: the workers were given different batches, so that their shares are not those of "
+    "nano-run: the workers were given different batches, so that their shards are not those of "
     "one batch: seed what shuffles or makes the data"
 )
 
@@ -145,12 +145,12 @@ def _fingerprint(batch: Any) -> Any:
 def sum_in_step(value: Any, weight: Any) -> Any:
     """Add up a float32 tensor over the workers within a step, gradients included.
 
-    The gradients of a step are weighted by its share at last (see `gradients`), those that
-    flow to other workers' shares must be by the share that they come from.
+    The gradients of a step are weighted by its shard at last (see `gradients`), those that
+    flow to other workers' shards must be by the shard that they come from.
 
     Args:
         value: A tensor, of the same shape on all workers.
-        weight: What this worker's share weighs.
+        weight: What this worker's shard weighs.
     """
     import tensorflow as tf
 

@@ -283,7 +283,7 @@ class _Message:
         self.tensors = [*packed, *tables, *([] if weight is None else [self._weight])]
 
     def answer(self, arrays: Sequence[Any], group: SharedMemoryGroup) -> list[Any]:
-        """SharedMemoryGroup the arrays with the other workers; called while the step runs."""
+        """Exchange the arrays with the other workers; called while the step runs."""
         weight = None if self._weight is None else arrays[-1]
         count = len(self._kinds)
         answers: list[Any] = [None] * count

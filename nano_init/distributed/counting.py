@@ -3,15 +3,15 @@
 Outside of any step all workers write alike. TensorFlow divides what is assigned by the number
 of replicas, which integers and rounding lose, and refuses what is added
 (tensorflow/python/distribute/values_util.py, `on_read_assign_add_cross_replica`). Here the
-first worker holds all of it, and the others nothing. Within a step, a row that is lent to a
-worker is not counted; what Keras 3 assigns there is seen to in `state`.
+first worker holds all of it, and the others nothing. Within a step, a row that pads an
+empty shard is not counted; what Keras 3 assigns there is seen to in `state`.
 """
 
 from __future__ import annotations
 
 import functools
 
-from nano_init.distributed.share import current_share
+from nano_init.distributed.batch_shard import current_shard
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def counting_replacements(membership: Membership) -> Iterator[Replacement]:
     from tensorflow.python.distribute.values import SyncOnReadVariable
 
     for name in ("assign_add", "assign_sub"):
-        yield Replacement(SyncOnReadVariable, name, _unless_lent(vars(SyncOnReadVariable)[name]))
+        yield Replacement(SyncOnReadVariable, name, _unless_padding(vars(SyncOnReadVariable)[name]))
     for kind in ("assign", "assign_add", "assign_sub"):
         name = f"on_read_{kind}_cross_replica"
         write = vars(values_util)[name]
@@ -42,18 +42,18 @@ def counting_replacements(membership: Membership) -> Iterator[Replacement]:
         yield Replacement(values_util, name, _once(write, on_device, membership))
 
 
-def _unless_lent(write: Callable[..., Any]) -> Callable[..., Any]:
+def _unless_padding(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
-    def write_unless_lent(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-        share = current_share()
-        if share is not None and share.may_be_lent:
+    def write_unless_padding(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        shard = current_shard()
+        if shard is not None and shard.may_be_padding:
             import tensorflow as tf
 
             value = tf.cast(value, self.dtype)
-            value = tf.where(share.owned > 0, value, tf.zeros_like(value))
+            value = tf.where(shard.owned > 0, value, tf.zeros_like(value))
         return write(self, value, *args, **kwargs)
 
-    return write_unless_lent
+    return write_unless_padding
 
 
 def _once(

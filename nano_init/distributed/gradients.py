@@ -1,4 +1,4 @@
-"""The gradients of all shares, added up before the optimizer sees any of them.
+"""The gradients of all shards, added up before the optimizer sees any of them.
 
 Keras adds up the replicas' gradients inside `_backend_update_step`, after it has clipped and
 accumulated each replica's own (keras/src/optimizers/base_optimizer.py). Clipping and sums of
@@ -11,7 +11,7 @@ import functools
 import threading
 
 from nano_init.distributed.all_reduce import all_reduce
-from nano_init.distributed.share import current_share
+from nano_init.distributed.batch_shard import current_shard
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from nano_init.distributed.share import Share
+    from nano_init.distributed.batch_shard import BatchShard
 
-__all__ = ["gradient_replacements", "is_summed", "sum_shares", "warn_of_own_loop"]
+__all__ = ["gradient_replacements", "is_summed", "sum_shards", "warn_of_own_loop"]
 
 _HERE = threading.local()
 _warned: list[bool] = []
@@ -45,13 +45,13 @@ def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
 def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
     @functools.wraps(apply)
     def apply_sums(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
-        share = current_share()
+        shard = current_shard()
         # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
-        if share is None:
+        if shard is None:
             warn_of_own_loop()
-        if share is None or is_summed():
+        if shard is None or is_summed():
             return apply(self, grads, trainable_variables)
-        summed = sum_shares(list(grads), share, compress=compress)
+        summed = sum_shards(list(grads), shard, compress=compress)
         _HERE.is_summed = True
         try:
             return apply(self, summed, trainable_variables)
@@ -62,7 +62,7 @@ def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[...
 
 
 def warn_of_own_loop() -> None:
-    """Tell once that a step outside of any share computes the same on every worker."""
+    """Tell once that a step outside of any shard computes the same on every worker."""
     import sys
 
     from nano_init.distributed.strategy import is_in_replica, job_strategy
@@ -93,12 +93,12 @@ def is_summed() -> bool:
     return getattr(_HERE, "is_summed", False)
 
 
-def sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[Any]:
+def sum_shards(grads: Sequence[Any], shard: BatchShard, *, compress: bool) -> list[Any]:
     """Return the whole batch's gradients.
 
     Args:
-        grads: The share's, of its mean loss; None where there is none.
-        share: The share.
+        grads: The shard's, of its mean loss; None where there is none.
+        shard: The shard.
         compress: Dense float32 gradients travel between hosts as bfloat16.
     """
     import tensorflow as tf
@@ -110,5 +110,5 @@ def sum_shares(grads: Sequence[Any], share: Share, *, compress: bool) -> list[An
     ]
     if not present:
         return list(grads)
-    sums = iter(all_reduce(present, share.weight, compress=compress))
+    sums = iter(all_reduce(present, shard.weight, compress=compress))
     return [None if g is None else next(sums) for g in grads]

@@ -1,8 +1,8 @@
-"""Losses of Keras 2 (`tf_keras`), such that uneven shares count by their numbers of rows.
+"""Losses of Keras 2 (`tf_keras`), such that uneven shards count by their numbers of rows.
 
 Keras 2 shares out a batch by itself, and divides each worker's mean loss by the number of
 workers (tf_keras/src/utils/losses_utils.py, `scale_loss_for_distribution`), which is right for
-equal shares only. Here it is multiplied by the share's part of the batch.
+equal shards only. Here it is multiplied by the shard's part of the batch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _part_of_batch(outputs: Any) -> Any:
     import tensorflow as tf
 
     first = tf.nest.flatten(outputs)[0]
-    # Shares of a size that is known before the step are of the same size on all workers.
+    # Shards of a size that is known before the step are of the same size on all workers.
     if not isinstance(first, tf.Tensor) or not first.shape.rank or first.shape[0] is not None:
         return None
     rows = tf.cast(tf.shape(first)[0], tf.float32)

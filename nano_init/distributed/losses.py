@@ -1,9 +1,9 @@
-"""Losses of a share, such that the workers' gradients add up to those of the whole batch.
+"""Losses of a shard, such that the workers' gradients add up to those of the whole batch.
 
 Keras divides each replica's mean loss by the number of replicas, which is right for equal
-shares only, and only for losses that go through Keras (keras/src/losses/loss.py,
-`scale_loss_for_distribution`). Here a share's loss stays its mean, and its gradients are
-weighted by the share's part of the batch before they are added (see `gradients`), so that a
+shards only, and only for losses that go through Keras (keras/src/losses/loss.py,
+`scale_loss_for_distribution`). Here a shard's loss stays its mean, and its gradients are
+weighted by the shard's part of the batch before they are added (see `gradients`), so that a
 custom `train_step` with a mean of its own is right as well. What is no mean over the batch
 is brought to one: sums, and means over unmasked or weighted elements only.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.distributed.all_reduce import all_reduce
-from nano_init.distributed.share import current_share
+from nano_init.distributed.batch_shard import current_shard
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from nano_init.distributed.share import Share
+    from nano_init.distributed.batch_shard import BatchShard
 
 __all__ = ["factor_of_unmasked", "inverse_weight", "loss_replacements"]
 
 
 def loss_replacements() -> Iterator[Replacement]:
-    """Yield what makes a share's losses count as its part of the batch."""
+    """Yield what makes a shard's losses count as its part of the batch."""
     from keras.src.losses import loss
 
     for name in ("scale_loss_for_distribution", "unscale_loss_for_distribution"):
@@ -38,10 +38,10 @@ def loss_replacements() -> Iterator[Replacement]:
 
 def _unscaled(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(scale)
-    def scale_outside_shares(value: Any) -> Any:
-        return scale(value) if current_share() is None else value
+    def scale_outside_shards(value: Any) -> Any:
+        return scale(value) if current_shard() is None else value
 
-    return scale_outside_shares
+    return scale_outside_shards
 
 
 def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,24 +50,24 @@ def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply_mask)
     def apply_mask_of_batch(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
         weights = apply_mask(sample_weight, mask, dtype, reduction)
-        share = current_share()
-        if share is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
+        shard = current_shard()
+        if shard is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
             return weights
-        return weights * _cast(factor_of_unmasked(mask, share), weights)
+        return weights * _cast(factor_of_unmasked(mask, shard), weights)
 
     return apply_mask_of_batch
 
 
-def factor_of_unmasked(mask: Any, share: Share) -> Any:
-    """Return what turns a mean by the share's unmasked elements into one by all of them.
+def factor_of_unmasked(mask: Any, shard: BatchShard) -> Any:
+    """Return what turns a mean by the shard's unmasked elements into one by all of them.
 
     Args:
-        mask: The share's mask.
-        share: The share.
+        mask: The shard's mask.
+        shard: The shard.
     """
     import tensorflow as tf
 
-    owned = tf.cast(share.owned > 0, tf.float64)
+    owned = tf.cast(shard.owned > 0, tf.float64)
     total = tf.cast(tf.size(mask), tf.float64)
     valid = tf.reduce_sum(tf.cast(mask, tf.float64))
     all_total, all_valid = tf.unstack(_all_reduce(tf.stack([total, valid]) * owned))
@@ -76,36 +76,36 @@ def factor_of_unmasked(mask: Any, share: Share) -> Any:
 
 def _as_batch_mean(reduce_values: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce_values)
-    def reduce_share(
+    def reduce_shard(
         values: Any, sample_weight: Any = None, reduction: str | None = "sum_over_batch_size"
     ) -> Any:
         loss = reduce_values(values, sample_weight, reduction)
-        share = current_share()
-        if share is None or tuple(values.shape) in ((), (0,)):
+        shard = current_shard()
+        if shard is None or tuple(values.shape) in ((), (0,)):
             return loss
         if reduction == "sum":
-            return loss * _cast(inverse_weight(share), loss)
+            return loss * _cast(inverse_weight(shard), loss)
         if reduction == "mean_with_sample_weight" and sample_weight is not None:
-            return loss * _cast(_weight_factor(sample_weight, share), loss)
+            return loss * _cast(_weight_factor(sample_weight, shard), loss)
         return loss
 
-    return reduce_share
+    return reduce_shard
 
 
-def _weight_factor(sample_weight: Any, share: Share) -> Any:
-    """Return what turns a mean by the share's sample weights into one by all of them."""
+def _weight_factor(sample_weight: Any, shard: BatchShard) -> Any:
+    """Return what turns a mean by the shard's sample weights into one by all of them."""
     import tensorflow as tf
 
-    own = tf.reduce_sum(tf.cast(sample_weight, tf.float64)) * tf.cast(share.owned > 0, tf.float64)
+    own = tf.reduce_sum(tf.cast(sample_weight, tf.float64)) * tf.cast(shard.owned > 0, tf.float64)
     every = _all_reduce(own)
-    return tf.math.divide_no_nan(own, every) * inverse_weight(share)
+    return tf.math.divide_no_nan(own, every) * inverse_weight(shard)
 
 
-def inverse_weight(share: Share) -> Any:
-    """Return what turns a share's part of a sum over the batch into one that is averaged."""
+def inverse_weight(shard: BatchShard) -> Any:
+    """Return what turns a shard's part of a sum over the batch into one that is averaged."""
     import tensorflow as tf
 
-    return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), share.weight)
+    return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), shard.weight)
 
 
 def _cast(value: Any, like: Any) -> Any:

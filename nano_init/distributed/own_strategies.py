@@ -2,7 +2,7 @@
 
 In plain Python on a processor most of them are one replica on one device, which changes
 nothing: the default strategy, `MirroredStrategy()`, `OneDeviceStrategy("/cpu:0")`. In a job
-these are all the default strategy, under which the job's models train on their shares. What
+these are all the default strategy, under which the job's models train on their shards. What
 has several replicas in one process, or a cluster of its own, cannot be shared among workers.
 """
 

@@ -1,15 +1,15 @@
 """Random numbers that are equal on all workers where they must be, and only there.
 
-Every worker runs the same program and takes its own share of each batch, so that shuffles,
+Every worker runs the same program and takes its own shard of each batch, so that shuffles,
 splits and initial weights must come out alike. Dropout must not: two workers that drop the
-same units of their shares would share half of the noise.
+same units of their shards would share half of the noise.
 """
 
 from __future__ import annotations
 
 import functools
 
-from nano_init.distributed.share import current_share
+from nano_init.distributed.batch_shard import current_shard
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def seed_numpy(seed: int) -> None:
 
 
 def randomness_replacements() -> Iterator[Replacement]:
-    """Yield what gives each worker's share of a batch random numbers of its own."""
+    """Yield what gives each worker's shard of a batch random numbers of its own."""
     from keras.src.random.seed_generator import SeedGenerator
 
     yield Replacement(SeedGenerator, "next", _apart(vars(SeedGenerator)["next"]))
@@ -55,9 +55,9 @@ def _apart(draw: Callable[..., Any]) -> Callable[..., Any]:
         import tensorflow as tf
 
         seed = draw(self, *args, **kwargs)
-        share = current_share()
-        if share is None or share.index == 0:
+        shard = current_shard()
+        if shard is None or shard.index == 0:
             return seed
-        return seed + tf.constant([share.index * _STRIDE, 0], seed.dtype)
+        return seed + tf.constant([shard.index * _STRIDE, 0], seed.dtype)
 
     return draw_apart

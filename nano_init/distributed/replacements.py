@@ -13,9 +13,9 @@ __all__ = ["worker_replacements"]
 
 
 def worker_replacements(membership: Membership, kerases: Collection[str]) -> Iterator[Replacement]:
-    """Yield what makes Keras train in a job: Keras 3 on this worker's shares of the batches.
+    """Yield what makes Keras train in a job: Keras 3 on this worker's shards of the batches.
 
-    Keras 2 shares out the script's data by itself; its shares are weighed here. The replacements
+    Keras 2 shares out the script's data by itself; its shards are weighed here. The replacements
     wrap what else is replaced, and are therefore to be made after it.
 
     Args:

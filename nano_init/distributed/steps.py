@@ -19,7 +19,7 @@ _MOST_PROCESSES = 4096
 
 
 def nano_multiprocessing(function: Any) -> Any:
-    """Compute a training or test step on this worker's share of its batch.
+    """Compute a training or test step on this worker's shard of its batch.
 
     The decorator goes above or below `@tf.function`. Tensors and arrays among the arguments,
     however deep in dicts, lists and tuples, are the batch: each worker computes its own rows
@@ -33,8 +33,8 @@ def nano_multiprocessing(function: Any) -> Any:
         function: The step, or the `tf.function` of it.
     """
     if hasattr(function, "python_function") and hasattr(function, "_clone"):
-        return function._clone(python_function=_on_share(function.python_function))
-    return _on_share(function)
+        return function._clone(python_function=_on_shard(function.python_function))
+    return _on_shard(function)
 
 
 def nano_multiprocessing_loss(
@@ -134,9 +134,9 @@ def _check_number(wanted: object) -> None:
         )
 
 
-def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
+def _on_shard(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def run_on_share(*args: Any, **kwargs: Any) -> Any:
+    def run_on_shard(*args: Any, **kwargs: Any) -> Any:
         from nano_init.distributed.worker_startup import current_membership
 
         membership = current_membership()
@@ -157,16 +157,16 @@ def _on_share(function: Callable[..., Any]) -> Callable[..., Any]:
             own_args, own_kwargs = arguments(rows)
             return own_step(*own_args, **own_kwargs)
 
-        def shared_step(*leaves: Any) -> Any:
-            from nano_init.distributed.training import train_on_share
+        def sharded_step(*leaves: Any) -> Any:
+            from nano_init.distributed.training import train_on_shard
 
-            return train_on_share(step, list(leaves), membership, joins_rows=True)
+            return train_on_shard(step, list(leaves), membership, joins_rows=True)
 
-        return strategy.run(tf.autograph.experimental.do_not_convert(shared_step), args=batch)
+        return strategy.run(tf.autograph.experimental.do_not_convert(sharded_step), args=batch)
 
     # AutoGraph leaves the wrapper's own source alone (see `decorator`).
-    run_on_share.autograph_info__ = None  # type: ignore[attr-defined]
-    return run_on_share
+    run_on_shard.autograph_info__ = None  # type: ignore[attr-defined]
+    return run_on_shard
 
 
 def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:

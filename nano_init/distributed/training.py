@@ -1,9 +1,9 @@
-"""Keras's `fit`, `evaluate` and `predict` on a worker's shares of the script's batches.
+"""Keras's `fit`, `evaluate` and `predict` on a worker's shards of the script's batches.
 
 A batch of the script's is the whole batch. Each worker's input pipeline gives it whole, and
 the step computes the worker's rows of it, so that any source of data will do: arrays,
 `tf.data`, generators, `train_on_batch`. What a step returns is averaged over the workers
-by what their shares weigh.
+by what their shards weigh.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ import functools
 
 from nano_init.distributed.agreement import agreed_batches, checked_alike
 from nano_init.distributed.all_reduce import all_reduce
-from nano_init.distributed.share import among_all, is_of_rows, share_of, sharing
+from nano_init.distributed.batch_shard import (
+    at_rows_of_batch,
+    computing_shard,
+    is_of_rows,
+    shard_of,
+)
 from nano_init.distributed.strategy import is_job_strategy, under_job
 from nano_init.keras_patch.ledger import Replacement
 
@@ -21,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from nano_init.distributed.share import Share
+    from nano_init.distributed.batch_shard import BatchShard
     from nano_init.protocol.membership import Membership
 
-__all__ = ["symbolic_batch", "train_on_share", "training_replacements"]
+__all__ = ["symbolic_batch", "train_on_shard", "training_replacements"]
 
 
 def training_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what makes Keras's loops compute this worker's shares.
+    """Yield what makes Keras's loops compute this worker's shards.
 
     Args:
         membership: This worker's place in the job.
@@ -45,8 +50,8 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
         yield Replacement(owner, name, under_job(vars(owner)[name]))
     owner = trainer.TensorFlowTrainer
     wrapped = {
-        "_make_function": _making_shared_steps,
-        "make_predict_function": _making_shared_predictions,
+        "_make_function": _making_sharded_steps,
+        "make_predict_function": _making_sharded_predictions,
         "_maybe_symbolic_build": _building_in_the_step,
     }
     for name, wrap in wrapped.items():
@@ -58,9 +63,9 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     yield Replacement(iterator, name, _agreeing_on_the_end(vars(iterator)[name]))
 
 
-def compute_on_share(
+def compute_on_shard(
     step: Callable[[Any], Any], batch: Any, membership: Membership
-) -> tuple[Any, Share]:
+) -> tuple[Any, BatchShard]:
     """Compute a step on this worker's rows of a batch; to be called by `Strategy.run`.
 
     Args:
@@ -69,14 +74,14 @@ def compute_on_share(
         membership: This worker's place in the job.
 
     Returns:
-        What the step returned, and the share.
+        What the step returned, and the shard.
     """
-    share = share_of(batch, membership.index, membership.workers)
-    with sharing(share):
-        return step(share.take(batch)), share
+    shard = shard_of(batch, membership.index, membership.workers)
+    with computing_shard(shard):
+        return step(shard.take(batch)), shard
 
 
-def train_on_share(
+def train_on_shard(
     step: Callable[[Any], Any], batch: Any, membership: Membership, *, joins_rows: bool = False
 ) -> Any:
     """Compute a step on this worker's rows, and average over the workers what it leaves.
@@ -88,23 +93,25 @@ def train_on_share(
         step: What to compute, of a batch.
         batch: The whole batch, which the workers check to have alike.
         membership: This worker's place in the job.
-        joins_rows: Outputs with a row for each of the share's are joined to the whole batch's.
+        joins_rows: Outputs with a row for each of the shard's are joined to the whole batch's.
     """
     from keras.src import tree
 
-    share = share_of(batch, membership.index, membership.workers)
-    with sharing(share) as written:
-        outputs = step(share.take(batch))
+    shard = shard_of(batch, membership.index, membership.workers)
+    with computing_shard(shard) as written:
+        outputs = step(shard.take(batch))
     flat = [_as_tensor(value) for value in tree.flatten(outputs)]
-    of_rows = [joins_rows and is_of_rows(value, share) for value in flat]
-    flat = [among_all(v, share) if joins else v for v, joins in zip(flat, of_rows, strict=True)]
+    of_rows = [joins_rows and is_of_rows(value, shard) for value in flat]
+    flat = [
+        at_rows_of_batch(v, shard) if joins else v for v, joins in zip(flat, of_rows, strict=True)
+    ]
     places = [i for i, value in enumerate(flat) if _is_floating(value)]
     for place, joins in enumerate(of_rows):
         if joins and place not in places:
             flat[place] = _sum_of_integers(flat[place])
     values = [*(flat[i] for i in places), *(_as_tensor(v.value) for v in written)]
     sums = [of_rows[i] for i in places] + [False] * len(written)
-    averaged = _average(values, sums, share, batch)
+    averaged = _average(values, sums, shard, batch)
     for place, value in zip(places, averaged, strict=False):
         flat[place] = value
     for variable, value in zip(written, averaged[len(places) :], strict=True):
@@ -118,17 +125,17 @@ def _sum_of_integers(value: Any) -> Any:
     return tf.cast(all_reduce([tf.cast(value, tf.int64)])[0], value.dtype)
 
 
-def _average(values: list[Any], sums: list[bool], share: Share, batch: Any) -> list[Any]:
-    """Return averages by the shares' weights; sums where `sums` says so."""
+def _average(values: list[Any], sums: list[bool], shard: BatchShard, batch: Any) -> list[Any]:
+    """Return averages by the shards' weights; sums where `sums` says so."""
     import tensorflow as tf
 
     dtype = tf.float64 if any(v.dtype == tf.float64 for v in values) else tf.float32
-    weight = tf.cast(share.weight, dtype)
+    weight = tf.cast(shard.weight, dtype)
     packed = [
         tf.reshape(tf.cast(v, dtype), [-1]) * (1.0 if is_sum else weight)
         for v, is_sum in zip(values, sums, strict=True)
     ]
-    total = checked_alike(packed, batch, share.workers, dtype)
+    total = checked_alike(packed, batch, shard.workers, dtype)
     parts = tf.split(total, [tf.size(part) for part in packed]) if packed else []
     return [
         tf.cast(tf.reshape(part, tf.shape(value)), value.dtype)
@@ -136,24 +143,24 @@ def _average(values: list[Any], sums: list[bool], share: Share, batch: Any) -> l
     ]
 
 
-def _making_shared_steps(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+def _making_sharded_steps(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(make)
-    def make_shared(self: Any, step_function: Callable[[Any], Any]) -> Any:
+    def make_sharded(self: Any, step_function: Callable[[Any], Any]) -> Any:
         if not is_job_strategy(self.distribute_strategy):
             return make(self, step_function)
 
         @functools.wraps(step_function)
-        def shared_step(batch: Any) -> Any:
-            return train_on_share(step_function, batch, membership)
+        def sharded_step(batch: Any) -> Any:
+            return train_on_shard(step_function, batch, membership)
 
         # XLA would compile the whole step, and cannot take another process's part in it.
         asked, self._jit_compile = self._jit_compile, False
         try:
-            return make(self, shared_step)
+            return make(self, sharded_step)
         finally:
             self._jit_compile = asked
 
-    return make_shared
+    return make_sharded
 
 
 def _as_tensor(value: Any) -> Any:
@@ -176,21 +183,21 @@ def _leaving_reduced(reduce: Callable[..., Any]) -> Callable[..., Any]:
     return leave_reduced
 
 
-def _making_shared_predictions(
+def _making_sharded_predictions(
     make: Callable[..., Any], membership: Membership
 ) -> Callable[..., Any]:
     @functools.wraps(make)
-    def make_shared(self: Any, force: bool = False) -> Any:
+    def make_sharded(self: Any, force: bool = False) -> Any:
         if not is_job_strategy(self.distribute_strategy):
             return make(self, force)
         if self.predict_function is None or force:
-            self.predict_function = _shared_prediction(self, membership)
+            self.predict_function = _sharded_prediction(self, membership)
         return self.predict_function
 
-    return make_shared
+    return make_sharded
 
 
-def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], Any]:
+def _sharded_prediction(model: Any, membership: Membership) -> Callable[[Any], Any]:
     import tensorflow as tf
     from keras.src import tree
     from keras.src.backend.tensorflow.trainer import concat
@@ -198,18 +205,18 @@ def _shared_prediction(model: Any, membership: Membership) -> Callable[[Any], An
     strategy = model.distribute_strategy
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def predict_share(batch: Any) -> Any:
-        outputs, share = compute_on_share(model.predict_step, batch, membership)
-        return tree.map_structure(lambda output: output[: share.owned], outputs)
+    def predict_shard(batch: Any) -> Any:
+        outputs, shard = compute_on_shard(model.predict_step, batch, membership)
+        return tree.map_structure(lambda output: output[: shard.owned], outputs)
 
-    predict_share = model._autoconvert_optionals(predict_share)
+    predict_shard = model._autoconvert_optionals(predict_shard)
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def predict_batches(batches: Any) -> Any:
         gathered = [
             tree.map_structure(
                 lambda output: strategy.gather(output, axis=0),
-                strategy.run(predict_share, args=(batch,)),
+                strategy.run(predict_shard, args=(batch,)),
             )
             for batch in batches
         ]

@@ -1,4 +1,4 @@
-"""The workers' shares of a batch are all of its rows, each once."""
+"""The workers' shards of a batch are all of its rows, each once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 np = pytest.importorskip("numpy")
 
-from nano_init.distributed.share import (  # noqa: E402
-    Share,
+from nano_init.distributed.batch_shard import (  # noqa: E402
+    BatchShard,
     UnsharableDataError,
-    share_of,
-    sharing,
+    computing_shard,
+    shard_of,
 )
 
 pytestmark = pytest.mark.tensorflow
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.tensorflow
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 @pytest.mark.parametrize("rows", [1, 2, 4, 7, 16])
 @pytest.mark.parametrize("is_dynamic", [False, True])
-def test_shares_are_all_rows_in_order_and_weigh_what_they_hold(rows, workers, is_dynamic):
+def test_shards_are_all_rows_in_order_and_weigh_what_they_hold(rows, workers, is_dynamic):
     batch = {"x": tf.range(rows), "y": tf.reshape(tf.range(2 * rows), [rows, 2]), "n": None}
 
     def take(index):
-        share = share_of(batch, index, workers)
-        own = share.take(batch)
-        return own["x"], own["y"], tf.cast(share.owned, tf.int32), share.weight
+        shard = shard_of(batch, index, workers)
+        own = shard.take(batch)
+        return own["x"], own["y"], tf.cast(shard.owned, tf.int32), shard.weight
 
     if is_dynamic:
         inner = take
@@ -36,9 +36,9 @@ def test_shares_are_all_rows_in_order_and_weigh_what_they_hold(rows, workers, is
 
             @tf.function(input_signature=[specs])
             def run(given):
-                share = share_of({**given, "n": None}, index, workers)
-                own = share.take(given)
-                return own["x"], own["y"], tf.cast(share.owned, tf.int32), share.weight
+                shard = shard_of({**given, "n": None}, index, workers)
+                own = shard.take(given)
+                return own["x"], own["y"], tf.cast(shard.owned, tf.int32), shard.weight
 
             return run({"x": batch["x"], "y": batch["y"]})
 
@@ -60,8 +60,8 @@ def test_sparse_and_ragged_rows_are_taken_too():
     ragged = tf.ragged.constant([[1], [2, 3], []])
     batch = (tf.range(3), sparse, ragged, tf.constant(7))
 
-    share = share_of(batch, 0, 2)
-    x, rows, lists, scalar = share.take(batch)
+    shard = shard_of(batch, 0, 2)
+    x, rows, lists, scalar = shard.take(batch)
     assert x.numpy().tolist() == [0, 1]
     assert tf.sparse.to_dense(rows).numpy().tolist() == [[1, 0], [0, 2]]
     assert lists.to_list() == [[1], [2, 3]]
@@ -70,10 +70,10 @@ def test_sparse_and_ragged_rows_are_taken_too():
 
 def test_data_without_rows_are_refused():
     with pytest.raises(UnsharableDataError, match="batch the data set"):
-        share_of((tf.constant(1.0), None), 0, 2)
+        shard_of((tf.constant(1.0), None), 0, 2)
 
 
-def test_seeds_within_shares_differ_and_the_first_ones_are_kerass_own():
+def test_seeds_within_shards_differ_and_the_first_ones_are_kerass_own():
     import keras
 
     from nano_init.distributed.randomness import randomness_replacements
@@ -81,7 +81,7 @@ def test_seeds_within_shares_differ_and_the_first_ones_are_kerass_own():
 
     def draw(index):
         generator = keras.random.SeedGenerator(3)
-        with sharing(Share(index, 3, 6, 0, 2, 2)):
+        with computing_shard(BatchShard(index, 3, 6, 0, 2, 2)):
             return np.asarray(generator.next()).tolist()
 
     plain = np.asarray(keras.random.SeedGenerator(3).next()).tolist()

@@ -1,8 +1,8 @@
-"""A worker's share of a batch: which rows are its own, and what they weigh.
+"""A worker's shard of a batch: which rows are its own, and what they weigh.
 
 Each worker reads whole batches, the same as its peers, and computes its own rows of each. A
 batch whose size the workers do not divide gives the first ones a row more. One with fewer
-rows than workers lends its first row to those that have none: their gradients, metrics and
+rows than workers pads the empty shards with its first row: their gradients, metrics and
 predictions count for nothing, yet every layer sees a batch that is not empty.
 """
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "Share",
+    "BatchShard",
     "UnsharableDataError",
-    "among_all",
-    "current_share",
+    "at_rows_of_batch",
+    "computing_shard",
+    "current_shard",
     "is_of_rows",
     "note_written",
-    "share_of",
-    "sharing",
+    "shard_of",
 ]
 
 _HERE = threading.local()
@@ -38,7 +38,7 @@ class UnsharableDataError(NanoError, ValueError):
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """One worker's rows of a batch.
 
     Args:
@@ -48,7 +48,7 @@ class Share:
             scalar tensor.
         start: The first row of this worker's.
         count: How many rows it computes, at least 1.
-        owned: How many of them count: `count`, or 0 where the row is lent.
+        owned: How many of them count: `count`, or 0 where the row is padding.
     """
 
     index: int
@@ -66,7 +66,7 @@ class Share:
         return tf.cast(self.owned, tf.float64) / tf.cast(self.total, tf.float64)
 
     @property
-    def may_be_lent(self) -> bool:
+    def may_be_padding(self) -> bool:
         """Say whether the batch might have too few rows, as far as tracing knows."""
         return not isinstance(self.total, int) or self.total < self.workers
 
@@ -94,8 +94,8 @@ class Share:
         return leaf[self.start : self.start + self.count]
 
 
-def share_of(batch: Any, index: int, workers: int) -> Share:
-    """Return a worker's share of a batch.
+def shard_of(batch: Any, index: int, workers: int) -> BatchShard:
+    """Return a worker's shard of a batch.
 
     Args:
         batch: A nest of tensors; the first one that is no scalar tells the number of rows.
@@ -117,30 +117,35 @@ def share_of(batch: Any, index: int, workers: int) -> Share:
     static = leaves[0].shape[0] if leaves[0].shape.rank else None
     if static is not None:
         start, count = _rows(static, index, workers, min)
-        owned, lent = count, count == 0
-        return Share(
-            index, workers, static, 0 if lent else start, 1 if lent and static else count, owned
+        owned, is_padding = count, count == 0
+        return BatchShard(
+            index,
+            workers,
+            static,
+            0 if is_padding else start,
+            1 if is_padding and static else count,
+            owned,
         )
     total = tf.shape(leaves[0])[0] if tf.is_tensor(leaves[0]) else leaves[0].nrows()
     total = tf.cast(total, tf.int32)
     start, count = _rows(total, index, workers, tf.minimum)
-    lent = tf.equal(count, 0)
-    return Share(
+    is_padding = tf.equal(count, 0)
+    return BatchShard(
         index,
         workers,
         total,
-        tf.where(lent, 0, start),
-        tf.where(lent, tf.minimum(total, 1), count),
+        tf.where(is_padding, 0, start),
+        tf.where(is_padding, tf.minimum(total, 1), count),
         count,
     )
 
 
-def is_of_rows(value: Any, share: Share) -> bool:
-    """Say whether a step's output has a row for each of the share's, as far as tracing knows.
+def is_of_rows(value: Any, shard: BatchShard) -> bool:
+    """Say whether a step's output has a row for each of the shard's, as far as tracing knows.
 
     Args:
         value: The output.
-        share: The share that the step was computed on.
+        shard: The shard that the step was computed on.
     """
     import tensorflow as tf
 
@@ -149,21 +154,21 @@ def is_of_rows(value: Any, share: Share) -> bool:
     if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
         return False
     rows = value.shape[0]
-    return bool(rows == share.count) if isinstance(share.count, int) else rows is None
+    return bool(rows == shard.count) if isinstance(shard.count, int) else rows is None
 
 
-def among_all(value: Any, share: Share) -> Any:
-    """Return an output of the share's rows at their places in the whole batch, else zeros.
+def at_rows_of_batch(value: Any, shard: BatchShard) -> Any:
+    """Return an output of the shard's rows at their places in the whole batch, else zeros.
 
     Args:
-        value: The output, whose first dimension is the share's rows.
-        share: The share.
+        value: The output, whose first dimension is the shard's rows.
+        shard: The shard.
     """
     import tensorflow as tf
 
-    own = tf.where(share.owned > 0, value, tf.zeros_like(value))
-    after = share.total - share.start - share.count
-    return tf.pad(own, [[share.start, after], *([0, 0] for _ in value.shape[1:])])
+    own = tf.where(shard.owned > 0, value, tf.zeros_like(value))
+    after = shard.total - shard.start - shard.count
+    return tf.pad(own, [[shard.start, after], *([0, 0] for _ in value.shape[1:])])
 
 
 def _rows(total: Any, index: int, workers: int, least: Any) -> tuple[Any, Any]:
@@ -173,18 +178,18 @@ def _rows(total: Any, index: int, workers: int, least: Any) -> tuple[Any, Any]:
 
 
 @contextmanager
-def sharing(share: Share) -> Iterator[list[Any]]:
-    """Let a step be traced, or run eagerly, on a share; in this thread only.
+def computing_shard(shard: BatchShard) -> Iterator[list[Any]]:
+    """Let a step be traced, or run eagerly, on a shard; in this thread only.
 
     Yields:
         The variables that the step writes and that workers have to average.
     """
-    before = current_share(), getattr(_HERE, "written", [])
-    _HERE.share, _HERE.written = share, []
+    before = current_shard(), getattr(_HERE, "written", [])
+    _HERE.shard, _HERE.written = shard, []
     try:
         yield _HERE.written
     finally:
-        _HERE.share, _HERE.written = before
+        _HERE.shard, _HERE.written = before
 
 
 def note_written(variable: Any) -> None:
@@ -193,6 +198,6 @@ def note_written(variable: Any) -> None:
         _HERE.written.append(variable)
 
 
-def current_share() -> Share | None:
-    """Return the share that this thread computes a step on, or None outside such a step."""
-    return getattr(_HERE, "share", None)
+def current_shard() -> BatchShard | None:
+    """Return the shard that this thread computes a step on, or None outside such a step."""
+    return getattr(_HERE, "shard", None)
