@@ -11,10 +11,10 @@ import copy
 import functools
 import os
 
-from nano_init.distributed.scratch import (
+from nano_init.distributed.single_writer import (
     is_recording,
+    single_writer,
     without_collectives,
-    written_once,
 )
 from nano_init.distributed.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
@@ -68,12 +68,12 @@ def _writing_once(write: Callable[..., Any], membership: Membership) -> Callable
         is_apart = options is not None and options.experimental_enable_async_checkpoint
         if job_strategy() is None or not is_path or is_apart:
             return write(self, file_prefix, options)
-        with written_once(file_prefix, membership) as place:
-            if place.is_own:
+        with single_writer(file_prefix, membership) as target:
+            if target.is_own:
                 return write(self, file_prefix, options)
-            write(self, place.path, _without_callbacks(options))
-        _call_back(options, place.chosen)
-        return place.chosen
+            write(self, target.path, _without_callbacks(options))
+        _call_back(options, target.chosen)
+        return target.chosen
 
     return write_once
 

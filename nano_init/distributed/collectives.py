@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.distributed.all_reduce import note_collective
-from nano_init.distributed.scratch import does_alone
+from nano_init.distributed.single_writer import skips_collectives
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ def _note(*, takes_all: bool) -> None:
 
     if tf.executing_eagerly():
         # What is marked need not run: one that saves alone leaves its collectives out.
-        if not does_alone():
+        if not skips_collectives():
             note_collective(takes_all=takes_all)
         return
     graph = ops.get_default_graph()

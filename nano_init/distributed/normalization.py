@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-from nano_init.distributed.agreement import sum_in_step
+from nano_init.distributed.batch_consistency import sum_in_step
 from nano_init.distributed.batch_shard import current_shard
 from nano_init.keras_patch.ledger import Replacement
 

@@ -26,7 +26,7 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
     from nano_init.distributed.collectives import collective_replacements
     from nano_init.distributed.counting import counting_replacements
     from nano_init.distributed.legacy_steps import first_optimizer_replacements
-    from nano_init.distributed.scratch import alone_replacements
+    from nano_init.distributed.single_writer import single_writer_replacements
     from nano_init.distributed.writing import saved_model_replacements
 
     if "keras" in kerases:
@@ -43,7 +43,7 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
     yield from saved_model_replacements(membership)
     yield from first_optimizer_replacements(compress=membership.compress)
     yield from counting_replacements(membership)
-    yield from alone_replacements()
+    yield from single_writer_replacements()
     yield from collective_replacements()
 
 

@@ -181,7 +181,7 @@ def _make(membership: Membership) -> None:
     from tensorflow.python.eager import context
 
     from nano_init.distributed.all_reduce import open_group
-    from nano_init.distributed.worker_startup import report_status as tell
+    from nano_init.distributed.worker_startup import report_status
 
     _is_making = True
     try:
@@ -196,7 +196,7 @@ def _make(membership: Membership) -> None:
         _is_making = False
     _leave_sigterm_to_the_program()
     open_group()
-    tell("joined")
+    report_status("joined")
 
 
 def _leave_sigterm_to_the_program() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 
-from nano_init.distributed.agreement import agreed_batches, checked_alike
 from nano_init.distributed.all_reduce import all_reduce
+from nano_init.distributed.batch_consistency import agreed_batches, all_reduce_consistent
 from nano_init.distributed.batch_shard import (
     at_rows_of_batch,
     computing_shard,
@@ -135,7 +135,7 @@ def _average(values: list[Any], sums: list[bool], shard: BatchShard, batch: Any)
         tf.reshape(tf.cast(v, dtype), [-1]) * (1.0 if is_sum else weight)
         for v, is_sum in zip(values, sums, strict=True)
     ]
-    total = checked_alike(packed, batch, shard.workers, dtype)
+    total = all_reduce_consistent(packed, batch, shard.workers, dtype)
     parts = tf.split(total, [tf.size(part) for part in packed]) if packed else []
     return [
         tf.cast(tf.reshape(part, tf.shape(value)), value.dtype)

@@ -11,8 +11,8 @@ import functools
 import os
 import tempfile
 
-from nano_init.distributed.agreement import broadcast_bytes, count_workers_where
-from nano_init.distributed.scratch import written_once
+from nano_init.distributed.batch_consistency import broadcast_bytes, count_workers_where
+from nano_init.distributed.single_writer import single_writer
 from nano_init.distributed.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
@@ -116,8 +116,8 @@ def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[.
             return save(model, filepath, *args, **kwargs)
         _is_saving = True
         try:
-            with written_once(filepath, membership) as place:
-                return save(model, place.path, *args, **kwargs)
+            with single_writer(filepath, membership) as target:
+                return save(model, target.path, *args, **kwargs)
         finally:
             _is_saving = False
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = [
     "UnequalDataError",
     "agreed_batches",
+    "all_reduce_consistent",
     "broadcast_bytes",
-    "checked_alike",
     "count_workers_where",
     "wait_for_all",
 ]
@@ -91,7 +91,7 @@ class _AgreedBatches:
             yield batch
 
 
-def checked_alike(parts: Sequence[Any], batch: Any, workers: int, dtype: Any) -> Any:
+def all_reduce_consistent(parts: Sequence[Any], batch: Any, workers: int, dtype: Any) -> Any:
     """Add up vectors over the workers, and make sure that their batches were the same.
 
     Args:

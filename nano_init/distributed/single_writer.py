@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from nano_init.protocol.membership import Membership
 
 __all__ = [
-    "Place",
-    "alone_replacements",
-    "does_alone",
+    "SaveTarget",
     "is_recording",
+    "single_writer",
+    "single_writer_replacements",
+    "skips_collectives",
     "without_collectives",
-    "written_once",
 ]
 
 _HERE = threading.local()
 
 
 @dataclass
-class Place:
+class SaveTarget:
     """Where a worker saves.
 
     Args:
@@ -51,33 +51,33 @@ class Place:
 
 
 @contextmanager
-def written_once(path: Any, membership: Membership) -> Iterator[Place]:
-    """Give the first worker that writes its path, and others one that is removed afterwards.
+def single_writer(path: Any, membership: Membership) -> Iterator[SaveTarget]:
+    """Let one worker write for all; what others write is removed afterwards.
 
-    Those that write go on when the file is whole, for the script may read it next. What is
+    The first worker that saves writes where the script wants it. Those that write go on when the file is whole, for the script may read it next. What is
     written as a part of something else is where that is.
 
     Args:
         path: Where the script wants to write.
         membership: This worker's place in the job.
     """
-    if getattr(_HERE, "place", None) is not None:
-        yield Place(path, is_own=True, chosen=os.fspath(path))
+    if getattr(_HERE, "target", None) is not None:
+        yield SaveTarget(path, is_own=True, chosen=os.fspath(path))
         return
     participation = begin_save(membership, os.fspath(path))
     with (
-        _own_place(path, membership, is_writer=participation.is_writer) as place,
-        _reading(is_alone=not participation.is_complete),
+        _own_target(path, membership, is_writer=participation.is_writer) as target,
+        _skipping_collectives(is_alone=not participation.is_complete),
     ):
-        _HERE.place = place
+        _HERE.target = target
         try:
-            yield place
+            yield target
         except BaseException:
             abandon_save()
             raise
         finally:
-            _HERE.place = None
-    place.chosen = finish_save(participation, os.fspath(path))
+            _HERE.target = None
+    target.chosen = finish_save(participation, os.fspath(path))
 
 
 def is_recording(membership: Membership) -> bool:
@@ -86,24 +86,24 @@ def is_recording(membership: Membership) -> bool:
     Args:
         membership: This worker's place in the job.
     """
-    place: Place | None = getattr(_HERE, "place", None)
-    return membership.index == 0 if place is None else place.is_own
+    target: SaveTarget | None = getattr(_HERE, "target", None)
+    return membership.index == 0 if target is None else target.is_own
 
 
 @contextmanager
-def _own_place(path: Any, membership: Membership, *, is_writer: bool) -> Iterator[Place]:
+def _own_target(path: Any, membership: Membership, *, is_writer: bool) -> Iterator[SaveTarget]:
     text = os.fspath(path)
     if is_writer:
-        yield Place(path, is_own=True, chosen=text)
+        yield SaveTarget(path, is_own=True, chosen=text)
         return
     with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
         elsewhere = os.path.join(folder, os.path.basename(text.rstrip("/")))
-        yield Place(elsewhere, is_own=False, chosen=text)
+        yield SaveTarget(elsewhere, is_own=False, chosen=text)
 
 
 @contextmanager
-def _reading(*, is_alone: bool) -> Iterator[None]:
-    before, _HERE.is_alone = does_alone(), is_alone
+def _skipping_collectives(*, is_alone: bool) -> Iterator[None]:
+    before, _HERE.is_alone = skips_collectives(), is_alone
     try:
         yield
     finally:
@@ -115,13 +115,13 @@ def without_collectives(act: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(act)
     def act_alone(*args: Any, **kwargs: Any) -> Any:
-        with _reading(is_alone=True):
+        with _skipping_collectives(is_alone=True):
             return act(*args, **kwargs)
 
     return act_alone
 
 
-def alone_replacements() -> Iterator[Replacement]:
+def single_writer_replacements() -> Iterator[Replacement]:
     """Yield what lets a worker that writes alone do without collectives, to which nobody came.
 
     They add up what workers have counted each, and send round a new variable's initial value.
@@ -139,7 +139,7 @@ def alone_replacements() -> Iterator[Replacement]:
     yield Replacement(CollectiveAllReduceExtended, name, _beginning_alone(begin))
 
 
-def does_alone() -> bool:
+def skips_collectives() -> bool:
     """Say whether this worker does without collectives, as nobody else comes to them."""
     return getattr(_HERE, "is_alone", False)
 
@@ -147,7 +147,7 @@ def does_alone() -> bool:
 def _reading_own_if_alone(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(read)
     def read_own_if_alone(self: Any) -> Any:
-        return self._get_on_device_or_primary() if does_alone() else read(self)
+        return self._get_on_device_or_primary() if skips_collectives() else read(self)
 
     return read_own_if_alone
 
@@ -170,7 +170,7 @@ def _beginning_alone(begin: Callable[..., Any]) -> Callable[..., Any]:
 
         def make_value() -> Any:
             # `make` would use up a collective's key.
-            return make_alone() if does_alone() else make()
+            return make_alone() if skips_collectives() else make()
 
         return make_value if replica_id == 0 else make
 
