@@ -33,17 +33,6 @@ LEFT_CIRCLES = frozenset(
     [
         frozenset(
             [
-                "nano_init.distributed.worker_startup",
-                "nano_init.distributed.averages",
-                "nano_init.distributed.losses",
-                "nano_init.distributed.own_strategies",
-                "nano_init.distributed.refusal",
-                "nano_init.distributed.strategy",
-                "nano_init.distributed.all_reduce",
-            ]
-        ),
-        frozenset(
-            [
                 "nano_init.keras_patch.faster.named_rows",
                 "nano_init.keras_patch.lazy_adam",
                 "nano_init.keras_patch.repeated_ids",

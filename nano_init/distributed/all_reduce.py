@@ -68,7 +68,7 @@ def all_reduce_scalar(value: float) -> float:
     import tensorflow as tf
     from tensorflow.python.eager import context
 
-    from nano_init.distributed.strategy import job_strategy
+    from nano_init.distributed.job_strategy import job_strategy
 
     group = _shared_group()
     if group is None:

@@ -172,7 +172,7 @@ def wait_for_all() -> None:
 
 
 def _count_workers() -> int:
-    from nano_init.distributed.strategy import job_strategy
+    from nano_init.distributed.job_strategy import job_strategy
 
     return int(job_strategy().num_replicas_in_sync)
 
@@ -192,7 +192,7 @@ def broadcast_bytes(content: bytes, *, is_chief: bool) -> bytes:
     import numpy as np
     import tensorflow as tf
 
-    from nano_init.distributed.strategy import job_strategy
+    from nano_init.distributed.job_strategy import job_strategy
 
     own = np.frombuffer(content if is_chief else b"", np.uint8).astype(np.int32)
     size = int(job_strategy().reduce("SUM", tf.constant(len(own)), axis=None))

@@ -11,12 +11,12 @@ import copy
 import functools
 import os
 
+from nano_init.distributed.job_strategy import job_strategy
 from nano_init.distributed.single_writer import (
     is_recording,
     single_writer,
     without_collectives,
 )
-from nano_init.distributed.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

@@ -64,7 +64,7 @@ def _once(
         import tensorflow as tf
         from tensorflow.python.distribute import distribute_lib, values_util
 
-        from nano_init.distributed.strategy import is_job_strategy
+        from nano_init.distributed.job_strategy import is_job_strategy
 
         is_summed = var.aggregation == tf.VariableAggregation.SUM
         if not is_summed or not is_job_strategy(var.distribute_strategy):

@@ -65,7 +65,7 @@ def warn_of_own_loop() -> None:
     """Tell once that a step outside of any shard computes the same on every worker."""
     import sys
 
-    from nano_init.distributed.strategy import is_in_replica, job_strategy
+    from nano_init.distributed.job_strategy import is_in_replica, job_strategy
     from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()

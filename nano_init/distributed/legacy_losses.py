@@ -11,7 +11,7 @@ import functools
 import threading
 
 from nano_init.distributed.all_reduce import all_reduce
-from nano_init.distributed.strategy import is_job_strategy
+from nano_init.distributed.job_strategy import is_job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

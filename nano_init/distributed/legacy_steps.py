@@ -11,8 +11,8 @@ import functools
 
 from nano_init.distributed.batch_shard import current_shard
 from nano_init.distributed.gradients import sum_shards, warn_of_own_loop
+from nano_init.distributed.job_strategy import under_job
 from nano_init.distributed.losses import factor_of_unmasked, inverse_weight
-from nano_init.distributed.strategy import under_job
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

@@ -54,8 +54,9 @@ class SaveTarget:
 def single_writer(path: Any, membership: Membership) -> Iterator[SaveTarget]:
     """Let one worker write for all; what others write is removed afterwards.
 
-    The first worker that saves writes where the script wants it. Those that write go on when the file is whole, for the script may read it next. What is
-    written as a part of something else is where that is.
+    The first worker that saves writes where the script wants it. Those that write go on
+    when the file is whole, for the script may read it next. What is written as a part of
+    something else is where that is.
 
     Args:
         path: Where the script wants to write.

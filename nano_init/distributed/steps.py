@@ -145,7 +145,7 @@ def _on_shard(function: Callable[..., Any]) -> Callable[..., Any]:
         own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
         import tensorflow as tf
 
-        from nano_init.distributed.strategy import is_in_replica, job_strategy
+        from nano_init.distributed.job_strategy import is_in_replica, job_strategy
 
         tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
         strategy = job_strategy()

@@ -18,7 +18,7 @@ from nano_init.distributed.batch_shard import (
     is_of_rows,
     shard_of,
 )
-from nano_init.distributed.strategy import is_job_strategy, under_job
+from nano_init.distributed.job_strategy import is_job_strategy, under_job
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

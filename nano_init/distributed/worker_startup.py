@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
-__all__ = ["current_membership", "join", "prepare_module", "report_status"]
+__all__ = ["current_membership", "join", "report_status"]
 
 _membership: Membership | None = None
 _is_failing = False
@@ -53,24 +53,6 @@ def join(text: str) -> None:
 def current_membership() -> Membership | None:
     """Return this process's place in its job, or None outside one."""
     return _membership
-
-
-def prepare_module(name: str) -> None:
-    """Prepare a module that the program has just imported for its part in the job.
-
-    Args:
-        name: "numpy" or "tensorflow".
-    """
-    if _membership is None:
-        return
-    if name == "numpy":
-        from nano_init.distributed.randomness import seed_numpy
-
-        seed_numpy(_membership.seed)
-    elif name == "tensorflow":
-        from nano_init.distributed.strategy import await_first_use
-
-        await_first_use(_membership)
 
 
 def report_status(word: str, fault: str = "") -> None:

@@ -12,8 +12,8 @@ import os
 import tempfile
 
 from nano_init.distributed.batch_consistency import broadcast_bytes, count_workers_where
+from nano_init.distributed.job_strategy import job_strategy
 from nano_init.distributed.single_writer import single_writer
-from nano_init.distributed.strategy import job_strategy
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

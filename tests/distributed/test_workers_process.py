@@ -242,7 +242,7 @@ def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
 
 SUMS = """
 from nano_init.distributed import all_reduce
-from nano_init.distributed.strategy import job_strategy
+from nano_init.distributed.job_strategy import job_strategy
 base = tf.constant(np.linspace(1, 2, 30_000) * (index + 1))
 strategy = job_strategy()
 told, is_aside = {}, []

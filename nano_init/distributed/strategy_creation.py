@@ -14,13 +14,18 @@ TensorFlow's guides use a strategy.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import signal
 import threading
 
 from nano_init.distributed.averages import average_as_one_replica
 from nano_init.distributed.conversions import convert_as_plain_variables
+from nano_init.distributed.job_strategy import (
+    adopt_strategy,
+    in_scope_of_job,
+    is_job_strategy,
+    job_strategy,
+)
 from nano_init.distributed.own_strategies import (
     adapt_default_strategy,
     share_own_strategies,
@@ -34,81 +39,14 @@ if TYPE_CHECKING:
 
     from nano_init.protocol.membership import Membership
 
-__all__ = [
-    "await_first_use",
-    "in_scope_of_job",
-    "is_in_replica",
-    "is_job_strategy",
-    "job_strategy",
-    "under_job",
-]
+__all__ = ["await_first_use"]
 
 # A worker that says nothing for so long has died or is stopped.
 _HEARTBEAT_SECONDS = 30
 
 _LOCK = threading.RLock()
-_strategy: Any = None
 _is_making = False
 _is_own = False
-_home = -1  # the thread that first used TensorFlow
-
-
-def job_strategy() -> Any:
-    """Return the strategy that nano-init made for this worker, or None without one."""
-    return _strategy
-
-
-def is_job_strategy(strategy: Any) -> bool:
-    """Say whether a strategy is the one that nano-init made."""
-    return _strategy is not None and strategy is _strategy
-
-
-def in_scope_of_job() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which variables and models belong to the job.
-
-    Nothing changes within a strategy's scope, in sessions, and in threads that the program
-    has started: those of the workers would make their variables in different orders.
-    """
-    from tensorflow.python.distribute import distribute_lib
-    from tensorflow.python.framework import ops
-
-    if (
-        _strategy is None
-        or distribute_lib.has_strategy()
-        or not _is_home(threading.current_thread())
-        or not ops.executing_eagerly_outside_functions()
-    ):
-        return contextlib.nullcontext()
-    scope: contextlib.AbstractContextManager[Any] = _strategy.scope()
-    return scope
-
-
-def under_job(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that makes something of the job's: it remembers the strategy."""
-
-    @functools.wraps(make)
-    def make_under_job(*args: Any, **kwargs: Any) -> Any:
-        from tensorflow.python.eager import context
-
-        context.ensure_initialized()
-        with in_scope_of_job():
-            return make(*args, **kwargs)
-
-    return make_under_job
-
-
-def is_in_replica() -> bool:
-    """Say whether a strategy's step runs here, and not the program outside of any."""
-    import tensorflow as tf
-
-    return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
-
-
-def _is_home(thread: threading.Thread) -> bool:
-    from tensorflow.python.distribute.mirrored_run import _MirroredReplicaThread
-
-    is_replica = isinstance(thread, _MirroredReplicaThread)
-    return is_replica or thread is threading.main_thread() or thread.ident == _home
 
 
 def await_first_use(membership: Membership) -> None:
@@ -176,7 +114,7 @@ def _adapt_strategies() -> None:
 
 
 def _make(membership: Membership) -> None:
-    global _strategy, _is_making, _home
+    global _is_making
     import tensorflow as tf
     from tensorflow.python.eager import context
 
@@ -187,11 +125,11 @@ def _make(membership: Membership) -> None:
     try:
         with tf.init_scope(), context.eager_mode():  # which a graph of TensorFlow 1 is not
             _configure_coordination(membership)
-            _strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
             # One replica a worker needs no thread to merge it with others, and optimizers
             # that update within `tf.cond` cannot have one.
-            _strategy.extended._use_merge_call = lambda: False
-            _home = threading.get_ident()
+            strategy.extended._use_merge_call = lambda: False
+            adopt_strategy(strategy)
     finally:
         _is_making = False
     _leave_sigterm_to_the_program()
@@ -315,7 +253,8 @@ def _is_joint(strategy: Any) -> bool:
 
 
 def _answering_with_the_job_s(cls: type, *_args: Any, **_kwargs: Any) -> Any:
-    return object.__new__(cls) if _strategy is None else _strategy
+    strategy = job_strategy()
+    return object.__new__(cls) if strategy is None else strategy
 
 
 def _initialized_once(initialize: Callable[..., None]) -> Callable[..., None]:
