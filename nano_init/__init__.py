@@ -9,7 +9,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nano_init.distributed.steps import nano_multiprocessing
-    from nano_init.keras_patch import convert, nano_bf16, patch_tensorflow, unpatch_tensorflow
+    from nano_init.keras_patch import convert, nano_bf16
+    from nano_init.patch import patch_tensorflow, unpatch_tensorflow
 
 __version__ = "0.1.0"
 
@@ -26,8 +27,8 @@ _LAZY = {
     "convert": "nano_init.keras_patch",
     "nano_bf16": "nano_init.keras_patch",
     "nano_multiprocessing": "nano_init.distributed.steps",
-    "patch_tensorflow": "nano_init.keras_patch",
-    "unpatch_tensorflow": "nano_init.keras_patch",
+    "patch_tensorflow": "nano_init.patch",
+    "unpatch_tensorflow": "nano_init.patch",
 }
 
 

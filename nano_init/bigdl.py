@@ -23,12 +23,12 @@ _MODULES: dict[str, dict[str, str]] = {
     "bigdl": {},
     "bigdl.nano": {},
     "bigdl.nano.tf": {
-        "patch_tensorflow": "nano_init.keras_patch",
-        "unpatch_tensorflow": "nano_init.keras_patch",
+        "patch_tensorflow": "nano_init.patch",
+        "unpatch_tensorflow": "nano_init.patch",
     },
     "bigdl.nano.tf.dispatcher": {
-        "patch_tensorflow": "nano_init.keras_patch",
-        "unpatch_tensorflow": "nano_init.keras_patch",
+        "patch_tensorflow": "nano_init.patch",
+        "unpatch_tensorflow": "nano_init.patch",
     },
     "bigdl.nano.tf.keras": {
         "nano_bf16": "nano_init.keras_patch",
@@ -95,7 +95,7 @@ def _find_name(module: str, attribute: str) -> object:
         raise AttributeError(f"module {module!r} has no attribute {attribute!r}")
     value = getattr(import_module(source), attribute)
     if (module, attribute) in _WITH_PROCESSES:
-        from nano_init.keras_patch import is_patched, patch_tensorflow
+        from nano_init.patch import is_patched, patch_tensorflow
 
         if not is_patched():
             patch_tensorflow()

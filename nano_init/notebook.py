@@ -60,7 +60,7 @@ def apply_to_process(environ: MutableMapping[str, str] = os.environ) -> str:
     Returns:
         One line for each thing that the user should know.
     """
-    from nano_init.keras_patch import patch_tensorflow
+    from nano_init.patch import patch_tensorflow
     from nano_init.plan.choice import Wishes, choose
     from nano_init.plan.precision import cause_of
     from nano_init.survey import survey
@@ -118,7 +118,7 @@ def restore_process(environ: MutableMapping[str, str] = os.environ) -> None:
     Args:
         environ: the environment that they were set in.
     """
-    from nano_init.keras_patch import unpatch_tensorflow
+    from nano_init.patch import unpatch_tensorflow
 
     unpatch_tensorflow()
     _take_back(environ)

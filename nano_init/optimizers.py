@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nano_init.keras_patch.lazy_adam import update_named_rows
+from nano_init.keras_patch.sparse.lazy_adam import update_named_rows
 
 __all__ = ["LazyAdam", "SparseAdam"]
 

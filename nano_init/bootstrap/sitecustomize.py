@@ -110,11 +110,9 @@ def _patch_keras(name):
     """Patch the Keras that has just been imported; never raise into the program."""
     try:
         with _PackageOnPath():
-            import json
+            from nano_init.patch import apply_from_launcher
 
-            from nano_init.keras_patch import apply_from_launcher
-
-            apply_from_launcher(json.loads(os.environ.get(_VARIABLE) or "{}"), name)
+            apply_from_launcher(os.environ.get(_VARIABLE) or "{}", name)
     except Exception as error:  # whatever it is, the program must go on, but for a worker
         if _IS_WORKER:
             raise

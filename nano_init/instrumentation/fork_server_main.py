@@ -111,14 +111,14 @@ def _become(descriptors: Sequence[int]) -> None:
 
 def _run(wanted: dict[str, Any], pace: list[int]) -> None:
     from nano_init.instrumentation.watch import note_status, start_watching
-    from nano_init.keras_patch import apply_from_launcher
+    from nano_init.patch import apply_from_launcher
     from nano_init.protocol.variables import PATCH_VARIABLE, STARTED_VARIABLE
 
     os.environ.clear()
     os.environ.update(wanted["environ"])
     os.environ[STARTED_VARIABLE] = repr(time.monotonic())
     try:
-        apply_from_launcher(json.loads(os.environ[PATCH_VARIABLE]), "keras")
+        apply_from_launcher(os.environ[PATCH_VARIABLE], "keras")
         start_watching({**wanted["request"], "pace": pace}, "keras")
         _run_program(wanted["arguments"])
     except SystemExit as error:

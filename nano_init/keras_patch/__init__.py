@@ -8,10 +8,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nano_init.keras_patch.conversion import convert
-    from nano_init.keras_patch.decorator import nano_bf16
-    from nano_init.keras_patch.launcher import apply_from_launcher
-    from nano_init.keras_patch.patch import (
+    from nano_init.keras_patch.precision.conversion import convert
+    from nano_init.keras_patch.precision.decorator import nano_bf16
+    from nano_init.patch import (
+        apply_from_launcher,
         current_precision,
         is_patched,
         patch_tensorflow,
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 _LAZY = {
-    "apply_from_launcher": "nano_init.keras_patch.launcher",
-    "convert": "nano_init.keras_patch.conversion",
-    "current_precision": "nano_init.keras_patch.patch",
-    "is_patched": "nano_init.keras_patch.patch",
-    "nano_bf16": "nano_init.keras_patch.decorator",
-    "patch_tensorflow": "nano_init.keras_patch.patch",
-    "unpatch_tensorflow": "nano_init.keras_patch.patch",
+    "apply_from_launcher": "nano_init.patch",
+    "convert": "nano_init.keras_patch.precision.conversion",
+    "current_precision": "nano_init.patch",
+    "is_patched": "nano_init.patch",
+    "nano_bf16": "nano_init.keras_patch.precision.decorator",
+    "patch_tensorflow": "nano_init.patch",
+    "unpatch_tensorflow": "nano_init.patch",
 }
 
 

@@ -8,10 +8,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["require_keras_3", "require_kerases"]
+__all__ = ["require_keras_3", "require_keras_packages"]
 
 
-def require_kerases(environ: Mapping[str, str]) -> frozenset[str]:
+def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
     """Import the Keras that the script uses, on TensorFlow, or say in one sentence why not.
 
     Args:

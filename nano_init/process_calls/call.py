@@ -175,7 +175,7 @@ def _own_lines() -> dict[str, Any]:
 
 
 def _job(folder: str, workers: int) -> CallJob:
-    from nano_init.keras_patch.patch import current_options
+    from nano_init.keras_patch.active_options import current_options
 
     path = tuple(os.path.abspath(entry) for entry in sys.path)
     return CallJob(folder, workers, _PROGRAM, os.getpid(), path, tuple(sys.argv), current_options())

@@ -9,11 +9,8 @@ from __future__ import annotations
 import json
 import os
 
-from nano_init.frozen import frozen, replace
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from nano_init.frozen import frozen
+from nano_init.protocol.patch_options import PatchOptions, patch_options_from_json
 
 __all__ = ["CallJob", "read_job", "said_path", "write_job"]
 
@@ -29,7 +26,7 @@ class CallJob:
         parent: the process id of the script that wants them.
         path: the script's `sys.path`.
         argv: the script's `sys.argv`.
-        patch: the keyword arguments of `patch_tensorflow` that are in force.
+        patch: the options of the patch that is in force.
     """
 
     folder: str
@@ -38,20 +35,22 @@ class CallJob:
     parent: int
     path: tuple[str, ...]
     argv: tuple[str, ...]
-    patch: Mapping[str, object]
+    patch: PatchOptions
 
 
 def write_job(job: CallJob) -> None:
     """Write a job into its folder."""
     with open(_job_path(job.folder), "w", encoding="utf-8") as file:
-        json.dump(vars(job), file)
+        json.dump({**vars(job), "patch": job.patch.to_json()}, file)
 
 
 def read_job(folder: str) -> CallJob:
     """Return the job that was written into a folder."""
     with open(_job_path(folder), encoding="utf-8") as file:
-        job = CallJob(**json.load(file))
-    return replace(job, path=tuple(job.path), argv=tuple(job.argv))
+        values = json.load(file)
+    for name in ("path", "argv"):
+        values[name] = tuple(values[name])
+    return CallJob(**{**values, "patch": patch_options_from_json(values["patch"])})
 
 
 def said_path(folder: str) -> str:

@@ -10,14 +10,13 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 __all__ = [
     "PatchOptions",
     "parse_keep_float32",
     "parse_patch_options",
     "parse_steps_per_execution",
-    "patch_options_from_arguments",
     "patch_options_from_json",
 ]
 
@@ -72,19 +71,16 @@ class PatchOptions:
 
 
 def patch_options_from_json(text: str) -> PatchOptions:
-    """Return the options that `PatchOptions.to_json` has written."""
+    """Return the options that `PatchOptions.to_json` has written.
+
+    Raises:
+        TypeError: It names an option that there is not.
+        ValueError: It is not JSON.
+    """
     import json
 
-    return patch_options_from_arguments(json.loads(text))
-
-
-def patch_options_from_arguments(arguments: Mapping[str, object]) -> PatchOptions:
-    """Return the options of some keyword arguments of `patch_tensorflow`.
-
-    Args:
-        arguments: by their names; JSON's lists stand for tuples.
-    """
-    values = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+    given = json.loads(text)
+    values = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
     return PatchOptions(**{"precision": "float32", **values})  # type: ignore[arg-type]
 
 

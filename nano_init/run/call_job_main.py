@@ -20,7 +20,6 @@ from nano_init.errors import NanoError
 from nano_init.launch.job import TAIL_FOLLOWS
 from nano_init.parent_death import die_with_parent
 from nano_init.protocol.call_job import read_job, said_path
-from nano_init.protocol.patch_options import patch_options_from_arguments
 from nano_init.protocol.target import Target
 from nano_init.run.job_workers import run_workers
 from nano_init.run.request import JobRequest, RunRequest
@@ -73,7 +72,7 @@ def _end_with(parent: int) -> None:
 def _request(job: CallJob) -> RunRequest:
     return RunRequest(
         Target(job.program, (job.folder,)),
-        patch=patch_options_from_arguments(job.patch),
+        patch=job.patch,
         quiet=True,
         job=JobRequest(workers=str(job.workers), hosts=1, oversubscribe=True),
     )

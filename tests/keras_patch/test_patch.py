@@ -29,16 +29,12 @@ def in_thread(function):
 
 def namespaces():
     """Copy the namespace of everything that the patch writes to."""
-    from nano_init.keras_patch.patch import Request, replacements
+    from nano_init.patch import contributions
+    from nano_init.protocol.patch_options import PatchOptions
 
-    request = Request(
-        "mixed_bfloat16",
-        frozenset({"keras"}),
-        ("head",),
-        lazy_adam=True,
-        steps_per_execution=4,
-    )
-    owners = {id(r.target): r.target for r in replacements(request)}.values()
+    options = PatchOptions("mixed_bfloat16", ("head",), lazy_adam=True, steps_per_execution=4)
+    made = [r for room in contributions(options, frozenset({"keras"})) for r in room]
+    owners = {id(r.target): r.target for r in made}.values()
     return [dict(vars(owner)) for owner in owners]
 
 
@@ -204,3 +200,24 @@ def test_an_unknown_keras_is_left_in_float32_with_one_warning(monkeypatch, preci
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert (current_precision(), policy_of_new_layer()) == ("float32", "float32")
+
+
+def test_where_a_later_room_does_not_know_this_keras_nothing_stays_replaced(monkeypatch):
+    from keras.src.backend.tensorflow import trainer
+
+    before = namespaces()
+    with monkeypatch.context() as changed:
+        changed.delattr(trainer, "reduce_per_replica")
+        with pytest.warns(UserWarning, match="does not know Keras"):
+            patch_tensorflow("mixed_bfloat16")
+        assert policy_of_new_layer() == "float32"
+    assert namespaces() == before
+
+
+def test_fit_takes_num_processes_with_several_steps_per_execution():
+    patch_tensorflow(steps_per_execution=2)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    rows = keras.ops.ones((8, 2))
+    history = model.fit(rows, rows[:, :1], batch_size=2, num_processes=1, verbose=0)
+    assert len(history.history["loss"]) == 1

@@ -19,7 +19,7 @@ def run(code, **environ):
 
 def test_importing_the_package_imports_no_framework():
     code = (
-        "import sys, nano_init.keras_patch.patch, nano_init.keras_patch.decorator\n"
+        "import sys, nano_init.patch, nano_init.keras_patch.precision.decorator\n"
         "from nano_init import nano_bf16, patch_tensorflow, unpatch_tensorflow\n"
         "nano_bf16(lambda x: x)\n"
         "print(sorted({'keras', 'numpy', 'tensorflow'} & set(sys.modules)))"
@@ -63,10 +63,10 @@ def test_another_backend_is_refused_before_keras_is_imported():
 
 def test_the_launcher_never_fails_the_script():
     code = BLOCK_TENSORFLOW + (
-        "from nano_init.keras_patch import apply_from_launcher\n"
-        "apply_from_launcher({'precision': 'mixed_bfloat16'}, 'keras')\n"
-        "apply_from_launcher({'precision': 'half'}, 'keras')\n"
-        "apply_from_launcher({'depth': 3}, 'keras')\n"
+        "from nano_init.patch import apply_from_launcher\n"
+        'apply_from_launcher(\'{"precision": "mixed_bfloat16"}\', "keras")\n'
+        'apply_from_launcher(\'{"precision": "half"}\', "keras")\n'
+        'apply_from_launcher(\'{"depth": 3}\', "keras")\n'
         "print('goes on')"
     )
     result = run(code)

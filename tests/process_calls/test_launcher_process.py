@@ -20,8 +20,10 @@ SCRIPT = """
 import os, sys
 from nano_init.process_calls.launcher_process import run_processes
 from nano_init.protocol.call_job import CallJob, said_path
+from nano_init.protocol.patch_options import PatchOptions
 folder = sys.argv[1]
-job = CallJob(folder, 2, os.path.join(folder, "w.py"), os.getpid(), tuple(sys.path), ("a", "b"), {})
+job = CallJob(folder, 2, os.path.join(folder, "w.py"), os.getpid(), tuple(sys.path), ("a", "b"),
+              PatchOptions("float32"))
 try:
     print("status", run_processes(job, os.environ))
 except KeyboardInterrupt:

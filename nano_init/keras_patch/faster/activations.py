@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import is_worth_an_island, with_compiled_gradient
+from nano_init.keras_patch.faster.xla_fusion import is_worth_an_island, with_compiled_gradient
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

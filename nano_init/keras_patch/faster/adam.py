@@ -10,15 +10,15 @@ stay Keras's.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.dense_updates import (
+from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.fused_optimizer import (
     is_dense_float32,
     is_sparse_float32,
     resource,
     scalar,
 )
-from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.repeated_ids import sum_into_dense
+from nano_init.keras_patch.sparse.row_sums import sum_into_dense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

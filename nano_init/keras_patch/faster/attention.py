@@ -12,8 +12,8 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import is_shape_worth_an_island, island, pays_in_fit
-from nano_init.keras_patch.faster.rows import halvings, row_max, row_sum
+from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_sum
+from nano_init.keras_patch.faster.xla_fusion import is_shape_worth_an_island, island, pays_in_fit
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

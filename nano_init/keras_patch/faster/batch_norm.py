@@ -10,10 +10,10 @@ out again. An empty batch makes the statistics NaN on either path.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import is_compiled_by_xla
+from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.casting import digits_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

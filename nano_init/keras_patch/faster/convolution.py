@@ -10,8 +10,8 @@ images of many channels, in bfloat16, though the pixels around each pixel have t
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import is_inference
-from nano_init.keras_patch.faster.row_products import multiply_rows, sum_rows
+from nano_init.keras_patch.faster.row_matmul import multiply_rows, sum_rows
+from nano_init.keras_patch.faster.xla_fusion import is_inference
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

@@ -11,14 +11,14 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import (
+from nano_init.keras_patch.faster.philox import random_words, unit_floats
+from nano_init.keras_patch.faster.xla_fusion import (
     as_shape_of,
     flattened,
     is_worth_an_island,
     island,
     pays_in_fit,
 )
-from nano_init.keras_patch.faster.philox import random_words, unit_floats
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

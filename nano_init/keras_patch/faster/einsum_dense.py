@@ -9,7 +9,7 @@ product and both gradients are one matrix product each.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.row_products import multiply_rows
+from nano_init.keras_patch.faster.row_matmul import multiply_rows
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

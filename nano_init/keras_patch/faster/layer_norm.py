@@ -8,11 +8,11 @@ gradients of gamma and beta need are matrix products: XLA's own column sums run 
 
 from __future__ import annotations
 
-from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.island import is_worth_an_island, island, pays_in_fit
-from nano_init.keras_patch.faster.rows import halvings, row_mean
+from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_mean
+from nano_init.keras_patch.faster.xla_fusion import is_worth_an_island, island, pays_in_fit
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.casting import digits_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

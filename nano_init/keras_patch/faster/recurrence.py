@@ -8,7 +8,7 @@ loop; here is where it applies, and what leads to it and from it.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.halves import count_parts, join_batch, split_batch
+from nano_init.keras_patch.faster.batch_split import count_parts, join_batch, split_batch
 from nano_init.keras_patch.faster.recurrent_layout import Layout
 from nano_init.keras_patch.faster.recurrent_loop import Gates, RecurrentLoop, Weights
 

@@ -15,8 +15,10 @@ __all__ = ["FASTER_PATHS", "disabled_paths", "faster_path_replacements", "parse_
 _PACKAGE = "nano_init.keras_patch.faster"
 
 
-def disabled_paths(environ: Mapping[str, str], disable: str | Iterable[str] = ()) -> frozenset[str]:
-    """Return the paths that the user switched off, by the environment or by argument.
+def disabled_paths(
+    environ: Mapping[str, str], disable: str | Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return the paths that the user switched off, by the environment or by argument, in order.
 
     Args:
         environ: The environment; `NANO_INIT_DISABLE` is read.
@@ -31,7 +33,7 @@ def disabled_paths(environ: Mapping[str, str], disable: str | Iterable[str] = ()
     known, sentence = parse_disabled(f"{environ.get('NANO_INIT_DISABLE', '')},{asked}")
     if sentence:
         warnings.warn(f"nano-init: {sentence}", stacklevel=3)
-    return known
+    return tuple(name for name in FASTER_PATHS if name in known)
 
 
 def faster_path_replacements(disabled: Iterable[str] = ()) -> Iterator[Replacement]:

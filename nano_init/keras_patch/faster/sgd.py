@@ -7,8 +7,8 @@ tensorflow/core/kernels/training_ops.cc.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.dense_updates import is_dense_float32, resource, scalar
 from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.fused_optimizer import is_dense_float32, resource, scalar
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False

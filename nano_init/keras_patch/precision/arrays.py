@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["array_replacements"]
 
 
-def array_replacements(kerases: frozenset[str]) -> Iterator[Replacement]:
+def array_replacements(keras_packages: frozenset[str]) -> Iterator[Replacement]:
     """Yield what reads bfloat16 tensors as float32 arrays within a layer, and for spectra.
 
     Args:
-        kerases: The Keras packages whose layers are meant: `"keras"`, `"tf_keras"` or both.
+        keras_packages: The Keras packages whose layers are meant: `"keras"`, `"tf_keras"` or both.
     """
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.signal import fft_ops
 
-    is_inside = _inside(kerases)
+    is_inside = _inside(keras_packages)
     base = ops._EagerTensorBase
     for name in ("numpy", "__array__"):
         yield Replacement(base, name, _reading(vars(base)[name], is_inside))
     yield Replacement(fft_ops, "_ops", _WideningOps(fft_ops._ops))
 
 
-def _inside(kerases: frozenset[str]) -> Callable[[], bool]:
+def _inside(keras_packages: frozenset[str]) -> Callable[[], bool]:
     tests: list[Callable[[], bool]] = []
-    if "keras" in kerases:
+    if "keras" in keras_packages:
         from keras.src.backend.common import global_state
 
         def is_inside() -> bool:
@@ -44,7 +44,7 @@ def _inside(kerases: frozenset[str]) -> Callable[[], bool]:
             return getattr(tracker, "current_call_ctx", None) is not None
 
         tests.append(is_inside)
-    if "tf_keras" in kerases:
+    if "tf_keras" in keras_packages:
         from tf_keras.src.engine.base_layer_utils import call_context
 
         tests.append(lambda: bool(call_context().in_call))
@@ -57,7 +57,10 @@ def _reading(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callabl
     @functools.wraps(read)
     def reading(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.dtype is tf.bfloat16 and is_inside():
-            return read(tf.cast(self, tf.float32), *args, **kwargs)
+            # A graph that captures the tensor reads it: a cast there would capture it again.
+            with tf.init_scope():
+                wide = tf.cast(self, tf.float32)
+            return read(wide, *args, **kwargs)
         return read(self, *args, **kwargs)
 
     return reading

@@ -15,8 +15,8 @@ import functools
 import threading
 from contextlib import contextmanager
 
-from nano_init.keras_patch.casting import digits_for
 from nano_init.keras_patch.ledger import Ledger, Replacement
+from nano_init.keras_patch.precision.casting import digits_for
 from nano_init.keras_patch.precision.operands import (
     agree,
     are_mixed,

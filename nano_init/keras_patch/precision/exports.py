@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from nano_init.keras_patch.precision.fallback import LayerPolicies
+    from nano_init.keras_patch.precision.float32_fallback import LayerPolicies
 
 _SOURCES = "_nano_sources"
 

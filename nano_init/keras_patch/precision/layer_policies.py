@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_init.keras_patch.precision.fallback import LayerPolicies
+from nano_init.keras_patch.precision.float32_fallback import LayerPolicies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

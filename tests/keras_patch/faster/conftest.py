@@ -8,7 +8,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from nano_init.keras_patch.faster import deferred, island
+from nano_init.keras_patch.faster import deferred, xla_fusion
 from nano_init.keras_patch.faster.registry import FASTER_PATHS, faster_path_replacements
 from nano_init.keras_patch.ledger import Ledger
 
@@ -33,7 +33,7 @@ def only():
 @pytest.fixture(autouse=True)
 def _no_sizes_yet(monkeypatch):
     """Let each test compile at once what it would in a process of its own."""
-    monkeypatch.setattr(island, "_sizes_at_once", {})
+    monkeypatch.setattr(xla_fusion, "_sizes_at_once", {})
 
 
 @pytest.fixture

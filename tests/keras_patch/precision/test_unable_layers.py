@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nano_init import patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.unable_layers import RULES, rules_for
+from nano_init.keras_patch.precision.unable_layers import RULES, rules_for
 
 pytestmark = pytest.mark.tensorflow
 

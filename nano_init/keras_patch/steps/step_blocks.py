@@ -15,9 +15,9 @@ import threading
 import time
 import weakref
 
-from nano_init.keras_patch.batch_callbacks import find_batch_callback
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.notice import tell_once
+from nano_init.keras_patch.steps.batch_callbacks import find_batch_callback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

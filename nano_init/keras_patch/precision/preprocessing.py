@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 
-from nano_init.keras_patch.casting import remember_autocast
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.casting import remember_autocast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

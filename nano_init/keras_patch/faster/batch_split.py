@@ -7,7 +7,7 @@ the other half of the batch, which wait for nothing in the first.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.island import is_compiled_by_xla, is_in_fit
+from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

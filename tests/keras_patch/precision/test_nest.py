@@ -8,7 +8,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nano_init.keras_patch.nest import map_leaves
+from nano_init.keras_patch.precision.nest import map_leaves
 
 Point = collections.namedtuple("Point", "x y")
 leaves = st.one_of(st.integers(), st.booleans(), st.text(max_size=3), st.none(), st.floats())

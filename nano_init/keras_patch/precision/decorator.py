@@ -64,9 +64,9 @@ def _is_tf_function(function: object) -> bool:
 def _around(function: Callable[..., Any], output_dtype: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def in_bfloat16(*args: Any, **kwargs: Any) -> Any:
-        from nano_init.keras_patch.casting import narrow, widen
-        from nano_init.keras_patch.nest import map_leaves
         from nano_init.keras_patch.precision.autocast import mixed_operands
+        from nano_init.keras_patch.precision.casting import narrow, widen
+        from nano_init.keras_patch.precision.nest import map_leaves
 
         args, kwargs = map_leaves(narrow, (args, kwargs))
         with mixed_operands():

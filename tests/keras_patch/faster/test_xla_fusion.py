@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nano_init.keras_patch.faster import island
+from nano_init.keras_patch.faster import xla_fusion
 
 pytestmark = pytest.mark.tensorflow
 
@@ -18,7 +18,7 @@ def seen(monkeypatch):
     answers = []
 
     def is_worth(tensor):
-        answer = island.is_worth_an_island(tensor)
+        answer = xla_fusion.is_worth_an_island(tensor)
         answers.append((tuple(tensor.shape), answer))
         return answer
 
@@ -73,10 +73,10 @@ def test_a_sequence_of_unknown_length(only, seen):
 def test_a_build_of_tensorflow_without_a_compiler(monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr(island, "has_compiler", lambda: False)
+    monkeypatch.setattr(xla_fusion, "has_compiler", lambda: False)
 
     def answer(tensor):
-        answers.append(island.is_large_in_graph(tensor))
+        answers.append(xla_fusion.is_large_in_graph(tensor))
         return tensor
 
     answers: list[bool] = []
@@ -90,7 +90,7 @@ def test_an_island_is_one_function_for_all_its_calls():
 
     traces = []
 
-    @island.compiled
+    @xla_fusion.compiled
     def twice(tensor):
         traces.append(tensor.shape)
         return 2.0 * tensor

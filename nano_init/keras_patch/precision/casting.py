@@ -6,7 +6,7 @@ within reach of that memory (in the same function call), the original comes back
 
 from __future__ import annotations
 
-from nano_init.keras_patch.lineage import repeat_on_origin
+from nano_init.keras_patch.precision.replay_on_source import repeat_on_origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

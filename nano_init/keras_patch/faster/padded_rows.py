@@ -7,7 +7,7 @@ zeros, and what was computed of it is cut off again, which copies nothing.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.island import has_compiler, is_compiled_by_xla
+from nano_init.keras_patch.faster.xla_fusion import has_compiler, is_compiled_by_xla
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def is_worth_padding(gradient: Any, variable: Any) -> bool:
     """
     import tensorflow as tf
 
-    from nano_init.keras_patch.repeated_ids import is_distinct
+    from nano_init.keras_patch.sparse.row_sums import is_distinct
 
     if tf.executing_eagerly() or is_compiled_by_xla() or is_distinct(gradient):
         return False

@@ -11,54 +11,14 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.sparse.row_sums import sum_into_dense, sum_repeated_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = [
-    "is_distinct",
-    "repeated_ids_replacements",
-    "sum_into_dense",
-    "sum_repeated_ids",
-]
-
-
-def sum_repeated_ids(gradient: Any) -> Any:
-    """Return a sparse gradient with one slice for each row; any other as it is.
-
-    Args:
-        gradient: A dense tensor, None, or `tf.IndexedSlices` with values of shape
-            [ids, ...] and indices of shape [ids].
-    """
-    import tensorflow as tf
-
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    if is_distinct(gradient):
-        return gradient
-    rows, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
-
-
-def is_distinct(gradient: Any) -> bool:
-    """Say whether `sum_repeated_ids` made a sparse gradient; clipping and casts keep its ids."""
-    return getattr(getattr(gradient.indices, "op", None), "type", None) == "Unique"
-
-
-def sum_into_dense(gradient: Any, shape: Any) -> Any:
-    """Return a sparse gradient as the equal dense one, repeated ids summed.
-
-    Args:
-        gradient: `tf.IndexedSlices` with values of shape [ids, ...] and indices of shape [ids].
-        shape: The variable's shape, [rows, ...], known while tracing.
-    """
-    import tensorflow as tf
-
-    dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
-    return tf.ensure_shape(dense, shape)
+__all__ = ["repeated_ids_replacements"]
 
 
 def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacement]:
@@ -77,7 +37,7 @@ def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacemen
 
 
 def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..., Any]:
-    from nano_init.keras_patch.lazy_adam import tell_if_idle
+    from nano_init.keras_patch.sparse.lazy_adam import tell_if_idle
 
     @functools.wraps(apply)
     def apply_to_distinct_rows(self: Any, grads: Any, trainable_variables: Any) -> Any:
@@ -122,7 +82,7 @@ def _updates_every_row(optimizer: Any) -> bool:
     """
     from keras.optimizers import Adam
 
-    from nano_init.keras_patch.lazy_adam import is_lazy
+    from nano_init.keras_patch.sparse.lazy_adam import is_lazy
 
     return (
         isinstance(optimizer, Adam)
@@ -135,7 +95,7 @@ def _updates_every_row(optimizer: Any) -> bool:
 
 def _sums_by_itself(optimizer: Any) -> bool:
     """Say whether the update sums repeated ids, and nothing before it needs their sums."""
-    from nano_init.keras_patch.lazy_adam import is_lazy
+    from nano_init.keras_patch.sparse.lazy_adam import is_lazy
 
     return is_lazy(optimizer) and not _clips(optimizer)
 

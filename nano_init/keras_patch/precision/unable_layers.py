@@ -8,8 +8,8 @@ the first weight costs little in float32 and needs no word; the others are told 
 from __future__ import annotations
 
 from nano_init.frozen import frozen
-from nano_init.keras_patch.kept_layers import after_init
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.kept_layers import after_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

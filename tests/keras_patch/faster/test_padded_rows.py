@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nano_init import patch_tensorflow
-from nano_init.keras_patch.faster.named_rows import is_worth_padding, padded_sizes
+from nano_init.keras_patch.faster.padded_rows import is_worth_padding, padded_sizes
 
 pytestmark = pytest.mark.tensorflow
 

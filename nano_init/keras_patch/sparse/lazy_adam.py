@@ -92,9 +92,9 @@ def update_named_rows(
     """
     import tensorflow as tf
 
-    from nano_init.keras_patch.faster.dense_updates import resource
-    from nano_init.keras_patch.faster.named_rows import is_worth_padding, sum_into_padded_rows
-    from nano_init.keras_patch.repeated_ids import sum_repeated_ids
+    from nano_init.keras_patch.faster.fused_optimizer import resource
+    from nano_init.keras_patch.faster.padded_rows import is_worth_padding, sum_into_padded_rows
+    from nano_init.keras_patch.sparse.row_sums import sum_repeated_ids
 
     index, dtype = optimizer._get_variable_index(variable), variable.dtype
     moved = (optimizer._momentums[index], optimizer._velocities[index], variable)
@@ -137,7 +137,7 @@ def _moved_rows(
 
 @functools.cache
 def _compiled_move() -> Callable[..., Any]:
-    from nano_init.keras_patch.faster.island import compiled
+    from nano_init.keras_patch.faster.xla_fusion import compiled
 
     return compiled(_moved_rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nano_init.keras_patch.batch_callbacks import find_batch_callback
+from nano_init.keras_patch.steps.batch_callbacks import find_batch_callback
 
 pytestmark = pytest.mark.tensorflow
 

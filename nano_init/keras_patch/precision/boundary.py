@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.nest import map_leaves
-from nano_init.keras_patch.precision.fallback import falling_back
+from nano_init.keras_patch.precision.float32_fallback import falling_back
 from nano_init.keras_patch.precision.inner_outputs import remember_inner_output
 from nano_init.keras_patch.precision.layer_policies import keras_policies
+from nano_init.keras_patch.precision.nest import map_leaves
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 
-from nano_init.keras_patch.boundary import float32_output
-from nano_init.keras_patch.casting import remember_autocast
-from nano_init.keras_patch.kept_layers import after_init, legacy_kept_layer_replacements
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.nest import map_leaves
-from nano_init.keras_patch.precision.fallback import falling_back
+from nano_init.keras_patch.precision.boundary import float32_output
+from nano_init.keras_patch.precision.casting import remember_autocast
+from nano_init.keras_patch.precision.float32_fallback import falling_back
+from nano_init.keras_patch.precision.kept_layers import after_init, legacy_kept_layer_replacements
 from nano_init.keras_patch.precision.layer_policies import legacy_policies
+from nano_init.keras_patch.precision.nest import map_leaves
 from nano_init.keras_patch.precision.own_policy import (
     OwnName,
     is_own,

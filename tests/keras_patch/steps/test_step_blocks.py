@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nano_init import patch_tensorflow, unpatch_tensorflow
 from nano_init.errors import UsageError
 from nano_init.keras_patch import notice
-from nano_init.keras_patch.step_blocks import _BlockFunction, choose_size
+from nano_init.keras_patch.steps.step_blocks import _BlockFunction, choose_size
 
 pytestmark = pytest.mark.tensorflow
 
@@ -299,7 +299,10 @@ def test_a_mistake_in_a_train_step_is_raised_as_ever():
     patch_tensorflow(steps_per_execution=4)
     with pytest.raises(ZeroDivisionError, match="mine"):
         model(Wrong).fit(X, Y, verbose=0)
-    assert getattr(sys.modules["nano_init.keras_patch.step_blocks"]._running, "blocks", 1) is None
+    assert (
+        getattr(sys.modules["nano_init.keras_patch.steps.step_blocks"]._running, "blocks", 1)
+        is None
+    )
 
 
 def test_a_wrong_number_is_refused_before_anything_is_patched():

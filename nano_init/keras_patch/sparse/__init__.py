@@ -1,0 +1,1 @@
+"""Sparse gradients: repeated ids are summed once, and lazy Adam updates the rows they name."""

@@ -1,0 +1,49 @@
+"""Sparse gradients with the slices of repeated ids summed, into distinct rows or a dense tensor."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["is_distinct", "sum_into_dense", "sum_repeated_ids"]
+
+# Set on the ids that `sum_repeated_ids` has made.
+_MARK = "_nano_init_is_distinct"
+
+
+def sum_repeated_ids(gradient: Any) -> Any:
+    """Return a sparse gradient with one slice for each row; any other as it is.
+
+    Args:
+        gradient: A dense tensor, None, or `tf.IndexedSlices` with values of shape
+            [ids, ...] and indices of shape [ids].
+    """
+    import tensorflow as tf
+
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    if is_distinct(gradient):
+        return gradient
+    rows, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    setattr(rows, _MARK, True)
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def is_distinct(gradient: Any) -> bool:
+    """Say whether `sum_repeated_ids` made a sparse gradient; clipping and casts keep its ids."""
+    return getattr(gradient.indices, _MARK, False)
+
+
+def sum_into_dense(gradient: Any, shape: Any) -> Any:
+    """Return a sparse gradient as the equal dense one, repeated ids summed.
+
+    Args:
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...] and indices of shape [ids].
+        shape: The variable's shape, [rows, ...], known while tracing.
+    """
+    import tensorflow as tf
+
+    dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
+    return tf.ensure_shape(dense, shape)

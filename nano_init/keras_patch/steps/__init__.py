@@ -1,0 +1,1 @@
+"""Several training steps between two returns to Python, with the callbacks that they allow."""
