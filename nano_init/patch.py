@@ -232,8 +232,10 @@ def contributions(
     yield keras_replacements(options, keras_packages)
     if "keras" in keras_packages:
         from nano_init.distributed.repairs import multi_worker_repairs
+        from nano_init.process_calls.num_processes import fit_replacements
 
         yield multi_worker_repairs()
+        yield fit_replacements()
 
 
 def _apply_for_worker(keras_packages: frozenset[str]) -> None:

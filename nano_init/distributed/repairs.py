@@ -28,30 +28,6 @@ def multi_worker_repairs() -> Iterator[Replacement]:
     yield Replacement(trainer.TensorFlowTrainer, name, _building_from_a_local_batch(build))
     name = "reduce_per_replica"
     yield Replacement(trainer, name, _reducing_scalars(vars(trainer)[name]))
-    fit = vars(trainer.TensorFlowTrainer)["fit"]
-    yield Replacement(trainer.TensorFlowTrainer, "fit", _knowing_processes(fit))
-
-
-def _knowing_processes(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `fit` that knows BigDL-Nano's `num_processes`, and its `backend` for them."""
-
-    @functools.wraps(fit)
-    def fit_in_processes(
-        self: Any,
-        *args: Any,
-        num_processes: int | None = None,
-        backend: str | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        from nano_init.distributed import steps
-
-        if num_processes is None or not steps.starts_processes(num_processes, backend):
-            return fit(self, *args, **kwargs)
-        from nano_init.process_calls import fitting
-
-        return fitting.fit_in_processes(fit, self, args, kwargs, num_processes)
-
-    return fit_in_processes
 
 
 def is_multi_worker(strategy: Any) -> bool:

@@ -10,11 +10,17 @@ import tempfile
 
 from nano_init.errors import UsageError, WorkerError
 from nano_init.frozen import frozen
-from nano_init.process_calls.feed import Feed, FeedAddress, Source
+from nano_init.process_calls.caller_warning import warn_caller
+from nano_init.process_calls.dataset_server import (
+    DatasetServer,
+    DatasetServerAddress,
+    ServedDataset,
+)
 from nano_init.process_calls.launcher_process import run_processes
-from nano_init.process_calls.travel import pack, read_packed, write_packed
+from nano_init.process_calls.serialize import pack, read_packed, write_packed
 from nano_init.process_calls.values import give_values, take_values
 from nano_init.protocol.call_job import CallJob, said_path
+from nano_init.protocol.programs import CALL_WORKER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,21 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Fault", "call_in_processes", "call_path", "fault_path", "result_path"]
 
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
-
 
 @frozen
 class Call:
     """What each worker is given.
 
     Args:
-        feed: where the data sets are fed from.
+        server: where the batches of the data sets come from.
         keras: Keras's settings in the script: names and values of `keras.config`.
         lines: source that only the script's process has, as `linecache` keeps it.
         values: those of the Keras objects in the call.
     """
 
-    feed: FeedAddress
+    server: DatasetServerAddress
     keras: Mapping[str, Any]
     lines: Mapping[str, Any]
     values: list[dict[str, Any]]
@@ -65,7 +69,7 @@ def call_in_processes(
     arguments: tuple[Any, ...],
     named: Mapping[str, Any],
     workers: int,
-    sources: Mapping[int, Source] | None = None,
+    sources: Mapping[int, ServedDataset] | None = None,
 ) -> Any:
     """Call a function in several processes at once, which share its training steps.
 
@@ -97,19 +101,17 @@ def call_in_processes(
     return value
 
 
-def _run(call: Any, workers: int, sources: Mapping[int, Source], folder: str) -> list[Any]:
+def _run(call: Any, workers: int, sources: Mapping[int, ServedDataset], folder: str) -> list[Any]:
     """Have the workers leave the call's result in the folder, and return its Keras objects."""
-    with Feed(workers, folder) as feed:
-        objects = _write(call, feed, sources, folder)
+    with DatasetServer(workers, folder) as server:
+        objects = _write(call, server, sources, folder)
         status = run_processes(_job(folder, workers), _environ())
     if status or not os.path.exists(result_path(folder)):
-        raise feed.fault or _failure(folder, workers, status)
+        raise server.fault or _failure(folder, workers, status)
     return objects
 
 
 def _warn_of_sharing(workers: int) -> None:
-    import warnings
-
     from nano_init.machine.probe import probe
     from nano_init.plan.decide import thread_cap
     from nano_init.plan.settings import Options
@@ -117,10 +119,9 @@ def _warn_of_sharing(workers: int) -> None:
 
     cores = count_threads(probe(), *thread_cap(Options(), os.environ)).usable_cores
     if workers > cores:
-        warnings.warn(
+        warn_caller(
             f"num_processes={workers} is more than the {cores} cores to be used here: the "
-            "processes share them",
-            stacklevel=4,
+            "processes share them"
         )
 
 
@@ -139,17 +140,19 @@ def fault_path(folder: str, worker: int) -> str:
     return os.path.join(folder, f"fault-{worker}.json")
 
 
-def _write(call: Any, feed: Feed, sources: Mapping[int, Source], folder: str) -> list[Any]:
+def _write(
+    call: Any, server: DatasetServer, sources: Mapping[int, ServedDataset], folder: str
+) -> list[Any]:
     """Write the call into the folder, and return the Keras objects in it."""
-    from nano_init.process_calls.fed import fed_dataset
+    from nano_init.process_calls.remote_dataset import remote_dataset
 
     def reduce_dataset(dataset: Any) -> Any:
-        source = sources.get(id(dataset)) or Source(dataset)
-        return fed_dataset, (feed.add(source), dataset.element_spec, source.cardinality)
+        source = sources.get(id(dataset)) or ServedDataset(dataset)
+        return remote_dataset, (server.add(source), dataset.element_spec, source.cardinality)
 
     packed, objects = pack(call, reduce_dataset)
     write_packed(packed, call_path(folder))
-    about = Call(feed.address, _keras_settings(), _own_lines(), take_values(objects))
+    about = Call(server.address, _keras_settings(), _own_lines(), take_values(objects))
     write_packed(pack(about, reduce_dataset)[0], call_path(folder) + "-about")
     return objects
 
@@ -178,7 +181,8 @@ def _job(folder: str, workers: int) -> CallJob:
     from nano_init.keras_patch.active_options import current_options
 
     path = tuple(os.path.abspath(entry) for entry in sys.path)
-    return CallJob(folder, workers, _PROGRAM, os.getpid(), path, tuple(sys.argv), current_options())
+    argv = tuple(sys.argv)
+    return CallJob(folder, workers, CALL_WORKER, os.getpid(), path, argv, current_options())
 
 
 def _environ() -> Mapping[str, str]:

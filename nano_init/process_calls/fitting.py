@@ -6,7 +6,7 @@ import inspect
 
 from nano_init.errors import UsageError
 from nano_init.process_calls.call import call_in_processes
-from nano_init.process_calls.feed import Source
+from nano_init.process_calls.dataset_server import ServedDataset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _bind(
     return options
 
 
-def _sources(model: Any, options: dict[str, Any]) -> tuple[Source, Source | None]:
+def _sources(model: Any, options: dict[str, Any]) -> tuple[ServedDataset, ServedDataset | None]:
     """Return the training and the validation data, as Keras's `fit` makes batches of them."""
     from keras.src.trainers.data_adapters import array_slicing, data_adapter_utils
 
@@ -110,12 +110,12 @@ def _sources(model: Any, options: dict[str, Any]) -> tuple[Source, Source | None
     )
 
 
-def _source(model: Any, **data: Any) -> Source:
+def _source(model: Any, **data: Any) -> ServedDataset:
     from keras.src.backend.tensorflow.trainer import TFEpochIterator
 
     epochs = TFEpochIterator(**data, distribute_strategy=model.distribute_strategy)
     epochs.reset()
-    return Source(epochs.data_adapter.get_tf_dataset(), epochs)
+    return ServedDataset(epochs.data_adapter.get_tf_dataset(), epochs)
 
 
 def _build(model: Any, dataset: Any) -> None:
@@ -168,7 +168,7 @@ def _fit_here(
 
 def _state(callback: Any) -> dict[str, Any]:
     """Return a callback's attributes, without those that are of this process alone."""
-    from nano_init.process_calls.travel import can_come_back
+    from nano_init.process_calls.serialize import can_come_back
 
     own = {n: v for n, v in vars(callback).items() if n not in ("_model", "model")}
     return {name: value for name, value in own.items() if can_come_back(value)}

@@ -23,14 +23,20 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import Any
 
-__all__ = ["Feed", "FeedAddress", "Source", "components_of", "has_components"]
+__all__ = [
+    "DatasetServer",
+    "DatasetServerAddress",
+    "ServedDataset",
+    "components_of",
+    "has_components",
+]
 
 _LONGEST_PLACE = 108
 
 
 @frozen
-class FeedAddress:
-    """Where workers find a feed.
+class DatasetServerAddress:
+    """Where workers find the server.
 
     Args:
         place: the address of its socket.
@@ -41,8 +47,8 @@ class FeedAddress:
     key: bytes
 
 
-class Source:
-    """A data set that workers are fed from.
+class ServedDataset:
+    """A data set whose batches are served to workers.
 
     Args:
         dataset: a `tf.data.Dataset`.
@@ -122,7 +128,7 @@ class _Pass:
         return b""
 
 
-class Feed:
+class DatasetServer:
     """Serves the batches of data sets to workers while it is entered.
 
     Args:
@@ -134,16 +140,16 @@ class Feed:
         import secrets
 
         self._readers = readers
-        self._sources: list[Source] = []
+        self._sources: list[ServedDataset] = []
         key = secrets.token_bytes(32)
-        place = os.path.join(folder, "feed")
+        place = os.path.join(folder, "server")
         # A longer path does not fit into a socket's address (unix(7)); Listener then finds one.
         fitting = place if len(os.fsencode(place)) < _LONGEST_PLACE else None
         self._listener = Listener(fitting, "AF_UNIX", backlog=4 * readers, authkey=key)
-        self.address = FeedAddress(str(self._listener.address), key)
+        self.address = DatasetServerAddress(str(self._listener.address), key)
         self.fault: BaseException | None = None
 
-    def add(self, source: Source) -> int:
+    def add(self, source: ServedDataset) -> int:
         """Take in a data set, and return its number.
 
         Raises:
@@ -157,8 +163,8 @@ class Feed:
         self._sources.append(source)
         return len(self._sources) - 1
 
-    def __enter__(self) -> Feed:
-        threading.Thread(target=self._accept, daemon=True, name="nano-init feed").start()
+    def __enter__(self) -> DatasetServer:
+        threading.Thread(target=self._accept, daemon=True, name="nano-init dataset server").start()
         return self
 
     def __exit__(self, *_: object) -> None:

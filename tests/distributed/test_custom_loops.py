@@ -1,18 +1,11 @@
-"""BigDL-Nano's decorators outside of a job, and without processes of their own."""
+"""BigDL-Nano's decorators of a custom loop, outside of a job."""
 
 from __future__ import annotations
-
-import warnings
 
 import pytest
 
 from nano_init import nano_multiprocessing
-from nano_init.distributed.steps import (
-    nano,
-    nano_multiprocessing_loss,
-    starts_processes,
-)
-from nano_init.errors import UsageError
+from nano_init.distributed.custom_loops import nano_multiprocessing_loss
 
 
 def test_a_step_outside_of_a_job_is_the_function_itself():
@@ -38,25 +31,6 @@ def test_a_loss_of_each_row_becomes_their_mean(decorate):
     by = 1 if decorate is nano_multiprocessing_loss else 3
     assert float(loss(np.zeros((4, 1)), np.array([[1.0], [2], [3], [6]]))) == 3 * by
     assert loss.name == "loss"
-
-
-def test_one_process_is_the_function_itself():
-    assert nano(num_processes=1)(len)("abc") == 3
-    assert nano(1)(len).__name__ == "len"
-
-
-@pytest.mark.parametrize("number", [0, -1, 2.0, "2", True, None, 10**6])
-def test_a_number_of_processes_that_is_none_is_named(number):
-    with pytest.raises(UsageError, match=r"num_processes is .*; give a whole number from 1"):
-        nano(num_processes=number)
-
-
-def test_another_backend_of_bigdl_nanos_is_told_of():
-    with pytest.warns(UserWarning, match="backend='ray' of BigDL-Nano is not there"):
-        assert not starts_processes(1, "ray")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert starts_processes(2, "multiprocessing")
 
 
 def test_the_names_are_where_bigdl_nano_had_them():

@@ -12,8 +12,8 @@ from nano_init.errors import UsageError
 np = pytest.importorskip("numpy")
 tf = pytest.importorskip("tensorflow")
 
-from nano_init.process_calls import fed  # noqa: E402
-from nano_init.process_calls.feed import Feed, Source, components_of  # noqa: E402
+from nano_init.process_calls import remote_dataset  # noqa: E402
+from nano_init.process_calls.dataset_server import DatasetServer, ServedDataset, components_of  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -46,17 +46,17 @@ def generated():
 
 
 @pytest.fixture
-def feed(tmp_path):
-    with Feed(2, str(tmp_path)) as served:
-        fed.join_feed(served.address)
+def server(tmp_path):
+    with DatasetServer(2, str(tmp_path)) as served:
+        remote_dataset.connect_to_server(served.address)
         yield served
         gc.collect()  # iterators, with their connections
 
 
-def open_two(feed, dataset):
-    source = Source(dataset)
-    number, spec = feed.add(source), pickle.loads(pickle.dumps(dataset.element_spec))
-    return [fed.fed_dataset(number, spec, source.cardinality) for _ in range(2)]
+def open_two(server, dataset):
+    source = ServedDataset(dataset)
+    number, spec = server.add(source), pickle.loads(pickle.dumps(dataset.element_spec))
+    return [remote_dataset.remote_dataset(number, spec, source.cardinality) for _ in range(2)]
 
 
 def arrays(dataset):
@@ -64,9 +64,9 @@ def arrays(dataset):
 
 
 @pytest.mark.parametrize("make", [nested, ragged, sparse, with_none, generated])
-def test_all_readers_are_given_what_the_script_reads(feed, make):
+def test_all_readers_are_given_what_the_script_reads(server, make):
     dataset = make()
-    readers = open_two(feed, dataset)
+    readers = open_two(server, dataset)
 
     assert all(reader.element_spec == dataset.element_spec for reader in readers)
     assert all(reader.cardinality() == dataset.cardinality() for reader in readers)
@@ -75,8 +75,8 @@ def test_all_readers_are_given_what_the_script_reads(feed, make):
         assert [arrays(reader) for reader in readers] == [expected, expected]
 
 
-def test_a_shuffle_is_another_in_each_pass_and_the_same_for_all_readers(feed):
-    first, second = open_two(feed, tf.data.Dataset.range(64).shuffle(64))
+def test_a_shuffle_is_another_in_each_pass_and_the_same_for_all_readers(server):
+    first, second = open_two(server, tf.data.Dataset.range(64).shuffle(64))
     passes = [(arrays(first), arrays(second)) for _ in range(2)]
 
     assert passes[0][0] == passes[0][1]
@@ -84,18 +84,18 @@ def test_a_shuffle_is_another_in_each_pass_and_the_same_for_all_readers(feed):
     assert passes[0][0] != passes[1][0]
 
 
-def test_what_the_scripts_data_raises_is_kept_for_the_script_and_told_to_readers(feed):
+def test_what_the_scripts_data_raises_is_kept_for_the_script_and_told_to_readers(server):
     def fail():
         yield 1
         raise KeyError("the file is gone")
 
     spec = tf.TensorSpec((), tf.int32)
-    reader, _ = open_two(feed, tf.data.Dataset.from_generator(fail, output_signature=spec))
+    reader, _ = open_two(server, tf.data.Dataset.from_generator(fail, output_signature=spec))
     with pytest.raises(tf.errors.OpError, match="the script's data ended with"):
         arrays(reader)
-    assert "the file is gone" in str(feed.fault)
+    assert "the file is gone" in str(server.fault)
 
 
-def test_elements_without_dense_tensors_are_refused(feed):
+def test_elements_without_dense_tensors_are_refused(server):
     with pytest.raises(UsageError, match="cannot be handed to workers"):
-        feed.add(Source(tf.data.Dataset.range(4).window(2)))
+        server.add(ServedDataset(tf.data.Dataset.range(4).window(2)))

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["nano", "nano_multiprocessing", "nano_multiprocessing_loss"]
-
-_MOST_PROCESSES = 4096
+__all__ = ["nano_multiprocessing", "nano_multiprocessing_loss"]
 
 
 def nano_multiprocessing(function: Any) -> Any:
@@ -57,81 +55,6 @@ def nano_multiprocessing_loss(
     mean = "sum_over_batch_size"
     reduction = mean if reduction in (None, "none") else reduction
     return LossFunctionWrapper(function, reduction, name or function.__name__, **options)
-
-
-def nano(num_processes: int = 1) -> Callable[[Any], Any]:
-    """Run a training function in several processes that share its steps.
-
-    The function runs as it is in each of them. Models, optimizers and metrics that it uses have
-    the trained values afterwards, and it returns what it returns in the first process. What it
-    trains by is a step under `nano_multiprocessing`, or `fit`. Data sets are read by the
-    script's own process, once.
-
-    Args:
-        num_processes: How many there shall be.
-
-    Raises:
-        UsageError: The number is none; or, when the function is called, something that it uses
-            cannot be sent to another process.
-        WorkerError: A process has failed, when the function is called; models are as they were.
-    """
-    _check_number(num_processes)
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def train(*args: Any, **kwargs: Any) -> Any:
-            if not starts_processes(num_processes):
-                return function(*args, **kwargs)
-            from nano_init.process_calls.call import call_in_processes
-
-            return call_in_processes(function, args, kwargs, num_processes)
-
-        return train
-
-    return decorate
-
-
-def starts_processes(wanted: int, backend: str | None = None) -> bool:
-    """Say whether processes are to be started; in a job that runs, only their number is checked.
-
-    Args:
-        wanted: How many the script wants.
-        backend: What BigDL-Nano would start them by.
-
-    Raises:
-        UsageError: The number is none.
-
-    Warns:
-        UserWarning: The job has another number of workers, or the backend is another.
-    """
-    import warnings
-
-    from nano_init.distributed.worker_startup import current_membership
-
-    _check_number(wanted)
-    if backend not in (None, "multiprocessing"):
-        warnings.warn(
-            f"backend={backend!r} of BigDL-Nano is not there: nano-init starts processes itself",
-            stacklevel=3,
-        )
-    membership = current_membership()
-    if membership is not None and membership.workers != wanted:
-        warnings.warn(
-            f"num_processes={wanted}, but the script runs as {membership.workers}, by nano-run "
-            "--nproc-per-node, and stays so",
-            stacklevel=3,
-        )
-    return membership is None and wanted > 1
-
-
-def _check_number(wanted: object) -> None:
-    from nano_init.errors import UsageError
-
-    is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
-    if not is_number or not 1 <= wanted <= _MOST_PROCESSES:  # type: ignore[operator]
-        raise UsageError(
-            f"num_processes is {wanted!r}; give a whole number from 1 to {_MOST_PROCESSES}"
-        )
 
 
 def _on_shard(function: Callable[..., Any]) -> Callable[..., Any]:

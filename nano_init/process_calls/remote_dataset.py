@@ -1,4 +1,4 @@
-"""The worker's end of a feed: data sets whose batches the script's process reads."""
+"""Data sets in a worker whose batches the script's process reads and serves."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import pickle
 from multiprocessing.connection import Client
 
 from nano_init.errors import NanoError
-from nano_init.process_calls.feed import components_of
+from nano_init.process_calls.dataset_server import components_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from nano_init.process_calls.feed import FeedAddress
+    from nano_init.process_calls.dataset_server import DatasetServerAddress
 
-__all__ = ["FeedError", "fed_dataset", "join_feed"]
+__all__ = ["RemoteDatasetError", "connect_to_server", "remote_dataset"]
 
 _AHEAD = 2
 
-_address: FeedAddress | None = None
+_address: DatasetServerAddress | None = None
 
 
-class FeedError(NanoError, RuntimeError):
+class RemoteDatasetError(NanoError, RuntimeError):
     """The script could not read its data; what happened is raised there."""
 
 
-def join_feed(address: FeedAddress) -> None:
-    """Let the data sets of this process be fed from a feed."""
+def connect_to_server(address: DatasetServerAddress) -> None:
+    """Let the data sets of this process take their batches from a server."""
     global _address
     _address = address
 
 
-def fed_dataset(number: int, spec: Any, cardinality: int) -> Any:
-    """Return the data set with a number of the feed.
+def remote_dataset(number: int, spec: Any, cardinality: int) -> Any:
+    """Return the data set with a number of the server.
 
     Args:
         number: its number.
@@ -60,7 +60,7 @@ def fed_dataset(number: int, spec: Any, cardinality: int) -> Any:
 
 def _read(source: int, number: int) -> Iterator[tuple[Any, ...]]:
     if _address is None:
-        raise FeedError("this process has no script that reads its data")
+        raise RemoteDatasetError("this process has no script that reads its data")
     with Client(_address.place, authkey=_address.key) as connection:
         connection.send((source, number))
         while True:
@@ -70,7 +70,7 @@ def _read(source: int, number: int) -> Iterator[tuple[Any, ...]]:
                 return
             values = pickle.loads(message)  # noqa: S301 - the script's own
             if isinstance(values, str):
-                raise FeedError(f"the script's data ended with {values}")
+                raise RemoteDatasetError(f"the script's data ended with {values}")
             yield tuple(values)
 
 

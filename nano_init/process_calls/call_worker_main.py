@@ -27,25 +27,25 @@ def main(folder: str) -> int:
     except KeyboardInterrupt:
         return 130
     except BaseException as error:  # noqa: BLE001 - it is raised in the script
-        _tell_of(error, folder)
+        _report(error, folder)
         return 1
     return 0
 
 
 def _answer(folder: str) -> None:
     from nano_init.distributed.worker_startup import current_membership
-    from nano_init.process_calls import call, fed, travel, values
+    from nano_init.process_calls import call, remote_dataset, serialize, values
 
-    about, _ = travel.read_packed(call.call_path(folder) + "-about")
+    about, _ = serialize.read_packed(call.call_path(folder) + "-about")
     _take_settings(about)
-    fed.join_feed(about.feed)
-    (function, arguments, named), objects = travel.read_packed(call.call_path(folder))
+    remote_dataset.connect_to_server(about.server)
+    (function, arguments, named), objects = serialize.read_packed(call.call_path(folder))
     values.give_values(objects, about.values)
     value = function(*arguments, **named)
-    result = travel.pack_back((value, values.take_values(objects)), objects)
+    result = serialize.pack_back((value, values.take_values(objects)), objects)
     membership = current_membership()
     if membership is None or membership.index == 0:
-        travel.write_packed(result, call.result_path(folder))
+        serialize.write_packed(result, call.result_path(folder))
 
 
 def _take_settings(about: Any) -> None:
@@ -62,15 +62,14 @@ def _take_settings(about: Any) -> None:
             getattr(keras.config, f"set_{name}")(setting)
 
 
-def _tell_of(error: BaseException, folder: str) -> None:
+def _report(error: BaseException, folder: str) -> None:
     import time
     import traceback
 
-    from nano_init.distributed.worker_startup import current_membership
-    from nano_init.distributed.worker_startup import report_status as tell
+    from nano_init.distributed.worker_startup import current_membership, report_status
     from nano_init.process_calls.call import Fault, fault_path
 
-    tell("failed", type(error).__name__)
+    report_status("failed", type(error).__name__)
     membership = current_membership()
     worker = membership.index if membership is not None else 0
     lines = traceback.format_exception(error)

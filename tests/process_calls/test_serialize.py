@@ -14,7 +14,7 @@ tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
 
-from nano_init.process_calls.travel import (  # noqa: E402
+from nano_init.process_calls.serialize import (  # noqa: E402
     pack,
     pack_back,
     read_packed,

@@ -1,7 +1,7 @@
 """Calls as files: a function and its arguments, with all that they refer to.
 
-Functions and classes of the script itself travel by value (cloudpickle), what modules hold by
-name. Data sets stay where they are, and are fed from there.
+Functions and classes of the script itself are pickled by value (cloudpickle), what modules hold by
+name. Data sets stay where they are, and a server hands out their batches.
 """
 
 from __future__ import annotations
