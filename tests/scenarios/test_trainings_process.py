@@ -58,12 +58,12 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 def run(
     folder: Path, workers: int, *names: str, **variables: str
 ) -> list[dict[str, dict[str, object]]]:
-    """Run scenarios on workers, and return what each of them printed, by scenario."""
+    """Run trainings on workers, and return what each of them printed, by training."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("NANO_", "TF_", "PYTHON"))}
     flags = ["-q", "--precision", "float32", "--oversubscribe", "--log-dir", str(folder)]
     result = subprocess.run(
         [sys.executable, "-c", START, *flags, "--nproc-per-node", str(workers),
-         str(HERE / "scenarios.py"), *names],
+         str(HERE / "programs" / "trainings.py"), *names],
         env={**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
         capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip

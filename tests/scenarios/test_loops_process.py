@@ -38,7 +38,7 @@ def results(text):
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
 def test_own_loops_have_plain_pythons_numbers_with_and_without_the_decorator(tmp_path, package):
     pytest.importorskip(package)
-    script = [str(HERE / "loops.py"), package]
+    script = [str(HERE / "programs" / "loops.py"), package]
     plain = run(tmp_path, *script)
     options = ["-q", "--precision", "float32", "--oversubscribe", "--log-dir", str(tmp_path)]
     shared = run(tmp_path, "-c", START, *options, "--nproc-per-node", "2", *script)

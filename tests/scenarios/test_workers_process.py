@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def test_sigterm_ends_a_training_worker_at_once_as_it_ends_python(run):
 
 def test_a_scripts_own_handler_of_sigterm_stays(run):
     handler = """
+import shutil
 import signal
 HANDLED = []
 signal.signal(signal.SIGTERM, lambda *_: HANDLED.append(True))
@@ -219,17 +221,17 @@ model.fit(batches(), verbose=0)
 
 
 MIXED = """
-from scenarios import SCENARIOS
+from trainings import TRAININGS
 told = {}
 for name in ("arrays", "embedding", "masked"):
     keras.utils.set_random_seed(5)
-    told[name] = SCENARIOS[name]()
+    told[name] = TRAININGS[name]()
 json.dump(told, open(f"told{index}", "w"), default=float)
 """
 
 
 def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
-    (tmp_path / "scenarios.py").write_text((Path(__file__).parent / "scenarios.py").read_text())
+    shutil.copy(Path(__file__).parent / "programs" / "trainings.py", tmp_path)
     exact = run(MIXED, workers=1)[1][0]
     _, mixed = run(MIXED, "--precision", "mixed_bfloat16", "--compress-gradients")
 

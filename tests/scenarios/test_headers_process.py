@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow")
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
-SCRIPT = str(HERE / "headers.py")
+SCRIPT = str(HERE / "programs" / "headers.py")
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 

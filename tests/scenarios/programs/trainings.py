@@ -1,6 +1,6 @@
 """Small trainings as a script writes them, unaware of workers; prints what came out of each.
 
-Usage: scenarios.py [NAME]...; one line of JSON for each scenario.
+Usage: trainings.py [NAME]...; one line of JSON for each training.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ def callbacks():
     return outcome(model, history)
 
 
-SCENARIOS = {
+TRAININGS = {
     function.__name__: function
     for function in (
         arrays, sample_weights, mean_by_weights, sums, tiny_batches, tf_data, unknown_length,
@@ -352,7 +352,7 @@ SCENARIOS = {
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or SCENARIOS:
+    for name in sys.argv[1:] or TRAININGS:
         keras.utils.set_random_seed(5)
-        result = SCENARIOS[name]()
+        result = TRAININGS[name]()
         print("RESULT", name, json.dumps(result, default=float), flush=True)
