@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).parent / "programs"
 START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
 
 COMMON = """
@@ -34,14 +35,64 @@ def weights(model):
 FLAGS = ["-q", "--precision", "float32", "--oversubscribe", "--nproc-per-node"]
 
 
+def clean_environ(variables):
+    """Return the environment of a fresh shell, in which the package can be imported."""
+    stray = ("NANO_", "TF_", "PYTHON")
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(stray)}
+    return {**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+
+
 def prepare(folder, script, workers, options, variables):
     """Write a script, and return the command that starts it on workers, and its environment."""
     (folder / "s.py").write_text(COMMON + script)
-    stray = ("NANO_", "TF_", "PYTHON")
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(stray)}
-    ours = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", START, *FLAGS, str(workers), *options, "s.py"]
-    return command, {**kept, **ours, **variables}
+    return command, clean_environ(variables)
+
+
+@pytest.fixture(scope="session")
+def start_program():
+    """Return a function that runs one of the programs here in plain Python, or on workers."""
+
+    def start(folder, name, *arguments, workers=None, options=(), **variables):
+        launcher = [] if workers is None else ["-c", START, *FLAGS, str(workers), *options]
+        return subprocess.run(
+            [sys.executable, *launcher, str(PROGRAMS / name), *arguments],
+            env=clean_environ(variables), cwd=folder, capture_output=True, text=True,
+            timeout=500, check=False,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def read_results():
+    """Return a function that reads what a program has printed, by the name of each result."""
+
+    def read(text):
+        lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
+        return dict(json.loads(line.removeprefix("RESULT ")) for line in lines)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """Return a function that compares results, dicts and lists in them too, number by number."""
+    import numpy as np
+
+    def compare(expected, actual, path="", *, atol=2e-6, rtol=0.0):
+        if isinstance(expected, dict):
+            assert expected.keys() == actual.keys(), path
+            for name, value in expected.items():
+                compare(value, actual[name], f"{path}/{name}", atol=atol, rtol=rtol)
+        elif isinstance(expected, list) and any(isinstance(v, (list, dict)) for v in expected):
+            assert len(expected) == len(actual), path
+            for number, (one, other) in enumerate(zip(expected, actual, strict=True)):
+                compare(one, other, f"{path}/{number}", atol=atol, rtol=rtol)
+        else:
+            np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol, err_msg=path)
+
+    return compare
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-np = pytest.importorskip("numpy")
+pytest.importorskip("numpy")
 pytest.importorskip("tensorflow")
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -98,26 +98,15 @@ with open("told.json", "w") as file:
 """
 
 
-def assert_alike(expected, actual, path=""):
-    if isinstance(expected, dict):
-        assert expected.keys() == actual.keys(), path
-        for name, value in expected.items():
-            assert_alike(value, actual[name], f"{path}/{name}")
-    elif isinstance(expected, list):
-        assert len(expected) == len(actual), path
-        for number, (one, two) in enumerate(zip(expected, actual, strict=True)):
-            assert_alike(one, two, f"{path}/{number}")
-    else:
-        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=2e-6, err_msg=path)
-
-
-def test_fit_in_two_processes_leaves_what_it_leaves_in_one(python: Run, tmp_path: Path) -> None:
+def test_fit_in_two_processes_leaves_what_it_leaves_in_one(
+    python: Run, tmp_path: Path, assert_close
+) -> None:
     (tmp_path / "s.py").write_text(FIT)
     result = python("s.py", env={"TMPDIR": str(tmp_path)})
     assert result.returncode == 0, result.stderr
 
     for name, (alone, together) in json.loads((tmp_path / "told.json").read_text()).items():
-        assert_alike(alone, together, name)
+        assert_close(alone, together, name, rtol=1e-6)
     epochs = [line for line in result.stdout.splitlines() if line.startswith("Epoch ")]
     half = len(epochs) // 2
     assert epochs[:half] == epochs[half:]  # the chief's progress, once

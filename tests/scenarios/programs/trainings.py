@@ -355,4 +355,4 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or TRAININGS:
         keras.utils.set_random_seed(5)
         result = TRAININGS[name]()
-        print("RESULT", name, json.dumps(result, default=float), flush=True)
+        print("RESULT", json.dumps([name, result], default=float), flush=True)
