@@ -115,7 +115,7 @@ def test_a_chief_that_is_killed_at_random_goes_on_to_an_unbroken_runs_result(
 
     assert launcher.returncode == 0, errors
     assert errors.count("was killed by SIGKILL") == 1
-    assert errors.count("starting the job anew") == 1
+    assert errors.count("restarting the job (1 of 1)") == 1
     told = [json.loads((tmp_path / f"told{index}").read_text()) for index in range(2)]
     assert told[0] == told[1]
     assert told[0]["weights"] == unbroken[0]["weights"]

@@ -111,7 +111,7 @@ def test_after_saves_of_one_worker_a_save_of_all_has_one_path_for_all(run, tmp_p
 
 
 COLLECTIVES = """
-strategy = tf.distribute.get_strategy()
+strategy = tf.distribute.MultiWorkerMirroredStrategy()  # the job's own
 totals = []
 def both(): return strategy.reduce("SUM", tf.constant(1.0), axis=None)
 reductions = [both, tf.function(both), lambda: strategy.gather(tf.ones([2]), axis=0)]

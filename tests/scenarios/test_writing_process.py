@@ -147,7 +147,7 @@ def test_a_killed_job_goes_on_from_its_backup_to_an_unbroken_runs_result(run, tm
     for moment in ("between epochs", "within a step"):
         result, told = run(f"MOMENT = {moment!r}\n" + RESUMING, "--max-restarts", "1")
 
-        assert result.stderr.count("starting the job anew") == 1
+        assert result.stderr.count("restarting the job (1 of 1)") == 1
         assert told[0] == told[1]
         assert told[0]["weights"] == unbroken[0]["weights"]
         assert len(told[0]["epochs"]) < 4
