@@ -152,7 +152,12 @@ class _KerasFinder:
             return
 
         def exec_module(module):
-            run(module)
+            try:
+                run(module)
+            except BaseException as error:  # its traceback is the program's: without this frame
+                if error.__traceback__ is not None:
+                    error.__traceback__ = error.__traceback__.tb_next
+                raise
             if module.__name__ != name:  # a zipimporter loads all modules of its archive
                 return
             vars(loader).pop("exec_module", None)

@@ -25,6 +25,9 @@ def keras_replacements(
     Raises:
         AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
+    from nano_init.keras_patch.frame_filters import frame_filter_replacements
+
+    yield from frame_filter_replacements()
     if keras_packages and options.precision != "float32":
         yield from _operation_replacements(keras_packages)
     if "keras" in keras_packages:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nano_init.errors import PatchError
+from nano_init.keras_patch.own_frames import without_own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Ledger:
         Raises:
             PatchError: A target lacks the attribute or refuses to be written.
         """
-        planned = list(replacements)
+        planned = [replace(r, value=without_own_frames(r.value)) for r in replacements]
         for replacement in planned:
             _check(replacement)
         done = len(self._originals)

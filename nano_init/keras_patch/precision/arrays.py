@@ -57,7 +57,7 @@ def _reading(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callabl
     @functools.wraps(read)
     def reading(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.dtype is tf.bfloat16 and is_inside():
-            # A graph that captures the tensor reads it: a cast there would capture it again.
+            # A graph that captures the tensor reads it; a cast in it would capture it again.
             with tf.init_scope():
                 wide = tf.cast(self, tf.float32)
             return read(wide, *args, **kwargs)

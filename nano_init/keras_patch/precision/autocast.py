@@ -16,6 +16,7 @@ import threading
 from contextlib import contextmanager
 
 from nano_init.keras_patch.ledger import Ledger, Replacement
+from nano_init.keras_patch.own_frames import drop_own_frames, leaves_no_frame
 from nano_init.keras_patch.precision.casting import digits_for
 from nano_init.keras_patch.precision.operands import (
     agree,
@@ -107,13 +108,16 @@ def _agreeing_eager(execute: Callable[..., Any], is_on: Callable[[], bool]) -> C
             changed = agree(op, tuple(operands)) if is_on() else None
             if not changed:
                 raise
+        except BaseException as error:
+            drop_own_frames(error)
+            raise
         for place, operand in changed.items():
             operands[place] = operand
         # Lists and numbers would send the op to a slower path, with the operands as they were.
         operands[: len(input_names(op))] = as_tensors(op, operands)
         return execute(context, op, name, *operands)
 
-    return agreeing_execute
+    return leaves_no_frame(agreeing_execute)  # TensorFlow raises the refusals itself
 
 
 def _agreeing_graph(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:

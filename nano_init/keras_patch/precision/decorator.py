@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.errors import PrecisionError
+from nano_init.keras_patch.own_frames import drop_own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,9 +70,13 @@ def _around(function: Callable[..., Any], output_dtype: str) -> Callable[..., An
         from nano_init.keras_patch.precision.nest import map_leaves
 
         args, kwargs = map_leaves(narrow, (args, kwargs))
-        with mixed_operands():
-            outputs = _converted(function)(*args, **kwargs)
-            return map_leaves(widen, outputs) if output_dtype == "float32" else outputs
+        try:
+            with mixed_operands():
+                outputs = _converted(function)(*args, **kwargs)
+                return map_leaves(widen, outputs) if output_dtype == "float32" else outputs
+        except BaseException as error:
+            drop_own_frames(error)
+            raise
 
     # AutoGraph then leaves the wrapper's own source alone and still converts the function in it
     # (tensorflow/python/autograph/impl/api.py, is_autograph_artifact).

@@ -46,7 +46,7 @@ def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..
         if _updates_every_row(self):
             grads = [
                 _densified(gradient, variable)
-                for gradient, variable in zip(grads, trainable_variables, strict=True)
+                for gradient, variable in zip(grads, trainable_variables, strict=False)
             ]
         elif not _is_linear(self) and not _sums_by_itself(self):
             grads = [sum_repeated_ids(gradient) for gradient in grads]

@@ -97,3 +97,13 @@ def test_ids_are_summed_once(options, count_ops):
 
     assert count_ops("Unique", step) == len(options)
     assert count_ops("ResourceApplyAdam", step) == 1
+
+
+def test_fewer_gradients_than_variables_update_the_first_ones_as_in_keras():
+    patch_tensorflow()
+    variables = [keras.Variable(np.ones(2, "float32")) for _ in range(2)]
+    adam = keras.optimizers.Adam(0.1)
+    adam.build(variables)
+    adam.apply([tf.ones(2)], variables)
+    assert float(variables[0][0]) == pytest.approx(0.9, rel=1e-4)
+    assert float(variables[1][0]) == 1

@@ -1,0 +1,58 @@
+"""The traceback of what a user's code raises is the one that plain Python prints."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 keeps one frame"),
+]
+
+SCRIPT = str(Path(__file__).parent / "failing_scripts.py")
+# What is another at each run, and the dtypes, which mixed_bfloat16 changes.
+VARYING = re.compile(
+    r"0x[0-9a-f]+|__autograph_generated_file\w+|(?<=_on_iterator_)\d+|(?<=keras_tensor_)\d+|dtype=\w+|MatMul\([^)]*\)"
+    r"|\((?:sequential|Cast)[^)]*\)"
+)
+
+
+def tracebacks(result) -> dict[str, str]:
+    assert result.returncode == 0, result.stderr
+    cases = re.split(r"^===== (\w+)\n", result.stdout, flags=re.MULTILINE)
+    return dict(zip(cases[1::2], (VARYING.sub("?", text) for text in cases[2::2]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, request):
+    """The tracebacks under plain Python."""
+    import os
+    import subprocess
+
+    environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return tracebacks(
+        subprocess.run(
+            [sys.executable, SCRIPT], env=environ, capture_output=True, text=True, check=False
+        )
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_every_failure_has_the_traceback_of_plain_python(plain, nano_run, precision):
+    found = tracebacks(nano_run("--precision", precision, SCRIPT))
+    assert len(found) > 25
+    assert all("Error" in text for text in plain.values())
+    assert [name for name, text in found.items() if "nano_init" in text] == []
+    # The stack that its ops were made in begins with Keras's own frames, of which some are fewer.
+    plain, found = ({**cases, "failing_graph": ""} for cases in (plain, found))
+    assert found == plain
+
+
+def test_all_frames_are_shown_to_who_switches_the_filters_off(nano_run):
+    found = tracebacks(nano_run("--precision", "mixed_bfloat16", SCRIPT, env={"SHOW_ALL": "1"}))
+    shown = {name for name, text in found.items() if "nano_init" in text}
+    assert {"callback_of_fit", "layer_called_alone", "custom_gradient", "train_step"} <= shown
