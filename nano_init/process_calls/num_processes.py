@@ -22,11 +22,9 @@ _MOST_PROCESSES = 4096
 def fit_replacements() -> Iterator[Replacement]:
     """Yield what lets `fit` take `num_processes`, and BigDL-Nano's `backend` for them."""
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
-    from keras.src.utils.traceback_utils import filter_traceback
 
-    # Within the filter, which leaves its frame out of the script's tracebacks.
-    fit = filter_traceback(_fit_in_processes(vars(TensorFlowTrainer)["fit"]))
-    yield Replacement(TensorFlowTrainer, "fit", fit)
+    fit = vars(TensorFlowTrainer)["fit"]
+    yield Replacement(TensorFlowTrainer, "fit", _fit_in_processes(fit))
 
 
 def _fit_in_processes(fit: Callable[..., Any]) -> Callable[..., Any]:
