@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nano_init.launch.shared_memory import create_shared_memory
-
 pytest.importorskip("numpy")
-group_module = pytest.importorskip("nano_init.distributed.shared_memory_group")
 consensus = pytest.importorskip("nano_init.distributed.save_consensus")
 Participation, WorkerView, decide = (
     consensus.Participation,
@@ -29,14 +26,7 @@ WHOLE_FIRST, ALONE = (True, True), (False, True)
 WHOLE, AFTER = (True, False), (False, False)
 
 
-def new_group(workers):
-    fd = create_shared_memory(workers)
-    ends = [group_module.SharedMemoryGroup(fd, index, workers) for index in range(workers)]
-    os.close(fd)
-    return ends
-
-
-def perform(programs, seconds=60):
+def perform(new_group, programs, seconds=60):
     """Let workers come to their saves, then to a common step; return what each was told of each.
 
     Also returned are the names in the order in which their files became whole.
@@ -89,20 +79,20 @@ def perform(programs, seconds=60):
         ([["a"], [], ["a"]], [[ALONE], [], [AFTER]]),
     ],
 )
-def test_workers_agree_on_who_takes_part_in_each_save(programs, expected):
+def test_workers_agree_on_who_takes_part_in_each_save(new_group, programs, expected):
     for _ in range(20):
-        assert perform(programs)[0] == expected
+        assert perform(new_group, programs)[0] == expected
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=4), min_size=2, max_size=4))
-def test_no_order_of_saves_lets_a_worker_wait_for_ever_or_leaves_one_out(programs):
-    _, written = perform(programs)
+def test_no_order_of_saves_lets_a_worker_wait_for_ever_or_leaves_one_out(new_group, programs):
+    _, written = perform(new_group, programs)
 
     assert set(written) == set(itertools.chain.from_iterable(programs))
 
 
-def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again():
+def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again(new_group):
     ends = new_group(2)
 
     assert ends[0].begin_save("a", 0.05) == Participation(is_complete=False, is_writer=True)
@@ -119,7 +109,7 @@ def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again():
     assert not finishing.is_alive()
 
 
-def test_who_ends_while_it_writes_is_not_waited_for():
+def test_who_ends_while_it_writes_is_not_waited_for(new_group):
     ends = new_group(3)
     ends[2].pass_collective()
     both = [
@@ -138,9 +128,9 @@ def test_who_ends_while_it_writes_is_not_waited_for():
     assert not finishing.is_alive()
 
 
-def test_more_saves_than_are_kept_are_told_from_one_another():
+def test_more_saves_than_are_kept_are_told_from_one_another(new_group):
     programs = [["a"] * 200, ["b", *["a"] * 150]]
-    told, written = perform(programs)
+    told, written = perform(new_group, programs)
 
     assert [len(own) for own in told] == [200, 151]
     assert "b" in written

@@ -29,14 +29,9 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wo
 
 
 @pytest.fixture(scope="module")
-def groups():
+def groups(new_group):
     """Return, for each number of workers, their ends; a thread stands for each process."""
-    ends = {}
-    for workers in (2, 3, 5):
-        fd = create_shared_memory(workers)
-        ends[workers] = [SharedMemoryGroup(fd, index, workers) for index in range(workers)]
-        os.close(fd)
-    return ends
+    return {workers: new_group(workers) for workers in (2, 3, 5)}
 
 
 def act_together(acts):
@@ -156,13 +151,6 @@ def test_a_sum_that_is_kept_does_not_change_when_the_next_comes(groups):
     assert act_together([lambda end=end: train(end) for end in groups[2]]) == [expected] * 2
 
 
-def new_pair():
-    fd = create_shared_memory(2)
-    ends = [SharedMemoryGroup(fd, index, 2) for index in range(2)]
-    os.close(fd)
-    return ends
-
-
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -175,8 +163,8 @@ def new_pair():
     ],
     ids=["lengths", "kinds", "order"],
 )
-def test_workers_that_add_up_different_things_all_learn_of_it(first, second):
-    ends = new_pair()
+def test_workers_that_add_up_different_things_all_learn_of_it(new_group, first, second):
+    ends = new_group(2)
 
     results = act_together([lambda: first(ends[0]), lambda: second(ends[1])])
 
@@ -184,8 +172,8 @@ def test_workers_that_add_up_different_things_all_learn_of_it(first, second):
     assert "worker 0 and its peers add up different things" in str(results[0])
 
 
-def test_a_worker_that_has_left_is_not_waited_for():
-    ends = new_pair()
+def test_a_worker_that_has_left_is_not_waited_for(new_group):
+    ends = new_group(2)
     ends[1].leave()
 
     (error,) = act_together([lambda: ends[0].all_reduce([np.ones(3)])])
@@ -195,8 +183,8 @@ def test_a_worker_that_has_left_is_not_waited_for():
     assert "has ended while worker 0 waits" in str(error)
 
 
-def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of():
-    ends = new_pair()
+def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of(new_group):
+    ends = new_group(2)
     for end in ends:
         end.pass_collective()
     assert act_together([lambda e=end: e.all_reduce([np.ones(1)])[0] for end in ends]) == [2.0, 2.0]
@@ -209,8 +197,8 @@ def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of():
     assert "which worker 0 has left out" in str(error)
 
 
-def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for():
-    ends = new_pair()
+def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for(new_group):
+    ends = new_group(2)
     ends[1].leave()
     ends[0].pass_collective()
 
@@ -228,10 +216,8 @@ def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for():
         ("aal", [(False, True), (False, False), None]),
     ],
 )
-def test_workers_know_who_else_takes_part_in_a_save(acts, expected):
-    fd = create_shared_memory(3)
-    ends = [SharedMemoryGroup(fd, index, 3) for index in range(3)]
-    os.close(fd)
+def test_workers_know_who_else_takes_part_in_a_save(new_group, acts, expected):
+    ends = new_group(3)
 
     def work(index):
         time.sleep(0.02 * index)
@@ -246,8 +232,8 @@ def test_workers_know_who_else_takes_part_in_a_save(acts, expected):
         assert act_together([lambda i=i: work(i) for i in range(3)]) == expected
 
 
-def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_save():
-    ends = new_pair()
+def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_save(new_group):
+    ends = new_group(2)
     ends[1].pass_collective()
     assert not ends[0].begin_save("m.keras", 60).is_complete
     ends[0].pass_collective()
@@ -258,9 +244,9 @@ def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_sa
     ] == [True, True]
 
 
-def test_who_waits_long_tells_whom_for(capfd, monkeypatch):
+def test_who_waits_long_tells_whom_for(new_group, capfd, monkeypatch):
     monkeypatch.setattr(group_module, "_PATIENCE_SECONDS", 0.05)
-    ends = new_pair()
+    ends = new_group(2)
 
     def go_on_late():
         time.sleep(0.3)

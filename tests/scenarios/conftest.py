@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -145,16 +144,3 @@ def _works_in(pid, folder):
         return os.readlink(pid / "cwd") == str(folder)
     except OSError:  # it has ended
         return False
-
-
-@pytest.fixture
-def await_true():
-    """Return a function that waits until a condition holds."""
-
-    def wait(condition, seconds=60):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.02)
-
-    return wait
