@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.own_frames import without_own_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +91,8 @@ def _on_shard(function: Callable[..., Any]) -> Callable[..., Any]:
 
     # AutoGraph leaves the wrapper's own source alone (see `decorator`).
     run_on_shard.autograph_info__ = None  # type: ignore[attr-defined]
-    return run_on_shard
+    shown: Callable[..., Any] = without_own_frames(run_on_shard)
+    return shown
 
 
 def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:

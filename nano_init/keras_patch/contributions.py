@@ -57,9 +57,9 @@ def _operation_replacements(keras_packages: frozenset[str]) -> Iterator[Replacem
 
 
 def _say_what_legacy_lacks() -> None:
-    from nano_init.keras_patch.notice import tell_once
+    from nano_init.keras_patch.notice import say_once
 
-    tell_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
+    say_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
 
 
 def _keras_3_replacements(options: PatchOptions) -> Iterator[Replacement]:

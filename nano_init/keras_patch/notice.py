@@ -1,24 +1,39 @@
-"""What the patch tells of itself: one line on stderr, once."""
+"""What the patch says: one line on stderr, once, or a warning at the user's own line."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 
-__all__ = ["tell_once"]
+from nano_init.keras_patch.own_frames import OWN_PATH
+from nano_init.message import NANO_INIT, say
 
-_told: set[str] = set()
+__all__ = ["say_once", "warn"]
+
+_said: set[str] = set()
 
 
-def tell_once(sentence: str) -> None:
+def say_once(sentence: str) -> None:
     """Print a sentence to stderr unless this process has said it; go on where it cannot.
 
     Args:
         sentence: Without the program's name, which is put before it.
     """
-    if sentence in _told or sys.stderr is None:
-        return
-    _told.add(sentence)
-    try:
-        print(f"nano-init: {sentence}", file=sys.stderr, flush=True)
-    except OSError:
-        return  # a reader that has gone must not keep the program from training
+    if sentence not in _said:
+        _said.add(sentence)
+        say(NANO_INIT, sentence)
+
+
+def warn(sentence: str) -> None:
+    """Warn at the line that has called into nano-init, however deep in it this is called.
+
+    Args:
+        sentence: The whole of it.
+
+    Warns:
+        UserWarning: The sentence.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(OWN_PATH):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, stacklevel=level)

@@ -10,7 +10,7 @@ import tempfile
 
 from nano_init.errors import UsageError, WorkerError
 from nano_init.frozen import frozen
-from nano_init.process_calls.caller_warning import warn_caller
+from nano_init.keras_patch.notice import warn
 from nano_init.process_calls.dataset_server import (
     DatasetServer,
     DatasetServerAddress,
@@ -119,7 +119,7 @@ def _warn_of_sharing(workers: int) -> None:
 
     cores = count_threads(probe(), *thread_cap(Options(), os.environ)).usable_cores
     if workers > cores:
-        warn_caller(
+        warn(
             f"num_processes={workers} is more than the {cores} cores to be used here: the "
             "processes share them"
         )

@@ -7,7 +7,8 @@ import functools
 from nano_init.distributed.worker_startup import current_membership
 from nano_init.errors import UsageError
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.process_calls.caller_warning import warn_caller
+from nano_init.keras_patch.notice import warn
+from nano_init.keras_patch.own_frames import without_own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def nano(num_processes: int = 1) -> Callable[[Any], Any]:
 
             return call_in_processes(function, args, kwargs, num_processes)
 
-        return train
+        shown: Callable[..., Any] = without_own_frames(train)
+        return shown
 
     return decorate
 
@@ -96,12 +98,10 @@ def starts_processes(wanted: int, backend: str | None = None) -> bool:
     """
     _check_number(wanted)
     if backend not in (None, "multiprocessing"):
-        warn_caller(
-            f"backend={backend!r} of BigDL-Nano is not there: nano-init starts processes itself"
-        )
+        warn(f"backend={backend!r} of BigDL-Nano is not there: nano-init starts processes itself")
     membership = current_membership()
     if membership is not None and membership.workers != wanted:
-        warn_caller(
+        warn(
             f"num_processes={wanted}, but the script runs as {membership.workers}, by nano-run "
             "--nproc-per-node, and stays so"
         )

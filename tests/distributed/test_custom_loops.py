@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
+
 import pytest
 
 from nano_init import nano_multiprocessing
@@ -16,6 +19,18 @@ def test_a_step_outside_of_a_job_is_the_function_itself():
 
     assert step(1, y=2) == 3
     assert step.__doc__ == "Add."
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 keeps one frame")
+def test_an_error_in_a_step_shows_no_frame_of_the_package():
+    @nano_multiprocessing
+    def step():
+        raise ValueError("no luck")
+
+    with pytest.raises(ValueError, match="no luck") as caught:
+        step()
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert {frame.filename for frame in frames} == {__file__}
 
 
 @pytest.mark.tensorflow

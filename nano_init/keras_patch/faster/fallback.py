@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.notice import warn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,26 +37,26 @@ def with_faster_path(
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if failed:
             return original(self, *args, **kwargs)
+        failure = None
         try:
             if applies(self, *args, **kwargs):
                 return faster(self, *args, **kwargs)
         # Whatever breaks here must not break the user's training.
         except Exception as error:  # noqa: BLE001
-            result = original(self, *args, **kwargs)
-            failed.append(error)
-            _warn(name, error)
-            return result
-        return original(self, *args, **kwargs)
+            failure = error
+        # Outside of the handler: an error of Keras's own has no other error as its context.
+        result = original(self, *args, **kwargs)
+        if failure is not None:
+            failed.append(failure)
+            _warn(name, failure)
+        return result
 
     return method
 
 
 def _warn(name: str, error: Exception) -> None:
-    import warnings
-
     cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    warnings.warn(
+    warn(
         f"nano-init: the faster path {name!r} failed ({cause}); Keras's own code runs instead. "
-        f"NANO_INIT_DISABLE={name} switches it off",
-        stacklevel=3,
+        f"NANO_INIT_DISABLE={name} switches it off"
     )

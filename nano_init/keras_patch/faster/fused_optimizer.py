@@ -6,10 +6,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor, Variable
+
 __all__ = ["is_dense_float32", "is_sparse_float32", "resource", "scalar"]
 
 
-def is_dense_float32(gradient: Any, variable: Any) -> bool:
+def is_dense_float32(gradient: Tensor | IndexedSlices, variable: Variable) -> bool:
     """Say whether a fused kernel can update a variable by a gradient.
 
     Args:
@@ -28,7 +30,7 @@ def is_dense_float32(gradient: Any, variable: Any) -> bool:
     )
 
 
-def is_sparse_float32(gradient: Any, variable: Any) -> bool:
+def is_sparse_float32(gradient: Tensor | IndexedSlices, variable: Variable) -> bool:
     """Say whether a sparse gradient can be made a dense one for a fused kernel.
 
     Args:
@@ -46,13 +48,13 @@ def is_sparse_float32(gradient: Any, variable: Any) -> bool:
     )
 
 
-def _is_float(gradient: Any) -> bool:
+def _is_float(gradient: Tensor | IndexedSlices) -> bool:
     import tensorflow as tf
 
     return gradient.dtype in (tf.float32, tf.bfloat16, tf.float16)
 
 
-def _is_float32_variable(variable: Any) -> bool:
+def _is_float32_variable(variable: Variable) -> bool:
     import tensorflow as tf
 
     variable = resource(variable)
@@ -70,7 +72,7 @@ def resource(variable: Any) -> Any:
     return variable.value if isinstance(variable, Variable) else variable
 
 
-def scalar(value: Any) -> Any:
+def scalar(value: Any) -> Tensor:
     """Return a hyperparameter (number, variable or tensor) as a float32 scalar."""
     import tensorflow as tf
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.frozen import frozen
-from nano_init.keras_patch.notice import tell_once
+from nano_init.keras_patch.notice import say_once
 from nano_init.keras_patch.precision.autocast import is_about_dtypes
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[
             for layer, replaced in changed:
                 policies.restore(layer, replaced)
             raise
-        tell_once(
+        say_once(
             f"layer {self.name!r} ({type(self).__name__}) runs in float32, because it fails in "
             f"bfloat16: {failure}"
         )

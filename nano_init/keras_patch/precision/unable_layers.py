@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nano_init.frozen import frozen
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.notice import warn
 from nano_init.keras_patch.precision.kept_layers import after_init
 
 TYPE_CHECKING = False
@@ -118,10 +119,5 @@ class _Keeper:
         for inner in layer._flatten_layers():
             inner._dtype_policy = self.policy
         if rule.cause:
-            _warn(layer, rule.cause)
-
-
-def _warn(layer: Any, cause: str) -> None:
-    import warnings
-
-    warnings.warn(f"{type(layer).__name__} {layer.name!r} stays in float32: {cause}", stacklevel=4)
+            name = f"{type(layer).__name__} {layer.name!r}"
+            warn(f"{name} stays in float32: {rule.cause}")

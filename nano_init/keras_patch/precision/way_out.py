@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.message import NANO_RUN, say
+
 __all__ = ["name_way_out"]
 
 _SENTENCE = (
-    "nano-run: the script ran in mixed_bfloat16, which nano-run chose for this processor; "
+    "the script ran in mixed_bfloat16, which nano-run chose for this processor; "
     "if that is the cause, `nano-run --precision float32` runs it without"
 )
 
@@ -23,10 +25,7 @@ def name_way_out() -> None:
     import sys
 
     def print_way_out() -> None:
-        if isinstance(getattr(sys, "last_value", None), Exception) and sys.stderr is not None:
-            try:
-                print(_SENTENCE, file=sys.stderr, flush=True)
-            except (OSError, ValueError):
-                return  # stderr is closed: there is nobody to read it
+        if isinstance(getattr(sys, "last_value", None), Exception):
+            say(NANO_RUN, _SENTENCE)
 
     atexit.register(print_way_out)

@@ -12,12 +12,14 @@ import functools
 from dataclasses import replace
 
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.notice import tell_once
+from nano_init.keras_patch.notice import say_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
 
 __all__ = ["is_lazy", "tell_if_idle", "update_named_rows", "with_lazy_adam"]
 
@@ -40,7 +42,7 @@ def with_lazy_adam(replacements: Iterable[Replacement]) -> Iterator[Replacement]
     yield replace(inner, value=_lazily(inner.value, fused=inner.value is not own))
 
 
-def is_lazy(optimizer: Any) -> bool:
+def is_lazy(optimizer: Optimizer) -> bool:
     """Say whether an optimizer updates named rows only, given a sparse gradient.
 
     A subclass with an `update_step` of its own is not touched. With `amsgrad` the maximum, and
@@ -54,7 +56,7 @@ def is_lazy(optimizer: Any) -> bool:
     )
 
 
-def tell_if_idle(optimizer: Any, gradients: Iterable[Any]) -> None:
+def tell_if_idle(optimizer: Optimizer, gradients: Iterable[Any]) -> None:
     """Say in one line where lazy Adam was asked for and has nothing to do.
 
     Args:
@@ -72,11 +74,16 @@ def tell_if_idle(optimizer: Any, gradients: Iterable[Any]) -> None:
         why = "no gradient is sparse, as an Embedding's would be"
     else:
         return
-    tell_once(f"lazy Adam has nothing to do for this {name}: {why}")
+    say_once(f"lazy Adam has nothing to do for this {name}: {why}")
 
 
 def update_named_rows(
-    optimizer: Any, gradient: Any, variable: Any, learning_rate: Any, *, fused: bool = True
+    optimizer: Optimizer,
+    gradient: IndexedSlices,
+    variable: Variable,
+    learning_rate: Any,
+    *,
+    fused: bool = True,
 ) -> None:
     """Update the rows of a variable that a gradient names, as Adam would with the rest at rest.
 
@@ -114,7 +121,7 @@ def update_named_rows(
         optimizer.assign(each, tf.IndexedSlices(value[: tf.size(named)], named))
 
 
-def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:
+def _corrected_rate(optimizer: Optimizer, learning_rate: Any, dtype: Any) -> Tensor:
     """Return the learning rate with the correction of both moments' bias."""
     import tensorflow as tf
 
@@ -125,8 +132,15 @@ def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:
 
 
 def _moved_rows(
-    values: Any, m: Any, v: Any, table: Any, rate: Any, rest_1: Any, rest_2: Any, epsilon: Any
-) -> tuple[Any, Any, Any]:
+    values: Tensor,
+    m: Tensor,
+    v: Tensor,
+    table: Tensor,
+    rate: Tensor,
+    rest_1: Tensor,
+    rest_2: Tensor,
+    epsilon: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows of both moments and of the variable after the step."""
     import tensorflow as tf
 
@@ -144,7 +158,9 @@ def _compiled_move() -> Callable[..., Any]:
 
 def _lazily(dense: Any, *, fused: bool) -> Callable[..., None]:
     @functools.wraps(dense)
-    def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(
+        self: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
+    ) -> None:
         import tensorflow as tf
 
         if isinstance(gradient, tf.IndexedSlices) and is_lazy(self):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+
 __all__ = ["repeated_ids_replacements"]
 
 
@@ -40,7 +42,7 @@ def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..
     from nano_init.keras_patch.sparse.lazy_adam import tell_if_idle
 
     @functools.wraps(apply)
-    def apply_to_distinct_rows(self: Any, grads: Any, trainable_variables: Any) -> Any:
+    def apply_to_distinct_rows(self: Optimizer, grads: Any, trainable_variables: Any) -> Any:
         if lazy_adam:
             tell_if_idle(self, grads)
         if _updates_every_row(self):
@@ -57,7 +59,7 @@ def _on_distinct_rows(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..
 
 def _reduced_to_distinct_rows(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
-    def reduce_to_distinct_rows(self: Any, grads_and_vars: Any) -> Any:
+    def reduce_to_distinct_rows(self: Optimizer, grads_and_vars: Any) -> Any:
         reduced = reduce(self, grads_and_vars)
         if self._distribution_strategy.num_replicas_in_sync == 1:
             return reduced
@@ -66,7 +68,7 @@ def _reduced_to_distinct_rows(reduce: Callable[..., Any]) -> Callable[..., Any]:
     return reduce_to_distinct_rows
 
 
-def _densified(gradient: Any, variable: Any) -> Any:
+def _densified(gradient: Tensor | IndexedSlices | None, variable: Variable) -> Tensor | None:
     import tensorflow as tf
 
     if not isinstance(gradient, tf.IndexedSlices):
@@ -74,7 +76,7 @@ def _densified(gradient: Any, variable: Any) -> Any:
     return sum_into_dense(gradient, variable.shape)
 
 
-def _updates_every_row(optimizer: Any) -> bool:
+def _updates_every_row(optimizer: Optimizer) -> bool:
     """Say whether the optimizer would make the gradient dense itself, and more than once.
 
     Adam's moments decay in every row. A gradient to be clipped or sent to other replicas first
@@ -93,18 +95,18 @@ def _updates_every_row(optimizer: Any) -> bool:
     )
 
 
-def _sums_by_itself(optimizer: Any) -> bool:
+def _sums_by_itself(optimizer: Optimizer) -> bool:
     """Say whether the update sums repeated ids, and nothing before it needs their sums."""
     from nano_init.keras_patch.sparse.lazy_adam import is_lazy
 
     return is_lazy(optimizer) and not _clips(optimizer)
 
 
-def _clips(optimizer: Any) -> bool:
+def _clips(optimizer: Optimizer) -> bool:
     return bool(optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue)
 
 
-def _is_linear(optimizer: Any) -> bool:
+def _is_linear(optimizer: Optimizer) -> bool:
     from keras.optimizers import SGD
 
     return type(optimizer) is SGD and not optimizer.momentum and not _clips(optimizer)

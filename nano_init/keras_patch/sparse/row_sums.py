@@ -6,13 +6,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor
+
 __all__ = ["is_distinct", "sum_into_dense", "sum_repeated_ids"]
 
 # Set on the ids that `sum_repeated_ids` has made.
 _MARK = "_nano_init_is_distinct"
 
 
-def sum_repeated_ids(gradient: Any) -> Any:
+def sum_repeated_ids(gradient: Tensor | IndexedSlices | None) -> Any:
     """Return a sparse gradient with one slice for each row; any other as it is.
 
     Args:
@@ -31,12 +33,12 @@ def sum_repeated_ids(gradient: Any) -> Any:
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def is_distinct(gradient: Any) -> bool:
+def is_distinct(gradient: IndexedSlices) -> bool:
     """Say whether `sum_repeated_ids` made a sparse gradient; clipping and casts keep its ids."""
     return getattr(gradient.indices, _MARK, False)
 
 
-def sum_into_dense(gradient: Any, shape: Any) -> Any:
+def sum_into_dense(gradient: IndexedSlices, shape: Any) -> Tensor:
     """Return a sparse gradient as the equal dense one, repeated ids summed.
 
     Args:

@@ -16,7 +16,7 @@ import time
 import weakref
 
 from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.notice import tell_once
+from nano_init.keras_patch.notice import say_once
 from nano_init.keras_patch.steps.batch_callbacks import find_batch_callback
 
 TYPE_CHECKING = False
@@ -274,7 +274,7 @@ def _applies(model: Any, callbacks: Any) -> bool:
         return False
     why = _why_not(model, callbacks)
     if why:
-        tell_once(f"steps per execution: this fit runs one step at a time, because {why}")
+        say_once(f"steps per execution: this fit runs one step at a time, because {why}")
     return not why
 
 

@@ -101,3 +101,23 @@ def test_where_a_path_does_not_apply_the_original_answers():
     method = with_faster_path("doubling", Layer.double, lambda *_: False, lambda *_: None)
     assert method(layer, 2) == 4
     assert layer.calls == 1
+
+
+def test_an_error_of_keras_s_own_code_has_no_error_of_the_path_as_its_context():
+    def fail(self):
+        raise ValueError("both")
+
+    method = with_faster_path("adam", fail, lambda self: True, fail)
+    with pytest.raises(ValueError, match="both") as caught:
+        method(None)
+    assert caught.value.__context__ is None
+
+
+def test_the_warning_of_a_failed_path_is_at_the_caller_s_line():
+    def fail(self):
+        raise ValueError("mine")
+
+    method = with_faster_path("adam", lambda self: 1, lambda self: True, fail)
+    with pytest.warns(UserWarning, match="'adam' failed") as caught:
+        assert method(None) == 1
+    assert caught[0].filename == __file__

@@ -34,7 +34,7 @@ class Picky(layers.Layer):
 
 @pytest.fixture(autouse=True)
 def _nothing_said(monkeypatch):
-    monkeypatch.setattr(notice, "_told", set())
+    monkeypatch.setattr(notice, "_said", set())
 
 
 def test_it_runs_in_float32_from_then_on_with_one_line(capsys):

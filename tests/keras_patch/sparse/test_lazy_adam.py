@@ -19,7 +19,7 @@ START = np.arange(12, dtype="float32").reshape(6, 2)
 
 @pytest.fixture(autouse=True)
 def _nothing_told():
-    notice._told.clear()
+    notice._said.clear()
 
 
 def slices(rows=ROWS):

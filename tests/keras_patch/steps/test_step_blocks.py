@@ -25,7 +25,7 @@ Y = X.sum(axis=1, keepdims=True)
 
 @pytest.fixture(autouse=True)
 def _nothing_told():
-    notice._told.clear()
+    notice._said.clear()
 
 
 def model(cls=keras.Model, **options):
