@@ -98,7 +98,7 @@ def shard_of(batch: Any, index: int, workers: int) -> BatchShard:
     """Return a worker's shard of a batch.
 
     Args:
-        batch: A nest of tensors; the first one that is no scalar tells the number of rows.
+        batch: A nest of tensors; the first one that is no scalar has the number of rows.
         index: The worker's number.
         workers: How many share the batch.
 

@@ -1,7 +1,7 @@
 """TensorFlow's own checkpoints, `tf.train.Checkpoint` and its manager, written by one worker only.
 
 As with Keras's files, the other workers write theirs into a scratch folder, since a checkpoint
-may read variables together with its peers; they are told the writer's path, and go on when it is
+may read variables together with its peers; they get the writer's path, and go on when it is
 whole. Which checkpoints there are, and which to delete, is recorded by the one that writes.
 """
 

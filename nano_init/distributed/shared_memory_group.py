@@ -301,7 +301,7 @@ def _divide(lengths: tuple[int, ...], chunk: int) -> tuple[tuple[Pieces, ...], i
 
     Returns:
         The chunks, each as pieces: an array's number, where in it the piece begins and ends,
-        and where in the chunk it begins. And a number that tells these lengths from others.
+        and where in the chunk it begins. And a number that identifies these lengths.
     """
     chunks: list[list[tuple[int, int, int, int]]] = [[]]
     used = 0

@@ -100,7 +100,7 @@ def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
 
 
 def _reporting(hook: Excepthook) -> Excepthook:
-    """Return an excepthook that tells the launcher when this worker began to fail.
+    """Return an excepthook that reports to the launcher when this worker began to fail.
 
     Its peers fail a moment later, over its absence, and may be gone before it is.
     """

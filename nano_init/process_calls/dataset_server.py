@@ -63,7 +63,7 @@ class ServedDataset:
 
     @property
     def cardinality(self) -> int:
-        """Return how many batches there are, as `tf.data.Dataset.cardinality` tells it.
+        """Return how many batches there are, as `tf.data.Dataset.cardinality` returns it.
 
         Keras knows more of arrays than the data set that it makes of them.
         """

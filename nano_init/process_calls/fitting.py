@@ -56,10 +56,10 @@ def fit_in_processes(
     data = [None if source is None else source.dataset for source in (training, validation)]
     options = {name: value for name, value in options.items() if name not in _DONE}
     sources = {id(source.dataset): source for source in (training, validation) if source}
-    told = call_in_processes(_fit_here, (model, *data, callbacks), options, workers, sources)
-    for callback, state in zip(callbacks, told["callbacks"], strict=True):
+    outcome = call_in_processes(_fit_here, (model, *data, callbacks), options, workers, sources)
+    for callback, state in zip(callbacks, outcome["callbacks"], strict=True):
         vars(callback).update(state)
-    model.history = _own_history(callbacks) or _history(model, told)
+    model.history = _own_history(callbacks) or _history(model, outcome)
     return model.history
 
 
@@ -142,20 +142,20 @@ def _own_history(callbacks: list[Any]) -> Any:
     return next((c for c in callbacks if isinstance(c, keras.callbacks.History)), None)
 
 
-def _history(model: Any, told: Mapping[str, Any]) -> Any:
+def _history(model: Any, outcome: Mapping[str, Any]) -> Any:
     import keras
 
     history = keras.callbacks.History()
     history.set_model(model)
-    history.set_params(told["params"])
-    history.epoch, history.history = told["epoch"], told["history"]
+    history.set_params(outcome["params"])
+    history.epoch, history.history = outcome["epoch"], outcome["history"]
     return history
 
 
 def _fit_here(
     model: Any, training: Any, validation: Any, callbacks: list[Any], **options: Any
 ) -> dict[str, Any]:
-    """Train on one worker, and return what the script shall know of it."""
+    """Train on one worker, and return what the script is to know of it."""
     data = {"validation_data": validation, "shuffle": False}
     history = model.fit(training, callbacks=callbacks, **data, **options)
     return {

@@ -44,7 +44,7 @@ def reduce_valued(thing: Any) -> tuple[Any, ...]:
     """Return how to pickle a Keras object without its values, as `object.__reduce__` does.
 
     Raises:
-        UsageError: it cannot be made anew from its config.
+        UsageError: it cannot be made again from its config.
     """
     import keras
 
@@ -127,7 +127,7 @@ def _names_in(config: Any) -> Iterator[Any]:
 
 
 def _is_unknown(named: Any) -> bool:
-    """Say whether a config does not tell where to import a class or a function from."""
+    """Say whether a config does not say where to import a class or a function from."""
     if isinstance(named, types.FunctionType):
         return not str(named.__module__).startswith("keras.")
     return named.__module__ == "__main__" or "<locals>" in named.__qualname__

@@ -39,7 +39,7 @@ def remote_dataset(number: int, spec: Any, cardinality: int) -> Any:
     Args:
         number: its number.
         spec: its elements' `element_spec`.
-        cardinality: how many elements it has, as `tf.data.Dataset.cardinality` tells.
+        cardinality: how many elements it has, as `tf.data.Dataset.cardinality` returns it.
     """
     import tensorflow as tf
 

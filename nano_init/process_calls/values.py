@@ -18,7 +18,7 @@ __all__ = ["give_values", "take_values"]
 def take_values(objects: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the values of Keras objects, as NumPy arrays.
 
-    In a job all workers have to ask: a metric's count is the sum of theirs.
+    In a job all workers have to ask: a metric's count is the sum over them.
 
     Args:
         objects: Layers, models, optimizers and metrics.
@@ -102,7 +102,7 @@ def _assignments(thing: Any, values: dict[str, Any]) -> list[tuple[Any, Any]]:
     if shapes != [array.shape for array in arrays]:
         raise UsageError(
             f"{type(thing).__name__} {getattr(thing, 'name', '')!r} has other variables when it "
-            "is made anew from its config: give its class a get_config() that tells them all"
+            "is made again from its config: give its class a get_config() with all its arguments"
         )
     return list(zip(variables, arrays, strict=True))
 
