@@ -56,7 +56,7 @@ def reduce(path: str) -> None:
     import keras  # noqa: F401 - the patch comes with it
     import tensorflow as tf
 
-    from nano_init.keras_patch.distribution.sums import sum_over_workers
+    from nano_init.distributed.all_reduce import all_reduce
 
     def by_collective(value):
         return tf.distribute.get_replica_context().all_reduce("SUM", value)
@@ -65,7 +65,7 @@ def reduce(path: str) -> None:
     times = {}
     for size in SIZES:
         value = tf.ones([size])
-        sums = (_compiled(by_collective), _compiled(lambda value: sum_over_workers([value])[0]))
+        sums = (_compiled(by_collective), _compiled(lambda value: all_reduce([value])[0]))
         moments = [[_milliseconds(add_up, value) for add_up in sums] for _ in range(25)]
         times[str(size)] = [statistics.median(each) for each in zip(*moments[5:], strict=True)]
     _write(path, times)

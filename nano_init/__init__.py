@@ -8,15 +8,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nano_init.distributed.custom_loops import nano_multiprocessing
     from nano_init.keras_patch import convert, nano_bf16
-    from nano_init.keras_patch.distribution.steps import nano_multiprocessing
     from nano_init.patch import patch_tensorflow, unpatch_tensorflow
+    from nano_init.process_calls.num_processes import nano
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
     "convert",
+    "nano",
     "nano_bf16",
     "nano_multiprocessing",
     "patch_tensorflow",
@@ -25,8 +27,9 @@ __all__ = [
 
 _LAZY = {
     "convert": "nano_init.keras_patch",
+    "nano": "nano_init.process_calls.num_processes",
     "nano_bf16": "nano_init.keras_patch",
-    "nano_multiprocessing": "nano_init.keras_patch.distribution.steps",
+    "nano_multiprocessing": "nano_init.distributed.custom_loops",
     "patch_tensorflow": "nano_init.patch",
     "unpatch_tensorflow": "nano_init.patch",
 }

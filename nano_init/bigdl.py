@@ -32,9 +32,9 @@ _MODULES: dict[str, dict[str, str]] = {
     },
     "bigdl.nano.tf.keras": {
         "nano_bf16": "nano_init.keras_patch",
-        "nano": "nano_init.keras_patch.distribution.steps",
-        "nano_multiprocessing": "nano_init.keras_patch.distribution.steps",
-        "nano_multiprocessing_loss": "nano_init.keras_patch.distribution.steps",
+        "nano": "nano_init.process_calls.num_processes",
+        "nano_multiprocessing": "nano_init.distributed.custom_loops",
+        "nano_multiprocessing_loss": "nano_init.distributed.custom_loops",
         "*": "keras",
     },
     "bigdl.nano.tf.keras.layers": {"*": "keras.layers"},

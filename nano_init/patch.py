@@ -237,9 +237,11 @@ def contributions(
 
     yield keras_replacements(options, keras_packages)
     if "keras" in keras_packages:
-        from nano_init.keras_patch.distribution.repairs import multi_worker_repairs
+        from nano_init.distributed.repairs import multi_worker_repairs
+        from nano_init.process_calls.num_processes import fit_replacements
 
         yield multi_worker_repairs()
+        yield fit_replacements()
 
 
 def _apply_for_worker(keras_packages: frozenset[str]) -> None:
@@ -248,7 +250,7 @@ def _apply_for_worker(keras_packages: frozenset[str]) -> None:
 
     membership = current_membership()
     if membership is not None and keras_packages:
-        from nano_init.keras_patch.distribution.replacements import worker_replacements
+        from nano_init.distributed.replacements import worker_replacements
 
         _LEDGER.apply(worker_replacements(membership, keras_packages))
 

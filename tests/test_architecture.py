@@ -25,26 +25,6 @@ LAUNCHER = frozenset(["launch", "evidence", "run", "cli"])
 # What acts: it starts processes, sets variables or patches Keras. A plan imports none of it.
 ACTING = TRAINING | LAUNCHER | {"survey"}
 
-# What the in-process wing has still to move or to rename. Nothing may be added.
-LEFT_MODULES: frozenset[str] = frozenset()
-LEFT_CLASSES = frozenset(["Place"])
-LEFT_PROGRAMS = frozenset(["worker"])
-LEFT_CIRCLES = frozenset(
-    [
-        frozenset(
-            [
-                "nano_init.distributed.worker_startup",
-                "nano_init.keras_patch.distribution.averages",
-                "nano_init.keras_patch.distribution.losses",
-                "nano_init.keras_patch.distribution.own_strategies",
-                "nano_init.keras_patch.distribution.refusal",
-                "nano_init.keras_patch.distribution.strategy",
-                "nano_init.keras_patch.distribution.sums",
-            ]
-        ),
-    ]
-)
-
 
 def name_of(path: Path) -> str:
     parts = ("nano_init", *path.relative_to(PACKAGE).with_suffix("").parts)
@@ -108,7 +88,7 @@ def _reachable(start: str, graph: dict[str, set[str]]) -> set[str]:
 
 def test_no_imports_go_round_in_a_circle() -> None:
     graph = {module: imports_of(module) for module in PATHS}
-    assert circles(graph) - LEFT_CIRCLES == set()
+    assert circles(graph) == set()
 
 
 def test_a_circle_would_be_found() -> None:
@@ -168,7 +148,7 @@ def test_no_two_modules_have_one_name() -> None:
     for module, path in PATHS.items():
         if path.stem != "__init__":
             named[path.stem].append(module)
-    assert {name for name, modules in named.items() if len(modules) > 1} <= LEFT_MODULES
+    assert {name for name, modules in named.items() if len(modules) > 1} == set()
 
 
 def test_no_two_classes_have_one_name() -> None:
@@ -177,7 +157,7 @@ def test_no_two_classes_have_one_name() -> None:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 named[node.name].append(module)
-    assert {name for name, modules in named.items() if len(modules) > 1} <= LEFT_CLASSES
+    assert {name for name, modules in named.items() if len(modules) > 1} == set()
 
 
 def test_a_file_that_is_started_as_a_program_says_so_in_its_name() -> None:
@@ -187,4 +167,4 @@ def test_a_file_that_is_started_as_a_program_says_so_in_its_name() -> None:
         if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
     }
     odd = {name for name in started if not name.endswith("_main")} - {"__main__"}
-    assert odd <= LEFT_PROGRAMS
+    assert odd == set()

@@ -52,7 +52,7 @@ def _meet(name):
         return
     if name not in ("keras", "tf_keras"):
         with _PackageOnPath():
-            from nano_init.distributed.worker_startup import prepare_module
+            from nano_init.distributed.module_preparation import prepare_module
 
             prepare_module(name)
         return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
-__all__ = ["current_membership", "join", "prepare_module", "report_status"]
+__all__ = ["current_membership", "join", "report_status"]
 
 _membership: Membership | None = None
 _is_failing = False
@@ -53,24 +53,6 @@ def join(text: str) -> None:
 def current_membership() -> Membership | None:
     """Return this process's place in its job, or None outside one."""
     return _membership
-
-
-def prepare_module(name: str) -> None:
-    """Prepare a module that the program has just imported for its part in the job.
-
-    Args:
-        name: "numpy" or "tensorflow".
-    """
-    if _membership is None:
-        return
-    if name == "numpy":
-        from nano_init.keras_patch.distribution.randomness import seed_numpy
-
-        seed_numpy(_membership.seed)
-    elif name == "tensorflow":
-        from nano_init.keras_patch.distribution.strategy import await_first_use
-
-        await_first_use(_membership)
 
 
 def report_status(word: str, fault: str = "") -> None:
@@ -118,7 +100,7 @@ def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
 
 
 def _reporting(hook: Excepthook) -> Excepthook:
-    """Return an excepthook that tells the launcher when this worker began to fail.
+    """Return an excepthook that reports to the launcher when this worker began to fail.
 
     Its peers fail a moment later, over its absence, and may be gone before it is.
     """

@@ -10,6 +10,7 @@ import os
 __all__ = [
     "BOOTSTRAP_FOLDER",
     "CALL_LAUNCHER",
+    "CALL_WORKER",
     "FORK_SERVER",
     "ISOLATION",
     "PACKAGE_PARENT",
@@ -35,3 +36,6 @@ TENSORFLOW_PROBE = os.path.join(_PACKAGE, "instrumentation", "tensorflow_probe_m
 
 # Launches the workers that a call of a running script wants.
 CALL_LAUNCHER = os.path.join(_PACKAGE, "run", "call_job_main.py")
+
+# Answers the call of a running script, as one of those workers.
+CALL_WORKER = os.path.join(_PACKAGE, "process_calls", "call_worker_main.py")

@@ -15,12 +15,12 @@ _RECORD = 16
 
 @frozen
 class SharedMemoryLayout:
-    """Where what lies in the memory. Everything is there twice, for even and odd meetings.
+    """Where what lies in the memory. Everything is there twice, for even and odd barriers.
 
     Args:
         workers: how many share it.
         chunk: bytes that a worker can hand over at once.
-        records: how many acts of each worker are kept.
+        records: how many saves of each worker are kept.
     """
 
     workers: int
@@ -37,8 +37,8 @@ class SharedMemoryLayout:
         return 2 * _LINE * self.workers
 
     @property
-    def acts(self) -> int:
-        """Return where the records of the workers' acts begin."""
+    def saves(self) -> int:
+        """Return where the records of the workers' saves begin."""
         return 3 * _LINE * self.workers
 
     def slot(self, worker: int, parity: int) -> int:
@@ -57,7 +57,7 @@ class SharedMemoryLayout:
 
     @property
     def _slots(self) -> int:
-        end = self.acts + _RECORD * self.records * self.workers
+        end = self.saves + _RECORD * self.records * self.workers
         return -(-end // _PAGE) * _PAGE
 
 

@@ -53,27 +53,16 @@ def run(environ, folder: Path, worker: str) -> tuple[str, str]:
     return start(environ, folder, worker).communicate(timeout=60)
 
 
-def _wait_for_workers(folder: Path) -> list[int]:
-    deadline = time.monotonic() + 30
-    paths = [folder / "pid0", folder / "pid1"]
-    while not all(path.exists() and path.read_text() for path in paths):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return [int(path.read_text()) for path in paths]
+@pytest.fixture
+def pids_of_workers(await_true):
+    """Return a function that waits for both workers of a folder, and returns their process ids."""
 
+    def wait(folder: Path) -> list[int]:
+        paths = [folder / "pid0", folder / "pid1"]
+        await_true(lambda: all(path.exists() and path.read_text() for path in paths), 30)
+        return [int(path.read_text()) for path in paths]
 
-def _await_end(pids: list[int]) -> None:
-    deadline = time.monotonic() + 15
-    while any(_is_alive(pid) for pid in pids):
-        assert time.monotonic() < deadline, "a worker is left behind"
-        time.sleep(0.05)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
+    return wait
 
 
 def test_workers_are_a_job_whose_chief_is_heard_through_the_script(environ, tmp_path) -> None:
@@ -103,7 +92,9 @@ def test_the_status_and_the_sentence_are_the_failed_workers(environ, tmp_path) -
     assert out.endswith(" was killed by SIGKILL\n")
 
 
-def test_an_interrupt_of_the_script_ends_the_workers_once(environ, tmp_path) -> None:
+def test_an_interrupt_of_the_script_ends_the_workers_once(
+    environ, tmp_path, pids_of_workers, is_alive
+) -> None:
     worker = """
 mark("pid")
 try:
@@ -113,18 +104,20 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
     script = start(environ, tmp_path, worker, start_new_session=True)
-    pids = _wait_for_workers(tmp_path)
+    pids = pids_of_workers(tmp_path)
     os.killpg(script.pid, signal.SIGINT)  # as a terminal does
     out, _ = script.communicate(timeout=60)
 
     assert out == "worker interrupted\ninterrupted\n"
-    assert not any(map(_is_alive, pids))
+    assert not any(map(is_alive, pids))
 
 
-def test_a_second_interrupt_ends_workers_that_ignore_the_first(environ, tmp_path) -> None:
+def test_a_second_interrupt_ends_workers_that_ignore_the_first(
+    environ, tmp_path, pids_of_workers, is_alive
+) -> None:
     worker = "import signal\nsignal.signal(2, signal.SIG_IGN)\nmark('pid')\ntime.sleep(60)"
     script = start(environ, tmp_path, worker)
-    pids = _wait_for_workers(tmp_path)
+    pids = pids_of_workers(tmp_path)
     begun = time.monotonic()
     for _ in range(2):
         script.send_signal(signal.SIGINT)
@@ -133,22 +126,19 @@ def test_a_second_interrupt_ends_workers_that_ignore_the_first(environ, tmp_path
 
     assert out == "interrupted\n"
     assert time.monotonic() - begun < 12  # the first one alone is given 15 s
-    assert not any(map(_is_alive, pids))
+    assert not any(map(is_alive, pids))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_script_that_is_killed_leaves_neither_workers_nor_files(
-    environ, tmp_path, number: int
+    environ, tmp_path, pids_of_workers, await_true, is_alive, number: int
 ) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
     script = start(environ, folder, "mark('pid')\ntime.sleep(60)")
-    pids = _wait_for_workers(folder)
+    pids = pids_of_workers(folder)
     script.send_signal(number)
     script.communicate(timeout=60)
 
-    _await_end(pids)
-    deadline = time.monotonic() + 10
-    while folder.exists():
-        assert time.monotonic() < deadline, "the call's folder is left behind"
-        time.sleep(0.05)
+    await_true(lambda: not any(map(is_alive, pids)), 15)
+    await_true(lambda: not folder.exists(), 10)

@@ -206,7 +206,7 @@ def test_a_loop_of_its_own_compiles_at_once_for_two_sizes(only, count_islands):
 def test_all_that_is_compiled_at_once_is_limited(monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr(island, "_MOST_SHAPES_AT_ONCE", 3)
+    monkeypatch.setattr(xla_fusion, "_MOST_SHAPES_AT_ONCE", 3)
     answers = [
         xla_fusion._may_be_compiled_at_once(tf.float32, tf.TensorShape([8, width]))
         for width in (16, 17, 18, 19, 16)

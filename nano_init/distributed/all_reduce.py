@@ -1,0 +1,349 @@
+"""Sums over the workers within a step: through shared memory on one host, else by TensorFlow.
+
+TensorFlow's collectives between processes go through gRPC, on one host as well. Where the
+launcher gave all workers one memory, dense floating tensors and the rows of sparse ones go
+through that, in one operation that calls Python. XLA can compile neither: its steps, integers
+and jobs of several hosts stay with the collectives. What decides is the same on all workers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from nano_init.distributed.save_consensus import Participation
+    from nano_init.distributed.shared_memory_group import SharedMemoryGroup
+    from nano_init.protocol.membership import Membership
+
+__all__ = [
+    "abandon_save",
+    "all_reduce",
+    "all_reduce_scalar",
+    "begin_save",
+    "finish_save",
+    "note_collective",
+    "open_group",
+]
+
+# An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
+_SMALL = 1 << 14
+
+_LOCK = threading.Lock()
+_group: SharedMemoryGroup | None = None
+_order: Any = None
+
+
+def all_reduce(values: Sequence[Any], weight: Any = None, *, compress: bool = False) -> list[Any]:
+    """Add up tensors over the workers; all call it in a replica, in the same order.
+
+    Args:
+        values: Tensors or `IndexedSlices`; dense ones are of the same shapes on all workers.
+        weight: A scalar to multiply this worker's with, or None.
+        compress: Dense float32 tensors travel as bfloat16 where they leave the host.
+
+    Returns:
+        The sums. Of `IndexedSlices`, the rows of all workers, the first worker's first.
+    """
+    group = _shared_group()
+    if group is None:
+        return _sum_by_collectives(values, weight, compress=compress)
+    through = [i for i, value in enumerate(values) if _is_floating(value)]
+    sent = [values[i] for i in through]
+    sums = dict(zip(through, _sum_in_memory(sent, weight, group), strict=True))
+    rest = [i for i in range(len(values)) if i not in sums]
+    if rest:
+        others = _sum_by_collectives([values[i] for i in rest], weight, compress=compress)
+        sums.update(zip(rest, others, strict=True))
+    return [sums[i] for i in range(len(values))]
+
+
+def all_reduce_scalar(value: float) -> float:
+    """Return the sum of a number of each worker's; all call it, outside of steps."""
+    import numpy as np
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    from nano_init.distributed.job_strategy import job_strategy
+
+    group = _shared_group()
+    if group is None:
+        return float(job_strategy().reduce("SUM", tf.constant(value), axis=None))
+
+    context.async_wait()  # for the steps before it, should execution be asynchronous
+    return float(group.all_reduce([np.array([value])])[0][0])
+
+
+def open_group() -> None:
+    """Let the others know that this worker is there, so that its end is noticed."""
+    _shared_group()
+
+
+def begin_save(membership: Membership, path: str) -> Participation:
+    """Begin a save that a script may leave to some workers, outside of steps.
+
+    Through shared memory a worker sees who takes part. Otherwise all have to.
+
+    Args:
+        membership: This worker's place in the job.
+        path: What is about to be saved, to be named if the others keep this worker waiting.
+    """
+    from tensorflow.python.eager import context
+
+    from nano_init.distributed.save_consensus import Participation
+
+    group = _shared_group()
+    if group is None:
+        return Participation(is_complete=True, is_writer=membership.index == 0)
+    context.async_wait()
+    return group.begin_save(path, membership.start_timeout)
+
+
+def abandon_save() -> None:
+    """End a save that has failed here: let the others go on, or fail in turn."""
+    group = _shared_group()
+    if group is not None:
+        group.finish_save()
+
+
+def finish_save(participation: Participation, path: str) -> str:
+    """Finish a save: return when what it saves is whole.
+
+    Args:
+        participation: Who takes part.
+        path: Where this worker was to save.
+
+    Returns:
+        Where the first worker has saved, as far as that is known.
+    """
+    import numpy as np
+
+    group = _shared_group()
+    if group is None:
+        all_reduce_scalar(1.0)
+        return path
+    group.finish_save()
+    if not participation.is_complete:
+        return path
+    chosen = os.fsencode(path) if participation.is_writer else b""
+    return os.fsdecode(group.all_gather(np.frombuffer(chosen, np.uint8)).tobytes())
+
+
+def note_collective(*, takes_all: bool) -> None:
+    """Let the others know that this worker has come to a collective of TensorFlow's own.
+
+    Args:
+        takes_all: It ends on no worker before all have come.
+
+    Raises:
+        PeerLostError: It takes all, and another worker has ended.
+    """
+    group = _shared_group()
+    if group is not None:
+        group.pass_collective(takes_all=takes_all)
+
+
+def _shared_group() -> SharedMemoryGroup | None:
+    """Return this worker's end of the shared memory, or None where there is none to use."""
+    global _group
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    from nano_init.distributed.worker_startup import current_membership
+
+    membership = current_membership()
+    if membership is None or membership.memory_fd < 0:
+        return None
+    if not tf.executing_eagerly() and GraphOrParentsInXlaContext(ops.get_default_graph()):
+        return None
+    with _LOCK:
+        if _group is None:
+            from nano_init.distributed.shared_memory_group import SharedMemoryGroup
+
+            _group = SharedMemoryGroup(membership.memory_fd, membership.index, membership.workers)
+            os.close(membership.memory_fd)
+    return _group
+
+
+def _is_floating(value: Any) -> bool:
+    return bool(value.dtype.is_floating)
+
+
+def _sum_by_collectives(values: Sequence[Any], weight: Any, *, compress: bool) -> list[Any]:
+    import tensorflow as tf
+
+    dtypes = [value.dtype for value in values]
+    weighted = [_weighted(value, weight) for value in values]
+    sent = [_narrowed(value) for value in weighted] if compress else weighted
+    replica = tf.distribute.get_replica_context()
+    sums: list[Any] = list(sent)
+    # TensorFlow makes one vector of all that it is given, which must be of one dtype.
+    for dtype in dict.fromkeys(value.dtype for value in sent):
+        places = [i for i, value in enumerate(sent) if value.dtype == dtype]
+        totals = replica.all_reduce(tf.distribute.ReduceOp.SUM, [sent[i] for i in places])
+        for place, total in zip(places, totals, strict=True):
+            sums[place] = total
+    return [_cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
+
+
+def _weighted(value: Any, weight: Any) -> Any:
+    import tensorflow as tf
+
+    if weight is None:
+        return value
+    if isinstance(value, tf.IndexedSlices):
+        values = value.values * tf.cast(weight, value.values.dtype)
+        return tf.IndexedSlices(values, value.indices, value.dense_shape)
+    return value * tf.cast(weight, value.dtype)
+
+
+def _narrowed(value: Any) -> Any:
+    import tensorflow as tf
+
+    is_dense = isinstance(value, tf.Tensor) and value.dtype == tf.float32
+    return tf.cast(value, tf.bfloat16) if is_dense else value
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    return value if value.dtype == dtype else tf.cast(value, dtype)
+
+
+def _sum_in_memory(values: Sequence[Any], weight: Any, group: SharedMemoryGroup) -> list[Any]:
+    """Add up floating values in one operation; halves are added up in float32."""
+    import tensorflow as tf
+
+    if not values:
+        return []
+    message = _Message(values, weight)
+
+    def reduce_all(*arrays: Any) -> list[Any]:
+        return message.answer(arrays, group)
+
+    if tf.executing_eagerly():
+        arrays = reduce_all(*(tensor.numpy() for tensor in message.tensors))
+        return message.unpack([tf.convert_to_tensor(array) for array in arrays])
+    answers = _in_order(
+        lambda: tf.numpy_function(reduce_all, message.tensors, message.dtypes, stateful=True)
+    )
+    return message.unpack(answers)
+
+
+def _in_order(act: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+    """Make an operation that runs in the order of the program, as those of the peers do.
+
+    TensorFlow orders what touches the same variable (auto_control_deps.py), through nested
+    functions and loops; it does so for its collectives by a variable as well
+    (tensorflow/python/distribute/cross_device_utils.py, `_get_ordering_token`).
+    """
+    global _order
+    import tensorflow as tf
+    from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+
+    if _order is None:
+        with tf.init_scope():
+            _order = ResourceVariable(0.0)
+    # The bare operations: no tape and no custom gradient shall find a variable here.
+    handle = _order.handle
+    with tf.control_dependencies([tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)]):
+        answers = act()
+    with tf.control_dependencies([answers[0]]):
+        tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(0.0))
+    return answers
+
+
+class _Message:
+    """What goes to Python and comes back, in this order: dense values, then rows and ids.
+
+    Args:
+        values: Floating tensors and `IndexedSlices`.
+        weight: A scalar to multiply all with, or None.
+    """
+
+    def __init__(self, values: Sequence[Any], weight: Any) -> None:
+        import tensorflow as tf
+
+        self._values = list(values)
+        is_sparse = [isinstance(value, tf.IndexedSlices) for value in values]
+        self._sparse = [i for i, sparse in enumerate(is_sparse) if sparse]
+        self._dense = [i for i, sparse in enumerate(is_sparse) if not sparse]
+        self._weight = None if weight is None else tf.cast(weight, tf.float64)
+        self._packs = _pack([(i, _widened(self._values[i])) for i in self._dense])
+        packed = [tensor for _, tensor in self._packs]
+        rows = [_weighted(self._values[i], weight) for i in self._sparse]
+        tables = [part for each in rows for part in (each.values, each.indices)]
+        self._kinds = [tensor.dtype for tensor in packed]
+        self.dtypes = [tensor.dtype for tensor in (*packed, *tables)]
+        self.tensors = [*packed, *tables, *([] if weight is None else [self._weight])]
+
+    def answer(self, arrays: Sequence[Any], group: SharedMemoryGroup) -> list[Any]:
+        """Exchange the arrays with the other workers; called while the step runs."""
+        weight = None if self._weight is None else arrays[-1]
+        count = len(self._kinds)
+        answers: list[Any] = [None] * count
+        for dtype in dict.fromkeys(self._kinds):
+            places = [i for i, kind in enumerate(self._kinds) if kind == dtype]
+            sums = group.all_reduce([arrays[i] for i in places], weight)
+            for place, total in zip(places, sums, strict=True):
+                answers[place] = total
+        answers += [group.all_gather(array) for array in arrays[count : len(self.dtypes)]]
+        return answers
+
+    def unpack(self, answers: Sequence[Any]) -> list[Any]:
+        """Return the sums of the values from the answers."""
+        import tensorflow as tf
+
+        sums: list[Any] = list(self._values)
+        for (numbers, sent), total in zip(self._packs, answers, strict=False):
+            total.set_shape(sent.shape)
+            for i, part in _divide(numbers, total, self._values):
+                sums[i] = _cast(part, self._values[i].dtype)
+        tables = answers[len(self._packs) :]
+        for i, rows, ids in zip(self._sparse, tables[::2], tables[1::2], strict=True):
+            own = self._values[i]
+            rows.set_shape([None, *own.values.shape[1:]])
+            ids.set_shape([None])
+            sums[i] = tf.IndexedSlices(rows, ids, own.dense_shape)
+        return sums
+
+
+def _widened(value: Any) -> Any:
+    import tensorflow as tf
+
+    return value if value.dtype == tf.float64 else _cast(value, tf.float32)
+
+
+def _pack(values: Sequence[tuple[int, Any]]) -> list[tuple[list[int], Any]]:
+    """Return numbered values as they travel: the small ones of a dtype as one vector."""
+    import tensorflow as tf
+
+    packs: list[tuple[list[int], Any]] = []
+    small: dict[Any, list[tuple[int, Any]]] = {}
+    for i, value in values:
+        size = value.shape.num_elements()
+        if size is not None and size < _SMALL:
+            small.setdefault(value.dtype, []).append((i, value))
+        else:
+            packs.append(([i], value))
+    for group in small.values():
+        numbers = [i for i, _ in group]
+        parts = [tf.reshape(value, [-1]) for _, value in group]
+        packs.append((numbers, tf.concat(parts, 0) if len(parts) > 1 else group[0][1]))
+    return packs
+
+
+def _divide(numbers: Sequence[int], total: Any, values: Sequence[Any]) -> list[tuple[int, Any]]:
+    import tensorflow as tf
+
+    if len(numbers) == 1:
+        return [(numbers[0], total)]
+    shapes = [values[i].shape for i in numbers]
+    parts = tf.split(total, [shape.num_elements() for shape in shapes])
+    shaped = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+    return list(zip(numbers, shaped, strict=True))

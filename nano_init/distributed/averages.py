@@ -1,0 +1,82 @@
+"""What a program's own step divides by, where it runs on a shard of the batch.
+
+A shard's loss stays a mean over its rows, and the gradients are weighted afterwards (see
+`gradients`). So a step computes as one replica does. TensorFlow would divide by the number of
+all replicas: `tf.nn.scale_regularization_loss`, `tf.nn.compute_average_loss` without a batch
+size, Keras's losses, and a program's own `loss / strategy.num_replicas_in_sync`
+(tensorflow/python/ops/nn_impl_distribute.py).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.distributed.batch_shard import current_shard
+from nano_init.distributed.losses import inverse_weight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from nano_init.distributed.batch_shard import BatchShard
+
+__all__ = ["average_as_one_replica"]
+
+
+def average_as_one_replica(is_job_strategy: Callable[[Any], bool]) -> None:
+    """Let steps on shards see one replica, and sums divided by the whole batch's size.
+
+    Args:
+        is_job_strategy: Says whether a strategy is the one whose steps run on shards.
+    """
+    import tensorflow as tf
+    from tensorflow.python.distribute.distribute_lib import StrategyBase
+    from tensorflow.python.ops import nn_impl_distribute
+
+    base: Any = StrategyBase
+    count = base.num_replicas_in_sync.fget
+    base.num_replicas_in_sync = property(_one_on_a_shard(count, is_job_strategy))
+    # The function leads to nothing that could be changed in place.
+    average = _of_whole_batch(nn_impl_distribute.compute_average_loss)
+    modules: tuple[Any, ...] = (nn_impl_distribute, tf.nn, tf.compat.v1.nn, tf.compat.v2.nn)
+    for module in modules:
+        module.compute_average_loss = average
+
+
+def _one_on_a_shard(
+    count: Callable[[Any], int], is_job_strategy: Callable[[Any], bool]
+) -> Callable[[Any], int]:
+    @functools.wraps(count)
+    def count_one_on_a_shard(self: Any) -> int:
+        is_shared = current_shard() is not None and is_job_strategy(self)
+        return 1 if is_shared else count(self)
+
+    return count_one_on_a_shard
+
+
+def _of_whole_batch(average: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(average)
+    def average_of_whole_batch(
+        per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
+    ) -> Any:
+        loss = average(per_example_loss, sample_weight, global_batch_size)
+        shard = current_shard()
+        if shard is None or global_batch_size is None:
+            return loss
+        import tensorflow as tf
+
+        return loss * tf.cast(_rows_factor(global_batch_size, shard), loss.dtype)
+
+    return average_of_whole_batch
+
+
+def _rows_factor(divisor: Any, shard: BatchShard) -> Any:
+    """Return what makes a shard's sum, divided as the program divides it, the shard's mean.
+
+    A program that divides by the rows of its argument has divided by the shard's already.
+    """
+    import tensorflow as tf
+
+    is_own = tf.equal(tf.cast(divisor, tf.int64), tf.cast(shard.count, tf.int64))
+    return tf.where(is_own, tf.constant(1.0, tf.float64), inverse_weight(shard))

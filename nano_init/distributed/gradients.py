@@ -1,0 +1,114 @@
+"""The gradients of all shards, added up before the optimizer sees any of them.
+
+Keras adds up the replicas' gradients inside `_backend_update_step`, after it has clipped and
+accumulated each replica's own (keras/src/optimizers/base_optimizer.py). Clipping and sums of
+repeated ids are right on the whole batch's gradient only, so it is made first.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+from nano_init.distributed.all_reduce import all_reduce
+from nano_init.distributed.batch_shard import current_shard
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from nano_init.distributed.batch_shard import BatchShard
+
+__all__ = ["gradient_replacements", "is_summed", "sum_shards", "warn_of_own_loop"]
+
+_HERE = threading.local()
+_warned: list[bool] = []
+
+
+def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
+    """Yield what makes every optimizer apply the whole batch's gradients.
+
+    Args:
+        compress: Dense float32 gradients travel between hosts as bfloat16.
+    """
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    apply = vars(BaseOptimizer)["apply"]
+    yield Replacement(BaseOptimizer, "apply", _applying_sums(apply, compress=compress))
+    name = "_all_reduce_sum_gradients"
+    yield Replacement(TFOptimizer, name, _unless_summed(vars(TFOptimizer)[name]))
+
+
+def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
+    @functools.wraps(apply)
+    def apply_sums(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        shard = current_shard()
+        # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
+        if shard is None:
+            warn_of_own_loop()
+        if shard is None or is_summed():
+            return apply(self, grads, trainable_variables)
+        summed = sum_shards(list(grads), shard, compress=compress)
+        _HERE.is_summed = True
+        try:
+            return apply(self, summed, trainable_variables)
+        finally:
+            _HERE.is_summed = False
+
+    return apply_sums
+
+
+def warn_of_own_loop() -> None:
+    """Tell once that a step outside of any shard computes the same on every worker."""
+    import sys
+
+    from nano_init.distributed.job_strategy import is_in_replica, job_strategy
+    from nano_init.distributed.worker_startup import current_membership
+
+    membership = current_membership()
+    is_own = job_strategy() is not None and not is_in_replica()
+    if not is_own or membership is None or membership.index > 0 or _warned:
+        return
+    _warned.append(True)
+    print(
+        "nano-run: warning: the script's own training step computes whole batches on every "
+        "worker; to share them, decorate it with nano_init.nano_multiprocessing",
+        file=sys.stderr,
+    )
+
+
+def _unless_summed(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(reduce)
+    def reduce_unless_summed(self: Any, grads_and_vars: Any) -> Any:
+        return list(grads_and_vars) if is_summed() else reduce(self, grads_and_vars)
+
+    return reduce_unless_summed
+
+
+def is_summed() -> bool:
+    """Say whether an optimizer is at work on gradients that were summed already."""
+    return getattr(_HERE, "is_summed", False)
+
+
+def sum_shards(grads: Sequence[Any], shard: BatchShard, *, compress: bool) -> list[Any]:
+    """Return the whole batch's gradients.
+
+    Args:
+        grads: The shard's, of its mean loss; None where there is none.
+        shard: The shard.
+        compress: Dense float32 gradients travel between hosts as bfloat16.
+    """
+    import tensorflow as tf
+
+    present = [
+        g if isinstance(g, tf.IndexedSlices) else tf.convert_to_tensor(g)
+        for g in grads
+        if g is not None
+    ]
+    if not present:
+        return list(grads)
+    sums = iter(all_reduce(present, shard.weight, compress=compress))
+    return [None if g is None else next(sums) for g in grads]

@@ -1,0 +1,95 @@
+"""The strategy of a job, and the scope in which the program's variables and models belong to it.
+
+`strategy_creation` makes it when TensorFlow is first used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = [
+    "adopt_strategy",
+    "in_scope_of_job",
+    "is_in_replica",
+    "is_job_strategy",
+    "job_strategy",
+    "under_job",
+]
+
+_strategy: Any = None
+_home = -1  # the thread that first used TensorFlow
+
+
+def adopt_strategy(strategy: Any) -> None:
+    """Make a strategy this worker's, and this thread the one that makes the job's variables.
+
+    Args:
+        strategy: What nano-init has made for this worker.
+    """
+    global _strategy, _home
+    _strategy, _home = strategy, threading.get_ident()
+
+
+def job_strategy() -> Any:
+    """Return the strategy that nano-init made for this worker, or None without one."""
+    return _strategy
+
+
+def is_job_strategy(strategy: Any) -> bool:
+    """Say whether a strategy is the one that nano-init made."""
+    return _strategy is not None and strategy is _strategy
+
+
+def in_scope_of_job() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which variables and models belong to the job.
+
+    Nothing changes within a strategy's scope, in sessions, and in threads that the program
+    has started: those of the workers would make their variables in different orders.
+    """
+    from tensorflow.python.distribute import distribute_lib
+    from tensorflow.python.framework import ops
+
+    if (
+        _strategy is None
+        or distribute_lib.has_strategy()
+        or not _is_home(threading.current_thread())
+        or not ops.executing_eagerly_outside_functions()
+    ):
+        return contextlib.nullcontext()
+    scope: contextlib.AbstractContextManager[Any] = _strategy.scope()
+    return scope
+
+
+def under_job(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that makes something of the job's: it remembers the strategy."""
+
+    @functools.wraps(make)
+    def make_under_job(*args: Any, **kwargs: Any) -> Any:
+        from tensorflow.python.eager import context
+
+        context.ensure_initialized()
+        with in_scope_of_job():
+            return make(*args, **kwargs)
+
+    return make_under_job
+
+
+def is_in_replica() -> bool:
+    """Say whether a strategy's step runs here, and not the program outside of any."""
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+
+
+def _is_home(thread: threading.Thread) -> bool:
+    from tensorflow.python.distribute.mirrored_run import _MirroredReplicaThread
+
+    is_replica = isinstance(thread, _MirroredReplicaThread)
+    return is_replica or thread is threading.main_thread() or thread.ident == _home

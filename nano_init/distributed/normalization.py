@@ -1,0 +1,48 @@
+"""`BatchNormalization(synchronized=True)` over the shards of a batch.
+
+Keras adds up the moments over the replicas (keras/src/backend/tensorflow/nn.py,
+`_compute_moments_sync`), whose gradients reach the other shards unweighted: that is right for
+equal shards only.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.distributed.batch_consistency import sum_in_step
+from nano_init.distributed.batch_shard import current_shard
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+__all__ = ["normalization_replacements"]
+
+
+def normalization_replacements() -> Iterator[Replacement]:
+    """Yield what makes synchronized moments those of the whole batch."""
+    from keras.src.backend.tensorflow import nn
+
+    name = "_compute_moments_sync"
+    yield Replacement(nn, name, _of_all_shards(vars(nn)[name]))
+
+
+def _of_all_shards(compute: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(compute)
+    def compute_of_all_shards(x: Any, axes: Sequence[int], keepdims: bool) -> Any:
+        shard = current_shard()
+        if shard is None:
+            return compute(x, axes, keepdims)
+        import tensorflow as tf
+
+        sums = [tf.reduce_sum(v, axes, keepdims=True) for v in (x, tf.square(x), tf.ones_like(x))]
+        total, squares, count = tf.unstack(sum_in_step(tf.stack(sums), shard.weight))
+        mean = total / count
+        variance = tf.maximum(squares / count - tf.square(mean), 0.0)
+        if keepdims:
+            return mean, variance
+        return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+
+    return compute_of_all_shards

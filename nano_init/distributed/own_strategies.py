@@ -1,0 +1,154 @@
+"""Strategies that a program makes or asks for itself, beside the one of its job.
+
+In plain Python on a processor most of them are one replica on one device, which changes
+nothing: the default strategy, `MirroredStrategy()`, `OneDeviceStrategy("/cpu:0")`. In a job
+these are all the default strategy, under which the job's models train on their shards. What
+has several replicas in one process, or a cluster of its own, cannot be shared among workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+
+from nano_init.distributed.refusal import refuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["adapt_default_strategy", "share_own_strategies"]
+
+_WAY_OUT = "run it without --nproc-per-node, or leave the strategy out of it"
+
+
+def adapt_default_strategy() -> None:
+    """Let the default strategy's scope and steps hold variables and models of the job."""
+    from tensorflow.python.distribute import distribute_lib
+
+    extended: Any = distribute_lib._DefaultDistributionExtended
+    extended._scope = _without_creator
+    extended._update = _knowing_the_one_replica(extended._update)
+    extended.variable_created_in_scope = lambda _self, _variable: not distribute_lib.has_strategy()
+    name = "_require_cross_replica_or_default_context_extended"
+    setattr(distribute_lib, name, _allowing_default(getattr(distribute_lib, name)))
+
+
+def _without_creator(_extended: Any, strategy: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return the scope of the default strategy, which is in force wherever no other is.
+
+    TensorFlow's own refuses variables of other strategies, and to stand within their scope
+    (tensorflow/python/distribute/distribute_lib.py, `_DefaultDistributionContext`).
+    """
+    return _yielding(strategy)
+
+
+@contextlib.contextmanager
+def _yielding(strategy: Any) -> Iterator[Any]:
+    yield strategy
+
+
+def _knowing_the_one_replica(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an update of a variable of the job's, whose one replica here is the first.
+
+    TensorFlow's own gives the variable in place of a replica's number.
+    """
+
+    @functools.wraps(update)
+    def update_the_one(
+        self: Any, var: Any, fn: Callable[..., Any], args: Any, kwargs: Any, group: bool
+    ) -> Any:
+        from tensorflow.python.distribute.distribute_lib import UpdateContext
+
+        def update_replica(*args: Any, **kwargs: Any) -> Any:
+            with UpdateContext(0):
+                return fn(*args, **kwargs)
+
+        return update(self, var, update_replica, args, kwargs, group)
+
+    return update_the_one
+
+
+def _allowing_default(require: Callable[..., None]) -> Callable[..., None]:
+    """Return a check that takes steps of the default strategy for the program outside of any."""
+
+    @functools.wraps(require)
+    def require_unless_default(extended: Any, *args: Any, **kwargs: Any) -> None:
+        from tensorflow.python.distribute import distribute_lib
+
+        if distribute_lib.has_strategy():
+            require(extended, *args, **kwargs)
+
+    return require_unless_default
+
+
+def share_own_strategies(is_joint: Callable[[Any], bool]) -> None:
+    """Make strategies of one replica the default one, and refuse those of several.
+
+    Args:
+        is_joint: Says whether a strategy joins the workers by itself, and is left alone.
+    """
+    from tensorflow.python.distribute import distribute_lib, parameter_server_strategy_v2
+
+    base: Any = distribute_lib.StrategyBase
+    base.__init__ = _sharing(base.__init__, is_joint)
+    # It connects to its cluster first.
+    servers: Any = parameter_server_strategy_v2.ParameterServerStrategyV2
+    servers.__init__ = _refusing(servers.__init__)
+
+
+def _sharing(
+    initialize: Callable[..., None], is_joint: Callable[[Any], bool]
+) -> Callable[..., None]:
+    @functools.wraps(initialize)
+    def initialize_shared(self: Any, extended: Any) -> None:
+        from tensorflow.python.distribute import distribute_lib
+
+        initialize(self, extended)
+        if type(self).__name__.startswith("_Default") or is_joint(self):
+            return
+        _check_shareable(self)
+        self._extended = distribute_lib._get_default_strategy().extended
+
+    return initialize_shared
+
+
+def _check_shareable(strategy: Any) -> None:
+    from tensorflow.python.distribute import (
+        central_storage_strategy,
+        mirrored_strategy,
+        one_device_strategy,
+    )
+
+    name = type(strategy).__name__.removesuffix("V1")
+    known = (
+        mirrored_strategy.MirroredStrategy,
+        mirrored_strategy.MirroredStrategyV1,
+        one_device_strategy.OneDeviceStrategy,
+        one_device_strategy.OneDeviceStrategyV1,
+        central_storage_strategy.CentralStorageStrategy,
+        central_storage_strategy.CentralStorageStrategyV1,
+    )
+    if not isinstance(strategy, known):
+        refuse(f"the script makes its own {name}, which workers cannot share; {_WAY_OUT}")
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        refuse(
+            f"the script makes its own {name} of {replicas} replicas in one process, which "
+            f"workers cannot share; {_WAY_OUT}"
+        )
+    (device,) = strategy.extended.worker_devices
+    if "CPU" not in device.upper():
+        refuse(f"the script makes its own {name} on {device}, workers share CPUs; {_WAY_OUT}")
+
+
+def _refusing(initialize: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(initialize)
+    def refuse_own_cluster(_self: Any, *_args: Any, **_kwargs: Any) -> None:
+        refuse(
+            "the script makes its own ParameterServerStrategy, whose servers are other processes "
+            f"than nano-run's workers; {_WAY_OUT}"
+        )
+
+    return refuse_own_cluster

@@ -1,0 +1,63 @@
+"""Random numbers that are equal on all workers where they must be, and only there.
+
+Every worker runs the same program and takes its own shard of each batch, so that shuffles,
+splits and initial weights must come out alike. Dropout must not: two workers that drop the
+same units of their shards would share half of the noise.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.distributed.batch_shard import current_shard
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["randomness_replacements", "seed_numpy"]
+
+# Seeds of neighbouring workers must not meet those that a generator gives one after the other.
+_STRIDE = 1_000_003
+
+
+def seed_numpy(seed: int) -> None:
+    """Start NumPy's random numbers alike on all workers, those of `default_rng()` too.
+
+    NumPy asks `secrets.randbits` for the entropy of a generator without a seed
+    (numpy/random/bit_generator.pyx, SeedSequence).
+
+    Args:
+        seed: where they start.
+    """
+    import random
+
+    import numpy as np
+    from numpy.random import bit_generator
+
+    np.random.seed(seed % 2**32)
+    if hasattr(bit_generator, "randbits"):
+        bit_generator.randbits = random.Random(seed).getrandbits  # noqa: S311
+
+
+def randomness_replacements() -> Iterator[Replacement]:
+    """Yield what gives each worker's shard of a batch random numbers of its own."""
+    from keras.src.random.seed_generator import SeedGenerator
+
+    yield Replacement(SeedGenerator, "next", _apart(vars(SeedGenerator)["next"]))
+
+
+def _apart(draw: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(draw)
+    def draw_apart(self: Any, *args: Any, **kwargs: Any) -> Any:
+        import tensorflow as tf
+
+        seed = draw(self, *args, **kwargs)
+        shard = current_shard()
+        if shard is None or shard.index == 0:
+            return seed
+        return seed + tf.constant([shard.index * _STRIDE, 0], seed.dtype)
+
+    return draw_apart

@@ -1,0 +1,73 @@
+"""The two defects of Keras 3 under MultiWorkerMirroredStrategy, whoever made the strategy.
+
+keras#20585: `TensorFlowTrainer._maybe_symbolic_build` reduces a batch over the replicas where
+it needs any one's, and `reduce_per_replica` reduces scalars along an axis
+(keras/src/backend/tensorflow/trainer.py).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["is_multi_worker", "multi_worker_repairs"]
+
+
+def multi_worker_repairs() -> Iterator[Replacement]:
+    """Yield what lets `fit` and `evaluate` run under a multi-worker strategy."""
+    from keras.src.backend.tensorflow import trainer
+
+    name = "_maybe_symbolic_build"
+    build = vars(trainer.TensorFlowTrainer)[name]
+    yield Replacement(trainer.TensorFlowTrainer, name, _building_from_a_local_batch(build))
+    name = "reduce_per_replica"
+    yield Replacement(trainer, name, _reducing_scalars(vars(trainer)[name]))
+
+
+def is_multi_worker(strategy: Any) -> bool:
+    """Say whether a strategy joins several processes."""
+    from keras.src.backend.tensorflow.trainer import _collective_all_reduce_multi_worker
+
+    return strategy is not None and bool(_collective_all_reduce_multi_worker(strategy))
+
+
+def _building_from_a_local_batch(build: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(build)
+    def build_locally(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        if iterator is not None and is_multi_worker(self._distribute_strategy):
+            data_batch = _first_local_batch(iterator, self._distribute_strategy)
+            iterator = None
+        build(self, iterator=iterator, data_batch=data_batch)
+
+    return build_locally
+
+
+def _first_local_batch(iterator: Any, strategy: Any) -> Any:
+    from keras.src import tree
+
+    for _, _, batches in iterator:
+        return tree.map_structure(
+            lambda value: strategy.experimental_local_results(value)[0], next(batches)
+        )
+    return None
+
+
+def _reducing_scalars(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(reduce)
+    def reduce_over_workers(values: Any, strategy: Any, reduction: str) -> Any:
+        if reduction not in ("auto", "mean", "sum") or not is_multi_worker(strategy):
+            return reduce(values, strategy, reduction)
+        from keras.src import tree
+
+        operation = "SUM" if reduction == "sum" else "MEAN"
+        return tree.map_structure(
+            lambda value: strategy.reduce(operation, value, axis=None), values
+        )
+
+    return reduce_over_workers

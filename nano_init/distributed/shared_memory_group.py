@@ -1,0 +1,334 @@
+"""Sums over the workers of one host, through the memory that they share.
+
+A worker puts what it has into its slot, a chunk at a time, and waits at a barrier: then every
+slot holds the same chunk. With two workers, or little to add, each worker adds up all slots by
+itself. With more, each adds up a part of the chunk and all wait again to take the parts from
+each other (a reduce-scatter and an all-gather: Thakur, Rabenseifner, Gropp, "Optimization of
+Collective Communication Operations in MPICH", 2005). The order of the terms is that of the
+workers, so that sums are the same bits on all of them, and in every run.
+
+Slots and notices are there twice. What is read after one barrier is written again before the
+next but one, and by then all have come to the next: they have read it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import mmap
+import os
+import sys
+import threading
+from zlib import crc32
+
+import numpy as np
+
+from nano_init.distributed.buffers import Buffers
+from nano_init.distributed.logical_clock import (
+    is_at_later_collective,
+    next_barrier,
+    next_collective,
+)
+from nano_init.distributed.process_barrier import ProcessBarrier
+from nano_init.distributed.save_consensus import Participation, SaveConsensus
+from nano_init.errors import NanoError
+from nano_init.protocol.shared_memory_layout import layout_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    Pieces = tuple[tuple[int, int, int, int], ...]
+
+__all__ = ["PeerLostError", "SharedMemoryGroup", "UnequalStepsError"]
+
+_ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another barrier
+
+# The fields of a notice; kind and size are there twice.
+_PID, _HAS_LEFT, _KIND, _SIZE, _CLOCK, _SAVES, _FIELDS = 0, 1, 2, 3, 6, 7, 8
+_GATHER = 1
+_PATIENCE_SECONDS = 10.0  # of a worker that saves, before it says whom it waits for
+
+
+class PeerLostError(NanoError, RuntimeError):
+    """Another worker has ended, and its part will never come."""
+
+
+class UnequalStepsError(NanoError, RuntimeError):
+    """The workers have come to a barrier from different places of their programs."""
+
+
+class SharedMemoryGroup:
+    """One worker's end of the shared memory.
+
+    Args:
+        fd: A descriptor of the memory, which may be closed afterwards.
+        index: This worker's number.
+        workers: How many there are.
+    """
+
+    def __init__(self, fd: int, index: int, workers: int) -> None:
+        layout = layout_of(workers)
+        memory = mmap.mmap(fd, layout.size)
+        self._index, self._workers = index, workers
+        self._chunk = layout.chunk
+        self._bytes = np.frombuffer(memory, np.uint8)
+        notices = self._bytes[layout.notices : layout.notices + 8 * _FIELDS * workers]
+        self._notices = notices.view(np.int64).reshape(workers, _FIELDS)
+        slots = self._bytes[layout.slot(0, 0) : layout.slot(0, 2)]
+        self._slots = slots.reshape(2, workers, layout.chunk)
+        self._sums = self._bytes[layout.sums : layout.sums + layout.chunk]
+        self._barrier = ProcessBarrier(memory, layout, index, self._find_lost)
+        self._buffers = Buffers()
+        records = self._bytes[layout.saves : layout.saves + 16 * layout.records * workers]
+        self._saves = SaveConsensus(
+            index,
+            records.view(np.int64).reshape(workers, layout.records, 2),
+            self._notices[:, _SAVES],
+            self._notices[:, _CLOCK],
+            self._has_ended,
+        )
+        self._parity = self._time = self._before = 0
+        self._lock = threading.Lock()
+        self._notices[index, _PID] = os.getpid()
+        atexit.register(self.leave)
+
+    def leave(self) -> None:
+        """Let the others know that this worker will take part in no further sum."""
+        if self._notices[self._index, _PID] == os.getpid():
+            self._notices[self._index, _HAS_LEFT] = 1
+
+    def begin_save(self, path: str, seconds: float) -> Participation:
+        """Begin a save that others may leave out, and wait until all are known to or not to.
+
+        Who leaves it out is seen at what comes after it, or has ended. After some seconds stderr
+        says who is waited for.
+
+        Args:
+            path: What is about to be saved.
+            seconds: How long to wait before this worker saves without the others.
+        """
+
+        def report(other: int) -> None:
+            _report_waiting(self._index, other, path, seconds)
+
+        with self._lock:
+            return self._saves.begin_save(path, seconds, _PATIENCE_SECONDS, report)
+
+    def finish_save(self) -> None:
+        """Finish a save that not all workers take part in: wait until what it saves is whole."""
+        with self._lock:
+            self._saves.finish_save()
+
+    def pass_collective(self, *, takes_all: bool = False) -> None:
+        """Let the others know that this worker has come to a collective of TensorFlow.
+
+        Args:
+            takes_all: It ends on no worker before all have come.
+
+        Raises:
+            PeerLostError: It takes all, and another worker has ended.
+        """
+        with self._lock:
+            self._advance(next_collective(self._time))
+        error = self._find_ended() if takes_all else None
+        if error is not None:
+            raise error
+
+    def _advance(self, time: int) -> None:
+        self._time = self._notices[self._index, _CLOCK] = time
+
+    def all_reduce(self, arrays: Sequence[NDArray[Any]], weight: Any = None) -> list[NDArray[Any]]:
+        """Return the sums of arrays over all workers, the same bits on each.
+
+        Args:
+            arrays: Arrays of one floating dtype, of the same shapes on all workers.
+            weight: A number to multiply this worker's with first.
+
+        Raises:
+            PeerLostError: Another worker has ended.
+            UnequalStepsError: Other workers add up something else.
+        """
+        dtype = arrays[0].dtype
+        flat = [array.reshape(-1) for array in arrays]
+        lengths = tuple(map(len, flat))
+        chunks, kind = _divide(lengths, self._chunk // dtype.itemsize)
+        factor = None if weight is None else dtype.type(weight)
+        with self._lock, np.errstate(all="ignore"):
+            sums = self._buffers.take(lengths, dtype)
+            slots, total = self._slots.view(dtype), self._sums.view(dtype)
+            for pieces in chunks:
+                self._put(pieces, flat, slots[self._parity, self._index], factor)
+                self._add_chunk(pieces, slots[self._parity], total, sums, kind)
+        return [whole.reshape(array.shape) for whole, array in zip(sums, arrays, strict=True)]
+
+    def all_gather(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows of all workers' arrays, the first worker's first.
+
+        Args:
+            array: Rows, any number of them; each of the same shape on all workers.
+
+        Raises:
+            PeerLostError: Another worker has ended.
+            UnequalStepsError: Other workers do something else.
+        """
+        own = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        with self._lock:
+            start, rows = 0, own
+            while True:
+                slots, piece = self._slots[self._parity], own[start : start + self._chunk]
+                slots[self._index, : piece.size] = piece
+                sizes = self._wait(_GATHER, own.size)
+                if start == 0:
+                    (rows,) = self._buffers.take([sum(sizes)], own.dtype)
+                self._take_rows(slots, sizes, start, rows)
+                start += self._chunk
+                if start >= max(sizes):
+                    break
+        return rows.view(array.dtype).reshape(-1, *array.shape[1:])
+
+    def _take_rows(
+        self, slots: NDArray[Any], sizes: Sequence[int], start: int, rows: NDArray[Any]
+    ) -> None:
+        first = 0
+        for slot, size in zip(slots, sizes, strict=True):
+            count = min(self._chunk, size - start)
+            if count > 0:
+                rows[first + start : first + start + count] = slot[:count]
+            first += size
+
+    def _put(
+        self, pieces: Pieces, flat: Sequence[NDArray[Any]], slot: NDArray[Any], factor: Any
+    ) -> None:
+        for number, start, stop, at in pieces:
+            place = slot[at : at + stop - start]
+            if factor is None:
+                np.copyto(place, flat[number][start:stop])
+            else:
+                np.multiply(flat[number][start:stop], factor, out=place)
+
+    def _add_chunk(
+        self,
+        pieces: Pieces,
+        slots: NDArray[Any],
+        total: NDArray[Any],
+        sums: Sequence[NDArray[Any]],
+        kind: int,
+    ) -> None:
+        length = sum(stop - start for _, start, stop, _ in pieces)
+        self._wait_alike(kind, length)
+        if self._workers == 2 or length * total.itemsize <= _ALONE:
+            for number, start, stop, at in pieces:
+                _add(slots[:, at : at + stop - start], sums[number][start:stop])
+            return
+        first = length * self._index // self._workers
+        last = length * (self._index + 1) // self._workers
+        _add(slots[:, first:last], total[first:last])
+        self._wait_alike(kind, length)
+        for number, start, stop, at in pieces:
+            np.copyto(sums[number][start:stop], total[at : at + stop - start])
+
+    def _wait_alike(self, kind: int, size: int) -> None:
+        if set(self._wait(kind, size)) != {size}:
+            raise self._disagreement()
+
+    def _wait(self, kind: int, size: int) -> list[int]:
+        """Wait until all have come, and return what size each has."""
+        parity = self._parity
+        self._parity = 1 - parity
+        fields = slice(_KIND + 2 * parity, _SIZE + 2 * parity + 1)
+        self._notices[self._index, fields] = kind, size
+        self._before = self._time
+        self._advance(next_barrier(self._time))
+        self._barrier.wait(parity)
+        given = self._notices[:, fields].tolist()
+        if any(other != kind for other, _ in given):
+            raise self._disagreement()
+        return [size for _, size in given]
+
+    def _disagreement(self) -> UnequalStepsError:
+        return UnequalStepsError(
+            f"nano-run: worker {self._index} and its peers add up different things in one step: "
+            "give all workers the same model and the same data, and let none leave out a step"
+        )
+
+    def _find_lost(self) -> NanoError | None:
+        """Return what to say of a worker that will not come, if one is; asked for while waiting."""
+        for worker in range(self._workers):
+            time = int(self._notices[worker, _CLOCK])
+            if worker != self._index and is_at_later_collective(time, self._before):
+                return UnequalStepsError(
+                    f"nano-run: worker {worker} waits in predict, in a metric's result or in "
+                    f"another collective of TensorFlow, which worker {self._index} has left out: "
+                    "let all workers come to it, or none"
+                )
+        return self._find_ended()
+
+    def _find_ended(self) -> PeerLostError | None:
+        for worker in range(self._workers):
+            if worker != self._index and self._has_ended(worker):
+                return PeerLostError(
+                    f"nano-run: worker {worker} (process {self._notices[worker, _PID]}) has ended "
+                    f"while worker {self._index} waits for its part of a step"
+                )
+        return None
+
+    def _has_ended(self, worker: int) -> bool:
+        pid = int(self._notices[worker, _PID])
+        return bool(pid) and (bool(self._notices[worker, _HAS_LEFT]) or not _is_alive(pid))
+
+
+def _report_waiting(index: int, other: int, path: str, seconds: float) -> None:
+    print(
+        f"nano-run: worker {index} saves {path!r} once worker {other} saves too, comes to its "
+        f"next step or ends, or after {seconds:g} s (--start-timeout); a script should not wait "
+        "for the file in between",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _divide(lengths: tuple[int, ...], chunk: int) -> tuple[tuple[Pieces, ...], int]:
+    """Divide arrays, one behind the other, into chunks.
+
+    Args:
+        lengths: The arrays' lengths.
+        chunk: The most numbers in one chunk.
+
+    Returns:
+        The chunks, each as pieces: an array's number, where in it the piece begins and ends,
+        and where in the chunk it begins. And a number that identifies these lengths.
+    """
+    chunks: list[list[tuple[int, int, int, int]]] = [[]]
+    used = 0
+    for number, length in enumerate(lengths):
+        start = 0
+        while start < length:
+            if used == chunk:
+                chunks.append([])
+                used = 0
+            stop = min(length, start + chunk - used)
+            chunks[-1].append((number, start, stop, used))
+            used += stop - start
+            start = stop
+    return tuple(map(tuple, chunks)), _GATHER + 1 + crc32(repr(lengths).encode())
+
+
+def _add(terms: NDArray[Any], into: NDArray[Any]) -> None:
+    np.add(terms[0], terms[1], out=into)
+    for term in terms[2:]:
+        np.add(into, term, out=into)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,178 @@
+"""Writing by one worker for all: the chief, or whom the script leaves it to.
+
+A script may save on some workers only (`if rank == 0: model.save(...)`). Those others are then
+at something else already, will not add up anything with the writer, and need not wait for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from nano_init.distributed.all_reduce import abandon_save, begin_save, finish_save
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from nano_init.protocol.membership import Membership
+
+__all__ = [
+    "SaveTarget",
+    "is_recording",
+    "single_writer",
+    "single_writer_replacements",
+    "skips_collectives",
+    "without_collectives",
+]
+
+_HERE = threading.local()
+
+
+@dataclass
+class SaveTarget:
+    """Where a worker saves.
+
+    Args:
+        path: Where this worker writes.
+        is_own: It is where the script wants it, and not removed afterwards.
+        chosen: Where the script wants it on the first worker that saves; known afterwards.
+    """
+
+    path: Any
+    is_own: bool
+    chosen: str
+
+
+@contextmanager
+def single_writer(path: Any, membership: Membership) -> Iterator[SaveTarget]:
+    """Let one worker write for all; what others write is removed afterwards.
+
+    The first worker that saves writes where the script wants it. Those that write go on
+    when the file is whole, for the script may read it next. What is written as a part of
+    something else is where that is.
+
+    Args:
+        path: Where the script wants to write.
+        membership: This worker's place in the job.
+    """
+    if getattr(_HERE, "target", None) is not None:
+        yield SaveTarget(path, is_own=True, chosen=os.fspath(path))
+        return
+    participation = begin_save(membership, os.fspath(path))
+    with (
+        _own_target(path, membership, is_writer=participation.is_writer) as target,
+        _skipping_collectives(is_alone=not participation.is_complete),
+    ):
+        _HERE.target = target
+        try:
+            yield target
+        except BaseException:
+            abandon_save()
+            raise
+        finally:
+            _HERE.target = None
+    target.chosen = finish_save(participation, os.fspath(path))
+
+
+def is_recording(membership: Membership) -> bool:
+    """Say whether this worker notes down what has been saved, and removes what is old.
+
+    Args:
+        membership: This worker's place in the job.
+    """
+    target: SaveTarget | None = getattr(_HERE, "target", None)
+    return membership.index == 0 if target is None else target.is_own
+
+
+@contextmanager
+def _own_target(path: Any, membership: Membership, *, is_writer: bool) -> Iterator[SaveTarget]:
+    text = os.fspath(path)
+    if is_writer:
+        yield SaveTarget(path, is_own=True, chosen=text)
+        return
+    with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
+        elsewhere = os.path.join(folder, os.path.basename(text.rstrip("/")))
+        yield SaveTarget(elsewhere, is_own=False, chosen=text)
+
+
+@contextmanager
+def _skipping_collectives(*, is_alone: bool) -> Iterator[None]:
+    before, _HERE.is_alone = skips_collectives(), is_alone
+    try:
+        yield
+    finally:
+        _HERE.is_alone = before
+
+
+def without_collectives(act: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an act that each worker does by itself, whether or not the others do it too."""
+
+    @functools.wraps(act)
+    def act_alone(*args: Any, **kwargs: Any) -> Any:
+        with _skipping_collectives(is_alone=True):
+            return act(*args, **kwargs)
+
+    return act_alone
+
+
+def single_writer_replacements() -> Iterator[Replacement]:
+    """Yield what lets a worker that writes alone do without collectives, to which nobody came.
+
+    They add up what workers have counted each, and send round a new variable's initial value.
+    """
+    from tensorflow.python.distribute.collective_all_reduce_strategy import (
+        CollectiveAllReduceExtended,
+    )
+    from tensorflow.python.distribute.values import SyncOnReadVariable
+
+    name = "_get_cross_replica"
+    read = vars(SyncOnReadVariable)[name]
+    yield Replacement(SyncOnReadVariable, name, _reading_own_if_alone(read))
+    name = "_get_variable_creator_initial_value"
+    begin = vars(CollectiveAllReduceExtended)[name]
+    yield Replacement(CollectiveAllReduceExtended, name, _beginning_alone(begin))
+
+
+def skips_collectives() -> bool:
+    """Say whether this worker does without collectives, as nobody else comes to them."""
+    return getattr(_HERE, "is_alone", False)
+
+
+def _reading_own_if_alone(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(read)
+    def read_own_if_alone(self: Any) -> Any:
+        return self._get_on_device_or_primary() if skips_collectives() else read(self)
+
+    return read_own_if_alone
+
+
+def _beginning_alone(begin: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(begin)
+    def begin_alone(
+        self: Any, replica_id: int, device: str, primary_var: Any, **kwargs: Any
+    ) -> Any:
+        make = begin(self, replica_id, device, primary_var, **kwargs)
+
+        def make_alone() -> Any:
+            import tensorflow as tf
+
+            value = kwargs["initial_value"]
+            value = value() if callable(value) else value
+            value = getattr(value, "wrapped_value", value)  # of one that is restored at once
+            with tf.device(device):
+                return tf.convert_to_tensor(value, dtype=kwargs.get("dtype"))
+
+        def make_value() -> Any:
+            # `make` would use up a collective's key.
+            return make_alone() if skips_collectives() else make()
+
+        return make_value if replica_id == 0 else make
+
+    return begin_alone

@@ -1,1 +1,0 @@
-"""Calls of a running script that several processes answer: what travels there, and back."""

@@ -1,0 +1,245 @@
+"""Calls as files: a function and its arguments, with all that they refer to.
+
+Functions and classes of the script itself are pickled by value (cloudpickle), what modules hold by
+name. Data sets stay where they are, and a server hands out their batches.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import marshal
+import mmap
+import os
+import pickle
+import types
+
+from nano_init.errors import UsageError
+from nano_init.frozen import frozen
+from nano_init.process_calls.keras_objects import (
+    is_loss,
+    is_valued,
+    reduce_loss,
+    reduce_valued,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+__all__ = ["Packed", "can_come_back", "pack", "pack_back", "read_packed", "write_packed"]
+
+_ALIGNMENT = 64  # what TensorFlow asks of memory that it is to use in place
+
+
+@frozen
+class Packed:
+    """A value on its way.
+
+    Args:
+        content: its pickle.
+        buffers: its large arrays, as `pickle.PickleBuffer`s.
+    """
+
+    content: bytes
+    buffers: tuple[Any, ...]
+
+
+# The objects that a value coming back may refer to, while it is read.
+_known: Sequence[Any] = ()
+
+
+def pack(value: Any, reduce_dataset: Callable[[Any], Any]) -> tuple[Packed, list[Any]]:
+    """Return a call's parts as bytes, and the Keras objects with values in it.
+
+    Args:
+        value: anything that can travel.
+        reduce_dataset: how to pickle a data set.
+
+    Raises:
+        UsageError: something in it cannot travel.
+    """
+    buffers: list[Any] = []
+    file = io.BytesIO()
+    pickler = _pickler(_CallPickling)(file, buffers.append, reduce_dataset)
+    _dump(pickler, lambda sent: (value, sent), pickler.sent)
+    return Packed(file.getvalue(), tuple(buffers)), pickler.sent
+
+
+def pack_back(value: Any, known: Sequence[Any]) -> Packed:
+    """Return what comes back as bytes.
+
+    Args:
+        value: anything that can travel.
+        known: Keras objects that the reader has; they are referred to by number.
+
+    Raises:
+        UsageError: something in it cannot travel.
+    """
+    buffers: list[Any] = []
+    file = io.BytesIO()
+    _dump(_pickler(_BackPickling)(file, buffers.append, known), lambda _: value, [])
+    return Packed(file.getvalue(), tuple(buffers))
+
+
+def can_come_back(value: Any) -> bool:
+    """Say whether a value can be sent back to the script."""
+    try:
+        pack_back(value, ())
+    except Exception:  # noqa: BLE001 - whatever a class's own pickling raises
+        return False
+    return True
+
+
+def _dump(pickler: Any, parts: Callable[[list[Any]], Any], sent: list[Any]) -> None:
+    errors = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError)
+    try:
+        pickler.dump(parts(sent))
+    except (*errors, RecursionError) as error:
+        raise UsageError(
+            f"something that the call uses cannot be sent to another process ({error}): make it "
+            "within the function, or start the script with nano-run --nproc-per-node instead"
+        ) from error
+
+
+def write_packed(packed: Packed, path: str) -> None:
+    """Write packed values to a file, whole or not at all."""
+    with open(f"{path}.new", "wb") as file:
+        places = []
+        for buffer in packed.buffers:
+            file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
+            places.append((file.tell(), buffer.raw().nbytes))
+            file.write(buffer.raw())
+        start = file.tell()
+        pickle.dump((places, packed.content), file)
+        file.write(start.to_bytes(8, "little"))
+    os.replace(f"{path}.new", path)
+
+
+def read_packed(path: str, known: Sequence[Any] = ()) -> Any:
+    """Return the value that lies in a file; its large arrays stay there until they are used.
+
+    Args:
+        path: the file, which may be removed afterwards.
+        known: Keras objects that the value may refer to.
+    """
+    global _known
+    with open(path, "rb") as file:
+        # Copied where it is written to: all workers read the same pages.
+        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    start = int.from_bytes(memory[-8:], "little")
+    places, content = pickle.loads(memory[start:-8])  # noqa: S301 - our own
+    _known = known
+    try:
+        buffers = [memory[place : place + size] for place, size in places]
+        return pickle.loads(content, buffers=buffers)  # noqa: S301 - our own
+    finally:
+        _known = ()
+
+
+def _known_object(number: int) -> Any:
+    return _known[number]
+
+
+def _part(layer: Any, place: int) -> Any:
+    return list(layer._flatten_layers())[place]
+
+
+def _pickler(kind: type) -> Any:
+    """Return a class of picklers of a kind, by value where cloudpickle is installed."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return type(kind.__name__, (kind, _ByNamePickler), {})
+    return type(kind.__name__, (kind, cloudpickle.Pickler), {})
+
+
+class _ByNamePickler(pickle.Pickler):
+    """Stands in where cloudpickle is not installed: the script's own code cannot travel."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        is_code = isinstance(thing, (type, types.FunctionType))
+        if is_code and (thing.__module__ == "__main__" or "<" in thing.__qualname__):
+            raise pickle.PicklingError(
+                f"{thing.__qualname__} is the script's own; pip install cloudpickle"
+            )
+        return NotImplemented
+
+
+class _CallPickling:
+    """Pickles what goes to the workers: Keras objects without values, data sets by number.
+
+    Args:
+        file: where the pickle is written to.
+        keep: takes a buffer that stays apart.
+        reduce_dataset: how to pickle a data set.
+    """
+
+    def __init__(self, file: Any, keep: Any, reduce_dataset: Callable[[Any], Any]) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)  # type: ignore[call-arg]
+        self._reduce_dataset = reduce_dataset
+        self.sent: list[Any] = []
+        self._owners: dict[int, tuple[Any, int]] = {}
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to pickle a thing (`pickle.Pickler.reducer_override`)."""
+        if is_valued(thing):
+            return self._reduce_valued(thing)
+        if is_loss(thing):
+            return reduce_loss(thing)
+        reduced = self._reduce_tensorflow(thing)
+        return super().reducer_override(thing) if reduced is None else reduced  # type: ignore[misc]
+
+    def _reduce_tensorflow(self, thing: Any) -> Any:
+        import tensorflow as tf
+
+        if isinstance(thing, tf.data.Dataset):
+            return self._reduce_dataset(thing)
+        if isinstance(thing, tf.data.Iterator):
+            raise UsageError("an iterator cannot be sent to workers; give its data set")
+        if isinstance(thing, tf.types.experimental.PolymorphicFunction):
+            fresh = thing._clone(thing.python_function)  # without what it has traced
+            return copyreg.__newobj__, (type(thing),), fresh.__getstate__()  # type: ignore[attr-defined]
+        if isinstance(thing, types.CodeType):
+            # cloudpickle drops the file's name, which AutoGraph and tracebacks need.
+            return marshal.loads, (marshal.dumps(thing),)
+        return None
+
+    def _reduce_valued(self, thing: Any) -> Any:
+        if id(thing) in self._owners:
+            return _part, self._owners[id(thing)]
+        parts = list(thing._flatten_layers()) if hasattr(thing, "_flatten_layers") else []
+        if any(id(part) in self._owners for part in parts):
+            raise UsageError(
+                f"{thing.name} shares layers with another model that the call uses, and would be "
+                "sent to workers apart from it: start the script with nano-run --nproc-per-node "
+                "instead"
+            )
+        self._owners.update({id(part): (thing, n) for n, part in enumerate(parts)})
+        self.sent.append(thing)
+        return reduce_valued(thing)
+
+
+class _BackPickling:
+    """Pickles what comes back: Keras objects that the script has already by number.
+
+    Args:
+        file: where the pickle is written to.
+        keep: takes a buffer that stays apart.
+        known: the objects that the script has.
+    """
+
+    def __init__(self, file: Any, keep: Any, known: Sequence[Any]) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)  # type: ignore[call-arg]
+        self._numbers = {id(thing): number for number, thing in enumerate(known)}
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to pickle a thing (`pickle.Pickler.reducer_override`)."""
+        import tensorflow as tf
+
+        if id(thing) in self._numbers:
+            return _known_object, (self._numbers[id(thing)],)
+        if isinstance(thing, tf.data.Dataset):
+            raise UsageError("a data set cannot be sent back to the script")
+        return super().reducer_override(thing)  # type: ignore[misc]

@@ -1,0 +1,175 @@
+"""What a call uses comes out of its file as it went in; what cannot says so in one sentence."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nano_init.errors import UsageError
+
+np = pytest.importorskip("numpy")
+tf = pytest.importorskip("tensorflow")
+
+import keras  # noqa: E402
+from keras import layers  # noqa: E402
+
+from nano_init.process_calls.serialize import (  # noqa: E402
+    pack,
+    pack_back,
+    read_packed,
+    write_packed,
+)
+from nano_init.process_calls.values import give_values, take_values  # noqa: E402
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def sent(tmp_path):
+    """Write a value and read it again, with the values of the Keras objects in it."""
+
+    def send(value):
+        packed, objects = pack(value, lambda dataset: (int, ()))
+        write_packed(packed, str(tmp_path / "call"))
+        read, made = read_packed(str(tmp_path / "call"))
+        give_values(made, take_values(objects))
+        return read
+
+    return send
+
+
+def model_of(*middle):
+    inputs = keras.Input((4,))
+    outputs = inputs
+    for layer in middle:
+        outputs = layer(outputs)
+    return keras.Model(inputs, layers.Dense(2)(outputs))
+
+
+def local_classes():
+    factor = 3.0
+
+    class Scaled(layers.Layer):  # its constructor takes nothing of Keras's own config
+        def __init__(self, by):
+            super().__init__()
+            self.by = by
+
+        def build(self, shape):
+            self.weight = self.add_weight(shape=(shape[-1],), initializer="random_normal")
+
+        def call(self, inputs):
+            return inputs * self.weight * self.by * factor
+
+    def half(inputs):
+        return inputs * 0.5
+
+    return Scaled, half
+
+
+def test_large_arrays_stay_in_the_file_and_are_aligned_and_can_be_written_to(sent):
+    array = np.arange(10000, dtype="float32")
+    read = sent({"a": [array, "text"]})["a"][0]
+
+    np.testing.assert_array_equal(read, array)
+    assert read.ctypes.data % 64 == 0
+    read[0] = 7
+
+
+def test_a_model_with_classes_and_functions_of_the_script_computes_the_same(sent):
+    scaled, half = local_classes()
+    made = [scaled(2.0), layers.Lambda(lambda x: tf.square(x)), layers.Dense(4, activation=half)]
+    model = model_of(*made)
+    model.layers[1].trainable = False
+    model.compile("adam", lambda y, p: tf.reduce_mean(tf.square(y - p), -1), metrics=["mae"])
+    x, y = np.random.rand(8, 4), np.random.rand(8, 2)
+    model.train_on_batch(x, y)
+    again = sent(model)
+
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert [layer.trainable for layer in again.layers] == [
+        layer.trainable for layer in model.layers
+    ]
+    assert int(again.optimizer.iterations) == 1
+    assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+    for ours, theirs in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_what_refers_to_one_object_does_so_afterwards(sent):
+    model, optimizer = model_of(), keras.optimizers.SGD(momentum=0.9)
+    optimizer.build(model.trainable_variables)
+
+    def step():
+        return model, optimizer
+
+    again, layer, its_optimizer, its_step = sent((model, model.layers[-1], optimizer, step))
+
+    assert layer is again.layers[-1]
+    assert its_step() == (again, its_optimizer)
+    assert its_optimizer._trainable_variables[0] is again.trainable_variables[0]
+
+
+def test_a_traced_function_travels_untraced(sent):
+    @tf.function
+    def add(x, y=1):
+        return x + y
+
+    add(tf.constant(1))
+    assert int(sent(add)(tf.constant(2), y=3)) == 5
+
+
+def test_what_comes_back_refers_to_what_the_script_has(tmp_path):
+    model = model_of()
+    write_packed(pack_back({"model": model, "n": 1}, [model]), str(tmp_path / "result"))
+
+    assert read_packed(str(tmp_path / "result"), [model]) == {"model": model, "n": 1}
+
+
+class Adversary(keras.Model):
+    def compile(self, other, **options):
+        super().compile(**options)
+        self.other = other
+
+
+class Given(keras.Model):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+
+def compiled_its_own_way():
+    model = Adversary()
+    model.compile("adam", loss="mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (threading.Lock, "cannot be sent to another process .*lock"),
+        (compiled_its_own_way, "Adversary has a compile.. of its own"),
+        (lambda: Given(object()), "Given .* cannot be sent to workers"),
+        (lambda: iter(tf.data.Dataset.range(2)), "give its data set"),
+    ],
+)
+def test_what_cannot_travel_is_refused_in_a_sentence_with_a_way_out(make, sentence):
+    with pytest.raises(UsageError, match=sentence) as told:
+        pack(make(), lambda dataset: (int, ()))
+    assert "\n" not in str(told.value)
+
+
+def test_models_that_share_layers_are_not_torn_apart():
+    shared = layers.Dense(4)
+    first, second = model_of(shared), model_of(shared)
+    with pytest.raises(UsageError, match="shares layers with another model"):
+        pack((first, second), lambda dataset: (int, ()))
+
+
+def test_values_of_another_shape_are_given_to_none():
+    one, other = model_of(layers.Dense(3)), model_of(layers.Dense(5))
+    before = one.get_weights()
+    with pytest.raises(UsageError, match="has other variables"):
+        give_values([one], take_values([other]))
+    for ours, theirs in zip(one.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
