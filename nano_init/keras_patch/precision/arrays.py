@@ -30,7 +30,7 @@ def array_replacements(keras_packages: frozenset[str]) -> Iterator[Replacement]:
     is_inside = _inside(keras_packages)
     base = ops._EagerTensorBase
     for name in ("numpy", "__array__"):
-        yield Replacement(base, name, _reading(vars(base)[name], is_inside))
+        yield Replacement(base, name, _wrap_array(vars(base)[name], is_inside))
     yield Replacement(fft_ops, "_ops", _WideningOps(fft_ops._ops))
 
 
@@ -51,11 +51,11 @@ def _inside(keras_packages: frozenset[str]) -> Callable[[], bool]:
     return lambda: any(test() for test in tests)
 
 
-def _reading(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_array(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(read)
-    def reading(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def read_widened(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.dtype is tf.bfloat16 and is_inside():
             # A graph that captures the tensor reads it; a cast in it would capture it again.
             with tf.init_scope():
@@ -63,7 +63,7 @@ def _reading(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Callabl
             return read(wide, *args, **kwargs)
         return read(self, *args, **kwargs)
 
-    return reading
+    return read_widened
 
 
 class _WideningOps:

@@ -83,26 +83,26 @@ def _replacements(is_on: Callable[[], bool], *, is_yielding: bool) -> Iterator[R
     from tensorflow.python.util import dispatch
 
     wraps: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
-        (pywrap_tfe, "TFE_Py_FastPathExecute", _agreeing_eager),
-        (op_def_library, "_apply_op_helper", _agreeing_graph),
-        (tensor_conversion_registry, "convert", _converting),
-        (math_ops, "_truediv_python3", _dividing),
-        (math_ops, "sparse_matmul", _multiplying),
-        (gen_math_ops, "cast", _casting),
-        (gen_nn_ops, "bias_add_grad", _adding_up),
-        (dispatch, "dispatch", _dispatching),
+        (pywrap_tfe, "TFE_Py_FastPathExecute", _wrap_execute),
+        (op_def_library, "_apply_op_helper", _wrap_apply_op),
+        (tensor_conversion_registry, "convert", _wrap_convert),
+        (math_ops, "_truediv_python3", _wrap_truediv),
+        (math_ops, "sparse_matmul", _wrap_sparse_matmul),
+        (gen_math_ops, "cast", _wrap_cast),
+        (gen_nn_ops, "bias_add_grad", _wrap_bias_add_grad),
+        (dispatch, "dispatch", _wrap_dispatch),
     )
     for module, name, wrap in wraps:
         replaced = wrap(getattr(module, name), is_on)
         yield Replacement(module, name, replaced, is_yielding=is_yielding)
 
 
-def _agreeing_eager(execute: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_execute(execute: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     from tensorflow.python.eager.core import _FallbackException, _NotOkStatusException
 
     refused = (_NotOkStatusException, _FallbackException)
 
-    def agreeing_execute(*arguments: Any) -> Any:
+    def execute_agreed(*arguments: Any) -> Any:
         context, op, name, *operands = arguments
         try:
             if not is_wide(op):
@@ -123,11 +123,11 @@ def _agreeing_eager(execute: Callable[..., Any], is_on: Callable[[], bool]) -> C
         operands[: len(input_names(op))] = as_tensors(op, operands)
         return execute(context, op, name, *operands)
 
-    return leaves_no_frame(agreeing_execute)  # TensorFlow raises the refusals itself
+    return leaves_no_frame(execute_agreed)  # TensorFlow raises the refusals itself
 
 
-def _agreeing_graph(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
-    def agreeing_apply(op: str, name: Any = None, **operands: Any) -> Any:
+def _wrap_apply_op(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+    def apply_agreed(op: str, name: Any = None, **operands: Any) -> Any:
         if not is_on():
             return apply(op, name, **operands)
         if _may_disagree(op, operands):
@@ -141,7 +141,7 @@ def _agreeing_graph(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
                 raise
         return apply(op, name, **agreed)
 
-    return agreeing_apply
+    return apply_agreed
 
 
 def _may_disagree(op: str, operands: dict[str, Any]) -> bool:
@@ -169,9 +169,9 @@ def _agreed(op: str, operands: dict[str, Any], *, arrays: bool = False) -> dict[
     return {**operands, **{names[place]: operand for place, operand in changed.items()}}
 
 
-def _converting(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_convert(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(convert)
-    def converting(value: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def convert_mixed(value: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         try:
             return convert(value, dtype, *args, **kwargs)
         except (TypeError, ValueError):
@@ -185,25 +185,27 @@ def _converting(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Calla
             return tf.stack([tf.cast(item, dtype) for item in value])
         return tf.cast(convert(value, None, *args, **kwargs), dtype)
 
-    return converting
+    return convert_mixed
 
 
-def _dividing(divide: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_truediv(divide: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(divide)
-    def dividing(x: Any, y: Any, name: Any = None) -> Any:
+    def divide_agreed(x: Any, y: Any, name: Any = None) -> Any:
         if are_mixed(dtypes_in((x, y))) and is_on():
             changed = agree("RealDiv", (x, y))
             x, y = changed.get(0, x), changed.get(1, y)
         return divide(x, y, name)
 
-    return dividing
+    return divide_agreed
 
 
-def _multiplying(multiply: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_sparse_matmul(
+    multiply: Callable[..., Any], is_on: Callable[[], bool]
+) -> Callable[..., Any]:
     """Multiply where `tf.matmul` turns to the slow SparseMatMul: bfloat16 meets float32."""
 
     @functools.wraps(multiply)
-    def multiplying(
+    def multiply_in_bfloat16(
         a: Any, b: Any, *, a_is_sparse: bool = False, b_is_sparse: bool = False, **kwargs: Any
     ) -> Any:
         if a_is_sparse or b_is_sparse or not is_on():
@@ -213,22 +215,24 @@ def _multiplying(multiply: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
 
         return tf.linalg.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16), **kwargs)
 
-    return multiplying
+    return multiply_in_bfloat16
 
 
-def _casting(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_cast(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(cast)
-    def casting(x: Any, DstT: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
+    def cast_from_origin(x: Any, DstT: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
         return cast(digits_for(x, DstT) if is_on() else x, DstT, *args, **kwargs)
 
-    return casting
+    return cast_from_origin
 
 
-def _adding_up(add_up: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_bias_add_grad(
+    add_up: Callable[..., Any], is_on: Callable[[], bool]
+) -> Callable[..., Any]:
     """Take the gradient of a bias by Sum, which adds bfloat16 up in float32 and is faster."""
 
     @functools.wraps(add_up)
-    def adding_up(out_backprop: Any, data_format: Any = "NHWC", name: Any = None) -> Any:
+    def sum_bias_gradient(out_backprop: Any, data_format: Any = "NHWC", name: Any = None) -> Any:
         import tensorflow as tf
 
         is_plain = data_format in (None, "NHWC", b"NHWC") and isinstance(out_backprop, tf.Tensor)
@@ -236,10 +240,10 @@ def _adding_up(add_up: Callable[..., Any], is_on: Callable[[], bool]) -> Callabl
             return tf.reduce_sum(out_backprop, range(out_backprop.shape.rank - 1), name=name)
         return add_up(out_backprop, data_format, name)
 
-    return adding_up
+    return sum_bias_gradient
 
 
-def _dispatching(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_dispatch(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     """Widen where TensorFlow asks who else takes the arguments that a function has refused.
 
     Some functions compare dtypes in Python before they make an op, as `tf.complex` does
@@ -252,7 +256,7 @@ def _dispatching(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
     refused = tf.__internal__.dispatch.OpDispatcher.NOT_SUPPORTED
 
     @functools.wraps(dispatch)
-    def dispatching(op: Any, args: Any, kwargs: Any) -> Any:
+    def dispatch_widened(op: Any, args: Any, kwargs: Any) -> Any:
         result = dispatch(op, args, kwargs)
         if result is not refused or not is_on():
             return result
@@ -264,7 +268,7 @@ def _dispatching(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
             return result
         return op(*wide[0], **wide[1])
 
-    return dispatching
+    return dispatch_widened
 
 
 def is_about_dtypes(message: str) -> bool:

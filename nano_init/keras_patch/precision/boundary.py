@@ -35,13 +35,13 @@ def boundary_replacements() -> Iterator[Replacement]:
     from keras.src.losses.loss import Loss
     from keras.src.metrics.reduction_metrics import MeanMetricWrapper
 
-    call = _handing_out_float32(falling_back(vars(Layer)["__call__"], keras_policies()))
+    call = _wrap_layer_call(falling_back(vars(Layer)["__call__"], keras_policies()))
     yield Replacement(Layer, "__call__", call)
     yield Replacement(Loss, "__call__", of_float32_predictions(vars(Loss)["__call__"]))
     update = vars(MeanMetricWrapper)["update_state"]
     yield Replacement(MeanMetricWrapper, "update_state", of_float32_predictions(update))
-    yield Replacement(nn, "softmax", _remembered(nn.softmax))
-    yield Replacement(nn, "sigmoid", _remembered(nn.sigmoid))
+    yield Replacement(nn, "softmax", _wrap_activation(nn.softmax))
+    yield Replacement(nn, "sigmoid", _wrap_activation(nn.sigmoid))
 
 
 def float32_output(output: Any) -> Any:
@@ -70,7 +70,7 @@ def float32_output(output: Any) -> Any:
     return _with_mask_of(output, result)
 
 
-def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_layer_call(call: Callable[..., Any]) -> Callable[..., Any]:
     from keras.src.backend.common import global_state
 
     @functools.wraps(call)
@@ -99,18 +99,18 @@ def of_float32_predictions(function: Callable[..., Any]) -> Callable[..., Any]:
     return predict_in_float32
 
 
-def _remembered(activation: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_activation(activation: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(activation)
-    def remembered_activation(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def activate_and_remember(x: Any, *args: Any, **kwargs: Any) -> Any:
         output = activation(x, *args, **kwargs)
         if isinstance(output, tf.Tensor) and output.dtype == tf.bfloat16:
             again = functools.partial(activation, *args, **kwargs)
             setattr(output, _ACTIVATION, again)
         return output
 
-    return remembered_activation
+    return activate_and_remember
 
 
 def _logits_of_op(output: Any) -> tuple[Any, Any]:

@@ -28,24 +28,24 @@ def control_flow_replacements() -> Iterator[Replacement]:
 
     owner = tensor_array_ops.TensorArray
     for name, place in (("write", 1), ("unstack", 0), ("scatter", 1), ("split", 0)):
-        yield Replacement(owner, name, _storing(vars(owner)[name], place))
-    yield Replacement(while_v2, "while_loop", _looping(while_v2.while_loop))
+        yield Replacement(owner, name, _wrap_tensor_array_write(vars(owner)[name], place))
+    yield Replacement(while_v2, "while_loop", _wrap_while_loop(while_v2.while_loop))
     check = "_check_same_outputs"
-    yield Replacement(cond_v2, check, _branching(getattr(cond_v2, check)))
+    yield Replacement(cond_v2, check, _wrap_check_same_outputs(getattr(cond_v2, check)))
     spec = tensor_lib.TensorSpec
-    yield Replacement(spec, "cast", _binding(vars(spec)["cast"]))
+    yield Replacement(spec, "cast", _wrap_spec_cast(vars(spec)["cast"]))
 
 
-def _storing(store: Callable[..., Any], place: int) -> Callable[..., Any]:
+def _wrap_tensor_array_write(store: Callable[..., Any], place: int) -> Callable[..., Any]:
     @functools.wraps(store)
-    def storing(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def write_cast(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "value" in kwargs:
             kwargs["value"] = _cast_like(kwargs["value"], self.dtype)
         elif len(args) > place:
             args = (*args[:place], _cast_like(args[place], self.dtype), *args[place + 1 :])
         return store(self, *args, **kwargs)
 
-    return storing
+    return write_cast
 
 
 def _cast_like(value: Any, dtype: Any) -> Any:
@@ -56,15 +56,15 @@ def _cast_like(value: Any, dtype: Any) -> Any:
     return value
 
 
-def _looping(loop: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_while_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(loop)
-    def looping(cond: Any, body: Any, loop_vars: Any, *args: Any, **kwargs: Any) -> Any:
+    def loop_with_dtypes(cond: Any, body: Any, loop_vars: Any, *args: Any, **kwargs: Any) -> Any:
         dtypes = [getattr(x, "dtype", None) for x in tf.nest.flatten(loop_vars)]
         return loop(cond, _with_dtypes(body, dtypes), loop_vars, *args, **kwargs)
 
-    return looping
+    return loop_with_dtypes
 
 
 def _with_dtypes(body: Callable[..., Any], dtypes: list[Any]) -> Callable[..., Any]:
@@ -84,11 +84,11 @@ def _with_dtypes(body: Callable[..., Any], dtypes: list[Any]) -> Callable[..., A
     return body_with_dtypes
 
 
-def _branching(check: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_check_same_outputs(check: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(check)
-    def checking(op_type: Any, graphs: Any) -> Any:
+    def widen_and_check(op_type: Any, graphs: Any) -> Any:
         if len({len(graph.outputs) for graph in graphs}) == 1:
             for place, outputs in enumerate(zip(*(g.outputs for g in graphs), strict=True)):
                 if are_mixed(output.dtype for output in outputs):
@@ -107,17 +107,17 @@ def _branching(check: Callable[..., Any]) -> Callable[..., Any]:
             lambda x: wide if x is output else x, graph.structured_outputs, expand_composites=True
         )
 
-    return checking
+    return widen_and_check
 
 
-def _binding(cast: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_spec_cast(cast: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(cast)
-    def binding(self: Any, value: Any, casting_context: Any) -> Any:
+    def cast_to_spec(self: Any, value: Any, casting_context: Any) -> Any:
         is_tensor = isinstance(value, (tf.Tensor, tf.Variable))
         if is_tensor and are_mixed((value.dtype, self.dtype)):
             value = tf.cast(value, self.dtype)
         return cast(self, value, casting_context)
 
-    return binding
+    return cast_to_spec

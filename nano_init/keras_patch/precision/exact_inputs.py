@@ -30,18 +30,18 @@ def exact_input_replacements() -> Iterator[Replacement]:
     from keras.src.models.sequential import Sequential
     from keras.src.ops.core import Cast
 
-    yield _wrapped(Sequential, "build", _with_wide_input)
-    yield _wrapped(Functional, "_convert_inputs_to_tensors", _to_wide_tensors)
-    yield _wrapped(DTypePolicy, "convert_input", _remembering)
+    yield _wrapped(Sequential, "build", _wrap_build)
+    yield _wrapped(Functional, "_convert_inputs_to_tensors", _wrap_convert_inputs)
+    yield _wrapped(DTypePolicy, "convert_input", _wrap_convert_input)
     if _casts_are_nodes():
-        yield _wrapped(Cast, "call", _remembering_node)
+        yield _wrapped(Cast, "call", _wrap_cast_node)
 
 
 def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
     return Replacement(target, name, wrap(vars(target)[name]))
 
 
-def _with_wide_input(build: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
     from keras.src.layers.core.input_layer import InputLayer
     from keras.src.models.sequential import standardize_shape
 
@@ -70,7 +70,7 @@ def _input_dtype(layer: Any) -> str:
     return "int32" if isinstance(layer, Embedding) else "float32"
 
 
-def _to_wide_tensors(convert: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_convert_inputs(convert: Callable[..., Any]) -> Callable[..., Any]:
     # A file saved by bare Keras may say that the model's input itself is bfloat16.
     @functools.wraps(convert)
     def convert_to_wide_tensors(self: Any, flat_inputs: Any) -> Any:
@@ -91,17 +91,17 @@ def _remembered_as(value: Any, dtype: str) -> Any:
     return remember_autocast(backend.cast(tensor, dtype), tensor)
 
 
-def _remembering(convert: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_convert_input(convert: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(convert)
-    def remembering_convert(self: Any, x: Any, autocast: Any, dtype: Any) -> Any:
+    def convert_and_remember(self: Any, x: Any, autocast: Any, dtype: Any) -> Any:
         converted = convert(self, x, autocast, dtype)
         if converted is not x and tf.is_tensor(converted):
             return remember_autocast(converted, x)
         return converted
 
-    return remembering_convert
+    return convert_and_remember
 
 
 def _casts_are_nodes() -> bool:
@@ -114,9 +114,9 @@ def _casts_are_nodes() -> bool:
     return "original_args" not in inspect.unwrap(vars(Layer)["__call__"]).__code__.co_varnames
 
 
-def _remembering_node(call: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_cast_node(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
-    def remembering_call(self: Any, x: Any) -> Any:
+    def call_and_remember(self: Any, x: Any) -> Any:
         return remember_autocast(call(self, x), x)
 
-    return remembering_call
+    return call_and_remember

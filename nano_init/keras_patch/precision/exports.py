@@ -34,7 +34,7 @@ def export_replacements(policies: dict[str, LayerPolicies]) -> Iterator[Replacem
     from tensorflow.python.saved_model import save
 
     name = "save_and_return_nodes"
-    yield Replacement(save, name, _saving(getattr(save, name), policies))
+    yield Replacement(save, name, _wrap_save(getattr(save, name), policies))
 
 
 def keras_export_replacements(policies: LayerPolicies) -> Iterator[Replacement]:
@@ -45,9 +45,9 @@ def keras_export_replacements(policies: LayerPolicies) -> Iterator[Replacement]:
     """
     from keras.src.models.model import Model
 
-    yield Replacement(Model, "export", _exporting(vars(Model)["export"], policies))
+    yield Replacement(Model, "export", _wrap_export(vars(Model)["export"], policies))
     archive = _archive_class()
-    for name, wrap in (("add_endpoint", _adding_endpoint), ("write_out", _writing_out)):
+    for name, wrap in (("add_endpoint", _wrap_add_endpoint), ("write_out", _wrap_write_out)):
         yield Replacement(archive, name, wrap(vars(archive)[name], policies))
 
 
@@ -73,7 +73,7 @@ def _in_float32(layers: Iterable[Any], policies: LayerPolicies) -> Iterator[None
             policies.restore(layer, policy)
 
 
-def _exporting(export: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
+def _wrap_export(export: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
     @functools.wraps(export)
     def export_in_float32(self: Any, *args: Any, **kwargs: Any) -> Any:
         with _in_float32(policies.flatten(self), policies):
@@ -82,7 +82,7 @@ def _exporting(export: Callable[..., Any], policies: LayerPolicies) -> Callable[
     return export_in_float32
 
 
-def _adding_endpoint(add: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
+def _wrap_add_endpoint(add: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
     @functools.wraps(add)
     def add_endpoint(self: Any, name: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:
         function = getattr(fn, "func", fn)  # TFLite's converter passes a partial
@@ -94,7 +94,7 @@ def _adding_endpoint(add: Callable[..., Any], policies: LayerPolicies) -> Callab
     return add_endpoint
 
 
-def _writing_out(write: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
+def _wrap_write_out(write: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
     # An endpoint with a signature is traced only here.
     @functools.wraps(write)
     def write_out(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -112,7 +112,7 @@ def _layers_of(archive: Any, policies: LayerPolicies) -> list[Any]:
     return list({id(x): x for root in roots for x in policies.flatten(root)}.values())
 
 
-def _saving(save: Callable[..., Any], policies: dict[str, LayerPolicies]) -> Callable[..., Any]:
+def _wrap_save(save: Callable[..., Any], policies: dict[str, LayerPolicies]) -> Callable[..., Any]:
     import contextlib
 
     @functools.wraps(save)

@@ -24,25 +24,25 @@ def extra_loss_replacements() -> Iterator[Replacement]:
     from keras.src.regularizers import regularizers
 
     for owner in (regularizers.L1L2, regularizers.L1, regularizers.L2):
-        yield Replacement(owner, "__call__", _of_float32(vars(owner)["__call__"]))
-    yield Replacement(Layer, "add_loss", _of_float32(vars(Layer)["add_loss"]))
+        yield Replacement(owner, "__call__", _wrap_call(vars(owner)["__call__"]))
+    yield Replacement(Layer, "add_loss", _wrap_call(vars(Layer)["add_loss"]))
     # The class had the longer name before Keras 3.8.
     variable = getattr(variables, "KerasVariable", None) or variables.Variable
     for name in ("assign_add", "assign_sub"):
-        yield Replacement(variable, name, _unrounded(vars(variable)[name]))
+        yield Replacement(variable, name, _wrap_assign(vars(variable)[name]))
 
 
-def _of_float32(function: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_call(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def of_float32(self: Any, value: Any) -> Any:
+    def call_with_float32(self: Any, value: Any) -> Any:
         from keras.src import tree
 
         return function(self, tree.map_structure(_widened, value))
 
-    return of_float32
+    return call_with_float32
 
 
-def _unrounded(assign: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_assign(assign: Callable[..., Any]) -> Callable[..., Any]:
     # Keras adds to the variable's value as a layer reads it: rounded to the compute dtype.
     from keras.src.backend.common.variables import AutocastScope
 

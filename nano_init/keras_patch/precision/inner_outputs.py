@@ -37,10 +37,10 @@ def inner_output_replacements() -> Iterator[Replacement]:
     """Yield what makes a tape differentiate by inner outputs."""
     from tensorflow.python.eager.backprop import GradientTape
 
-    yield Replacement(GradientTape, "gradient", _by_inner(vars(GradientTape)["gradient"]))
+    yield Replacement(GradientTape, "gradient", _wrap_gradient(vars(GradientTape)["gradient"]))
 
 
-def _by_inner(gradient: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_gradient(gradient: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(gradient)

@@ -95,7 +95,7 @@ def _replacements(
 
     yield Replacement(base, "__init__", after_init(vars(base)["__init__"], keep))
     name = "_maybe_build"
-    yield Replacement(base, name, _with_inner_layers(vars(base)[name], waiting, keep_inner))
+    yield Replacement(base, name, _wrap_maybe_build(vars(base)[name], waiting, keep_inner))
 
 
 def _is_named(layer: Any, patterns: tuple[str, ...]) -> bool:
@@ -109,7 +109,7 @@ def _is_mixed(layer: Any) -> bool:
     return getattr(layer._dtype_policy, "name", None) == "mixed_bfloat16"
 
 
-def _with_inner_layers(
+def _wrap_maybe_build(
     build: Callable[..., Any], waiting: weakref.WeakSet[Any], keep: Callable[[Any], None]
 ) -> Callable[..., Any]:
     @functools.wraps(build)

@@ -47,10 +47,10 @@ def legacy_replacements(
 
     chosen = policy.Policy(OwnName(precision))
     yield Replacement(policy, "_global_policy", chosen, is_yielding=True)
-    call = _handing_out_float32(falling_back(vars(Layer)["__call__"], legacy_policies()))
+    call = _wrap_layer_call(falling_back(vars(Layer)["__call__"], legacy_policies()))
     yield Replacement(Layer, "__call__", call)
     cast = "_cast_single_input"
-    yield Replacement(Layer, cast, _remembering(vars(Layer)[cast]))
+    yield Replacement(Layer, cast, _wrap_cast_input(vars(Layer)[cast]))
     yield Replacement(Loss, "__call__", of_float32_predictions(vars(Loss)["__call__"]))
     yield from _preprocessing_replacements()
     yield from legacy_kept_layer_replacements(keep_float32)
@@ -76,7 +76,7 @@ def _widen(layer: Any) -> None:
         layer._set_dtype_policy("float32")
 
 
-def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_layer_call(call: Callable[..., Any]) -> Callable[..., Any]:
     from tf_keras.src.engine.base_layer_utils import call_context
 
     @functools.wraps(call)
@@ -90,13 +90,13 @@ def _handing_out_float32(call: Callable[..., Any]) -> Callable[..., Any]:
     return call_with_float32_outputs
 
 
-def _remembering(cast: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_cast_input(cast: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(cast)
-    def remembering_cast(self: Any, x: Any) -> Any:
+    def cast_and_remember(self: Any, x: Any) -> Any:
         converted = cast(self, x)
         is_cast = converted is not x and tf.is_tensor(converted)
         return remember_autocast(converted, x) if is_cast else converted
 
-    return remembering_cast
+    return cast_and_remember

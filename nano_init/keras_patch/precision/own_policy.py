@@ -54,11 +54,13 @@ def policy_file_replacements() -> Iterator[Replacement]:
     from keras.src.dtype_policies.dtype_policy import DTypePolicy
     from keras.src.models.functional import Functional
 
-    yield Replacement(dtype_policies, "serialize", _marking(dtype_policies.serialize))
-    read = _recognizing(dtype_policies.deserialize, DTypePolicy)
+    yield Replacement(dtype_policies, "serialize", _wrap_serialize(dtype_policies.serialize))
+    read = _wrap_deserialize(dtype_policies.deserialize, DTypePolicy)
     yield Replacement(dtype_policies, "deserialize", read)
-    yield Replacement(DTypePolicy, "get_config", _as_float32(vars(DTypePolicy)["get_config"]))
-    describe = _describing(vars(Functional)["get_config"])
+    yield Replacement(
+        DTypePolicy, "get_config", _wrap_policy_config(vars(DTypePolicy)["get_config"])
+    )
+    describe = _wrap_model_config(vars(Functional)["get_config"])
     yield Replacement(Functional, "get_config", describe)
 
 
@@ -66,12 +68,14 @@ def legacy_policy_file_replacements() -> Iterator[Replacement]:
     """Yield the same for tf_keras."""
     from tf_keras.src.mixed_precision import policy
 
-    yield Replacement(policy, "serialize", _marking(policy.serialize))
-    yield Replacement(policy, "deserialize", _recognizing(policy.deserialize, policy.Policy))
-    yield Replacement(policy.Policy, "get_config", _as_float32(vars(policy.Policy)["get_config"]))
+    yield Replacement(policy, "serialize", _wrap_serialize(policy.serialize))
+    yield Replacement(policy, "deserialize", _wrap_deserialize(policy.deserialize, policy.Policy))
+    yield Replacement(
+        policy.Policy, "get_config", _wrap_policy_config(vars(policy.Policy)["get_config"])
+    )
 
 
-def _marking(serialize: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_serialize(serialize: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(serialize)
     def serialize_and_mark(policy: Any) -> Any:
         config = serialize(policy)
@@ -82,7 +86,7 @@ def _marking(serialize: Callable[..., Any]) -> Callable[..., Any]:
     return serialize_and_mark
 
 
-def _recognizing(deserialize: Callable[..., Any], policy_class: Any) -> Callable[..., Any]:
+def _wrap_deserialize(deserialize: Callable[..., Any], policy_class: Any) -> Callable[..., Any]:
     @functools.wraps(deserialize)
     def deserialize_own(config: Any, custom_objects: Any = None) -> Any:
         if isinstance(config, dict) and config.get(_ENTRY) == _DEFAULT:
@@ -92,7 +96,7 @@ def _recognizing(deserialize: Callable[..., Any], policy_class: Any) -> Callable
     return deserialize_own
 
 
-def _describing(get_config: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_model_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
     """Describe the tensors between own layers as float32, as the layers themselves are."""
 
     @functools.wraps(get_config)
@@ -118,7 +122,7 @@ def _widen_tensors(config: Any) -> None:
             _widen_tensors(list(config.values()))
 
 
-def _as_float32(get_config: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_policy_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_config)
     def get_portable_config(self: Any) -> Any:
         config = get_config(self)

@@ -34,7 +34,7 @@ def preprocessing_replacements() -> Iterator[Replacement]:
         layers.Rescaling,
     ):
         yield Replacement(owner, "compute_dtype", wide, inherited=True)
-        yield Replacement(owner, "call", _handing_out(compute_dtype, vars(owner)["call"]))
+        yield Replacement(owner, "call", _wrap_call(compute_dtype, vars(owner)["call"]))
 
 
 def _wide_compute_dtype(compute_dtype: Callable[[Any], str], layer: Any) -> str:
@@ -45,9 +45,7 @@ def _is_narrow(compute_dtype: Callable[[Any], str], layer: Any) -> bool:
     return compute_dtype(layer) == "bfloat16" and layer.variable_dtype == "float32"
 
 
-def _handing_out(
-    compute_dtype: Callable[[Any], str], call: Callable[..., Any]
-) -> Callable[..., Any]:
+def _wrap_call(compute_dtype: Callable[[Any], str], call: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(call)
