@@ -61,11 +61,11 @@ def fit_stall_replacements() -> Iterator[Replacement]:
     ):
         yield Replacement(target, name, changed(vars(target)[name]))
     name = "get_tf_dataset"
-    yield Replacement(ArrayDataAdapter, name, _untuned(vars(ArrayDataAdapter)[name]))
+    yield Replacement(ArrayDataAdapter, name, _wrap_get_tf_dataset(vars(ArrayDataAdapter)[name]))
     yield Replacement(OwnedIterator, "__del__", _destroy_apart, inherited=True)
 
 
-def _untuned(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_dataset)
     def get_tf_dataset(self: Any) -> Any:
         import tensorflow as tf

@@ -31,10 +31,10 @@ def step_call_replacements() -> Iterator[Replacement]:
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
     name = "_make_function"
-    yield Replacement(TensorFlowTrainer, name, _made_straight(vars(TensorFlowTrainer)[name]))
+    yield Replacement(TensorFlowTrainer, name, _wrap_make_function(vars(TensorFlowTrainer)[name]))
 
 
-def _made_straight(make: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_make_function(make: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_function(self: Any, step_function: Any) -> Any:
         function = make(self, step_function)

@@ -39,7 +39,7 @@ def with_lazy_adam(replacements: Iterable[Replacement]) -> Iterator[Replacement]
             inner = replacement
         else:
             yield replacement
-    yield replace(inner, value=_lazily(inner.value, fused=inner.value is not own))
+    yield replace(inner, value=_wrap_update_step(inner.value, fused=inner.value is not own))
 
 
 def is_lazy(optimizer: Optimizer) -> bool:
@@ -156,7 +156,7 @@ def _compiled_move() -> Callable[..., Any]:
     return compiled(_moved_rows)
 
 
-def _lazily(dense: Any, *, fused: bool) -> Callable[..., None]:
+def _wrap_update_step(dense: Any, *, fused: bool) -> Callable[..., None]:
     @functools.wraps(dense)
     def update_step(
         self: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any

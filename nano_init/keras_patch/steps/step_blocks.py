@@ -51,13 +51,13 @@ def step_block_replacements(size: int | str | None) -> Iterator[Replacement]:
     def wrapped(target: Any, name: str, wrap: Callable[..., Any], *args: Any) -> Replacement:
         return Replacement(target, name, wrap(vars(target)[name], *args))
 
-    yield wrapped(Trainer, "compile", _noting_the_number)
-    yield wrapped(Trainer, "compile_from_config", _without_the_default_number)
-    yield wrapped(TensorFlowTrainer, "fit", _in_blocks, size)
-    yield wrapped(TensorFlowTrainer, "evaluate", _apart)
-    yield wrapped(TensorFlowTrainer, "predict", _apart)
-    yield wrapped(TensorFlowTrainer, "make_train_function", _making_blocks)
-    yield wrapped(EpochIterator, "_enumerate_iterator", _grouping)
+    yield wrapped(Trainer, "compile", _wrap_compile)
+    yield wrapped(Trainer, "compile_from_config", _wrap_compile_from_config)
+    yield wrapped(TensorFlowTrainer, "fit", _wrap_fit, size)
+    yield wrapped(TensorFlowTrainer, "evaluate", _wrap_evaluate_or_predict)
+    yield wrapped(TensorFlowTrainer, "predict", _wrap_evaluate_or_predict)
+    yield wrapped(TensorFlowTrainer, "make_train_function", _wrap_make_train_function)
+    yield wrapped(EpochIterator, "_enumerate_iterator", _wrap_enumerate_iterator)
 
 
 def choose_size(seconds: float) -> int:
@@ -228,7 +228,7 @@ def _is_at_end(epoch_iterator: Any, last: int) -> bool:
     return not steps or last + 1 >= steps or bool(has_run_out)
 
 
-def _in_blocks(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
+def _wrap_fit(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
     signature = inspect.signature(fit)
 
     @functools.wraps(fit)
@@ -254,7 +254,7 @@ def _callbacks_of(signature: inspect.Signature, *args: Any, **kwargs: Any) -> An
         return None  # what is wrong with the arguments `fit` itself says best
 
 
-def _apart(method: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_evaluate_or_predict(method: Callable[..., Any]) -> Callable[..., Any]:
     """Keep an evaluation inside `fit`, be it by a callback, out of the blocks."""
 
     @functools.wraps(method)
@@ -294,7 +294,7 @@ def _why_not(model: Any, callbacks: Any) -> str | None:
     return callback and f"the callback {type(callback).__name__} needs every batch"
 
 
-def _making_blocks(make: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_make_train_function(make: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_train_function(self: Any, force: bool = False) -> Any:
         is_new = force or self.train_function is None
@@ -307,7 +307,7 @@ def _making_blocks(make: Callable[..., Any]) -> Callable[..., Any]:
     return make_train_function
 
 
-def _grouping(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_enumerate_iterator(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(enumerate_steps)
     def enumerate_blocks(self: Any) -> Any:
         steps = enumerate_steps(self)
@@ -322,20 +322,20 @@ def _grouping(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
     return enumerate_blocks
 
 
-def _noting_the_number(compile_model: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_compile(compile_model: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(compile_model)
 
     @functools.wraps(compile_model)
-    def compile_noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def compile_and_note(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = compile_model(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments
         (_decided.add if "steps_per_execution" in given else _decided.discard)(self)
         return result
 
-    return compile_noting
+    return compile_and_note
 
 
-def _without_the_default_number(compile_from_config: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_compile_from_config(compile_from_config: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compile_from_config)
     def compile_as_saved(self: Any, config: Any) -> Any:
         # A saved model names the number even where its script did not.
