@@ -36,15 +36,15 @@ def average_as_one_replica(is_job_strategy: Callable[[Any], bool]) -> None:
 
     base: Any = StrategyBase
     count = base.num_replicas_in_sync.fget
-    base.num_replicas_in_sync = property(_one_on_a_shard(count, is_job_strategy))
+    base.num_replicas_in_sync = property(_wrap_replica_count(count, is_job_strategy))
     # The function leads to nothing that could be changed in place.
-    average = _of_whole_batch(nn_impl_distribute.compute_average_loss)
+    average = _wrap_average_loss(nn_impl_distribute.compute_average_loss)
     modules: tuple[Any, ...] = (nn_impl_distribute, tf.nn, tf.compat.v1.nn, tf.compat.v2.nn)
     for module in modules:
         module.compute_average_loss = average
 
 
-def _one_on_a_shard(
+def _wrap_replica_count(
     count: Callable[[Any], int], is_job_strategy: Callable[[Any], bool]
 ) -> Callable[[Any], int]:
     @functools.wraps(count)
@@ -55,7 +55,7 @@ def _one_on_a_shard(
     return count_one_on_a_shard
 
 
-def _of_whole_batch(average: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_average_loss(average: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(average)
     def average_of_whole_batch(
         per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None

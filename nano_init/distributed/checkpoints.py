@@ -40,7 +40,7 @@ def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
 
     # `save`, `write` and the manager's `save` all come to it (checkpoint.py).
     write = vars(tf.train.Checkpoint)["_write"]
-    yield Replacement(tf.train.Checkpoint, "_write", _writing_once(write, membership))
+    yield Replacement(tf.train.Checkpoint, "_write", _wrap_write(write, membership))
     # Counts begin at 0 on all workers, and some of them may never save.
     name = "_maybe_create_save_counter"
     count = vars(tf.train.Checkpoint)[name]
@@ -48,10 +48,10 @@ def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
     if membership.index > 0:
         for name in ("update_checkpoint_state_internal", "_delete_file_if_exists"):
             act = vars(checkpoint_management)[name]
-            yield Replacement(checkpoint_management, name, _if_recording(act, membership))
+            yield Replacement(checkpoint_management, name, _wrap_management(act, membership))
 
 
-def _if_recording(act: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+def _wrap_management(act: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(act)
     def act_if_recording(*args: Any, **kwargs: Any) -> Any:
         if job_strategy() is None or is_recording(membership):
@@ -61,7 +61,7 @@ def _if_recording(act: Callable[..., Any], membership: Membership) -> Callable[.
     return act_if_recording
 
 
-def _writing_once(write: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+def _wrap_write(write: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(write)
     def write_once(self: Any, file_prefix: Any, options: Any = None) -> Any:
         is_path = isinstance(file_prefix, (str, os.PathLike))

@@ -34,12 +34,14 @@ def collective_replacements() -> Iterator[Replacement]:
     # sent is there to be received also when the sender has come to its end.
     for name in ("all_reduce_v2", "all_gather_v2", "broadcast_send", "broadcast_recv"):
         make = vars(collective_ops)[name]
-        yield Replacement(collective_ops, name, _noted(make, takes_all=name.startswith("all_")))
+        yield Replacement(
+            collective_ops, name, _wrap_collective(make, takes_all=name.startswith("all_"))
+        )
     name = "_call_flat"
-    yield Replacement(ConcreteFunction, name, _noted_if_marked(vars(ConcreteFunction)[name]))
+    yield Replacement(ConcreteFunction, name, _wrap_call_flat(vars(ConcreteFunction)[name]))
 
 
-def _noted(make: Callable[..., Any], *, takes_all: bool) -> Callable[..., Any]:
+def _wrap_collective(make: Callable[..., Any], *, takes_all: bool) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_noted(*args: Any, **kwargs: Any) -> Any:
         _note(takes_all=takes_all)
@@ -48,7 +50,7 @@ def _noted(make: Callable[..., Any], *, takes_all: bool) -> Callable[..., Any]:
     return make_noted
 
 
-def _noted_if_marked(call: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_call_flat(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
     def call_noted(self: Any, *args: Any, **kwargs: Any) -> Any:
         takes_all = getattr(self._func_graph, _MARK, None)

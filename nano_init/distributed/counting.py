@@ -34,15 +34,15 @@ def counting_replacements(membership: Membership) -> Iterator[Replacement]:
     from tensorflow.python.distribute.values import SyncOnReadVariable
 
     for name in ("assign_add", "assign_sub"):
-        yield Replacement(SyncOnReadVariable, name, _unless_padding(vars(SyncOnReadVariable)[name]))
+        yield Replacement(SyncOnReadVariable, name, _wrap_assign(vars(SyncOnReadVariable)[name]))
     for kind in ("assign", "assign_add", "assign_sub"):
         name = f"on_read_{kind}_cross_replica"
         write = vars(values_util)[name]
         on_device = vars(values_util)[f"{kind}_on_device"]
-        yield Replacement(values_util, name, _once(write, on_device, membership))
+        yield Replacement(values_util, name, _wrap_on_write(write, on_device, membership))
 
 
-def _unless_padding(write: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_assign(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
     def write_unless_padding(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         shard = current_shard()
@@ -56,7 +56,7 @@ def _unless_padding(write: Callable[..., Any]) -> Callable[..., Any]:
     return write_unless_padding
 
 
-def _once(
+def _wrap_on_write(
     write: Callable[..., Any], on_device: Callable[..., Any], membership: Membership
 ) -> Callable[..., Any]:
     @functools.wraps(write)

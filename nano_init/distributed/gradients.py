@@ -37,12 +37,12 @@ def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
     from keras.src.optimizers.base_optimizer import BaseOptimizer
 
     apply = vars(BaseOptimizer)["apply"]
-    yield Replacement(BaseOptimizer, "apply", _applying_sums(apply, compress=compress))
+    yield Replacement(BaseOptimizer, "apply", _wrap_apply(apply, compress=compress))
     name = "_all_reduce_sum_gradients"
-    yield Replacement(TFOptimizer, name, _unless_summed(vars(TFOptimizer)[name]))
+    yield Replacement(TFOptimizer, name, _wrap_all_reduce_sum(vars(TFOptimizer)[name]))
 
 
-def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
+def _wrap_apply(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
     @functools.wraps(apply)
     def apply_sums(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
         shard = current_shard()
@@ -80,7 +80,7 @@ def warn_of_own_loop() -> None:
     )
 
 
-def _unless_summed(reduce: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_all_reduce_sum(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
     def reduce_unless_summed(self: Any, grads_and_vars: Any) -> Any:
         return list(grads_and_vars) if is_summed() else reduce(self, grads_and_vars)

@@ -29,12 +29,14 @@ def legacy_loss_replacements() -> Iterator[Replacement]:
     from tf_keras.src.engine.compile_utils import LossesContainer
     from tf_keras.src.utils import losses_utils
 
-    yield Replacement(LossesContainer, "__call__", _knowing_part(vars(LossesContainer)["__call__"]))
+    yield Replacement(
+        LossesContainer, "__call__", _wrap_container_call(vars(LossesContainer)["__call__"])
+    )
     name = "scale_loss_for_distribution"
-    yield Replacement(losses_utils, name, _scaling_by_part(vars(losses_utils)[name]))
+    yield Replacement(losses_utils, name, _wrap_scale_loss(vars(losses_utils)[name]))
 
 
-def _knowing_part(compute: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_container_call(compute: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compute)
     def compute_knowing_part(self: Any, y_true: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
         import tensorflow as tf
@@ -65,7 +67,7 @@ def _part_of_batch(outputs: Any) -> Any:
     return tf.math.divide_no_nan(rows, total)
 
 
-def _scaling_by_part(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _wrap_scale_loss(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(scale)
     def scale_by_part(loss: Any) -> Any:
         import tensorflow as tf

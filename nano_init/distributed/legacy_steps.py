@@ -42,15 +42,15 @@ def legacy_step_replacements(*, compress: bool) -> Iterator[Replacement]:
         yield Replacement(owner, "__init__", under_job(vars(owner)["__init__"]))
     for owner in optimizers:
         name = "apply_gradients"
-        yield Replacement(owner, name, _warning(vars(owner)[name]))
+        yield Replacement(owner, name, _wrap_eager_apply_gradients(vars(owner)[name]))
     name = "all_reduce_sum_gradients"
-    yield Replacement(utils, name, _summing_shards(vars(utils)[name], compress=compress))
+    yield Replacement(utils, name, _wrap_all_reduce_sum(vars(utils)[name], compress=compress))
     name = "_get_reduction"
-    yield Replacement(losses.Loss, name, _allowing_means(vars(losses.Loss)[name]))
+    yield Replacement(losses.Loss, name, _wrap_get_reduction(vars(losses.Loss)[name]))
     name = "apply_valid_mask"
-    yield Replacement(losses_utils, name, _by_all_elements(vars(losses_utils)[name]))
+    yield Replacement(losses_utils, name, _wrap_apply_valid_mask(vars(losses_utils)[name]))
     name = "reduce_weighted_loss"
-    yield Replacement(losses_utils, name, _as_batch_mean(vars(losses_utils)[name]))
+    yield Replacement(losses_utils, name, _wrap_reduce_weighted_loss(vars(losses_utils)[name]))
 
 
 def first_optimizer_replacements(*, compress: bool) -> Iterator[Replacement]:
@@ -62,10 +62,12 @@ def first_optimizer_replacements(*, compress: bool) -> Iterator[Replacement]:
     from tensorflow.python.training.optimizer import Optimizer
 
     name = "apply_gradients"
-    yield Replacement(Optimizer, name, _applying_sums(vars(Optimizer)[name], compress=compress))
+    yield Replacement(
+        Optimizer, name, _wrap_apply_gradients(vars(Optimizer)[name], compress=compress)
+    )
 
 
-def _warning(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_eager_apply_gradients(apply: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply)
     def warn_and_apply(*args: Any, **kwargs: Any) -> Any:
         if current_shard() is None:
@@ -75,7 +77,7 @@ def _warning(apply: Callable[..., Any]) -> Callable[..., Any]:
     return warn_and_apply
 
 
-def _summing_shards(reduce: Callable[[Any], Any], *, compress: bool) -> Callable[[Any], Any]:
+def _wrap_all_reduce_sum(reduce: Callable[[Any], Any], *, compress: bool) -> Callable[[Any], Any]:
     @functools.wraps(reduce)
     def sum_of_shards(grads_and_vars: Any) -> Any:
         shard = current_shard()
@@ -86,7 +88,7 @@ def _summing_shards(reduce: Callable[[Any], Any], *, compress: bool) -> Callable
     return sum_of_shards
 
 
-def _applying_sums(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
+def _wrap_apply_gradients(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
     @functools.wraps(apply)
     def apply_sums(self: Any, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
         shard = current_shard()
@@ -105,7 +107,7 @@ def _summed(grads_and_vars: Any, shard: BatchShard, *, compress: bool) -> list[A
     return [(total, variable) for total, (_, variable) in zip(sums, pairs, strict=True)]
 
 
-def _allowing_means(get_reduction: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _wrap_get_reduction(get_reduction: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a `_get_reduction` that allows means, which are right on a shard."""
 
     @functools.wraps(get_reduction)
@@ -117,7 +119,7 @@ def _allowing_means(get_reduction: Callable[[Any], Any]) -> Callable[[Any], Any]
     return get_reduction_on_shard
 
 
-def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_apply_valid_mask(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply_mask)
     def apply_mask_of_batch(losses: Any, sample_weight: Any, mask: Any, reduction: Any) -> Any:
         weights = apply_mask(losses, sample_weight, mask, reduction)
@@ -131,7 +133,7 @@ def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
     return apply_mask_of_batch
 
 
-def _as_batch_mean(reduce_loss: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_reduce_weighted_loss(reduce_loss: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce_loss)
     def reduce_shard(weighted_losses: Any, reduction: Any = "sum_over_batch_size") -> Any:
         loss = reduce_loss(weighted_losses, reduction)

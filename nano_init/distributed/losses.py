@@ -31,12 +31,12 @@ def loss_replacements() -> Iterator[Replacement]:
     from keras.src.losses import loss
 
     for name in ("scale_loss_for_distribution", "unscale_loss_for_distribution"):
-        yield Replacement(loss, name, _unscaled(vars(loss)[name]))
-    yield Replacement(loss, "apply_mask", _by_all_elements(loss.apply_mask))
-    yield Replacement(loss, "reduce_values", _as_batch_mean(loss.reduce_values))
+        yield Replacement(loss, name, _wrap_scale_loss(vars(loss)[name]))
+    yield Replacement(loss, "apply_mask", _wrap_apply_mask(loss.apply_mask))
+    yield Replacement(loss, "reduce_values", _wrap_reduce_values(loss.reduce_values))
 
 
-def _unscaled(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _wrap_scale_loss(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(scale)
     def scale_outside_shards(value: Any) -> Any:
         return scale(value) if current_shard() is None else value
@@ -44,7 +44,7 @@ def _unscaled(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return scale_outside_shards
 
 
-def _by_all_elements(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_apply_mask(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
     """Return an `apply_mask` that divides by the unmasked elements of the whole batch."""
 
     @functools.wraps(apply_mask)
@@ -74,7 +74,7 @@ def factor_of_unmasked(mask: Any, shard: BatchShard) -> Any:
     return tf.math.divide_no_nan(valid, total) * tf.math.divide_no_nan(all_total, all_valid)
 
 
-def _as_batch_mean(reduce_values: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_reduce_values(reduce_values: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce_values)
     def reduce_shard(
         values: Any, sample_weight: Any = None, reduction: str | None = "sum_over_batch_size"

@@ -26,10 +26,10 @@ def normalization_replacements() -> Iterator[Replacement]:
     from keras.src.backend.tensorflow import nn
 
     name = "_compute_moments_sync"
-    yield Replacement(nn, name, _of_all_shards(vars(nn)[name]))
+    yield Replacement(nn, name, _wrap_moments(vars(nn)[name]))
 
 
-def _of_all_shards(compute: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_moments(compute: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compute)
     def compute_of_all_shards(x: Any, axes: Sequence[int], keepdims: bool) -> Any:
         shard = current_shard()

@@ -29,10 +29,10 @@ def adapt_default_strategy() -> None:
 
     extended: Any = distribute_lib._DefaultDistributionExtended
     extended._scope = _without_creator
-    extended._update = _knowing_the_one_replica(extended._update)
+    extended._update = _wrap_update(extended._update)
     extended.variable_created_in_scope = lambda _self, _variable: not distribute_lib.has_strategy()
     name = "_require_cross_replica_or_default_context_extended"
-    setattr(distribute_lib, name, _allowing_default(getattr(distribute_lib, name)))
+    setattr(distribute_lib, name, _wrap_require(getattr(distribute_lib, name)))
 
 
 def _without_creator(_extended: Any, strategy: Any) -> contextlib.AbstractContextManager[Any]:
@@ -49,7 +49,7 @@ def _yielding(strategy: Any) -> Iterator[Any]:
     yield strategy
 
 
-def _knowing_the_one_replica(update: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_update(update: Callable[..., Any]) -> Callable[..., Any]:
     """Return an update of a variable of the job's, whose one replica here is the first.
 
     TensorFlow's own gives the variable in place of a replica's number.
@@ -70,7 +70,7 @@ def _knowing_the_one_replica(update: Callable[..., Any]) -> Callable[..., Any]:
     return update_the_one
 
 
-def _allowing_default(require: Callable[..., None]) -> Callable[..., None]:
+def _wrap_require(require: Callable[..., None]) -> Callable[..., None]:
     """Return a check that takes steps of the default strategy for the program outside of any."""
 
     @functools.wraps(require)
@@ -92,13 +92,13 @@ def share_own_strategies(is_joint: Callable[[Any], bool]) -> None:
     from tensorflow.python.distribute import distribute_lib, parameter_server_strategy_v2
 
     base: Any = distribute_lib.StrategyBase
-    base.__init__ = _sharing(base.__init__, is_joint)
+    base.__init__ = _wrap_strategy_init(base.__init__, is_joint)
     # It connects to its cluster first.
     servers: Any = parameter_server_strategy_v2.ParameterServerStrategyV2
-    servers.__init__ = _refusing(servers.__init__)
+    servers.__init__ = _wrap_server_init(servers.__init__)
 
 
-def _sharing(
+def _wrap_strategy_init(
     initialize: Callable[..., None], is_joint: Callable[[Any], bool]
 ) -> Callable[..., None]:
     @functools.wraps(initialize)
@@ -143,7 +143,7 @@ def _check_shareable(strategy: Any) -> None:
         refuse(f"the script makes its own {name} on {device}, workers share CPUs; {_WAY_OUT}")
 
 
-def _refusing(initialize: Callable[..., None]) -> Callable[..., None]:
+def _wrap_server_init(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
     def refuse_own_cluster(_self: Any, *_args: Any, **_kwargs: Any) -> None:
         refuse(

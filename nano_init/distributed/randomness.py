@@ -46,10 +46,10 @@ def randomness_replacements() -> Iterator[Replacement]:
     """Yield what gives each worker's shard of a batch random numbers of its own."""
     from keras.src.random.seed_generator import SeedGenerator
 
-    yield Replacement(SeedGenerator, "next", _apart(vars(SeedGenerator)["next"]))
+    yield Replacement(SeedGenerator, "next", _wrap_next_seed(vars(SeedGenerator)["next"]))
 
 
-def _apart(draw: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_next_seed(draw: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(draw)
     def draw_apart(self: Any, *args: Any, **kwargs: Any) -> Any:
         import tensorflow as tf

@@ -40,9 +40,9 @@ def refuse_sessions() -> None:
     from tensorflow.python.training import optimizer
 
     base: Any = session.BaseSession
-    base.__init__ = _refusing(base.__init__, is_eager_disabled)
+    base.__init__ = _wrap_refused(base.__init__, is_eager_disabled)
     trainer: Any = optimizer.Optimizer
-    trainer.apply_gradients = _refusing(trainer.apply_gradients, _is_in_session_graph)
+    trainer.apply_gradients = _wrap_refused(trainer.apply_gradients, _is_in_session_graph)
 
 
 def is_eager_disabled() -> bool:
@@ -58,7 +58,7 @@ def _is_in_session_graph() -> bool:
     return not ops.executing_eagerly_outside_functions()
 
 
-def _refusing(act: Callable[..., Any], is_refused: Callable[[], bool]) -> Callable[..., Any]:
+def _wrap_refused(act: Callable[..., Any], is_refused: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(act)
     def refuse_or_act(*args: Any, **kwargs: Any) -> Any:
         if is_refused():

@@ -25,9 +25,9 @@ def multi_worker_repairs() -> Iterator[Replacement]:
 
     name = "_maybe_symbolic_build"
     build = vars(trainer.TensorFlowTrainer)[name]
-    yield Replacement(trainer.TensorFlowTrainer, name, _building_from_a_local_batch(build))
+    yield Replacement(trainer.TensorFlowTrainer, name, _wrap_symbolic_build(build))
     name = "reduce_per_replica"
-    yield Replacement(trainer, name, _reducing_scalars(vars(trainer)[name]))
+    yield Replacement(trainer, name, _wrap_reduce_per_replica(vars(trainer)[name]))
 
 
 def is_multi_worker(strategy: Any) -> bool:
@@ -37,7 +37,7 @@ def is_multi_worker(strategy: Any) -> bool:
     return strategy is not None and bool(_collective_all_reduce_multi_worker(strategy))
 
 
-def _building_from_a_local_batch(build: Callable[..., None]) -> Callable[..., None]:
+def _wrap_symbolic_build(build: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(build)
     def build_locally(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
         if iterator is not None and is_multi_worker(self._distribute_strategy):
@@ -58,7 +58,7 @@ def _first_local_batch(iterator: Any, strategy: Any) -> Any:
     return None
 
 
-def _reducing_scalars(reduce: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_reduce_per_replica(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
     def reduce_over_workers(values: Any, strategy: Any, reduction: str) -> Any:
         if reduction not in ("auto", "mean", "sum") or not is_multi_worker(strategy):

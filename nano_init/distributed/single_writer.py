@@ -134,10 +134,10 @@ def single_writer_replacements() -> Iterator[Replacement]:
 
     name = "_get_cross_replica"
     read = vars(SyncOnReadVariable)[name]
-    yield Replacement(SyncOnReadVariable, name, _reading_own_if_alone(read))
+    yield Replacement(SyncOnReadVariable, name, _wrap_get_cross_replica(read))
     name = "_get_variable_creator_initial_value"
     begin = vars(CollectiveAllReduceExtended)[name]
-    yield Replacement(CollectiveAllReduceExtended, name, _beginning_alone(begin))
+    yield Replacement(CollectiveAllReduceExtended, name, _wrap_initial_value(begin))
 
 
 def skips_collectives() -> bool:
@@ -145,7 +145,7 @@ def skips_collectives() -> bool:
     return getattr(_HERE, "is_alone", False)
 
 
-def _reading_own_if_alone(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _wrap_get_cross_replica(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(read)
     def read_own_if_alone(self: Any) -> Any:
         return self._get_on_device_or_primary() if skips_collectives() else read(self)
@@ -153,7 +153,7 @@ def _reading_own_if_alone(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read_own_if_alone
 
 
-def _beginning_alone(begin: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_initial_value(begin: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(begin)
     def begin_alone(
         self: Any, replica_id: int, device: str, primary_var: Any, **kwargs: Any

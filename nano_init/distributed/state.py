@@ -28,10 +28,10 @@ def state_replacements() -> Iterator[Replacement]:
     from keras.src.backend.tensorflow.core import Variable
 
     name = "_direct_assign"
-    yield Replacement(Variable, name, _watched(vars(Variable)[name]))
+    yield Replacement(Variable, name, _wrap_assign(vars(Variable)[name]))
 
 
-def _watched(assign: Callable[..., None]) -> Callable[..., None]:
+def _wrap_assign(assign: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(assign)
     def watched_assign(self: Any, value: Any) -> None:
         shard = current_shard()

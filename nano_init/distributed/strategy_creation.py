@@ -98,11 +98,11 @@ def _adapt_strategies() -> None:
     from tensorflow.python.distribute.values import DistributedVariable
     from tensorflow.python.framework.func_graph import FuncGraph
 
-    FuncGraph.capture_call_time_value = _outside_control_flow(FuncGraph.capture_call_time_value)
-    DistributedVariable.handle = property(_the_one_handle(DistributedVariable.handle.fget))
+    FuncGraph.capture_call_time_value = _wrap_capture(FuncGraph.capture_call_time_value)
+    DistributedVariable.handle = property(_wrap_handle(DistributedVariable.handle.fget))
     extended = distribute_lib.StrategyExtendedV2
-    extended.__init__ = _noticing(extended.__init__)
-    mirrored_strategy.all_local_devices = _own_devices(mirrored_strategy.all_local_devices)
+    extended.__init__ = _wrap_extended_init(extended.__init__)
+    mirrored_strategy.all_local_devices = _wrap_list_devices(mirrored_strategy.all_local_devices)
     adapt_default_strategy()
     average_as_one_replica(is_job_strategy)
     convert_as_plain_variables()
@@ -110,7 +110,7 @@ def _adapt_strategies() -> None:
     refuse_sessions()
     strategy_class: Any = CollectiveAllReduceStrategy
     strategy_class.__new__ = _answering_with_the_job_s
-    strategy_class.__init__ = _initialized_once(strategy_class.__init__)
+    strategy_class.__init__ = _wrap_strategy_init(strategy_class.__init__)
 
 
 def _make(membership: Membership) -> None:
@@ -175,7 +175,7 @@ def _configure_coordination(membership: Membership) -> None:
     )
 
 
-def _outside_control_flow(capture: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_capture(capture: Callable[..., Any]) -> Callable[..., Any]:
     """Return a `capture_call_time_value` that works for functions called within control flow.
 
     A collective's key is captured that way (tensorflow/python/distribute/
@@ -195,7 +195,7 @@ def _outside_control_flow(capture: Callable[..., Any]) -> Callable[..., Any]:
     return capture_outside
 
 
-def _the_one_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _wrap_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a getter that knows a variable's handle outside of replicas too.
 
     A script's own loop is outside of them, and asks for gradients by its variables
@@ -212,7 +212,7 @@ def _the_one_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return get_the_one
 
 
-def _own_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+def _wrap_list_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     """Return an `all_local_devices` that leaves out the devices of other workers.
 
     A `MirroredStrategy` of the program's own takes all that are listed, which ends in a
@@ -234,17 +234,17 @@ def _own_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[A
     return list_own
 
 
-def _noticing(initialize: Callable[..., None]) -> Callable[..., None]:
+def _wrap_extended_init(initialize: Callable[..., None]) -> Callable[..., None]:
     """Return an `__init__` that steps aside for a joint strategy of the program's own."""
 
     @functools.wraps(initialize)
-    def notice(self: Any, container_strategy: Any) -> None:
+    def initialize_and_notice(self: Any, container_strategy: Any) -> None:
         global _is_own
         initialize(self, container_strategy)
         if _is_joint(container_strategy) and not _is_making:
             _is_own = True
 
-    return notice
+    return initialize_and_notice
 
 
 def _is_joint(strategy: Any) -> bool:
@@ -257,7 +257,7 @@ def _answering_with_the_job_s(cls: type, *_args: Any, **_kwargs: Any) -> Any:
     return object.__new__(cls) if strategy is None else strategy
 
 
-def _initialized_once(initialize: Callable[..., None]) -> Callable[..., None]:
+def _wrap_strategy_init(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
     def initialize_once(self: Any, *args: Any, **kwargs: Any) -> None:
         if not is_job_strategy(self):

@@ -50,17 +50,19 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
         yield Replacement(owner, name, under_job(vars(owner)[name]))
     owner = trainer.TensorFlowTrainer
     wrapped = {
-        "_make_function": _making_sharded_steps,
-        "make_predict_function": _making_sharded_predictions,
-        "_maybe_symbolic_build": _building_in_the_step,
+        "_make_function": _wrap_make_function,
+        "make_predict_function": _wrap_make_predict_function,
+        "_maybe_symbolic_build": _wrap_symbolic_build,
     }
     for name, wrap in wrapped.items():
         yield Replacement(owner, name, wrap(vars(owner)[name], membership))
-    yield Replacement(trainer, "reduce_per_replica", _leaving_reduced(trainer.reduce_per_replica))
+    yield Replacement(
+        trainer, "reduce_per_replica", _wrap_reduce_per_replica(trainer.reduce_per_replica)
+    )
     iterator = trainer.TFEpochIterator
-    yield Replacement(iterator, "__init__", _taking_whole_batches(vars(iterator)["__init__"]))
+    yield Replacement(iterator, "__init__", _wrap_iterator_init(vars(iterator)["__init__"]))
     name = "_get_iterator"
-    yield Replacement(iterator, name, _agreeing_on_the_end(vars(iterator)[name]))
+    yield Replacement(iterator, name, _wrap_get_iterator(vars(iterator)[name]))
 
 
 def compute_on_shard(
@@ -143,7 +145,7 @@ def _average(values: list[Any], sums: list[bool], shard: BatchShard, batch: Any)
     ]
 
 
-def _making_sharded_steps(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+def _wrap_make_function(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(make)
     def make_sharded(self: Any, step_function: Callable[[Any], Any]) -> Any:
         if not is_job_strategy(self.distribute_strategy):
@@ -175,7 +177,7 @@ def _is_floating(value: Any) -> bool:
     return isinstance(value, tf.Tensor) and value.dtype.is_floating
 
 
-def _leaving_reduced(reduce: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_reduce_per_replica(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
     def leave_reduced(values: Any, strategy: Any, reduction: str) -> Any:
         return values if is_job_strategy(strategy) else reduce(values, strategy, reduction)
@@ -183,7 +185,7 @@ def _leaving_reduced(reduce: Callable[..., Any]) -> Callable[..., Any]:
     return leave_reduced
 
 
-def _making_sharded_predictions(
+def _wrap_make_predict_function(
     make: Callable[..., Any], membership: Membership
 ) -> Callable[..., Any]:
     @functools.wraps(make)
@@ -231,7 +233,7 @@ def _sharded_prediction(model: Any, membership: Membership) -> Callable[[Any], A
     return predict
 
 
-def _building_in_the_step(
+def _wrap_symbolic_build(
     build: Callable[..., None], _membership: Membership
 ) -> Callable[..., None]:
     """Return a build that leaves variables to the first step, as in one process.
@@ -262,7 +264,7 @@ def symbolic_batch(dataset: Any) -> Any:
     return specs if all(spec.shape.rank is not None for spec in known) else None
 
 
-def _taking_whole_batches(initialize: Callable[..., None]) -> Callable[..., None]:
+def _wrap_iterator_init(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
     def take_whole_batches(
         self: Any, distribute_strategy: Any = None, *args: Any, **kwargs: Any
@@ -282,13 +284,13 @@ class _WholeBatches:
         return dataset
 
 
-def _agreeing_on_the_end(get_iterator: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_get_iterator(get_iterator: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_iterator)
-    def get_agreeing(self: Any) -> Any:
+    def get_agreeing_iterator(self: Any) -> Any:
         batches = get_iterator(self)
         is_shared = isinstance(self._distribute_strategy, _WholeBatches)
         if not is_shared:
             return batches
         return agreed_batches(batches, self.data_adapter.num_batches)
 
-    return get_agreeing
+    return get_agreeing_iterator

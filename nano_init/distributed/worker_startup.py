@@ -44,8 +44,8 @@ def join(text: str) -> None:
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     random.seed(_membership.seed)
-    sys.excepthook = _reporting(sys.excepthook)
-    sys.exit = _noting(sys.exit)
+    sys.excepthook = _wrap_excepthook(sys.excepthook)
+    sys.exit = _wrap_exit(sys.exit)
     # Registered first, it runs last.
     atexit.register(_leave_together)
 
@@ -87,7 +87,7 @@ def _leave_together() -> None:
         return
 
 
-def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+def _wrap_exit(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
     """Return a `sys.exit` after whose failing status this worker does not wait for others."""
 
     @functools.wraps(leave)
@@ -99,7 +99,7 @@ def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
     return note_and_leave
 
 
-def _reporting(hook: Excepthook) -> Excepthook:
+def _wrap_excepthook(hook: Excepthook) -> Excepthook:
     """Return an excepthook that reports to the launcher when this worker began to fail.
 
     Its peers fail a moment later, over its absence, and may be gone before it is.

@@ -53,7 +53,7 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
             CSVLogger: ("on_train_begin", "filename"),
         }
         for owner, (name, path) in elsewhere.items():
-            value = _writing_elsewhere(vars(owner)[name], path, membership)
+            value = _wrap_callback_method(vars(owner)[name], path, membership)
             yield Replacement(owner, name, value)
         for name in ("_update_progbar", "_finalize_progbar", "on_epoch_begin"):
             yield Replacement(ProgbarLogger, name, _silent)
@@ -80,7 +80,7 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
     yield from _saving_replacements(places, membership)
     if membership.index > 0:
         name = "on_train_begin"
-        value = _writing_elsewhere(vars(CSVLogger)[name], "filename", membership)
+        value = _wrap_callback_method(vars(CSVLogger)[name], "filename", membership)
         yield Replacement(CSVLogger, name, value)
 
 
@@ -104,10 +104,10 @@ def _saving_replacements(
     places: Iterable[tuple[Any, str]], membership: Membership
 ) -> Iterator[Replacement]:
     for owner, name in places:
-        yield Replacement(owner, name, _saving_once(vars(owner)[name], membership))
+        yield Replacement(owner, name, _wrap_save(vars(owner)[name], membership))
 
 
-def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
+def _wrap_save(save: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(save)
     def save_once(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         global _is_saving
@@ -124,7 +124,7 @@ def _saving_once(save: Callable[..., Any], membership: Membership) -> Callable[.
     return save_once
 
 
-def _writing_elsewhere(
+def _wrap_callback_method(
     act: Callable[..., Any], attribute: str, membership: Membership
 ) -> Callable[..., Any]:
     @functools.wraps(act)
