@@ -53,10 +53,10 @@ def hook_functions(watch: Observer) -> None:
 
     # Under nano-run the steps of `fit` go past `tf.function`'s own call.
     for owner in (Function, StraightStep):
-        owner.__call__ = _watched_call(watch, owner.__call__)  # type: ignore[method-assign]
+        owner.__call__ = _wrap_call(watch, owner.__call__)  # type: ignore[method-assign]
 
 
-def _watched_call(watch: Observer, call: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_call(watch: Observer, call: Callable[..., Any]) -> Callable[..., Any]:
     depth = watch.depth
 
     @functools.wraps(call)

@@ -25,10 +25,10 @@ def fit_replacements() -> Iterator[Replacement]:
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
     fit = vars(TensorFlowTrainer)["fit"]
-    yield Replacement(TensorFlowTrainer, "fit", _fit_in_processes(fit))
+    yield Replacement(TensorFlowTrainer, "fit", _wrap_fit(fit))
 
 
-def _fit_in_processes(fit: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fit)
     def fit_in_processes(
         self: Any,
