@@ -33,12 +33,12 @@ def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacemen
     from keras.src.optimizers.base_optimizer import BaseOptimizer
 
     name = "_backend_apply_gradients"
-    yield Replacement(BaseOptimizer, name, _wrap_apply(vars(BaseOptimizer)[name], lazy_adam))
+    yield Replacement(BaseOptimizer, name, _wrap_backend_apply(vars(BaseOptimizer)[name], lazy_adam))
     name = "_all_reduce_sum_gradients"
     yield Replacement(TFOptimizer, name, _wrap_all_reduce_sum(vars(TFOptimizer)[name]))
 
 
-def _wrap_apply(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..., Any]:
+def _wrap_backend_apply(apply: Callable[..., Any], lazy_adam: bool) -> Callable[..., Any]:
     from nano_init.keras_patch.sparse.lazy_adam import tell_if_idle
 
     @functools.wraps(apply)
