@@ -8,8 +8,15 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from keras import Model as Model
     from keras import Variable as Variable
+    from keras.callbacks import Callback as Callback
     from keras.layers import Layer as Layer
     from keras.optimizers import Optimizer as Optimizer
+    from tensorflow import DType as DType
+    from tensorflow import Graph as Graph
     from tensorflow import IndexedSlices as IndexedSlices
     from tensorflow import Tensor as Tensor
+    from tensorflow import TensorShape as TensorShape
+    from tensorflow.data import Dataset as Dataset
+    from tensorflow.distribute import Strategy as Strategy
