@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["array_replacements"]
 
 
@@ -55,7 +57,7 @@ def _wrap_array(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Call
     import tensorflow as tf
 
     @functools.wraps(read)
-    def read_widened(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def read_widened(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.dtype is tf.bfloat16 and is_inside():
             # A graph that captures the tensor reads it; a cast in it would capture it again.
             with tf.init_scope():
@@ -75,7 +77,7 @@ class _WideningOps:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
 
-    def convert_to_tensor(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def convert_to_tensor(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Convert a value; bfloat16 becomes float32."""
         import tensorflow as tf
 

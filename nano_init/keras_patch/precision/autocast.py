@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Tensor
+
 __all__ = ["autocast_replacements", "is_about_dtypes", "mixed_operands"]
 
 _LOCK = threading.Lock()
@@ -171,7 +173,7 @@ def _agreed(op: str, operands: dict[str, Any], *, arrays: bool = False) -> dict[
 
 def _wrap_convert(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(convert)
-    def convert_mixed(value: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def convert_mixed(value: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         try:
             return convert(value, dtype, *args, **kwargs)
         except (TypeError, ValueError):
@@ -190,7 +192,7 @@ def _wrap_convert(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
 
 def _wrap_truediv(divide: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(divide)
-    def divide_agreed(x: Any, y: Any, name: Any = None) -> Any:
+    def divide_agreed(x: Any, y: Any, name: Any = None) -> Tensor:
         if are_mixed(dtypes_in((x, y))) and is_on():
             changed = agree("RealDiv", (x, y))
             x, y = changed.get(0, x), changed.get(1, y)
@@ -207,7 +209,7 @@ def _wrap_sparse_matmul(
     @functools.wraps(multiply)
     def multiply_in_bfloat16(
         a: Any, b: Any, *, a_is_sparse: bool = False, b_is_sparse: bool = False, **kwargs: Any
-    ) -> Any:
+    ) -> Tensor:
         if a_is_sparse or b_is_sparse or not is_on():
             flags = {"a_is_sparse": a_is_sparse, "b_is_sparse": b_is_sparse}
             return multiply(a, b, **flags, **kwargs)
@@ -220,7 +222,7 @@ def _wrap_sparse_matmul(
 
 def _wrap_cast(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
     @functools.wraps(cast)
-    def cast_from_origin(x: Any, DstT: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
+    def cast_from_origin(x: Any, DstT: DType, *args: Any, **kwargs: Any) -> Tensor:  # noqa: N803
         return cast(digits_for(x, DstT) if is_on() else x, DstT, *args, **kwargs)
 
     return cast_from_origin
@@ -232,7 +234,7 @@ def _wrap_bias_add_grad(
     """Take the gradient of a bias by Sum, which adds bfloat16 up in float32 and is faster."""
 
     @functools.wraps(add_up)
-    def sum_bias_gradient(out_backprop: Any, data_format: Any = "NHWC", name: Any = None) -> Any:
+    def sum_bias_gradient(out_backprop: Any, data_format: Any = "NHWC", name: Any = None) -> Tensor:
         import tensorflow as tf
 
         is_plain = data_format in (None, "NHWC", b"NHWC") and isinstance(out_backprop, tf.Tensor)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["boundary_replacements", "float32_output", "of_float32_predictions"]
 
 _ACTIVATION = "_nano_activation"
@@ -74,7 +76,7 @@ def _wrap_layer_call(call: Callable[..., Any]) -> Callable[..., Any]:
     from keras.src.backend.common import global_state
 
     @functools.wraps(call)
-    def call_with_float32_outputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_with_float32_outputs(self: Layer, *args: Any, **kwargs: Any) -> Any:
         tracker = global_state.GLOBAL_STATE_TRACKER
         is_nested = getattr(tracker, "current_call_ctx", None) is not None
         outputs = call(self, *args, **kwargs)
@@ -113,7 +115,7 @@ def _wrap_activation(activation: Callable[..., Any]) -> Callable[..., Any]:
     return activate_and_remember
 
 
-def _logits_of_op(output: Any) -> tuple[Any, Any]:
+def _logits_of_op(output: Tensor) -> tuple[Tensor | None, Any]:
     import tensorflow as tf
 
     if isinstance(output, tf.__internal__.EagerTensor) or output.op.type not in _BY_OP:
@@ -121,7 +123,7 @@ def _logits_of_op(output: Any) -> tuple[Any, Any]:
     return output.op.inputs[0], getattr(tf.nn, _BY_OP[output.op.type])
 
 
-def _with_mask_of(output: Any, result: Any) -> Any:
+def _with_mask_of(output: Tensor, result: Tensor) -> Tensor:
     mask = getattr(output, "_keras_mask", None)
     if mask is not None:
         result._keras_mask = mask

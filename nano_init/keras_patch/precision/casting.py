@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Graph, Tensor
+
 __all__ = ["digits_for", "narrow", "remember_autocast", "widen"]
 
 _MEMORY = "_nano_original"
@@ -55,7 +57,7 @@ def widen(value: Any) -> Any:
     return value
 
 
-def _original_of(value: Any) -> Any:
+def _original_of(value: Any) -> Tensor | None:
     """Return the float32 digits that a narrowed tensor was made from, or None.
 
     Gradients flow to the narrowed tensor as they do through a cast, so that a tape which
@@ -67,20 +69,20 @@ def _original_of(value: Any) -> Any:
     return repeat_on_origin(value, _restored)
 
 
-def _restored(value: Any) -> Any:
+def _restored(value: Any) -> Tensor | None:
     original = getattr(value, _MEMORY, None)
     if original is None:
         return None
     import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def restore(narrowed: Any) -> Any:
+    def restore(narrowed: Tensor) -> Any:
         return tf.stop_gradient(original), lambda grad: tf.cast(grad, narrowed.dtype)
 
     return restore(value)
 
 
-def remember_autocast(converted: Any, origin: Any) -> Any:
+def remember_autocast(converted: Tensor, origin: Any) -> Tensor:
     """Return a tensor that Keras cast to bfloat16, told what it was made from.
 
     Args:
@@ -104,12 +106,12 @@ def remember_autocast(converted: Any, origin: Any) -> Any:
     return converted
 
 
-def _remember(converted: Any, origin: Any) -> None:
+def _remember(converted: Tensor, origin: Tensor) -> None:
     if _graph_of(origin) in (None, _graph_of(converted)):
         setattr(converted, _ORIGIN, origin)
 
 
-def digits_for(value: Any, dtype: Any) -> Any:
+def digits_for(value: Any, dtype: DType) -> Any:
     """Return the tensor that a rounded one was made from, for a cast that needs its digits.
 
     Args:
@@ -128,7 +130,7 @@ def digits_for(value: Any, dtype: Any) -> Any:
     return value if origin is None else origin
 
 
-def _graph_of(tensor: Any) -> Any:
+def _graph_of(tensor: Tensor) -> Graph | None:
     import tensorflow as tf
 
     return None if isinstance(tensor, tf.__internal__.EagerTensor) else tensor.graph
@@ -158,7 +160,7 @@ def _widen_component(value: Any) -> Any:
     return _widen_tensor(value) if is_narrow else value
 
 
-def _narrow_tensor(tensor: Any) -> Any:
+def _narrow_tensor(tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
     narrowed = tf.cast(tensor, tf.bfloat16)
@@ -166,7 +168,7 @@ def _narrow_tensor(tensor: Any) -> Any:
     return narrowed
 
 
-def _widen_tensor(tensor: Any) -> Any:
+def _widen_tensor(tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
     original = _original_of(tensor)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Graph
+
 __all__ = ["control_flow_replacements"]
 
 
@@ -48,7 +50,7 @@ def _wrap_tensor_array_write(store: Callable[..., Any], place: int) -> Callable[
     return write_cast
 
 
-def _cast_like(value: Any, dtype: Any) -> Any:
+def _cast_like(value: Any, dtype: DType) -> Any:
     import tensorflow as tf
 
     if isinstance(value, tf.Tensor) and are_mixed((value.dtype, dtype)):
@@ -96,7 +98,7 @@ def _wrap_check_same_outputs(check: Callable[..., Any]) -> Callable[..., Any]:
                         _widen_output(graph, place)
         return check(op_type, graphs)
 
-    def _widen_output(graph: Any, place: int) -> None:
+    def _widen_output(graph: Graph, place: int) -> None:
         output = graph.outputs[place]
         if output.dtype != tf.bfloat16:
             return

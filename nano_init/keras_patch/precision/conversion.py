@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Model
+
 __all__ = ["convert", "layers_kept_in_float32"]
 
 
 def convert(
-    model: Any, precision: str, keep_float32: Iterable[str | type] | None = None
+    model: Model, precision: str, keep_float32: Iterable[str | type] | None = None
 ) -> list[str]:
     """Convert a built or loaded model to a precision, and back.
 
@@ -52,7 +54,7 @@ def convert(
     return changed
 
 
-def layers_kept_in_float32(model: Any) -> list[Any]:
+def layers_kept_in_float32(model: Model) -> list[Layer]:
     """Return the layers that conversion leaves in float32 unless told otherwise.
 
     Args:
@@ -98,7 +100,7 @@ def _check_model(model: Any) -> None:
         raise PatchError(f"model {model.name!r} has no trainable floating variable to convert for")
 
 
-def _kept(model: Any, keep_float32: Iterable[str | type] | None) -> set[int]:
+def _kept(model: Model, keep_float32: Iterable[str | type] | None) -> set[int]:
     if keep_float32 is None:
         layers = layers_kept_in_float32(model)
     else:
@@ -106,12 +108,12 @@ def _kept(model: Any, keep_float32: Iterable[str | type] | None) -> set[int]:
     return {id(inner) for layer in layers for inner in _with_inner_layers(layer)}
 
 
-def _with_inner_layers(layer: Any) -> list[Any]:
+def _with_inner_layers(layer: Any) -> list[Layer]:
     flatten = getattr(layer, "_flatten_layers", None)
     return list(flatten()) if flatten else []
 
 
-def _matching(model: Any, rule: str | type) -> list[Any]:
+def _matching(model: Model, rule: str | type) -> list[Layer]:
     from fnmatch import fnmatchcase
 
     layers = model._flatten_layers(include_self=False)

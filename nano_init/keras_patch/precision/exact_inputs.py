@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Model
+
 __all__ = ["exact_input_replacements"]
 
 
@@ -46,7 +48,7 @@ def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
     from keras.src.models.sequential import standardize_shape
 
     @functools.wraps(build)
-    def build_with_wide_input(self: Any, input_shape: Any = None) -> Any:
+    def build_with_wide_input(self: Model, input_shape: Any = None) -> Any:
         layers = self._layers
         if layers and not isinstance(layers[0], InputLayer) and _is_narrow(layers[0]):
             try:
@@ -60,11 +62,11 @@ def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
     return build_with_wide_input
 
 
-def _is_narrow(layer: Any) -> bool:
+def _is_narrow(layer: Layer) -> bool:
     return bool(layer.compute_dtype == "bfloat16" and layer.variable_dtype == "float32")
 
 
-def _input_dtype(layer: Any) -> str:
+def _input_dtype(layer: Layer) -> str:
     from keras.layers import Embedding
 
     return "int32" if isinstance(layer, Embedding) else "float32"
@@ -73,7 +75,7 @@ def _input_dtype(layer: Any) -> str:
 def _wrap_convert_inputs(convert: Callable[..., Any]) -> Callable[..., Any]:
     # A file saved by bare Keras may say that the model's input itself is bfloat16.
     @functools.wraps(convert)
-    def convert_to_wide_tensors(self: Any, flat_inputs: Any) -> Any:
+    def convert_to_wide_tensors(self: Model, flat_inputs: Any) -> Any:
         if any(spec.dtype == "bfloat16" for spec in self._inputs):
             pairs = zip(flat_inputs, self._inputs, strict=False)
             flat_inputs = [_remembered_as(x, spec.dtype) for x, spec in pairs]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.keras_patch.precision.float32_fallback import LayerPolicies
+    from nano_init.keras_patch.tensor_types import Layer, Model
 
 _SOURCES = "_nano_sources"
 
@@ -63,7 +64,7 @@ def _archive_class() -> Any:
 
 
 @contextmanager
-def _in_float32(layers: Iterable[Any], policies: LayerPolicies) -> Iterator[None]:
+def _in_float32(layers: Iterable[Layer], policies: LayerPolicies) -> Iterator[None]:
     own = [layer for layer in layers if is_own(layer._dtype_policy) and policies.is_mixed(layer)]
     replaced = [(layer, policies.widen(layer)) for layer in own]
     try:
@@ -75,7 +76,7 @@ def _in_float32(layers: Iterable[Any], policies: LayerPolicies) -> Iterator[None
 
 def _wrap_export(export: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
     @functools.wraps(export)
-    def export_in_float32(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def export_in_float32(self: Model, *args: Any, **kwargs: Any) -> Any:
         with _in_float32(policies.flatten(self), policies):
             return export(self, *args, **kwargs)
 
@@ -104,7 +105,7 @@ def _wrap_write_out(write: Callable[..., Any], policies: LayerPolicies) -> Calla
     return write_out
 
 
-def _layers_of(archive: Any, policies: LayerPolicies) -> list[Any]:
+def _layers_of(archive: Any, policies: LayerPolicies) -> list[Layer]:
     from keras.src.layers.layer import Layer
 
     sources = (*getattr(archive, "_tracked", ()), *getattr(archive, _SOURCES, ()))
@@ -125,7 +126,7 @@ def _wrap_save(save: Callable[..., Any], policies: dict[str, LayerPolicies]) -> 
     return save_in_float32
 
 
-def _layers_in(obj: Any, package: str, policies: LayerPolicies) -> list[Any]:
+def _layers_in(obj: Any, package: str, policies: LayerPolicies) -> list[Layer]:
     import sys
 
     import tensorflow as tf

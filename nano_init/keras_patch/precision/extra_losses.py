@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Variable
+
 __all__ = ["extra_loss_replacements"]
 
 
@@ -47,7 +49,7 @@ def _wrap_assign(assign: Callable[..., Any]) -> Callable[..., Any]:
     from keras.src.backend.common.variables import AutocastScope
 
     @functools.wraps(assign)
-    def assign_unrounded(self: Any, value: Any) -> Any:
+    def assign_unrounded(self: Variable, value: Any) -> Any:
         with AutocastScope(None):
             return assign(self, value)
 

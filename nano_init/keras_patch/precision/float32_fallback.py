@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = ["LayerPolicies", "falling_back"]
 
 
@@ -33,10 +35,10 @@ class LayerPolicies:
         restore: puts back what `widen` returned.
     """
 
-    flatten: Callable[[Any], list[Any]]
-    is_mixed: Callable[[Any], bool]
-    widen: Callable[[Any], Any]
-    restore: Callable[[Any, Any], None]
+    flatten: Callable[[Layer], list[Layer]]
+    is_mixed: Callable[[Layer], bool]
+    widen: Callable[[Layer], Any]
+    restore: Callable[[Layer, Any], None]
 
 
 def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
@@ -48,7 +50,7 @@ def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[
     """
 
     @functools.wraps(call)
-    def call_or_fall_back(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_or_fall_back(self: Layer, *args: Any, **kwargs: Any) -> Any:
         # Without `super().__init__()` a layer has neither: Keras says so.
         before = None if getattr(self, "built", True) else _State(self)
         losses = len(getattr(self, "_losses", ()))
@@ -78,7 +80,7 @@ def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[
     return call_or_fall_back
 
 
-def _widen(layer: Any, policies: LayerPolicies) -> list[tuple[Any, Any]]:
+def _widen(layer: Layer, policies: LayerPolicies) -> list[tuple[Layer, Any]]:
     mixed = [inner for inner in policies.flatten(layer) if policies.is_mixed(inner)]
     return [(inner, policies.widen(inner)) for inner in mixed]
 
@@ -111,7 +113,7 @@ def _line_about_dtypes(text: str) -> str:
 class _State:
     """What a layer holds before it is built, so that a failed build can be undone."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Layer) -> None:
         self._attributes = dict(vars(layer))
         self._contents = {
             name: value.copy() for name, value in self._attributes.items() if _is_container(value)
@@ -119,7 +121,7 @@ class _State:
         tracker = self._attributes.get("_tracker")
         self._stored = {n: set(ids) for n, ids in getattr(tracker, "stored_ids", {}).items()}
 
-    def restore(self, layer: Any) -> None:
+    def restore(self, layer: Layer) -> None:
         attributes = vars(layer)
         attributes.clear()
         attributes.update(self._attributes)

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["inner_output_replacements", "remember_inner_output"]
 
 _INNER = "_nano_inner_output"
 
 
-def remember_inner_output(widened: Any, inner: Any, *, is_cast: bool) -> None:
+def remember_inner_output(widened: Tensor, inner: Tensor, *, is_cast: bool) -> None:
     """Let a tape find the tensor that a widened output was made from.
 
     Args:
@@ -70,7 +72,7 @@ def _wrap_gradient(gradient: Callable[..., Any]) -> Callable[..., Any]:
     return gradient_by_inner
 
 
-def _joined(wide: Any, narrow: Any, *, is_cast: bool) -> Any:
+def _joined(wide: Tensor | None, narrow: Tensor | None, *, is_cast: bool) -> Tensor | None:
     import tensorflow as tf
 
     if narrow is None:

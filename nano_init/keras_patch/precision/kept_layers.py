@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = [
     "after_init",
     "kept_layer_replacements",
@@ -39,7 +41,7 @@ def kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:
 
     policy = DTypePolicy("float32")
 
-    def widen(layer: Any) -> None:
+    def widen(layer: Layer) -> None:
         layer._dtype_policy = policy
 
     yield from _replacements(Layer, patterns, widen)
@@ -58,7 +60,7 @@ def legacy_kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replac
     yield from _replacements(Layer, patterns, lambda layer: layer._set_dtype_policy("float32"))
 
 
-def after_init(init: Callable[..., None], act: Callable[[Any], None]) -> Callable[..., None]:
+def after_init(init: Callable[..., None], act: Callable[[Layer], None]) -> Callable[..., None]:
     """Return a constructor that hands a layer without a `dtype` of its own on once it is made.
 
     Args:
@@ -68,7 +70,7 @@ def after_init(init: Callable[..., None], act: Callable[[Any], None]) -> Callabl
     from inspect import signature
 
     @functools.wraps(init)
-    def init_then_act(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init_then_act(self: Layer, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         if kwargs.get("dtype") is None:
             act(self)
@@ -79,16 +81,16 @@ def after_init(init: Callable[..., None], act: Callable[[Any], None]) -> Callabl
 
 
 def _replacements(
-    base: Any, patterns: tuple[str, ...], widen: Callable[[Any], None]
+    base: Any, patterns: tuple[str, ...], widen: Callable[[Layer], None]
 ) -> Iterator[Replacement]:
-    waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+    waiting: weakref.WeakSet[Layer] = weakref.WeakSet()
 
-    def keep(layer: Any) -> None:
+    def keep(layer: Layer) -> None:
         if _is_mixed(layer) and _is_named(layer, patterns):
             widen(layer)
             waiting.add(layer)
 
-    def keep_inner(layer: Any) -> None:
+    def keep_inner(layer: Layer) -> None:
         for inner in layer._flatten_layers(include_self=False):
             if _is_mixed(inner):
                 widen(inner)
@@ -98,22 +100,22 @@ def _replacements(
     yield Replacement(base, name, _wrap_maybe_build(vars(base)[name], waiting, keep_inner))
 
 
-def _is_named(layer: Any, patterns: tuple[str, ...]) -> bool:
+def _is_named(layer: Layer, patterns: tuple[str, ...]) -> bool:
     from fnmatch import fnmatchcase
 
     names = (layer.name, type(layer).__name__)
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-def _is_mixed(layer: Any) -> bool:
+def _is_mixed(layer: Layer) -> bool:
     return getattr(layer._dtype_policy, "name", None) == "mixed_bfloat16"
 
 
 def _wrap_maybe_build(
-    build: Callable[..., Any], waiting: weakref.WeakSet[Any], keep: Callable[[Any], None]
+    build: Callable[..., Any], waiting: weakref.WeakSet[Layer], keep: Callable[[Layer], None]
 ) -> Callable[..., Any]:
     @functools.wraps(build)
-    def build_with_inner_layers(self: Any, *args: Any) -> Any:
+    def build_with_inner_layers(self: Layer, *args: Any) -> Any:
         if self not in waiting:
             return build(self, *args)
         keep(self)

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = ["keras_policies", "legacy_policies"]
 
 
@@ -17,11 +19,11 @@ def keras_policies() -> LayerPolicies:
 
     float32 = DTypePolicy("float32")
 
-    def widen(layer: Any) -> Any:
+    def widen(layer: Layer) -> Any:
         replaced, layer._dtype_policy = layer._dtype_policy, float32
         return replaced
 
-    def restore(layer: Any, replaced: Any) -> None:
+    def restore(layer: Layer, replaced: Any) -> None:
         layer._dtype_policy = replaced
 
     return LayerPolicies(
@@ -35,7 +37,7 @@ def keras_policies() -> LayerPolicies:
 def legacy_policies() -> LayerPolicies:
     """Return how to change the policies of tf_keras's layers."""
 
-    def widen(layer: Any) -> Any:
+    def widen(layer: Layer) -> Any:
         replaced = layer._dtype_policy
         layer._set_dtype_policy("float32")
         return replaced
@@ -48,5 +50,5 @@ def legacy_policies() -> LayerPolicies:
     )
 
 
-def _is_mixed(layer: Any) -> bool:
+def _is_mixed(layer: Layer) -> bool:
     return bool(layer.compute_dtype == "bfloat16" and layer.variable_dtype == "float32")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = ["legacy_replacements"]
 
 
@@ -71,7 +73,7 @@ def _preprocessing_replacements() -> Iterator[Replacement]:
         yield Replacement(owner, "__init__", init)
 
 
-def _widen(layer: Any) -> None:
+def _widen(layer: Layer) -> None:
     if is_own(layer._dtype_policy):
         layer._set_dtype_policy("float32")
 
@@ -80,7 +82,7 @@ def _wrap_layer_call(call: Callable[..., Any]) -> Callable[..., Any]:
     from tf_keras.src.engine.base_layer_utils import call_context
 
     @functools.wraps(call)
-    def call_with_float32_outputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_with_float32_outputs(self: Layer, *args: Any, **kwargs: Any) -> Any:
         is_nested = call_context().in_call
         outputs = call(self, *args, **kwargs)
         if is_nested or self.variable_dtype == "bfloat16":
@@ -94,7 +96,7 @@ def _wrap_cast_input(cast: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(cast)
-    def cast_and_remember(self: Any, x: Any) -> Any:
+    def cast_and_remember(self: Layer, x: Any) -> Any:
         converted = cast(self, x)
         is_cast = converted is not x and tf.is_tensor(converted)
         return remember_autocast(converted, x) if is_cast else converted

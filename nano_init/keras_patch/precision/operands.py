@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Tensor, Variable
+
 __all__ = ["agree", "are_mixed", "as_tensors", "dtypes_in", "input_names", "is_capable", "is_wide"]
 
 # The allow list of TensorFlow's own graph rewrite for bfloat16 on CPUs, with the gradients of
@@ -138,7 +140,7 @@ def is_capable(op: str) -> bool:
     return all(group.has_kernel for group in _groups(op))
 
 
-def dtypes_in(operand: Any) -> Iterator[Any]:
+def dtypes_in(operand: Any) -> Iterator[DType]:
     """Yield the dtypes of the tensors and variables in an operand.
 
     Args:
@@ -149,7 +151,7 @@ def dtypes_in(operand: Any) -> Iterator[Any]:
             yield _dtype_of(item)
 
 
-def are_mixed(dtypes: Iterable[Any]) -> bool:
+def are_mixed(dtypes: Iterable[DType]) -> bool:
     """Say whether bfloat16 meets float32.
 
     Args:
@@ -215,7 +217,7 @@ def _is_tensor(item: Any) -> bool:
     return variable is not None and isinstance(item, variable)
 
 
-def _dtype_of(item: Any) -> Any:
+def _dtype_of(item: Tensor | Variable) -> DType:
     import tensorflow as tf
 
     # A Keras variable names its dtype as a string, and in a layer's call its compute dtype.
@@ -232,13 +234,13 @@ def _has_arrays(operands: Iterator[Any]) -> bool:
     return False
 
 
-def _as_all(operand: Any, dtype: Any, *, arrays: bool) -> Any:
+def _as_all(operand: Any, dtype: DType, *, arrays: bool) -> Any:
     if isinstance(operand, (list, tuple)):
         return [_as(item, dtype, arrays=arrays) for item in operand]
     return _as(operand, dtype, arrays=arrays)
 
 
-def _as(item: Any, dtype: Any, *, arrays: bool) -> Any:
+def _as(item: Any, dtype: DType, *, arrays: bool) -> Any:
     import numpy as np
     import tensorflow as tf
 

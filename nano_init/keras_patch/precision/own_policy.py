@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Model
+
 __all__ = ["OwnName", "is_own", "legacy_policy_file_replacements", "policy_file_replacements"]
 
 _ENTRY = "nano_init"
@@ -100,7 +102,7 @@ def _wrap_model_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
     """Describe the tensors between own layers as float32, as the layers themselves are."""
 
     @functools.wraps(get_config)
-    def get_portable_config(self: Any) -> Any:
+    def get_portable_config(self: Model) -> Any:
         config = get_config(self)
         if any(is_own(layer.dtype_policy) for layer in self.layers):
             _widen_tensors(config)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = ["preprocessing_replacements"]
 
 
@@ -37,19 +39,21 @@ def preprocessing_replacements() -> Iterator[Replacement]:
         yield Replacement(owner, "call", _wrap_call(compute_dtype, vars(owner)["call"]))
 
 
-def _wide_compute_dtype(compute_dtype: Callable[[Any], str], layer: Any) -> str:
+def _wide_compute_dtype(compute_dtype: Callable[[Layer], str], layer: Layer) -> str:
     return "float32" if _is_narrow(compute_dtype, layer) else compute_dtype(layer)
 
 
-def _is_narrow(compute_dtype: Callable[[Any], str], layer: Any) -> bool:
+def _is_narrow(compute_dtype: Callable[[Layer], str], layer: Layer) -> bool:
     return compute_dtype(layer) == "bfloat16" and layer.variable_dtype == "float32"
 
 
-def _wrap_call(compute_dtype: Callable[[Any], str], call: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_call(
+    compute_dtype: Callable[[Layer], str], call: Callable[..., Any]
+) -> Callable[..., Any]:
     import tensorflow as tf
 
     @functools.wraps(call)
-    def call_in_float32(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_in_float32(self: Layer, *args: Any, **kwargs: Any) -> Any:
         outputs = call(self, *args, **kwargs)
         is_wide = isinstance(outputs, (tf.Tensor, tf.SparseTensor)) and outputs.dtype == tf.float32
         if is_wide and _is_narrow(compute_dtype, self):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Tensor
+
 __all__ = ["repeat_on_origin"]
 
 # Ops that neither compute nor compare, and which of their inputs is the data.
@@ -31,7 +33,7 @@ _DATA_INPUT = {
 }
 
 
-def repeat_on_origin(value: Any, origin_of: Callable[[Any], Any]) -> Any:
+def repeat_on_origin(value: Any, origin_of: Callable[[Any], Tensor | None]) -> Tensor | None:
     """Return a tensor's original digits, or None where they cannot be found.
 
     Args:
@@ -51,7 +53,7 @@ def repeat_on_origin(value: Any, origin_of: Callable[[Any], Any]) -> Any:
         return None if data is None else _repeat(value, data)
 
 
-def _repeat(value: Any, data: Any) -> Any:
+def _repeat(value: Tensor, data: Tensor) -> Tensor:
     from tensorflow.python.framework import op_def_library
 
     operation = value.op
@@ -78,7 +80,7 @@ def _arguments(operation: Any) -> Iterator[tuple[Any, Any]]:
             yield argument, given.pop(0)
 
 
-def _matching(given: Any, dtype: Any) -> Any:
+def _matching(given: Any, dtype: DType) -> Any:
     import tensorflow as tf
 
     if isinstance(given, tf.Tensor) and given.dtype == tf.bfloat16:

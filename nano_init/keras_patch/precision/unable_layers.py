@@ -17,28 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = ["RULES", "Rule", "rules_for", "unable_layer_replacements"]
 
 
-def _always(_layer: Any) -> bool:
+def _always(_layer: Layer) -> bool:
     return True
 
 
-def _is_stateful(layer: Any) -> bool:
+def _is_stateful(layer: Layer) -> bool:
     return bool(layer.stateful)
 
 
-def _scales_and_translates(layer: Any) -> bool:
+def _scales_and_translates(layer: Layer) -> bool:
     # TensorFlow has no bfloat16 kernel for the gradient of ScaleAndTranslate, and none at all
     # (not even an error) for that of bicubic resizing (tensorflow/python/ops/image_grad.py).
     return layer.interpolation not in ("nearest", "bilinear") or getattr(layer, "antialias", False)
 
 
-def _interpolates(layer: Any) -> bool:
+def _interpolates(layer: Layer) -> bool:
     return bool(layer.interpolation != "nearest")
 
 
-def _crops(layer: Any) -> bool:
+def _crops(layer: Layer) -> bool:
     # XLA mixes its dtypes where the gradient of a slice with computed bounds is bfloat16.
     return bool(layer.crop_to_aspect_ratio)
 
@@ -55,7 +57,7 @@ class Rule:
     """
 
     class_name: str
-    is_unable: Callable[[Any], bool]
+    is_unable: Callable[[Layer], bool]
     cause: str = ""
     before: tuple[int, int] = (99, 0)
 
@@ -110,7 +112,7 @@ class _Keeper:
     rules: list[Rule]
     policy: Any
 
-    def __call__(self, layer: Any) -> None:
+    def __call__(self, layer: Layer) -> None:
         if layer.dtype_policy.name != "mixed_bfloat16":
             return
         rule = next((rule for rule in self.rules if rule.is_unable(layer)), None)
