@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["activations_replacements"]
 
 _TANH_SCALE = math.sqrt(2 / math.pi)
@@ -52,67 +54,67 @@ def _gelu_applies(x: Any, approximate: bool = True) -> bool:
     return isinstance(approximate, bool) and is_worth_an_island(x)
 
 
-def _gelu(x: Any) -> Any:
+def _gelu(x: Tensor) -> Tensor:
     return x * _normal_cdf(x)
 
 
-def _gelu_gradient(x: Any, upstream: Any) -> Any:
+def _gelu_gradient(x: Tensor, upstream: Tensor) -> Tensor:
     import tensorflow as tf
 
     density = tf.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return upstream * (_normal_cdf(x) + x * density)
 
 
-def _normal_cdf(x: Any) -> Any:
+def _normal_cdf(x: Tensor) -> Tensor:
     import tensorflow as tf
 
     return 0.5 * tf.math.erfc(-x * math.sqrt(0.5))
 
 
-def _tanh_gelu(x: Any) -> Any:
+def _tanh_gelu(x: Tensor) -> Tensor:
     return 0.5 * x * (1.0 + _gelu_tanh(x))
 
 
-def _tanh_gelu_gradient(x: Any, upstream: Any) -> Any:
+def _tanh_gelu_gradient(x: Tensor, upstream: Tensor) -> Tensor:
     tanh = _gelu_tanh(x)
     slope = _TANH_SCALE * (1.0 + 3 * _TANH_CUBIC * x * x)
     return upstream * 0.5 * (1.0 + tanh + x * (1.0 - tanh * tanh) * slope)
 
 
-def _gelu_tanh(x: Any) -> Any:
+def _gelu_tanh(x: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.tanh(_TANH_SCALE * (x + _TANH_CUBIC * x * x * x))
 
 
-def _silu(x: Any) -> Any:
+def _silu(x: Tensor) -> Tensor:
     import tensorflow as tf
 
     return x * tf.sigmoid(x)
 
 
-def _silu_gradient(x: Any, upstream: Any) -> Any:
+def _silu_gradient(x: Tensor, upstream: Tensor) -> Tensor:
     import tensorflow as tf
 
     sigmoid = tf.sigmoid(x)
     return upstream * sigmoid * (1.0 + x * (1.0 - sigmoid))
 
 
-def _relu6(x: Any) -> Any:
+def _relu6(x: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.minimum(tf.maximum(x, 0.0), 6.0)
 
 
-def _relu6_gradient(x: Any, upstream: Any) -> Any:
+def _relu6_gradient(x: Tensor, upstream: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.where((x > 0.0) & (x < 6.0), upstream, 0.0)
 
 
-def _hard_silu(x: Any) -> Any:
+def _hard_silu(x: Tensor) -> Tensor:
     return x * (_relu6(x + 3.0) / 6.0)
 
 
-def _hard_silu_gradient(x: Any, upstream: Any) -> Any:
+def _hard_silu_gradient(x: Tensor, upstream: Tensor) -> Tensor:
     return upstream * (_relu6(x + 3.0) / 6.0) + _relu6_gradient(x + 3.0, upstream * x / 6.0)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+
 __all__ = ["adam_replacements"]
 
 
@@ -36,14 +38,16 @@ def adam_replacements() -> Iterator[Replacement]:
     yield Replacement(Adam, "update_step", faster)
 
 
-def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
+def _applies(
+    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
+) -> bool:
     del learning_rate
     if optimizer.amsgrad:
         return False
     return is_dense_float32(gradient, variable) or is_sparse_float32(gradient, variable)
 
 
-def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
     import tensorflow as tf
 
     if isinstance(gradient, tf.IndexedSlices):

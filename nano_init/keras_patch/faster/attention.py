@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["attention_replacements"]
 
 _NAME = "_dot_product_attention_xla"
@@ -70,8 +72,14 @@ def _is_known_mask(mask: Any) -> bool:
 
 
 def _attend(
-    query: Any, key: Any, value: Any, bias: Any, mask: Any, is_causal: bool, scale: Any
-) -> Any:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Any,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: Any,
+) -> Tensor:
     del bias
     import tensorflow as tf
 
@@ -84,22 +92,22 @@ def _attend(
     return tf.einsum("BNTS,BSNH->BTNH", shares, value, optimize="optimal")
 
 
-def _lower_triangle(queries: int, keys: int) -> Any:
+def _lower_triangle(queries: int, keys: int) -> Tensor:
     import tensorflow as tf
 
     return tf.linalg.band_part(tf.ones([1, 1, queries, keys], tf.bool), -1, 0)
 
 
-def _shares_of(scores: Any, mask: Any, scale: Any) -> Any:
+def _shares_of(scores: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
     import tensorflow as tf
 
     folds, when = halvings(scores.shape[-1]), pays_in_fit("attention", scores)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def shares_of(scores: Any) -> Any:
+    def shares_of(scores: Tensor) -> Any:
         shares, normalizers = _forward(scores, mask, scale, when=when, folds=folds)
 
-        def gradient(upstream: Any) -> Any:
+        def gradient(upstream: Tensor) -> Tensor:
             tensors = (scores, mask, scale, normalizers, upstream)
             return _backward(*tensors, when=when, folds=folds)
 
@@ -108,7 +116,9 @@ def _shares_of(scores: Any, mask: Any, scale: Any) -> Any:
     return shares_of(scores)
 
 
-def _plain_forward(scores: Any, mask: Any, scale: Any, *, folds: int) -> Any:
+def _plain_forward(
+    scores: Tensor, mask: Tensor, scale: Tensor, *, folds: int
+) -> tuple[Tensor, Tensor]:
     del folds
     import tensorflow as tf
 
@@ -119,7 +129,7 @@ def _plain_forward(scores: Any, mask: Any, scale: Any, *, folds: int) -> Any:
 
 
 @functools.partial(island, plain=_plain_forward)
-def _forward(scores: Any, mask: Any, scale: Any, *, folds: int) -> Any:
+def _forward(scores: Tensor, mask: Tensor, scale: Tensor, *, folds: int) -> tuple[Tensor, Tensor]:
     """Return the softmax of each row, and its log-sum-exp, of shape [..., 1]."""
     import tensorflow as tf
 
@@ -130,19 +140,25 @@ def _forward(scores: Any, mask: Any, scale: Any, *, folds: int) -> Any:
     return tf.cast(powers / total, scores.dtype), top + tf.math.log(total)
 
 
-def _plain_backward(*tensors: Any, folds: int) -> Any:
+def _plain_backward(*tensors: Tensor, folds: int) -> Tensor:
     del folds
     return _gradient(*tensors, folds=0)
 
 
 @functools.partial(island, plain=_plain_backward)
-def _backward(*tensors: Any, folds: int) -> Any:
+def _backward(*tensors: Tensor, folds: int) -> Tensor:
     return _gradient(*tensors, folds=folds)
 
 
 def _gradient(
-    scores: Any, mask: Any, scale: Any, normalizers: Any, upstream: Any, *, folds: int
-) -> Any:
+    scores: Tensor,
+    mask: Tensor,
+    scale: Tensor,
+    normalizers: Tensor,
+    upstream: Tensor,
+    *,
+    folds: int,
+) -> Tensor:
     import tensorflow as tf
 
     # A masked score has no gradient, also in a row that is masked as a whole.

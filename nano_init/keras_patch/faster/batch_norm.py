@@ -17,8 +17,10 @@ from nano_init.keras_patch.precision.casting import digits_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Layer, Tensor, TensorShape, Variable
 
 __all__ = ["batch_norm_replacements"]
 
@@ -32,7 +34,7 @@ def batch_norm_replacements() -> Iterator[Replacement]:
     yield Replacement(BatchNormalization, "call", faster)
 
 
-def _applies(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> bool:
+def _applies(layer: Layer, inputs: Any, training: Any = None, mask: Any = None) -> bool:
     import tensorflow as tf
     from keras.layers import BatchNormalization
 
@@ -57,12 +59,12 @@ def _is_exact_in(dtype: str) -> bool:
     return dtype == "bfloat16" or (dtype == "float32" and not is_compiled_by_xla())
 
 
-def _is_last_axis(axis: int, shape: Any) -> bool:
+def _is_last_axis(axis: int, shape: TensorShape) -> bool:
     rank = shape.rank
     return rank is not None and rank >= 2 and axis in (-1, rank - 1) and shape[-1] is not None
 
 
-def _normalize(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = None) -> Tensor:
     del mask
     import tensorflow as tf
 
@@ -88,12 +90,12 @@ def _normalize(layer: Any, inputs: Any, training: Any = None, mask: Any = None) 
     return outputs
 
 
-def _fit_for_kernel(layer: Any, inputs: Any) -> Any:
+def _fit_for_kernel(layer: Layer, inputs: Tensor) -> Tensor:
     # A model's float32 input that was cast for this layer still has its digits.
     return digits_for(inputs, layer.variable_dtype)
 
 
-def _kernel_dtype(layer: Any, inputs: Any) -> Any:
+def _kernel_dtype(layer: Layer, inputs: Tensor) -> str:
     is_narrow = layer.compute_dtype == "bfloat16" and inputs.dtype.name == "bfloat16"
     has_digits = _fit_for_kernel(layer, inputs) is not inputs
     # oneDNN takes its reference implementation for other numbers of bfloat16 channels, which is
@@ -102,14 +104,14 @@ def _kernel_dtype(layer: Any, inputs: Any) -> Any:
     return "bfloat16" if is_narrow and is_optimized and not has_digits else "float32"
 
 
-def _as_rank_4(tensor: Any) -> Any:
+def _as_rank_4(tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
     shape = tensor.shape
     return tensor if shape.rank == 4 else tf.reshape(tensor, [-1, 1, 1, shape[-1]])
 
 
-def _as_shape_of(inputs: Any, tensor: Any) -> Any:
+def _as_shape_of(inputs: Tensor, tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
     if inputs.shape.rank == 4:
@@ -119,18 +121,20 @@ def _as_shape_of(inputs: Any, tensor: Any) -> Any:
     return result
 
 
-def _or_constant(weight: Any, constant: Any, like: Any) -> Any:
+def _or_constant(
+    weight: Variable | None, constant: Callable[[Tensor], Tensor], like: Tensor
+) -> Tensor:
     import tensorflow as tf
 
     return constant(like) if weight is None else tf.convert_to_tensor(weight)
 
 
-def _biased_share(wide: Any) -> Any:
+def _biased_share(wide: Tensor) -> Tensor:
     import tensorflow as tf
 
     count = tf.cast(tf.reduce_prod(tf.shape(wide)[:3]), tf.float32)
     return tf.maximum(count - 1.0, 1.0) / count
 
 
-def _move(variable: Any, moving: Any, batch: Any, momentum: float) -> None:
+def _move(variable: Variable, moving: Tensor, batch: Tensor, momentum: float) -> None:
     variable.assign(moving * momentum + batch * (1.0 - momentum))

@@ -12,7 +12,8 @@ from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Tensor
 
 __all__ = ["count_parts", "join_batch", "split_batch"]
 
@@ -31,7 +32,7 @@ def count_parts(batch: int | None) -> int:
     return 2 if is_large and _has_two_threads() and not is_compiled_by_xla() else 1
 
 
-def split_batch(tensor: Any, parts: int) -> list[Any]:
+def split_batch(tensor: Tensor | None, parts: int) -> list[Tensor | None]:
     """Return the parts of a batch; None has parts that are None.
 
     Args:
@@ -47,7 +48,7 @@ def split_batch(tensor: Any, parts: int) -> list[Any]:
     return list(tf.split(tensor, [size // 2, size - size // 2]))
 
 
-def join_batch(parts: Sequence[Any]) -> Any:
+def join_batch(parts: Sequence[Tensor]) -> Tensor:
     """Return the whole batch of what `split_batch` gave."""
     import tensorflow as tf
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["convolution_replacements"]
 
 # Channels for each pixel of an image from which the layout of pixels pays: 7x7 with 512 channels
@@ -35,7 +37,7 @@ def convolution_replacements() -> Iterator[Replacement]:
     yield Replacement(BaseConv, "call", faster)
 
 
-def _applies(layer: Any, inputs: Any) -> bool:
+def _applies(layer: Layer, inputs: Any) -> bool:
     import tensorflow as tf
     from keras.src.layers.convolutional.base_conv import BaseConv
 
@@ -54,23 +56,23 @@ def _applies(layer: Any, inputs: Any) -> bool:
     )
 
 
-def _is_product(layer: Any) -> bool:
+def _is_product(layer: Layer) -> bool:
     """Say whether the whole convolution is better a product of pixels and channels."""
     return _has_one_pixel(layer) and set(layer.strides) == {1} and not layer.use_bias
 
 
-def _has_one_pixel(layer: Any) -> bool:
+def _has_one_pixel(layer: Layer) -> bool:
     return set(layer.kernel_size) == {1}
 
 
-def _gains_by_gradient(layer: Any, inputs: Any) -> bool:
+def _gains_by_gradient(layer: Layer, inputs: Tensor) -> bool:
     # Without a gradient, TensorFlow fuses more: a bias and an activation into the convolution.
     if is_inference() or layer.rank != 2 or layer.strides[0] != layer.strides[1]:
         return False
     return _has_one_pixel(layer) or _is_tiny_image(layer, inputs)
 
 
-def _is_tiny_image(layer: Any, inputs: Any) -> bool:
+def _is_tiny_image(layer: Layer, inputs: Tensor) -> bool:
     height, width, channels = inputs.shape[1:]
     return (
         inputs.dtype.name == "bfloat16"
@@ -86,7 +88,7 @@ def _fits(kernel_size: Sequence[int], image: Sequence[int]) -> bool:
     return all(size <= pixels for size, pixels in zip(kernel_size, image, strict=True))
 
 
-def _convolve(layer: Any, inputs: Any) -> Any:
+def _convolve(layer: Layer, inputs: Tensor) -> Tensor:
     import tensorflow as tf
 
     kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
@@ -101,7 +103,7 @@ def _convolve(layer: Any, inputs: Any) -> Any:
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def _with_gradient(layer: Any, *operands: Any) -> Any:
+def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
     """Convolve by oneDNN, with the gradient by the kernel as a matrix product."""
     import tensorflow as tf
 
@@ -110,10 +112,10 @@ def _with_gradient(layer: Any, *operands: Any) -> Any:
     is_square_product = _has_one_pixel(layer) and stride == 1
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def convolve(inputs: Any, kernel: Any, *bias: Any) -> Any:
+    def convolve(inputs: Tensor, kernel: Tensor, *bias: Tensor) -> Any:
         outputs = tf.raw_ops.Conv2D(input=inputs, filter=kernel, **options)
 
-        def gradient(upstream: Any) -> tuple[Any, ...]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
             # That of a `tf.py_function` knows no shape.
             upstream.set_shape(outputs.shape)
             if is_square_product:
@@ -131,7 +133,9 @@ def _with_gradient(layer: Any, *operands: Any) -> Any:
     return convolve(*operands)
 
 
-def _by_kernel(inputs: Any, kernel: Any, upstream: Any, stride: int, padding: str) -> Any:
+def _by_kernel(
+    inputs: Tensor, kernel: Tensor, upstream: Tensor, stride: int, padding: str
+) -> Tensor:
     import tensorflow as tf
 
     height, width, channels, filters = kernel.shape
@@ -144,7 +148,7 @@ def _by_kernel(inputs: Any, kernel: Any, upstream: Any, stride: int, padding: st
     return tf.reshape(product, kernel.shape)
 
 
-def _pixels_met(inputs: Any, stride: int) -> Any:
+def _pixels_met(inputs: Tensor, stride: int) -> Tensor:
     """Return the pixels that a kernel of one pixel meets.
 
     Padding adds none: TensorFlow pads only what a kernel needs beyond the last pixel that it
@@ -157,7 +161,7 @@ def _pixels_met(inputs: Any, stride: int) -> Any:
     return inputs if stride == 1 else tf.nn.avg_pool2d(inputs, 1, stride, "VALID")
 
 
-def _pixels_around(inputs: Any, height: int, width: int, padding: str) -> Any:
+def _pixels_around(inputs: Tensor, height: int, width: int, padding: str) -> Tensor:
     """Return, for each place of a kernel with stride 1, the pixels that it covers, in a row."""
     import tensorflow as tf
 

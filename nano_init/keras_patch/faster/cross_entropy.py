@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["cross_entropy_replacements"]
 
 # The most elements of float32 logits that are kept: 64 MB.
@@ -57,7 +59,9 @@ def _applies(target: Any, output: Any, from_logits: bool = False, axis: int = -1
     )
 
 
-def _cross_entropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+def _cross_entropy(
+    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
+) -> Tensor:
     del axis
     import tensorflow as tf
 
@@ -97,7 +101,7 @@ def _labels_of(target: Any, rank: int) -> Any:
     return target
 
 
-def _costs_memory(logits: Any) -> bool:
+def _costs_memory(logits: Tensor) -> bool:
     """Say whether logits would be kept that TensorFlow's kernel overwrites, and are large."""
     import tensorflow as tf
 
@@ -105,7 +109,7 @@ def _costs_memory(logits: Any) -> bool:
     return is_wide and supposed_elements(logits.shape) > _MOST_KEPT
 
 
-def _before_cast(logits: Any) -> Any:
+def _before_cast(logits: Tensor) -> Tensor:
     """Return the bfloat16 tensor that logits were cast from, if they were, else the logits.
 
     The island computes in float32 either way; the gradient of a cast is a cast.
@@ -117,7 +121,7 @@ def _before_cast(logits: Any) -> Any:
     return logits
 
 
-def _assert_in_range(labels: Any, classes: int) -> Any:
+def _assert_in_range(labels: Tensor, classes: int) -> Any:
     import tensorflow as tf
 
     is_valid = tf.reduce_all((labels >= 0) & (labels < classes))
@@ -125,16 +129,16 @@ def _assert_in_range(labels: Any, classes: int) -> Any:
     return tf.debugging.Assert(is_valid, [message, "Label values:", labels], summarize=64)
 
 
-def _row_losses(rows: Any, labels: Any) -> Any:
+def _row_losses(rows: Tensor, labels: Tensor) -> Tensor:
     import tensorflow as tf
 
     folds, when = halvings(rows.shape[-1]), pays_in_fit("cross_entropy", rows)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def losses_of(rows: Any) -> Any:
+    def losses_of(rows: Tensor) -> Any:
         losses, normalizers = _forward(rows, labels, when=when, folds=folds)
 
-        def gradient(upstream: Any) -> Any:
+        def gradient(upstream: Tensor) -> Tensor:
             return _backward(rows, labels, normalizers, upstream, when=when)
 
         return losses, gradient
@@ -142,7 +146,7 @@ def _row_losses(rows: Any, labels: Any) -> Any:
     return losses_of(rows)
 
 
-def _plain_forward(rows: Any, labels: Any, *, folds: int) -> Any:
+def _plain_forward(rows: Tensor, labels: Tensor, *, folds: int) -> tuple[Tensor, Tensor]:
     del folds
     import tensorflow as tf
 
@@ -152,7 +156,7 @@ def _plain_forward(rows: Any, labels: Any, *, folds: int) -> Any:
 
 
 @functools.partial(island, plain=_plain_forward)
-def _forward(rows: Any, labels: Any, *, folds: int) -> Any:
+def _forward(rows: Tensor, labels: Tensor, *, folds: int) -> tuple[Tensor, Tensor]:
     """Return the losses, of shape [rows], and log(sum(exp)), of shape [rows, 1]."""
     import tensorflow as tf
 
@@ -165,7 +169,7 @@ def _forward(rows: Any, labels: Any, *, folds: int) -> Any:
     return tf.where(is_valid, normalizers[:, 0] - chosen, float("nan")), normalizers
 
 
-def _plain_backward(rows: Any, labels: Any, normalizers: Any, upstream: Any) -> Any:
+def _plain_backward(rows: Tensor, labels: Tensor, normalizers: Tensor, upstream: Tensor) -> Tensor:
     del normalizers
     import tensorflow as tf
 
@@ -176,7 +180,7 @@ def _plain_backward(rows: Any, labels: Any, normalizers: Any, upstream: Any) -> 
 
 
 @functools.partial(island, plain=_plain_backward)
-def _backward(rows: Any, labels: Any, normalizers: Any, upstream: Any) -> Any:
+def _backward(rows: Tensor, labels: Tensor, normalizers: Tensor, upstream: Tensor) -> Tensor:
     import tensorflow as tf
 
     shares = tf.exp(tf.cast(rows, tf.float32) - normalizers)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Tensor
+
 __all__ = ["Deferred", "compile_soon", "pays"]
 
 # Elements that TensorFlow's ops compute before a kernel is compiled.
@@ -49,7 +51,7 @@ def compile_soon() -> None:
     ELEMENTS_BEFORE = 1
 
 
-def pays(name: str, like: Any) -> Any:
+def pays(name: str, like: Tensor) -> Tensor:
     """Return a boolean tensor: whether kernels run for a tensor's size, and count it if not.
 
     Args:
@@ -77,7 +79,7 @@ class Deferred:
         self._plain = plain
         self._traced: dict[Any, Any] = {}
 
-    def __call__(self, when: Any, *tensors: Any, **known: Any) -> Any:
+    def __call__(self, when: Tensor, *tensors: Tensor, **known: Any) -> Any:
         """Run the kernel, or the ops.
 
         Args:
@@ -91,13 +93,13 @@ class Deferred:
             self._traced[key] = self._trace(specs, known)
         return self._traced[key](when, *tensors)
 
-    def _trace(self, specs: Sequence[tuple[Any, int]], known: Mapping[str, Any]) -> Any:
+    def _trace(self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]) -> Any:
         import tensorflow as tf
 
         kernel = functools.partial(self._kernel, **known)
         compiled = tf.function(kernel, jit_compile=True, autograph=False)
 
-        def choose(when: Any, *tensors: Any) -> Any:
+        def choose(when: Tensor, *tensors: Tensor) -> Any:
             return tf.cond(when, lambda: compiled(*tensors), lambda: self._plain(*tensors, **known))
 
         opened = (tf.TensorSpec([None] * rank, dtype) for dtype, rank in specs)
@@ -136,7 +138,7 @@ def _key(text: str) -> int:
     return (zlib.crc32(data) >> 1) << 31 | zlib.adler32(data) >> 1
 
 
-def _decide(row: Any, size: Any, before: Any) -> Any:
+def _decide(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     import tensorflow as tf
 
     has_kernel = tf.reduce_any(tf.equal(_find(row), size)) | tf.equal(before, 0)
@@ -145,7 +147,7 @@ def _decide(row: Any, size: Any, before: Any) -> Any:
     return has_kernel
 
 
-def _count(row: Any, size: Any, before: Any) -> Any:
+def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     """Count elements for a size, and let it have a kernel if they are enough."""
     import tensorflow as tf
 
@@ -156,16 +158,16 @@ def _count(row: Any, size: Any, before: Any) -> Any:
     candidate, credit = tf.where(is_another, size, candidate), tf.abs(credit)
     gets_kernel = (credit >= before) & (compiled < _MOST_SIZES)
 
-    def grant() -> Any:
+    def grant() -> Tensor:
         return _grant(row, size, numbers)
 
-    def vote() -> Any:
+    def vote() -> Tensor:
         return _insert(row, [*numbers[:_MOST_SIZES], *map(_stored, (candidate, credit, compiled))])
 
     return tf.cond(gets_kernel, grant, vote)
 
 
-def _grant(row: Any, size: Any, numbers: Sequence[Any]) -> Any:
+def _grant(row: Tensor, size: Tensor, numbers: Sequence[Tensor]) -> Tensor:
     """Note a size as one that has a kernel, if the process may have more of them."""
     import tensorflow as tf
 
@@ -185,12 +187,12 @@ def _grant(row: Any, size: Any, numbers: Sequence[Any]) -> Any:
         return _insert(tf.constant(_ALL, tf.int64), [*rest, _stored(everywhere + more)])
 
 
-def _stored(count: Any) -> Any:
+def _stored(count: Tensor) -> Tensor:
     """Return a count as the table holds it, or the count of what it holds."""
     return -2 - count
 
 
-def _find(row: Any) -> Any:
+def _find(row: Tensor) -> Tensor:
     import tensorflow as tf
 
     found = tf.raw_ops.LookupTableFindV2(
@@ -199,7 +201,7 @@ def _find(row: Any) -> Any:
     return tf.ensure_shape(found, [_COLUMNS])
 
 
-def _insert(row: Any, numbers: Sequence[Any]) -> Any:
+def _insert(row: Tensor, numbers: Sequence[Tensor]) -> Tensor:
     import tensorflow as tf
 
     values = tf.stack(numbers)
@@ -208,7 +210,7 @@ def _insert(row: Any, numbers: Sequence[Any]) -> Any:
         return tf.constant(0)
 
 
-def _table() -> Any:
+def _table() -> Tensor:
     """Return the table of the process by its name, so that a graph captures nothing for it."""
     import tensorflow as tf
 

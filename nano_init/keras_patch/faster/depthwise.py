@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor, Variable
+
 __all__ = ["depthwise_replacements"]
 
 
@@ -62,13 +64,13 @@ def _stride(strides: Any) -> int:
 
 
 def _convolve(
-    inputs: Any,
-    kernel: Any,
+    inputs: Tensor,
+    kernel: Tensor | Variable,
     strides: Any = 1,
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
-) -> Any:
+) -> Tensor:
     del data_format, dilation_rate
     import tensorflow as tf
 
@@ -76,8 +78,8 @@ def _convolve(
     options = {"strides": [1, stride, stride, 1], "padding": padding.upper()}
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def convolve(inputs: Any, kernel: Any) -> Any:
-        def gradient(upstream: Any) -> tuple[Any, Any]:
+    def convolve(inputs: Tensor, kernel: Tensor) -> Any:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             by_inputs = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                 input_sizes=tf.shape(inputs),
                 filter=tf.cast(kernel, tf.float32),
@@ -102,8 +104,12 @@ def _separable_applies(
 
 
 def _convolve_separably(
-    inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, *others: Any, **options: Any
-) -> Any:
+    inputs: Tensor,
+    depthwise_kernel: Tensor | Variable,
+    pointwise_kernel: Tensor | Variable,
+    *others: Any,
+    **options: Any,
+) -> Tensor:
     import tensorflow as tf
 
     depths = _convolve(inputs, depthwise_kernel, *others, **options)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["dropout_replacements", "keep_mask"]
 
 # tensorflow/core/framework/rng_alg.h, `RNG_ALG_PHILOX`.
@@ -40,7 +42,7 @@ def dropout_replacements() -> Iterator[Replacement]:
     yield Replacement(random, "dropout", faster)
 
 
-def keep_mask(seed: Any, like: Any, rate: float, when: Any = None) -> Any:
+def keep_mask(seed: Tensor, like: Tensor, rate: float, when: Tensor | None = None) -> Tensor:
     """Return which elements dropout keeps, as uint8 of 0 and 1 in the shape of a tensor.
 
     Args:
@@ -68,7 +70,7 @@ def _applies(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) 
     )
 
 
-def _drop(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) -> Any:
+def _drop(inputs: Tensor, rate: Any, noise_shape: Any = None, seed: Any = None) -> Tensor:
     del noise_shape
     import tensorflow as tf
     from keras.src.backend.tensorflow.random import _cast_seed
@@ -79,18 +81,18 @@ def _drop(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) -> 
     mask = keep_mask(seed, inputs, float(rate), when)
     scale = tf.constant(1.0 / (1.0 - rate), tf.float32)
 
-    def masked(values: Any) -> Any:
+    def masked(values: Tensor) -> Tensor:
         parts = (flattened(values), flattened(mask), scale)
         return as_shape_of(inputs, _masked(*parts, when=when))
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def drop(inputs: Any) -> Any:
+    def drop(inputs: Tensor) -> Any:
         return masked(inputs), masked
 
     return drop(inputs)
 
 
-def _plain_packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
+def _plain_packed_mask(key: Tensor, counter: Tensor, like: Tensor, rate: Tensor) -> Tensor:
     import tensorflow as tf
 
     size = tf.size(like)
@@ -102,7 +104,7 @@ def _plain_packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
 
 
 @functools.partial(island, plain=_plain_packed_mask)
-def _packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
+def _packed_mask(key: Tensor, counter: Tensor, like: Tensor, rate: Tensor) -> Tensor:
     import tensorflow as tf
 
     groups = (tf.size(like) + 3) // 4
@@ -114,7 +116,7 @@ def _packed_mask(key: Any, counter: Any, like: Any, rate: Any) -> Any:
 
 
 @island
-def _masked(inputs: Any, mask: Any, scale: Any) -> Any:
+def _masked(inputs: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
     import tensorflow as tf
 
     scaled = tf.cast(tf.cast(inputs, tf.float32) * scale, inputs.dtype)

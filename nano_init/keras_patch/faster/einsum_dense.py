@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["einsum_dense_replacements", "parse_contraction"]
 
 
@@ -57,7 +59,7 @@ def _repeats(*terms: str) -> bool:
     return any(len(set(term)) < len(term) for term in terms)
 
 
-def _applies(layer: Any, inputs: Any, training: Any = None) -> bool:
+def _applies(layer: Layer, inputs: Any, training: Any = None) -> bool:
     del training
     import tensorflow as tf
 
@@ -76,7 +78,7 @@ def _applies(layer: Any, inputs: Any, training: Any = None) -> bool:
     )
 
 
-def _multiply(layer: Any, inputs: Any, training: Any = None) -> Any:
+def _multiply(layer: Layer, inputs: Tensor, training: Any = None) -> Tensor:
     del training
     import tensorflow as tf
 

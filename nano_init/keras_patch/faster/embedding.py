@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["embedding_replacements"]
 
 
@@ -28,7 +30,7 @@ def embedding_replacements() -> Iterator[Replacement]:
     yield Replacement(Embedding, "call", faster)
 
 
-def _applies(layer: Any, inputs: Any) -> bool:
+def _applies(layer: Layer, inputs: Any) -> bool:
     import tensorflow as tf
 
     if layer.lora_enabled or layer.quantization_mode or not isinstance(inputs, tf.Tensor):
@@ -37,7 +39,7 @@ def _applies(layer: Any, inputs: Any) -> bool:
     return isinstance(layer._embeddings.value, tf.Variable)
 
 
-def _call(layer: Any, inputs: Any) -> Any:
+def _call(layer: Layer, inputs: Tensor) -> Tensor:
     import tensorflow as tf
 
     if inputs.dtype not in (tf.int32, tf.int64):

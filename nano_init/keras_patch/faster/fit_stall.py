@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset
+
 __all__ = ["fit_stall_replacements"]
 
 _dropping = _thread.allocate_lock()
@@ -67,7 +69,7 @@ def fit_stall_replacements() -> Iterator[Replacement]:
 
 def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_dataset)
-    def get_tf_dataset(self: Any) -> Any:
+    def get_tf_dataset(self: Any) -> Dataset:
         import tensorflow as tf
 
         options = tf.data.Options()
@@ -146,7 +148,7 @@ def _is_tuned(state: Mapping[str, Any]) -> bool:
     return is_eager and dataset is not None and not is_off and not _is_of_several(dataset)
 
 
-def _is_of_several(dataset: Any) -> bool:
+def _is_of_several(dataset: Dataset) -> bool:
     """Tell whether a pipeline hands on what another iterator makes, for the devices of a strategy.
 
     Its end is the other iterator's end too, and comes when it will.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["gru_replacements"]
 
 
@@ -29,7 +31,7 @@ def gru_replacements() -> Iterator[Replacement]:
 
 
 def _applies(
-    layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any = False
+    layer: Layer, sequences: Any, initial_state: Any, mask: Any, training: Any = False
 ) -> bool:
     from keras.layers import GRUCell
 
@@ -38,7 +40,9 @@ def _applies(
     )
 
 
-def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
+def _run(
+    layer: Layer, sequences: Tensor, initial_state: Any, mask: Tensor | None, training: Any = False
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     import tensorflow as tf
 
     bias = layer.cell.bias
@@ -48,7 +52,9 @@ def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: An
     return run_layer(layer, gates, sequences, list(initial_state), mask, biases=biases)
 
 
-def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
+def _step(
+    projected: Tensor, recurrent: Tensor, states: list[Tensor], axis: int
+) -> tuple[list[Tensor], list[Tensor]]:
     import tensorflow as tf
 
     from nano_init.keras_patch.faster.recurrent_loop import wide
@@ -61,7 +67,7 @@ def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
     return [z * before + (1.0 - z) * candidate], [z, r, candidate, h_h, before]
 
 
-def _back(saved: list[Any], d_states: list[Any]) -> Any:
+def _back(saved: list[Tensor], d_states: list[Tensor]) -> Any:
     z, r, candidate, h_h, before = saved
     d_h = d_states[0]
     d_h_z = d_h * z

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor, Variable
+
 __all__ = ["layer_norm_replacements"]
 
 
@@ -36,15 +38,15 @@ def layer_norm_replacements() -> Iterator[Replacement]:
         yield Replacement(layers.RMSNormalization, "call", faster)
 
 
-def _applies(layer: Any, inputs: Any) -> bool:
+def _applies(layer: Layer, inputs: Any) -> bool:
     return not layer.rms_scaling and _fits(layer, inputs)
 
 
-def _rms_applies(layer: Any, x: Any) -> bool:
+def _rms_applies(layer: Layer, x: Any) -> bool:
     return _fits(layer, x)
 
 
-def _fits(layer: Any, inputs: Any) -> bool:
+def _fits(layer: Layer, inputs: Any) -> bool:
     return (
         is_worth_an_island(inputs)
         and inputs.shape.rank >= 2
@@ -62,30 +64,32 @@ def _is_last_axis(axis: Any, rank: int) -> bool:
     return axes in ([-1], [rank - 1])
 
 
-def _normalize(layer: Any, inputs: Any) -> Any:
+def _normalize(layer: Layer, inputs: Tensor) -> Tensor:
     rows = _rows_of(inputs)
     gamma, beta = _weight(layer.gamma, rows, 1.0), _weight(layer.beta, rows, 0.0)
     outputs = _layer_normalized(rows, gamma, beta, layer.epsilon, layer.compute_dtype)
     return _as_shape_of(inputs, outputs)
 
 
-def _normalize_rms(layer: Any, x: Any) -> Any:
+def _normalize_rms(layer: Layer, x: Tensor) -> Tensor:
     rows = _rows_of(x)
     outputs = _rms_normalized(rows, _weight(layer.scale, rows, 1.0), layer.epsilon)
     return _as_shape_of(x, outputs)
 
 
-def _layer_normalized(rows: Any, gamma: Any, beta: Any, epsilon: float, dtype: str) -> Any:
+def _layer_normalized(
+    rows: Tensor, gamma: Tensor, beta: Tensor, epsilon: float, dtype: str
+) -> Tensor:
     import tensorflow as tf
 
     folds, when = halvings(rows.shape[-1]), pays_in_fit("layer_norm", rows)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def normalize(rows: Any, gamma: Any, beta: Any) -> Any:
+    def normalize(rows: Tensor, gamma: Tensor, beta: Tensor) -> Any:
         tensors = (rows, gamma, beta, tf.constant(epsilon, tf.float32))
         outputs, mean, inverse = _layer_forward(*tensors, when=when, folds=folds)
 
-        def gradient(upstream: Any) -> tuple[Any, Any, Any]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             upstream = tf.cast(upstream, dtype)
             tensors = (rows, gamma, mean, inverse, upstream)
             by_rows, products, wide = _layer_backward(*tensors, when=when, folds=folds)
@@ -96,17 +100,17 @@ def _layer_normalized(rows: Any, gamma: Any, beta: Any, epsilon: float, dtype: s
     return normalize(rows, gamma, beta)
 
 
-def _rms_normalized(rows: Any, scale: Any, epsilon: float) -> Any:
+def _rms_normalized(rows: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     import tensorflow as tf
 
     folds, when = halvings(rows.shape[-1]), pays_in_fit("rms_norm", rows)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def normalize(rows: Any, scale: Any) -> Any:
+    def normalize(rows: Tensor, scale: Tensor) -> Any:
         tensors = (rows, scale, tf.constant(epsilon, tf.float32))
         outputs, inverse = _rms_forward(*tensors, when=when, folds=folds)
 
-        def gradient(upstream: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             tensors = (rows, scale, inverse, upstream)
             by_rows, products = _rms_backward(*tensors, when=when, folds=folds)
             return by_rows, _column_sums(products)
@@ -119,7 +123,7 @@ def _rms_normalized(rows: Any, scale: Any, epsilon: float) -> Any:
 def _row_island(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return an island that halves rows under XLA only."""
 
-    def plain(*tensors: Any, folds: int) -> Any:
+    def plain(*tensors: Tensor, folds: int) -> Any:
         del folds
         return function(*tensors, folds=0)
 
@@ -127,7 +131,9 @@ def _row_island(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_row_island
-def _layer_forward(rows: Any, gamma: Any, beta: Any, epsilon: Any, *, folds: int) -> Any:
+def _layer_forward(
+    rows: Tensor, gamma: Tensor, beta: Tensor, epsilon: Tensor, *, folds: int
+) -> tuple[Tensor, Tensor, Tensor]:
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
@@ -139,8 +145,8 @@ def _layer_forward(rows: Any, gamma: Any, beta: Any, epsilon: Any, *, folds: int
 
 @_row_island
 def _layer_backward(
-    rows: Any, gamma: Any, mean: Any, inverse: Any, upstream: Any, *, folds: int
-) -> Any:
+    rows: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, upstream: Tensor, *, folds: int
+) -> tuple[Tensor, Tensor, Tensor]:
     import tensorflow as tf
 
     normalized = (tf.cast(rows, tf.float32) - mean) * inverse
@@ -153,7 +159,9 @@ def _layer_backward(
 
 
 @_row_island
-def _rms_forward(rows: Any, scale: Any, epsilon: Any, *, folds: int) -> Any:
+def _rms_forward(
+    rows: Tensor, scale: Tensor, epsilon: Tensor, *, folds: int
+) -> tuple[Tensor, Tensor]:
     import tensorflow as tf
 
     wide = tf.cast(rows, tf.float32)
@@ -162,7 +170,9 @@ def _rms_forward(rows: Any, scale: Any, epsilon: Any, *, folds: int) -> Any:
 
 
 @_row_island
-def _rms_backward(rows: Any, scale: Any, inverse: Any, upstream: Any, *, folds: int) -> Any:
+def _rms_backward(
+    rows: Tensor, scale: Tensor, inverse: Tensor, upstream: Tensor, *, folds: int
+) -> tuple[Tensor, Tensor]:
     import tensorflow as tf
 
     normalized = tf.cast(rows, tf.float32) * inverse
@@ -172,19 +182,19 @@ def _rms_backward(rows: Any, scale: Any, inverse: Any, upstream: Any, *, folds: 
     return tf.cast(by_rows, rows.dtype), wide * normalized
 
 
-def _column_sums(rows: Any) -> Any:
+def _column_sums(rows: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.matmul(tf.ones([1, tf.shape(rows)[0]]), rows)[0]
 
 
-def _rows_of(inputs: Any) -> Any:
+def _rows_of(inputs: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.reshape(inputs, [-1, inputs.shape[-1]])
 
 
-def _as_shape_of(inputs: Any, rows: Any) -> Any:
+def _as_shape_of(inputs: Tensor, rows: Tensor) -> Tensor:
     import tensorflow as tf
 
     outputs = tf.reshape(rows, tf.shape(inputs))
@@ -192,7 +202,7 @@ def _as_shape_of(inputs: Any, rows: Any) -> Any:
     return outputs
 
 
-def _weight(weight: Any, rows: Any, default: float) -> Any:
+def _weight(weight: Variable | None, rows: Tensor, default: float) -> Tensor:
     import tensorflow as tf
 
     if weight is None:

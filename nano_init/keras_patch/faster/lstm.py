@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["lstm_replacements"]
 
 
@@ -29,14 +31,16 @@ def lstm_replacements() -> Iterator[Replacement]:
 
 
 def _applies(
-    layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any = False
+    layer: Layer, sequences: Any, initial_state: Any, mask: Any, training: Any = False
 ) -> bool:
     from keras.layers import LSTMCell
 
     return can_run(layer, LSTMCell, sequences, initial_state, mask, training)
 
 
-def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
+def _run(
+    layer: Layer, sequences: Tensor, initial_state: Any, mask: Tensor | None, training: Any = False
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     sequences = drop_inputs(layer.cell, sequences, training)
     gates = Gates(count=6, own=0, step=_step, back=_back)
     return run_layer(
@@ -44,7 +48,9 @@ def _run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: An
     )
 
 
-def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
+def _step(
+    projected: Tensor, recurrent: Tensor, states: list[Tensor], axis: int
+) -> tuple[list[Tensor], list[Tensor]]:
     import tensorflow as tf
 
     from nano_init.keras_patch.faster.recurrent_loop import wide
@@ -58,7 +64,7 @@ def _step(projected: Any, recurrent: Any, states: list[Any], axis: int) -> Any:
     return [o * squashed, c], [i, f, g, o, before, squashed]
 
 
-def _back(saved: list[Any], d_states: list[Any]) -> Any:
+def _back(saved: list[Tensor], d_states: list[Tensor]) -> Any:
     i, f, g, o, before, squashed = saved
     d_h, d_c = d_states
     d_h_o = d_h * o

@@ -11,7 +11,7 @@ from nano_init.keras_patch.faster.xla_fusion import has_compiler, is_compiled_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor, Variable
 
 __all__ = ["is_worth_padding", "padded_sizes", "sum_into_padded_rows"]
 
@@ -23,7 +23,7 @@ _FEWEST_ELEMENTS = 2**18
 _NARROWEST = 64
 
 
-def is_worth_padding(gradient: Any, variable: Any) -> bool:
+def is_worth_padding(gradient: IndexedSlices, variable: Variable) -> bool:
     """Say whether an update of the rows that a gradient names is better compiled by XLA.
 
     Args:
@@ -44,7 +44,7 @@ def is_worth_padding(gradient: Any, variable: Any) -> bool:
     return elements >= max(_FEWEST_ELEMENTS, _NARROWEST * ids) and has_compiler()
 
 
-def sum_into_padded_rows(gradient: Any) -> tuple[Any, Any, Any]:
+def sum_into_padded_rows(gradient: IndexedSlices) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows that a sparse gradient names with some of row 0 behind them, and sums.
 
     Args:

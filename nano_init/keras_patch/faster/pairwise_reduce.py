@@ -11,7 +11,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Tensor
 
 __all__ = ["halvings", "row_max", "row_mean", "row_sum"]
 
@@ -30,7 +31,7 @@ def halvings(width: int) -> int:
     return count
 
 
-def row_sum(rows: Any, folds: int) -> Any:
+def row_sum(rows: Tensor, folds: int) -> Tensor:
     """Return the sum of each row, of shape [..., 1].
 
     Args:
@@ -42,21 +43,21 @@ def row_sum(rows: Any, folds: int) -> Any:
     return tf.reduce_sum(_folded(rows, tf.add, folds), -1, keepdims=True)
 
 
-def row_mean(rows: Any, folds: int) -> Any:
+def row_mean(rows: Tensor, folds: int) -> Tensor:
     """Return the mean of each row, of shape [..., 1]; as `row_sum`."""
     import tensorflow as tf
 
     return row_sum(rows, folds) / tf.cast(tf.shape(rows)[-1], tf.float32)
 
 
-def row_max(rows: Any, folds: int) -> Any:
+def row_max(rows: Tensor, folds: int) -> Tensor:
     """Return the maximum of each row, of shape [..., 1]; as `row_sum`."""
     import tensorflow as tf
 
     return tf.reduce_max(_folded(rows, tf.maximum, folds), -1, keepdims=True)
 
 
-def _folded(rows: Any, fold: Callable[[Any, Any], Any], folds: int) -> Any:
+def _folded(rows: Tensor, fold: Callable[[Tensor, Tensor], Tensor], folds: int) -> Tensor:
     import tensorflow as tf
 
     for _ in range(folds):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from nano_init.keras_patch.tensor_types import Tensor
 
 __all__ = ["random_words", "unit_floats"]
 
@@ -18,7 +18,9 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
-def random_words(key: Any, counter: Any, groups: Any) -> tuple[Any, Any, Any, Any]:
+def random_words(
+    key: Tensor, counter: Tensor, groups: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the generator's output for counters that follow each other.
 
     Args:
@@ -44,7 +46,7 @@ def random_words(key: Any, counter: Any, groups: Any) -> tuple[Any, Any, Any, An
     return state
 
 
-def unit_floats(words: Any) -> Any:
+def unit_floats(words: Tensor) -> Tensor:
     """Return uint32 words as float32 in [0, 1), as TensorFlow does.
 
     The lower 23 bits become the mantissa (tensorflow/core/lib/random/random_distributions.h,
@@ -56,26 +58,26 @@ def unit_floats(words: Any) -> Any:
     return tf.bitcast(tf.bitwise.bitwise_or(mantissa, _word(127 << 23)), tf.float32) - 1.0
 
 
-def _product(words: Any, multiplier: int) -> tuple[Any, Any]:
+def _product(words: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
     import tensorflow as tf
 
     product = tf.cast(words, tf.uint64) * tf.constant(multiplier, tf.uint64)
     return _high(product), _low(product)
 
 
-def _low(value: Any) -> Any:
+def _low(value: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.cast(value, tf.uint32)
 
 
-def _high(value: Any) -> Any:
+def _high(value: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.cast(tf.bitwise.right_shift(value, tf.constant(32, tf.uint64)), tf.uint32)
 
 
-def _word(value: int) -> Any:
+def _word(value: int) -> Tensor:
     import tensorflow as tf
 
     return tf.constant(value, tf.uint32)

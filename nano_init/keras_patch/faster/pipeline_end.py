@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset
+
 __all__ = [
     "OpenPasses",
     "can_be_seen",
@@ -111,7 +113,7 @@ def noting_ends(complete: Callable[..., Any]) -> Callable[..., Any]:
     return iterator_completed
 
 
-def generator_passes(dataset: Any) -> tuple[dict[Any, Any] | None, bool]:
+def generator_passes(dataset: Dataset) -> tuple[dict[Any, Any] | None, bool]:
     """Return the open passes over the generator that a pipeline starts from, in one line.
 
     Returns:
@@ -124,7 +126,7 @@ def generator_passes(dataset: Any) -> tuple[dict[Any, Any] | None, bool]:
     return getattr(dataset, _PASSES, None), may_repeat
 
 
-def can_be_seen(dataset: Any, *, has_ended: bool) -> bool:
+def can_be_seen(dataset: Dataset, *, has_ended: bool) -> bool:
     """Say whether a script can see from outside if a pipeline's steps have ended.
 
     Args:
@@ -135,24 +137,24 @@ def can_be_seen(dataset: Any, *, has_ended: bool) -> bool:
     return any(_is_seen(step) for step in steps if not (has_ended and _is_generator(step)))
 
 
-def _is_generator(step: Any) -> bool:
+def _is_generator(step: Dataset) -> bool:
     return any(hasattr(source, _PASSES) for source in step._inputs())
 
 
-def _steps(dataset: Any) -> Iterator[Any]:
+def _steps(dataset: Dataset) -> Iterator[Dataset]:
     steps = [dataset]
     while steps:
         yield (step := steps.pop())
         steps.extend(step._inputs())
 
 
-def _is_seen(step: Any) -> bool:
+def _is_seen(step: Dataset) -> bool:
     if type(step).__name__ in _FILE_STEPS or _has_cache_file(step):
         return True
     return any(op.startswith(_SEEN) for function in step._functions() for op in _ops_of(function))
 
 
-def _has_cache_file(step: Any) -> bool:
+def _has_cache_file(step: Dataset) -> bool:
     name = getattr(step, "_filename", None) if type(step).__name__ == "CacheDataset" else None
     return name is not None and name.numpy() != b""
 

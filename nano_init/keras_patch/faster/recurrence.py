@@ -16,13 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Tensor
+
 __all__ = ["can_run", "drop_inputs", "run_layer"]
 
 _DTYPES = ("float32", "bfloat16")
 
 
 def can_run(
-    layer: Any, cell_class: Any, sequences: Any, states: Any, mask: Any, training: Any
+    layer: Layer, cell_class: Any, sequences: Any, states: Any, mask: Any, training: Any
 ) -> bool:
     """Say whether a layer's call is what `run_layer` computes.
 
@@ -63,7 +65,7 @@ def can_run(
     )
 
 
-def drop_inputs(cell: Any, sequences: Any, training: Any) -> Any:
+def drop_inputs(cell: Layer, sequences: Tensor, training: Any) -> Tensor:
     """Return the inputs with the cell's own dropout mask, one for all steps, applied.
 
     Args:
@@ -76,7 +78,7 @@ def drop_inputs(cell: Any, sequences: Any, training: Any) -> Any:
     return sequences * cell.get_dropout_mask(sequences[:, 0, :])[:, None, :]
 
 
-def _drops(cell: Any, training: Any) -> bool:
+def _drops(cell: Layer, training: Any) -> bool:
     return bool(training and 0.0 < cell.dropout < 1.0)
 
 
@@ -87,8 +89,14 @@ def _is_tensor(value: Any, dtype: str) -> bool:
 
 
 def run_layer(
-    layer: Any, gates: Gates, sequences: Any, states: list[Any], mask: Any, *, biases: Any
-) -> tuple[Any, Any, list[Any]]:
+    layer: Layer,
+    gates: Gates,
+    sequences: Tensor,
+    states: list[Tensor],
+    mask: Tensor | None,
+    *,
+    biases: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return what `inner_loop` of an LSTM or GRU returns.
 
     Args:
@@ -123,14 +131,14 @@ def run_layer(
 
 
 def _run_part(
-    layer: Any,
+    layer: Layer,
     gates: Gates,
     layout: Layout,
     weights: Weights,
-    rows: Any,
-    mask: Any,
-    states: list[Any],
-) -> tuple[Any, Any, list[Any]]:
+    rows: Tensor,
+    mask: Tensor | None,
+    states: list[Tensor],
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """Return the same of a part of the batch, the outputs None unless they are wanted."""
     import tensorflow as tf
 
@@ -152,7 +160,7 @@ def _run_part(
     return last[0] if is_on is None else layout.turned(last_output), outputs, last
 
 
-def _time_major_mask(mask: Any, go_backwards: bool, layout: Layout) -> Any:
+def _time_major_mask(mask: Tensor, go_backwards: bool, layout: Layout) -> Tensor:
     # With an axis of one for the units.
     import tensorflow as tf
 
@@ -162,7 +170,7 @@ def _time_major_mask(mask: Any, go_backwards: bool, layout: Layout) -> Any:
     return tf.reverse(mask, [0]) if go_backwards else mask
 
 
-def _has_begun(is_on: Any) -> Any:
+def _has_begun(is_on: Tensor) -> Tensor:
     # Before its first step a sequence's output is zero, whatever the initial state is.
     import tensorflow as tf
 

@@ -14,7 +14,7 @@ from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from nano_init.keras_patch.tensor_types import DType, Tensor
 
 __all__ = ["Layout", "size_of"]
 
@@ -32,7 +32,7 @@ class Layout:
     units_first: bool
 
     @classmethod
-    def of(cls, dtype: Any, batch: int | None) -> Layout:
+    def of(cls, dtype: DType, batch: int | None) -> Layout:
         """Return the faster one.
 
         Args:
@@ -48,19 +48,19 @@ class Layout:
         """Return the axis of the units."""
         return 0 if self.units_first else 1
 
-    def turned(self, tensor: Any) -> Any:
+    def turned(self, tensor: Tensor) -> Tensor:
         """Return a matrix of `(batch, units)` as it lies here, or the other way round."""
         import tensorflow as tf
 
         return tf.transpose(tensor) if self.units_first else tensor
 
-    def batch_first(self, outputs: Any) -> Any:
+    def batch_first(self, outputs: Tensor) -> Tensor:
         """Return the outputs of all steps as `(batch, time, units)`."""
         import tensorflow as tf
 
         return tf.transpose(outputs, [2, 0, 1] if self.units_first else [1, 0, 2])
 
-    def spread(self, vector: Any, like: Any) -> Any:
+    def spread(self, vector: Tensor, like: Tensor) -> Tensor:
         """Return a vector along the units, as often as a step's tensor has rows.
 
         Args:
@@ -73,7 +73,7 @@ class Layout:
         repeats = [1, count] if self.units_first else [count, 1]
         return tf.tile(tf.expand_dims(vector, 1 - self.axis), repeats)
 
-    def operand(self, matrix: Any, bias: Any = None) -> Any:
+    def operand(self, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return weights as `multiply` takes them.
 
         Args:
@@ -88,13 +88,13 @@ class Layout:
             return operand
         return tf.concat([operand, tf.expand_dims(bias, 1 - self.axis)], 1 - self.axis)
 
-    def multiply(self, operand: Any, tensor: Any) -> Any:
+    def multiply(self, operand: Tensor, tensor: Tensor) -> Tensor:
         """Return the product of weights and a tensor that lie as they do here."""
         import tensorflow as tf
 
         return tf.matmul(operand, tensor) if self.units_first else tf.matmul(tensor, operand)
 
-    def project(self, operand: Any, steps: Any) -> Any:
+    def project(self, operand: Tensor, steps: Tensor) -> Tensor:
         """Return the product of weights and the inputs of all steps, time first.
 
         Args:
@@ -110,7 +110,7 @@ class Layout:
         product = tf.matmul(tf.reshape(steps, [-1, steps.shape[2]]), operand)
         return tf.reshape(product, [size_of(steps), size_of(steps, 1), operand.shape[1]])
 
-    def joined(self, stacked: Any) -> Any:
+    def joined(self, stacked: Tensor) -> Tensor:
         """Return `(time, *step's tensor)` as one such tensor with the rows of all steps."""
         import tensorflow as tf
 
@@ -120,7 +120,7 @@ class Layout:
             return tf.reshape(tf.transpose(stacked, [1, 0, 2]), [units, count])
         return tf.reshape(stacked, [count, units])
 
-    def rows(self, stacked: Any) -> Any:
+    def rows(self, stacked: Tensor) -> Tensor:
         """Return `(time, *step's tensor)` as the rows of all steps, `(time * batch, units)`."""
         import tensorflow as tf
 
@@ -128,7 +128,7 @@ class Layout:
         turned = tf.transpose(stacked, [0, 2, 1]) if self.units_first else stacked
         return tf.reshape(turned, [-1, units])
 
-    def d_operand(self, d_product: Any, rows: Any) -> Any:
+    def d_operand(self, d_product: Tensor, rows: Tensor) -> Tensor:
         """Return the gradient by an operand.
 
         Args:
@@ -141,7 +141,7 @@ class Layout:
             return tf.matmul(d_product, rows)
         return tf.matmul(rows, d_product, transpose_a=True)
 
-    def summed(self, d_product: Any) -> Any:
+    def summed(self, d_product: Tensor) -> Tensor:
         """Return the sum over the rows of what `joined` returned; oneDNN adds in float32."""
         import tensorflow as tf
 
@@ -150,7 +150,7 @@ class Layout:
         return tf.squeeze(self.multiply(d_product, ones), 1 - self.axis)
 
 
-def size_of(tensor: Any, axis: int = 0) -> Any:
+def size_of(tensor: Tensor, axis: int = 0) -> int | Tensor:
     """Return the size of an axis: a number if it is known while tracing, else a tensor."""
     import tensorflow as tf
 

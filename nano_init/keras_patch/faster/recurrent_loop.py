@@ -13,8 +13,10 @@ from nano_init.keras_patch.faster.recurrent_layout import Layout, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
+
+    from nano_init.keras_patch.tensor_types import DType, Layer, Tensor, Variable
 
 __all__ = ["Gates", "RecurrentLoop", "Weights", "wide"]
 
@@ -55,14 +57,16 @@ class Weights:
         gates: The gates' units together.
     """
 
-    forward: tuple[Any, Any]
-    back: tuple[Any, Any]
-    bias: Any
+    forward: tuple[Tensor, Tensor]
+    back: tuple[Tensor, Tensor]
+    bias: Tensor | None
     units: int
     gates: int
 
     @classmethod
-    def of(cls, cell: Any, biases: Any, dtype: Any, layout: Layout) -> Weights:
+    def of(
+        cls, cell: Layer, biases: tuple[Tensor | None, Tensor | None], dtype: DType, layout: Layout
+    ) -> Weights:
         """Return them cast and turned, once for all steps.
 
         Args:
@@ -73,7 +77,7 @@ class Weights:
         """
         import tensorflow as tf
 
-        def narrowed(weight: Any) -> Any:
+        def narrowed(weight: Variable | Tensor | None) -> Any:
             return None if weight is None else tf.cast(tf.convert_to_tensor(weight), dtype)
 
         kernel, recurrent = narrowed(cell.kernel), narrowed(cell.recurrent_kernel)
@@ -87,7 +91,7 @@ class Weights:
         )
 
 
-def wide(tensor: Any) -> Any:
+def wide(tensor: Tensor) -> Tensor:
     """Return a tensor in float32."""
     import tensorflow as tf
 
@@ -95,7 +99,7 @@ def wide(tensor: Any) -> Any:
     return tensor if tensor.dtype == tf.float32 else tf.raw_ops.Cast(x=tensor, DstT=tf.float32)
 
 
-def _narrow(tensor: Any, dtype: Any) -> Any:
+def _narrow(tensor: Tensor, dtype: DType) -> Tensor:
     import tensorflow as tf
 
     return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)
@@ -115,10 +119,12 @@ class RecurrentLoop:
 
     gates: Gates
     layout: Layout
-    is_on: Any
+    is_on: Tensor | None
     sequences: bool
 
-    def run(self, steps: Any, weights: Weights, states: list[Any]) -> tuple[Any, list[Any]]:
+    def run(
+        self, steps: Tensor, weights: Weights, states: list[Tensor]
+    ) -> tuple[Tensor | None, list[Tensor]]:
         """Return the outputs of all steps (None unless wanted) and the last states.
 
         Args:
@@ -134,12 +140,12 @@ class RecurrentLoop:
         bias = [] if weights.bias is None else [weights.bias]
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def run(steps: Any, *others: Any) -> Any:
+        def run(steps: Tensor, *others: Tensor) -> Any:
             operands, rest = others[:2], others[2:]
             given = (operands, list(rest[: len(bias)]), list(rest[len(bias) :]))
             outputs, last, saved = self._forward(steps, *given)
 
-            def gradient(*upstream: Any) -> Any:
+            def gradient(*upstream: Tensor) -> Any:
                 if _is_saving():
                     return self._differentiated(steps, *given, upstream)
                 stacked, d_states = self._back(weights, outputs, saved, upstream)
@@ -152,8 +158,8 @@ class RecurrentLoop:
         return (results[0], results[1:]) if self.sequences else (None, results)
 
     def _forward(
-        self, steps: Any, operands: Any, bias: list[Any], states: list[Any]
-    ) -> tuple[Any, list[Any], Any]:
+        self, steps: Tensor, operands: Sequence[Tensor], bias: list[Tensor], states: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor], Any]:
         """Return the outputs of all steps, the last states, and what is saved for the way back."""
         import tensorflow as tf
 
@@ -162,7 +168,7 @@ class RecurrentLoop:
         # Spread out once: a vector that is spread out in every step takes longer than the sum.
         spread = [layout.spread(vector, like=states[0]) for vector in bias]
 
-        def step(t: Any, output: Any, *rest: Any) -> Any:
+        def step(t: Tensor, output: Tensor, *rest: Any) -> Any:
             *old, outputs, saved = rest
             product = sum(spread, layout.multiply(operands[1], output))
             new, kept = self.gates.step(projected[t], product, old, layout.axis)
@@ -183,7 +189,7 @@ class RecurrentLoop:
         )
         return outputs.stack(), [_narrow(state, dtype) for state in last], saved
 
-    def _with_ones(self, steps: Any, operand: Any) -> Any:
+    def _with_ones(self, steps: Tensor, operand: Tensor) -> Tensor:
         """Return the inputs with a feature of ones for the bias, if the operand holds one."""
         import tensorflow as tf
 
@@ -193,7 +199,12 @@ class RecurrentLoop:
         return tf.concat([steps, ones], 2)
 
     def _differentiated(
-        self, steps: Any, operands: Any, bias: list[Any], states: list[Any], upstream: Any
+        self,
+        steps: Tensor,
+        operands: Sequence[Tensor],
+        bias: list[Tensor],
+        states: list[Tensor],
+        upstream: Sequence[Tensor],
     ) -> Any:
         # A SavedModel cannot hold on to the arrays of what was saved on the way.
         import tensorflow as tf
@@ -205,7 +216,9 @@ class RecurrentLoop:
         targets = [outputs, *last] if self.sequences else last
         return tape.gradient(targets, sources, list(upstream))
 
-    def _gradients(self, weights: Weights, steps: Any, before: Any, stacked: Any) -> list[Any]:
+    def _gradients(
+        self, weights: Weights, steps: Tensor, before: Tensor, stacked: Tensor
+    ) -> list[Tensor]:
         """Return the gradients by the inputs of all steps, the operands and the bias.
 
         Args:
@@ -227,7 +240,7 @@ class RecurrentLoop:
             *([] if weights.bias is None else [layout.summed(by_recurrent)]),
         ]
 
-    def _products(self, joined: Any, weights: Weights) -> tuple[Any, Any]:
+    def _products(self, joined: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
         """Return the gradients by the projected inputs and by the recurrent product."""
         import tensorflow as tf
 
@@ -241,15 +254,15 @@ class RecurrentLoop:
         return tf.concat([shared, first], axis), by_recurrent
 
     def _back(
-        self, weights: Weights, outputs: Any, saved: Any, upstream: Any
-    ) -> tuple[Any, list[Any]]:
+        self, weights: Weights, outputs: Tensor, saved: Any, upstream: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return the gradients by the products of all steps, and by the initial states."""
         import tensorflow as tf
 
         d_outputs, d_last = (upstream[0], upstream[1:]) if self.sequences else (None, upstream)
         dtype, count = outputs.dtype, size_of(outputs)
 
-        def back(t: Any, *rest: Any) -> Any:
+        def back(t: Tensor, *rest: Any) -> Any:
             *d_new, written = rest
             if d_outputs is not None:
                 d_new[0] = d_new[0] + wide(d_outputs[t])
@@ -270,7 +283,9 @@ class RecurrentLoop:
         )
         return array.stack(), [_narrow(d, dtype) for d in d_states]
 
-    def _back_step(self, saved: Any, d_new: list[Any], is_on: Any, weights: Weights) -> Any:
+    def _back_step(
+        self, saved: Tensor, d_new: list[Tensor], is_on: Tensor | None, weights: Weights
+    ) -> tuple[Tensor, list[Tensor]]:
         import tensorflow as tf
 
         axis, operand = self.layout.axis, weights.back[1]

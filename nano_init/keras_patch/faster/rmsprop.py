@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+
 __all__ = ["rmsprop_replacements"]
 
 
@@ -28,12 +30,14 @@ def rmsprop_replacements() -> Iterator[Replacement]:
     yield Replacement(RMSprop, "update_step", faster)
 
 
-def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
+def _applies(
+    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
+) -> bool:
     del learning_rate
     return optimizer.momentum > 0 and is_dense_float32(gradient, variable)
 
 
-def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
     import tensorflow as tf
 
     index = optimizer._get_variable_index(variable)

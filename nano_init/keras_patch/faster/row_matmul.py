@@ -8,12 +8,13 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Tensor, TensorShape
 
 __all__ = ["multiply_rows", "sum_rows"]
 
 
-def multiply_rows(inputs: Any, matrix: Any, columns: Sequence[int], axes: int = 1) -> Any:
+def multiply_rows(inputs: Tensor, matrix: Tensor, columns: Sequence[int], axes: int = 1) -> Tensor:
     """Return the product of the rows of a tensor and a matrix.
 
     Args:
@@ -34,7 +35,7 @@ def multiply_rows(inputs: Any, matrix: Any, columns: Sequence[int], axes: int = 
     return result
 
 
-def sum_rows(tensor: Any) -> Any:
+def sum_rows(tensor: Tensor) -> Tensor:
     """Return the sum over all axes but the last, whose size is known while tracing.
 
     As a product with ones it is up to twice as fast as TensorFlow's `BiasAddGrad`, and as exact
@@ -47,7 +48,7 @@ def sum_rows(tensor: Any) -> Any:
     return tf.reshape(tf.matmul(ones, rows), [-1])
 
 
-def _sizes(inputs: Any, leading: Any) -> list[Any]:
+def _sizes(inputs: Tensor, leading: TensorShape) -> list[int | Tensor]:
     import tensorflow as tf
 
     if list(leading).count(None) <= 1:

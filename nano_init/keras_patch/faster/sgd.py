@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+
 __all__ = ["sgd_replacements"]
 
 
@@ -27,12 +29,14 @@ def sgd_replacements() -> Iterator[Replacement]:
     yield Replacement(SGD, "update_step", faster)
 
 
-def _applies(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> bool:
+def _applies(
+    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
+) -> bool:
     del optimizer, learning_rate
     return is_dense_float32(gradient, variable)
 
 
-def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
     import tensorflow as tf
 
     rate, gradient = scalar(learning_rate), tf.cast(gradient, tf.float32)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Model
+
 __all__ = ["StraightStep", "step_call_replacements"]
 
 
@@ -36,7 +38,7 @@ def step_call_replacements() -> Iterator[Replacement]:
 
 def _wrap_make_function(make: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(make)
-    def make_function(self: Any, step_function: Any) -> Any:
+    def make_function(self: Model, step_function: Any) -> Any:
         function = make(self, step_function)
         if self.run_eagerly or self._distribute_strategy is not None:
             return function
@@ -53,7 +55,7 @@ class StraightStep:
         function: Keras's own function: of an iterator, or of a list of batches.
     """
 
-    def __init__(self, model: Any, function: Callable[[Any], Any]) -> None:
+    def __init__(self, model: Model, function: Callable[[Any], Any]) -> None:
         self._model = weakref.ref(model)
         self._function = function
         self._traced: Any = None

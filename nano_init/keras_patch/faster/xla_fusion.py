@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import DType, Tensor, TensorShape
+
 __all__ = [
     "as_shape_of",
     "compiled",
@@ -45,7 +47,7 @@ _SUPPOSED_BATCH = 32
 # What is compiled at once: a batch and a smaller last one, and in all.
 _MOST_SIZES_AT_ONCE = 2
 _MOST_SHAPES_AT_ONCE = 128
-_sizes_at_once: dict[tuple[Any, tuple[int, ...]], set[int]] = {}
+_sizes_at_once: dict[tuple[DType, tuple[int | None, ...]], set[int | None]] = {}
 
 _STEP_NAMES = ("one_step_on_", "multi_step_on_")
 
@@ -81,7 +83,7 @@ def is_large_in_graph(tensor: Any) -> bool:
     return _is_large(tensor, getattr(tensor, "shape", None))
 
 
-def _is_large(tensor: Any, shape: Any) -> bool:
+def _is_large(tensor: Any, shape: TensorShape | None) -> bool:
     import tensorflow as tf
 
     return (
@@ -96,7 +98,7 @@ def _is_large(tensor: Any, shape: Any) -> bool:
     )
 
 
-def _may_be_compiled_at_once(dtype: Any, shape: Any) -> bool:
+def _may_be_compiled_at_once(dtype: DType, shape: TensorShape) -> bool:
     """Say whether a size outside of `fit` is among the first ones; count it if it is."""
     known = _sizes_at_once.setdefault((dtype, tuple(shape[1:])), set())
     if shape[0] in known:
@@ -146,7 +148,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return tf.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)
-    def call(*tensors: Any, **known: Any) -> Any:
+    def call(*tensors: Tensor, **known: Any) -> Any:
         return make()(*tensors, **known)
 
     return call
@@ -169,7 +171,7 @@ def island(
     at_once = compiled(function)
 
     @functools.wraps(function)
-    def call(*tensors: Any, when: Any, **known: Any) -> Any:
+    def call(*tensors: Tensor, when: Tensor, **known: Any) -> Any:
         if when is None:
             return at_once(*tensors, **known)
         return deferred(when, *tensors, **known)
@@ -177,7 +179,7 @@ def island(
     return call
 
 
-def pays_in_fit(name: str, like: Any) -> Any:
+def pays_in_fit(name: str, like: Tensor) -> Tensor:
     """Return what decides about islands: a boolean tensor in a step of `fit`, else None.
 
     Such a step is run by Keras alone. What a script traces itself may be exported, or be run
@@ -192,8 +194,8 @@ def pays_in_fit(name: str, like: Any) -> Any:
 
 
 def with_compiled_gradient(
-    forward: Callable[[Any], Any], backward: Callable[[Any, Any], Any]
-) -> Callable[[Any], Any]:
+    forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor, Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
     """Return an elementwise function whose value and gradient are an island each.
 
     What the gradient needs is computed anew from the input, which is all that is kept.
@@ -209,14 +211,14 @@ def with_compiled_gradient(
         for each in (forward, backward)
     )
 
-    def function(tensor: Any) -> Any:
+    def function(tensor: Tensor) -> Tensor:
         import tensorflow as tf
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def call(tensor: Any) -> Any:
+        def call(tensor: Tensor) -> Any:
             flat, when = flattened(tensor), pays_in_fit(name, tensor)
 
-            def by_tensor(upstream: Any) -> Any:
+            def by_tensor(upstream: Tensor) -> Tensor:
                 return as_shape_of(tensor, gradient(flat, flattened(upstream), when=when))
 
             return as_shape_of(tensor, value(flat, when=when)), by_tensor
@@ -226,14 +228,14 @@ def with_compiled_gradient(
     return function
 
 
-def flattened(tensor: Any) -> Any:
+def flattened(tensor: Tensor) -> Tensor:
     """Return a tensor with one axis: elementwise, one kernel then does for all ranks."""
     import tensorflow as tf
 
     return tf.reshape(tensor, [-1])
 
 
-def as_shape_of(tensor: Any, elements: Any) -> Any:
+def as_shape_of(tensor: Tensor, elements: Tensor) -> Tensor:
     """Return elements in the shape of a tensor, as far as that is known while tracing too."""
     import tensorflow as tf
 
@@ -243,14 +245,14 @@ def as_shape_of(tensor: Any, elements: Any) -> Any:
     return result
 
 
-def _in_float32(function: Callable[..., Any], *tensors: Any) -> Any:
+def _in_float32(function: Callable[..., Any], *tensors: Tensor) -> Tensor:
     import tensorflow as tf
 
     result = function(*(tf.cast(tensor, tf.float32) for tensor in tensors))
     return tf.cast(result, tensors[0].dtype)
 
 
-def supposed_elements(shape: Any) -> int:
+def supposed_elements(shape: TensorShape) -> int:
     """Return how many elements a shape has, with a batch supposed; 0 if it is not known.
 
     Args:
