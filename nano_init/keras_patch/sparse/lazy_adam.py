@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+    from nano_init.keras_patch.tensor_types import DType, IndexedSlices, Optimizer, Tensor, Variable
 
 __all__ = ["is_lazy", "tell_if_idle", "update_named_rows", "with_lazy_adam"]
 
@@ -56,7 +56,7 @@ def is_lazy(optimizer: Optimizer) -> bool:
     )
 
 
-def tell_if_idle(optimizer: Optimizer, gradients: Iterable[Any]) -> None:
+def tell_if_idle(optimizer: Optimizer, gradients: Iterable[Tensor | IndexedSlices | None]) -> None:
     """Say in one line where lazy Adam was asked for and has nothing to do.
 
     Args:
@@ -121,7 +121,7 @@ def update_named_rows(
         optimizer.assign(each, tf.IndexedSlices(value[: tf.size(named)], named))
 
 
-def _corrected_rate(optimizer: Optimizer, learning_rate: Any, dtype: Any) -> Tensor:
+def _corrected_rate(optimizer: Optimizer, learning_rate: Any, dtype: DType) -> Tensor:
     """Return the learning rate with the correction of both moments' bias."""
     import tensorflow as tf
 

@@ -33,7 +33,9 @@ def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacemen
     from keras.src.optimizers.base_optimizer import BaseOptimizer
 
     name = "_backend_apply_gradients"
-    yield Replacement(BaseOptimizer, name, _wrap_backend_apply(vars(BaseOptimizer)[name], lazy_adam))
+    yield Replacement(
+        BaseOptimizer, name, _wrap_backend_apply(vars(BaseOptimizer)[name], lazy_adam)
+    )
     name = "_all_reduce_sum_gradients"
     yield Replacement(TFOptimizer, name, _wrap_all_reduce_sum(vars(TFOptimizer)[name]))
 
@@ -42,7 +44,11 @@ def _wrap_backend_apply(apply: Callable[..., Any], lazy_adam: bool) -> Callable[
     from nano_init.keras_patch.sparse.lazy_adam import tell_if_idle
 
     @functools.wraps(apply)
-    def apply_to_distinct_rows(self: Optimizer, grads: Any, trainable_variables: Any) -> Any:
+    def apply_to_distinct_rows(
+        self: Optimizer,
+        grads: list[Tensor | IndexedSlices | None],
+        trainable_variables: list[Variable],
+    ) -> Any:
         if lazy_adam:
             tell_if_idle(self, grads)
         if _updates_every_row(self):

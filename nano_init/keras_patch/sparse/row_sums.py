@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor, TensorShape
 
 __all__ = ["is_distinct", "sum_into_dense", "sum_repeated_ids"]
 
@@ -38,7 +38,7 @@ def is_distinct(gradient: IndexedSlices) -> bool:
     return getattr(gradient.indices, _MARK, False)
 
 
-def sum_into_dense(gradient: IndexedSlices, shape: Any) -> Tensor:
+def sum_into_dense(gradient: IndexedSlices, shape: TensorShape) -> Tensor:
     """Return a sparse gradient as the equal dense one, repeated ids summed.
 
     Args:

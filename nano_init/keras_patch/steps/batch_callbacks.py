@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Callback
+
 __all__ = ["find_batch_callback"]
 
 _HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
 
-def find_batch_callback(callbacks: Any) -> Any:
+def find_batch_callback(callbacks: Any) -> Callback | None:
     """Return the first callback that must see every batch, or None.
 
     Args:
@@ -21,7 +23,7 @@ def find_batch_callback(callbacks: Any) -> Any:
     return next((c for c in _flatten(callbacks) if _needs_every_batch(c)), None)
 
 
-def _flatten(callbacks: Any) -> Iterator[Any]:
+def _flatten(callbacks: Any) -> Iterator[Callback]:
     from keras import tree
     from keras.callbacks import CallbackList
 
@@ -32,7 +34,7 @@ def _flatten(callbacks: Any) -> Iterator[Any]:
             yield callback
 
 
-def _needs_every_batch(callback: Any) -> bool:
+def _needs_every_batch(callback: Callback) -> bool:
     from keras.src.utils import is_default
 
     for name in _HOOKS:
@@ -42,7 +44,7 @@ def _needs_every_batch(callback: Any) -> bool:
     return False
 
 
-def _is_excused(callback: Any, name: str, hook: Any) -> bool:
+def _is_excused(callback: Callback, name: str, hook: Any) -> bool:
     """Say whether a hook is Keras's own, and does nothing at a batch as it is set up."""
     function = getattr(hook, "__func__", None)
     return any(
@@ -52,7 +54,7 @@ def _is_excused(callback: Any, name: str, hook: Any) -> bool:
     )
 
 
-def _idle_rules() -> dict[Any, Callable[[Any], bool]]:
+def _idle_rules() -> dict[type[Callback], Callable[[Callback], bool]]:
     from keras import callbacks
 
     return {

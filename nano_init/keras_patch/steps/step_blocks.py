@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Model, Tensor
+
 __all__ = ["choose_size", "step_block_replacements"]
 
 # What "auto" aims at: a progress bar and Ctrl-C still feel immediate.
@@ -33,7 +35,7 @@ _MOST_STEPS = 64
 _running = threading.local()
 
 # Models whose script gave `compile` a number of steps itself.
-_decided: weakref.WeakSet[Any] = weakref.WeakSet()
+_decided: weakref.WeakSet[Model] = weakref.WeakSet()
 
 
 def step_block_replacements(size: int | str | None) -> Iterator[Replacement]:
@@ -80,7 +82,7 @@ class _Blocks:
         size: How many steps a block has, or "auto".
     """
 
-    def __init__(self, model: Any, size: int | str) -> None:
+    def __init__(self, model: Model, size: int | str) -> None:
         self.model = model
         self.is_auto = size == "auto"
         self.size = 1 if isinstance(size, str) else size
@@ -139,7 +141,7 @@ class _BlockFunction:
         one_step: Keras's own train function, made for one step.
     """
 
-    def __init__(self, model: Any, one_step: Callable[[Any], Any]) -> None:
+    def __init__(self, model: Model, one_step: Callable[[Any], Any]) -> None:
         self._model = weakref.ref(model)
         self._one_step = one_step
         self._graph: Any = None
@@ -189,13 +191,13 @@ def _current_blocks() -> _Blocks | None:
     return getattr(_running, "blocks", None)
 
 
-def _run_in_graph(one_step: Callable[[Any], Any], data: Any, count: Any) -> tuple[Any, Any]:
+def _run_in_graph(one_step: Callable[[Any], Any], data: Any, count: Tensor) -> tuple[Any, Any]:
     import tensorflow as tf
 
-    def is_on(done: Any, has_more: Any, _: Any) -> Any:
+    def is_on(done: Tensor, has_more: Tensor, _: Any) -> Tensor:
         return tf.logical_and(has_more, done < count)
 
-    def one_more(done: Any, _: Any, outputs: Any) -> Any:
+    def one_more(done: Tensor, _: Any, outputs: Any) -> Any:
         batch = data.get_next_as_optional()
         has_more = batch.has_value()
         outputs = tf.cond(has_more, lambda: one_step([batch.get_value()]), lambda: outputs)
@@ -232,7 +234,7 @@ def _wrap_fit(fit: Callable[..., Any], size: int | str) -> Callable[..., Any]:
     signature = inspect.signature(fit)
 
     @functools.wraps(fit)
-    def fit_in_blocks(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def fit_in_blocks(self: Model, *args: Any, **kwargs: Any) -> Any:
         outer = _current_blocks()
         _running.blocks = None
         try:
@@ -258,7 +260,7 @@ def _wrap_evaluate_or_predict(method: Callable[..., Any]) -> Callable[..., Any]:
     """Keep an evaluation inside `fit`, be it by a callback, out of the blocks."""
 
     @functools.wraps(method)
-    def method_apart(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method_apart(self: Model, *args: Any, **kwargs: Any) -> Any:
         outer = _current_blocks()
         _running.blocks = None
         try:
@@ -269,7 +271,7 @@ def _wrap_evaluate_or_predict(method: Callable[..., Any]) -> Callable[..., Any]:
     return method_apart
 
 
-def _applies(model: Any, callbacks: Any) -> bool:
+def _applies(model: Model, callbacks: Any) -> bool:
     if model in _decided or model.steps_per_execution != 1:
         return False
     why = _why_not(model, callbacks)
@@ -278,7 +280,7 @@ def _applies(model: Any, callbacks: Any) -> bool:
     return not why
 
 
-def _why_not(model: Any, callbacks: Any) -> str | None:
+def _why_not(model: Model, callbacks: Any) -> str | None:
     import tensorflow as tf
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
@@ -296,7 +298,7 @@ def _why_not(model: Any, callbacks: Any) -> str | None:
 
 def _wrap_make_train_function(make: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(make)
-    def make_train_function(self: Any, force: bool = False) -> Any:
+    def make_train_function(self: Model, force: bool = False) -> Any:
         is_new = force or self.train_function is None
         made = make(self, force=force)
         blocks = _current_blocks()
@@ -326,7 +328,7 @@ def _wrap_compile(compile_model: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(compile_model)
 
     @functools.wraps(compile_model)
-    def compile_and_note(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def compile_and_note(self: Model, *args: Any, **kwargs: Any) -> Any:
         result = compile_model(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments
         (_decided.add if "steps_per_execution" in given else _decided.discard)(self)
@@ -337,7 +339,7 @@ def _wrap_compile(compile_model: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wrap_compile_from_config(compile_from_config: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compile_from_config)
-    def compile_as_saved(self: Any, config: Any) -> Any:
+    def compile_as_saved(self: Model, config: Any) -> Any:
         # A saved model names the number even where its script did not.
         if isinstance(config, dict) and config.get("steps_per_execution") == 1:
             config = {name: v for name, v in config.items() if name != "steps_per_execution"}
