@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nano_init.distributed.save_consensus import Participation
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
+    from nano_init.keras_patch.tensor_types import DType, IndexedSlices, Tensor
     from nano_init.protocol.membership import Membership
 
 __all__ = [
@@ -38,7 +39,12 @@ _group: SharedMemoryGroup | None = None
 _order: Any = None
 
 
-def all_reduce(values: Sequence[Any], weight: Any = None, *, compress: bool = False) -> list[Any]:
+def all_reduce(
+    values: Sequence[Tensor | IndexedSlices],
+    weight: Tensor | None = None,
+    *,
+    compress: bool = False,
+) -> list[Tensor | IndexedSlices]:
     """Add up tensors over the workers; all call it in a replica, in the same order.
 
     Args:
@@ -170,18 +176,20 @@ def _shared_group() -> SharedMemoryGroup | None:
     return _group
 
 
-def _is_floating(value: Any) -> bool:
+def _is_floating(value: Tensor | IndexedSlices) -> bool:
     return bool(value.dtype.is_floating)
 
 
-def _sum_by_collectives(values: Sequence[Any], weight: Any, *, compress: bool) -> list[Any]:
+def _sum_by_collectives(
+    values: Sequence[Tensor | IndexedSlices], weight: Tensor | None, *, compress: bool
+) -> list[Tensor | IndexedSlices]:
     import tensorflow as tf
 
     dtypes = [value.dtype for value in values]
     weighted = [_weighted(value, weight) for value in values]
     sent = [_narrowed(value) for value in weighted] if compress else weighted
     replica = tf.distribute.get_replica_context()
-    sums: list[Any] = list(sent)
+    sums: list[Tensor | IndexedSlices] = list(sent)
     # TensorFlow makes one vector of all that it is given, which must be of one dtype.
     for dtype in dict.fromkeys(value.dtype for value in sent):
         places = [i for i, value in enumerate(sent) if value.dtype == dtype]
@@ -191,7 +199,7 @@ def _sum_by_collectives(values: Sequence[Any], weight: Any, *, compress: bool) -
     return [_cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
 
 
-def _weighted(value: Any, weight: Any) -> Any:
+def _weighted(value: Tensor | IndexedSlices, weight: Tensor | None) -> Tensor | IndexedSlices:
     import tensorflow as tf
 
     if weight is None:
@@ -202,20 +210,22 @@ def _weighted(value: Any, weight: Any) -> Any:
     return value * tf.cast(weight, value.dtype)
 
 
-def _narrowed(value: Any) -> Any:
+def _narrowed(value: Tensor | IndexedSlices) -> Tensor | IndexedSlices:
     import tensorflow as tf
 
     is_dense = isinstance(value, tf.Tensor) and value.dtype == tf.float32
     return tf.cast(value, tf.bfloat16) if is_dense else value
 
 
-def _cast(value: Any, dtype: Any) -> Any:
+def _cast(value: Tensor | IndexedSlices, dtype: DType) -> Tensor | IndexedSlices:
     import tensorflow as tf
 
     return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
-def _sum_in_memory(values: Sequence[Any], weight: Any, group: SharedMemoryGroup) -> list[Any]:
+def _sum_in_memory(
+    values: Sequence[Tensor | IndexedSlices], weight: Tensor | None, group: SharedMemoryGroup
+) -> list[Tensor | IndexedSlices]:
     """Add up floating values in one operation; halves are added up in float32."""
     import tensorflow as tf
 
@@ -235,7 +245,7 @@ def _sum_in_memory(values: Sequence[Any], weight: Any, group: SharedMemoryGroup)
     return message.unpack(answers)
 
 
-def _in_order(act: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
     """Make an operation that runs in the order of the program, as those of the peers do.
 
     TensorFlow orders what touches the same variable (auto_control_deps.py), through nested
@@ -266,7 +276,7 @@ class _Message:
         weight: A scalar to multiply all with, or None.
     """
 
-    def __init__(self, values: Sequence[Any], weight: Any) -> None:
+    def __init__(self, values: Sequence[Tensor | IndexedSlices], weight: Tensor | None) -> None:
         import tensorflow as tf
 
         self._values = list(values)
@@ -295,11 +305,11 @@ class _Message:
         answers += [group.all_gather(array) for array in arrays[count : len(self.dtypes)]]
         return answers
 
-    def unpack(self, answers: Sequence[Any]) -> list[Any]:
+    def unpack(self, answers: Sequence[Tensor]) -> list[Tensor | IndexedSlices]:
         """Return the sums of the values from the answers."""
         import tensorflow as tf
 
-        sums: list[Any] = list(self._values)
+        sums: list[Tensor | IndexedSlices] = list(self._values)
         for (numbers, sent), total in zip(self._packs, answers, strict=False):
             total.set_shape(sent.shape)
             for i, part in _divide(numbers, total, self._values):
@@ -313,18 +323,18 @@ class _Message:
         return sums
 
 
-def _widened(value: Any) -> Any:
+def _widened(value: Tensor) -> Tensor:
     import tensorflow as tf
 
     return value if value.dtype == tf.float64 else _cast(value, tf.float32)
 
 
-def _pack(values: Sequence[tuple[int, Any]]) -> list[tuple[list[int], Any]]:
+def _pack(values: Sequence[tuple[int, Tensor]]) -> list[tuple[list[int], Tensor]]:
     """Return numbered values as they travel: the small ones of a dtype as one vector."""
     import tensorflow as tf
 
-    packs: list[tuple[list[int], Any]] = []
-    small: dict[Any, list[tuple[int, Any]]] = {}
+    packs: list[tuple[list[int], Tensor]] = []
+    small: dict[DType, list[tuple[int, Tensor]]] = {}
     for i, value in values:
         size = value.shape.num_elements()
         if size is not None and size < _SMALL:
@@ -338,7 +348,9 @@ def _pack(values: Sequence[tuple[int, Any]]) -> list[tuple[list[int], Any]]:
     return packs
 
 
-def _divide(numbers: Sequence[int], total: Any, values: Sequence[Any]) -> list[tuple[int, Any]]:
+def _divide(
+    numbers: Sequence[int], total: Tensor, values: Sequence[Tensor | IndexedSlices]
+) -> list[tuple[int, Tensor]]:
     import tensorflow as tf
 
     if len(numbers) == 1:

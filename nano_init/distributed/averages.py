@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.distributed.batch_shard import BatchShard
+    from nano_init.keras_patch.tensor_types import Strategy, Tensor
 
 __all__ = ["average_as_one_replica"]
 
 
-def average_as_one_replica(is_job_strategy: Callable[[Any], bool]) -> None:
+def average_as_one_replica(is_job_strategy: Callable[[Strategy], bool]) -> None:
     """Let steps on shards see one replica, and sums divided by the whole batch's size.
 
     Args:
@@ -45,10 +46,10 @@ def average_as_one_replica(is_job_strategy: Callable[[Any], bool]) -> None:
 
 
 def _wrap_replica_count(
-    count: Callable[[Any], int], is_job_strategy: Callable[[Any], bool]
-) -> Callable[[Any], int]:
+    count: Callable[[Strategy], int], is_job_strategy: Callable[[Strategy], bool]
+) -> Callable[[Strategy], int]:
     @functools.wraps(count)
-    def count_one_on_a_shard(self: Any) -> int:
+    def count_one_on_a_shard(self: Strategy) -> int:
         is_shared = current_shard() is not None and is_job_strategy(self)
         return 1 if is_shared else count(self)
 
@@ -71,7 +72,7 @@ def _wrap_average_loss(average: Callable[..., Any]) -> Callable[..., Any]:
     return average_of_whole_batch
 
 
-def _rows_factor(divisor: Any, shard: BatchShard) -> Any:
+def _rows_factor(divisor: Any, shard: BatchShard) -> Tensor:
     """Return what makes a shard's sum, divided as the program divides it, the shard's mean.
 
     A program that divides by the rows of its argument has divided by the shard's already.

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset, DType, Tensor
+
 __all__ = [
     "UnequalDataError",
     "agreed_batches",
@@ -29,7 +31,7 @@ class UnequalDataError(NanoError, ValueError):
     """The workers' data differ."""
 
 
-def agreed_batches(dataset: Any, length: int | None) -> Any:
+def agreed_batches(dataset: Dataset, length: int | None) -> Any:
     """Return what iterates over a data set on all workers alike.
 
     A data set of unknown length may end on one worker before it does on others, which would
@@ -63,7 +65,7 @@ def _check_length(length: int) -> None:
 class _AgreedBatches:
     """Iterates over a data set of unknown length until it has ended on all workers."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
 
     def __iter__(self) -> Iterator[Any]:
@@ -91,7 +93,9 @@ class _AgreedBatches:
             yield batch
 
 
-def all_reduce_consistent(parts: Sequence[Any], batch: Any, workers: int, dtype: Any) -> Any:
+def all_reduce_consistent(
+    parts: Sequence[Tensor], batch: Any, workers: int, dtype: DType
+) -> Tensor:
     """Add up vectors over the workers, and make sure that their batches were the same.
 
     Args:
@@ -117,7 +121,7 @@ def all_reduce_consistent(parts: Sequence[Any], batch: Any, workers: int, dtype:
         return tf.identity(total[:-2])
 
 
-def _fingerprint(batch: Any) -> Any:
+def _fingerprint(batch: Any) -> Tensor:
     """Return a number in [0, 1] of the first and the last row of a batch.
 
     Other roundings of floating values change it as little as they are.
@@ -142,7 +146,7 @@ def _fingerprint(batch: Any) -> Any:
     return 0.5 + 0.5 * tf.sin(total)
 
 
-def sum_in_step(value: Any, weight: Any) -> Any:
+def sum_in_step(value: Tensor, weight: Tensor) -> Tensor:
     """Add up a float32 tensor over the workers within a step, gradients included.
 
     The gradients of a step are weighted by its shard at last (see `gradients`), those that
@@ -155,8 +159,8 @@ def sum_in_step(value: Any, weight: Any) -> Any:
     import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def add_up(part: Any) -> Any:
-        def back(gradient: Any) -> Any:
+    def add_up(part: Tensor) -> Any:
+        def back(gradient: Tensor) -> Tensor:
             part_of_batch = tf.cast(weight, gradient.dtype)
             (total,) = all_reduce([gradient], part_of_batch)
             return tf.math.divide_no_nan(total, part_of_batch)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor, Variable
+
 __all__ = [
     "BatchShard",
     "UnsharableDataError",
@@ -53,13 +55,13 @@ class BatchShard:
 
     index: int
     workers: int
-    total: Any
-    start: Any
-    count: Any
-    owned: Any
+    total: int | Tensor
+    start: int | Tensor
+    count: int | Tensor
+    owned: int | Tensor
 
     @property
-    def weight(self) -> Any:
+    def weight(self) -> Tensor:
         """Return the part of the batch that this worker computes, as a float64 scalar."""
         import tensorflow as tf
 
@@ -157,7 +159,7 @@ def is_of_rows(value: Any, shard: BatchShard) -> bool:
     return bool(rows == shard.count) if isinstance(shard.count, int) else rows is None
 
 
-def at_rows_of_batch(value: Any, shard: BatchShard) -> Any:
+def at_rows_of_batch(value: Tensor, shard: BatchShard) -> Tensor:
     """Return an output of the shard's rows at their places in the whole batch, else zeros.
 
     Args:
@@ -178,7 +180,7 @@ def _rows(total: Any, index: int, workers: int, least: Any) -> tuple[Any, Any]:
 
 
 @contextmanager
-def computing_shard(shard: BatchShard) -> Iterator[list[Any]]:
+def computing_shard(shard: BatchShard) -> Iterator[list[Variable]]:
     """Let a step be traced, or run eagerly, on a shard; in this thread only.
 
     Yields:
@@ -192,7 +194,7 @@ def computing_shard(shard: BatchShard) -> Iterator[list[Any]]:
         _HERE.shard, _HERE.written = before
 
 
-def note_written(variable: Any) -> None:
+def note_written(variable: Variable) -> None:
     """Note that the step writes a variable, once however often it does."""
     if not any(variable is other for other in _HERE.written):
         _HERE.written.append(variable)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.distributed.batch_shard import BatchShard
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor
 
 __all__ = ["gradient_replacements", "is_summed", "sum_shards", "warn_of_own_loop"]
 
@@ -44,7 +45,11 @@ def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
 
 def _wrap_apply(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
     @functools.wraps(apply)
-    def apply_sums(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
+    def apply_sums(
+        self: Optimizer,
+        grads: Sequence[Tensor | IndexedSlices | None],
+        trainable_variables: Any = None,
+    ) -> Any:
         shard = current_shard()
         # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
         if shard is None:
@@ -82,7 +87,7 @@ def warn_of_own_loop() -> None:
 
 def _wrap_all_reduce_sum(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
-    def reduce_unless_summed(self: Any, grads_and_vars: Any) -> Any:
+    def reduce_unless_summed(self: Optimizer, grads_and_vars: Any) -> Any:
         return list(grads_and_vars) if is_summed() else reduce(self, grads_and_vars)
 
     return reduce_unless_summed
@@ -93,7 +98,9 @@ def is_summed() -> bool:
     return getattr(_HERE, "is_summed", False)
 
 
-def sum_shards(grads: Sequence[Any], shard: BatchShard, *, compress: bool) -> list[Any]:
+def sum_shards(
+    grads: Sequence[Tensor | IndexedSlices | None], shard: BatchShard, *, compress: bool
+) -> list[Tensor | IndexedSlices | None]:
     """Return the whole batch's gradients.
 
     Args:

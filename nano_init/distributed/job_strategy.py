@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Strategy
+
 __all__ = [
     "adopt_strategy",
     "in_scope_of_job",
@@ -23,11 +25,11 @@ __all__ = [
     "under_job",
 ]
 
-_strategy: Any = None
+_strategy: Strategy | None = None
 _home = -1  # the thread that first used TensorFlow
 
 
-def adopt_strategy(strategy: Any) -> None:
+def adopt_strategy(strategy: Strategy) -> None:
     """Make a strategy this worker's, and this thread the one that makes the job's variables.
 
     Args:
@@ -42,7 +44,7 @@ def job_strategy() -> Any:
     return _strategy
 
 
-def is_job_strategy(strategy: Any) -> bool:
+def is_job_strategy(strategy: Strategy | None) -> bool:
     """Say whether a strategy is the one that nano-init made."""
     return _strategy is not None and strategy is _strategy
 

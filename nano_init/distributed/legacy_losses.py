@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["legacy_loss_replacements"]
 
 _HERE = threading.local()
@@ -54,7 +56,7 @@ def _wrap_container_call(compute: Callable[..., Any]) -> Callable[..., Any]:
     return compute_knowing_part
 
 
-def _part_of_batch(outputs: Any) -> Any:
+def _part_of_batch(outputs: Any) -> Tensor | None:
     """Return this worker's part of the batch's rows, or None where all parts are equal."""
     import tensorflow as tf
 
@@ -67,9 +69,9 @@ def _part_of_batch(outputs: Any) -> Any:
     return tf.math.divide_no_nan(rows, total)
 
 
-def _wrap_scale_loss(scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _wrap_scale_loss(scale: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     @functools.wraps(scale)
-    def scale_by_part(loss: Any) -> Any:
+    def scale_by_part(loss: Tensor) -> Tensor:
         import tensorflow as tf
 
         part = getattr(_HERE, "part", None)

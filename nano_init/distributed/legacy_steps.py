@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.distributed.batch_shard import BatchShard
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor
 
 __all__ = ["first_optimizer_replacements", "legacy_step_replacements"]
 
@@ -90,7 +91,7 @@ def _wrap_all_reduce_sum(reduce: Callable[[Any], Any], *, compress: bool) -> Cal
 
 def _wrap_apply_gradients(apply: Callable[..., Any], *, compress: bool) -> Callable[..., Any]:
     @functools.wraps(apply)
-    def apply_sums(self: Any, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply_sums(self: Optimizer, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
         shard = current_shard()
         if shard is None:
             warn_of_own_loop()
@@ -101,7 +102,9 @@ def _wrap_apply_gradients(apply: Callable[..., Any], *, compress: bool) -> Calla
     return apply_sums
 
 
-def _summed(grads_and_vars: Any, shard: BatchShard, *, compress: bool) -> list[Any]:
+def _summed(
+    grads_and_vars: Any, shard: BatchShard, *, compress: bool
+) -> list[tuple[Tensor | IndexedSlices | None, Any]]:
     pairs = list(grads_and_vars)
     sums = sum_shards([gradient for gradient, _ in pairs], shard, compress=compress)
     return [(total, variable) for total, (_, variable) in zip(sums, pairs, strict=True)]

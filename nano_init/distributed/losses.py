@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.distributed.batch_shard import BatchShard
+    from nano_init.keras_patch.tensor_types import Tensor
 
 __all__ = ["factor_of_unmasked", "inverse_weight", "loss_replacements"]
 
@@ -58,7 +59,7 @@ def _wrap_apply_mask(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
     return apply_mask_of_batch
 
 
-def factor_of_unmasked(mask: Any, shard: BatchShard) -> Any:
+def factor_of_unmasked(mask: Tensor, shard: BatchShard) -> Tensor:
     """Return what turns a mean by the shard's unmasked elements into one by all of them.
 
     Args:
@@ -92,7 +93,7 @@ def _wrap_reduce_values(reduce_values: Callable[..., Any]) -> Callable[..., Any]
     return reduce_shard
 
 
-def _weight_factor(sample_weight: Any, shard: BatchShard) -> Any:
+def _weight_factor(sample_weight: Any, shard: BatchShard) -> Tensor:
     """Return what turns a mean by the shard's sample weights into one by all of them."""
     import tensorflow as tf
 
@@ -101,20 +102,20 @@ def _weight_factor(sample_weight: Any, shard: BatchShard) -> Any:
     return tf.math.divide_no_nan(own, every) * inverse_weight(shard)
 
 
-def inverse_weight(shard: BatchShard) -> Any:
+def inverse_weight(shard: BatchShard) -> Tensor:
     """Return what turns a shard's part of a sum over the batch into one that is averaged."""
     import tensorflow as tf
 
     return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), shard.weight)
 
 
-def _cast(value: Any, like: Any) -> Any:
+def _cast(value: Tensor, like: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.cast(value, like.dtype)
 
 
-def _all_reduce(value: Any) -> Any:
+def _all_reduce(value: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.stop_gradient(all_reduce([value])[0])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Tensor
+
 __all__ = ["normalization_replacements"]
 
 
@@ -31,7 +33,7 @@ def normalization_replacements() -> Iterator[Replacement]:
 
 def _wrap_moments(compute: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compute)
-    def compute_of_all_shards(x: Any, axes: Sequence[int], keepdims: bool) -> Any:
+    def compute_of_all_shards(x: Tensor, axes: Sequence[int], keepdims: bool) -> Any:
         shard = current_shard()
         if shard is None:
             return compute(x, axes, keepdims)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Strategy
+
 __all__ = ["adapt_default_strategy", "share_own_strategies"]
 
 _WAY_OUT = "run it without --nproc-per-node, or leave the strategy out of it"
@@ -35,7 +37,9 @@ def adapt_default_strategy() -> None:
     setattr(distribute_lib, name, _wrap_require(getattr(distribute_lib, name)))
 
 
-def _without_creator(_extended: Any, strategy: Any) -> contextlib.AbstractContextManager[Any]:
+def _without_creator(
+    _extended: Any, strategy: Strategy
+) -> contextlib.AbstractContextManager[Strategy]:
     """Return the scope of the default strategy, which is in force wherever no other is.
 
     TensorFlow's own refuses variables of other strategies, and to stand within their scope
@@ -45,7 +49,7 @@ def _without_creator(_extended: Any, strategy: Any) -> contextlib.AbstractContex
 
 
 @contextlib.contextmanager
-def _yielding(strategy: Any) -> Iterator[Any]:
+def _yielding(strategy: Strategy) -> Iterator[Strategy]:
     yield strategy
 
 
@@ -83,7 +87,7 @@ def _wrap_require(require: Callable[..., None]) -> Callable[..., None]:
     return require_unless_default
 
 
-def share_own_strategies(is_joint: Callable[[Any], bool]) -> None:
+def share_own_strategies(is_joint: Callable[[Strategy], bool]) -> None:
     """Make strategies of one replica the default one, and refuse those of several.
 
     Args:
@@ -99,10 +103,10 @@ def share_own_strategies(is_joint: Callable[[Any], bool]) -> None:
 
 
 def _wrap_strategy_init(
-    initialize: Callable[..., None], is_joint: Callable[[Any], bool]
+    initialize: Callable[..., None], is_joint: Callable[[Strategy], bool]
 ) -> Callable[..., None]:
     @functools.wraps(initialize)
-    def initialize_shared(self: Any, extended: Any) -> None:
+    def initialize_shared(self: Strategy, extended: Any) -> None:
         from tensorflow.python.distribute import distribute_lib
 
         initialize(self, extended)
@@ -114,7 +118,7 @@ def _wrap_strategy_init(
     return initialize_shared
 
 
-def _check_shareable(strategy: Any) -> None:
+def _check_shareable(strategy: Strategy) -> None:
     from tensorflow.python.distribute import (
         central_storage_strategy,
         mirrored_strategy,

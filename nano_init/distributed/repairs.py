@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Model, Strategy
+
 __all__ = ["is_multi_worker", "multi_worker_repairs"]
 
 
@@ -30,7 +32,7 @@ def multi_worker_repairs() -> Iterator[Replacement]:
     yield Replacement(trainer, name, _wrap_reduce_per_replica(vars(trainer)[name]))
 
 
-def is_multi_worker(strategy: Any) -> bool:
+def is_multi_worker(strategy: Strategy | None) -> bool:
     """Say whether a strategy joins several processes."""
     from keras.src.backend.tensorflow.trainer import _collective_all_reduce_multi_worker
 
@@ -39,7 +41,7 @@ def is_multi_worker(strategy: Any) -> bool:
 
 def _wrap_symbolic_build(build: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(build)
-    def build_locally(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+    def build_locally(self: Model, iterator: Any = None, data_batch: Any = None) -> None:
         if iterator is not None and is_multi_worker(self._distribute_strategy):
             data_batch = _first_local_batch(iterator, self._distribute_strategy)
             iterator = None
@@ -48,7 +50,7 @@ def _wrap_symbolic_build(build: Callable[..., None]) -> Callable[..., None]:
     return build_locally
 
 
-def _first_local_batch(iterator: Any, strategy: Any) -> Any:
+def _first_local_batch(iterator: Any, strategy: Strategy) -> Any:
     from keras.src import tree
 
     for _, _, batches in iterator:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Variable
+
 __all__ = ["state_replacements"]
 
 
@@ -33,7 +35,7 @@ def state_replacements() -> Iterator[Replacement]:
 
 def _wrap_assign(assign: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(assign)
-    def watched_assign(self: Any, value: Any) -> None:
+    def watched_assign(self: Variable, value: Any) -> None:
         shard = current_shard()
         if shard is None:
             assign(self, value)
@@ -48,7 +50,7 @@ def _wrap_assign(assign: Callable[..., None]) -> Callable[..., None]:
     return watched_assign
 
 
-def _unless_padding(variable: Any, value: Any) -> Any:
+def _unless_padding(variable: Variable, value: Any) -> Any:
     import tensorflow as tf
 
     shard = current_shard()
@@ -56,5 +58,5 @@ def _unless_padding(variable: Any, value: Any) -> Any:
     return tf.where(shard.owned > 0, tf.cast(value, kept.dtype), kept) if shard else value
 
 
-def _is_floating(variable: Any) -> bool:
+def _is_floating(variable: Variable) -> bool:
     return bool(variable.value.dtype.is_floating)

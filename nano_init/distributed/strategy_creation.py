@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Strategy
     from nano_init.protocol.membership import Membership
 
 __all__ = ["await_first_use"]
@@ -238,7 +239,7 @@ def _wrap_extended_init(initialize: Callable[..., None]) -> Callable[..., None]:
     """Return an `__init__` that steps aside for a joint strategy of the program's own."""
 
     @functools.wraps(initialize)
-    def initialize_and_notice(self: Any, container_strategy: Any) -> None:
+    def initialize_and_notice(self: Any, container_strategy: Strategy) -> None:
         global _is_own
         initialize(self, container_strategy)
         if _is_joint(container_strategy) and not _is_making:
@@ -247,7 +248,7 @@ def _wrap_extended_init(initialize: Callable[..., None]) -> Callable[..., None]:
     return initialize_and_notice
 
 
-def _is_joint(strategy: Any) -> bool:
+def _is_joint(strategy: Strategy) -> bool:
     name = type(strategy).__name__
     return "CollectiveAllReduce" in name or "MultiWorker" in name
 
@@ -259,7 +260,7 @@ def _answering_with_the_job_s(cls: type, *_args: Any, **_kwargs: Any) -> Any:
 
 def _wrap_strategy_init(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
-    def initialize_once(self: Any, *args: Any, **kwargs: Any) -> None:
+    def initialize_once(self: Strategy, *args: Any, **kwargs: Any) -> None:
         if not is_job_strategy(self):
             initialize(self, *args, **kwargs)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.distributed.batch_shard import BatchShard
+    from nano_init.keras_patch.tensor_types import Dataset, Model, Strategy, Tensor
     from nano_init.protocol.membership import Membership
 
 __all__ = ["symbolic_batch", "train_on_shard", "training_replacements"]
@@ -121,13 +122,13 @@ def train_on_shard(
     return tree.pack_sequence_as(outputs, flat)
 
 
-def _sum_of_integers(value: Any) -> Any:
+def _sum_of_integers(value: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.cast(all_reduce([tf.cast(value, tf.int64)])[0], value.dtype)
 
 
-def _average(values: list[Any], sums: list[bool], shard: BatchShard, batch: Any) -> list[Any]:
+def _average(values: list[Tensor], sums: list[bool], shard: BatchShard, batch: Any) -> list[Tensor]:
     """Return averages by the shards' weights; sums where `sums` says so."""
     import tensorflow as tf
 
@@ -147,7 +148,7 @@ def _average(values: list[Any], sums: list[bool], shard: BatchShard, batch: Any)
 
 def _wrap_make_function(make: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(make)
-    def make_sharded(self: Any, step_function: Callable[[Any], Any]) -> Any:
+    def make_sharded(self: Model, step_function: Callable[[Any], Any]) -> Any:
         if not is_job_strategy(self.distribute_strategy):
             return make(self, step_function)
 
@@ -179,7 +180,7 @@ def _is_floating(value: Any) -> bool:
 
 def _wrap_reduce_per_replica(reduce: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reduce)
-    def leave_reduced(values: Any, strategy: Any, reduction: str) -> Any:
+    def leave_reduced(values: Any, strategy: Strategy | None, reduction: str) -> Any:
         return values if is_job_strategy(strategy) else reduce(values, strategy, reduction)
 
     return leave_reduced
@@ -189,7 +190,7 @@ def _wrap_make_predict_function(
     make: Callable[..., Any], membership: Membership
 ) -> Callable[..., Any]:
     @functools.wraps(make)
-    def make_sharded(self: Any, force: bool = False) -> Any:
+    def make_sharded(self: Model, force: bool = False) -> Any:
         if not is_job_strategy(self.distribute_strategy):
             return make(self, force)
         if self.predict_function is None or force:
@@ -199,7 +200,7 @@ def _wrap_make_predict_function(
     return make_sharded
 
 
-def _sharded_prediction(model: Any, membership: Membership) -> Callable[[Any], Any]:
+def _sharded_prediction(model: Model, membership: Membership) -> Callable[[Any], Any]:
     import tensorflow as tf
     from keras.src import tree
     from keras.src.backend.tensorflow.trainer import concat
@@ -243,14 +244,14 @@ def _wrap_symbolic_build(
     """
 
     @functools.wraps(build)
-    def build_in_the_step(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+    def build_in_the_step(self: Model, iterator: Any = None, data_batch: Any = None) -> None:
         if not is_job_strategy(self._distribute_strategy):
             build(self, iterator=iterator, data_batch=data_batch)
 
     return build_in_the_step
 
 
-def symbolic_batch(dataset: Any) -> Any:
+def symbolic_batch(dataset: Dataset) -> Any:
     """Return the specs of a data set's elements, or None where a rank is not known."""
     import tensorflow as tf
     from keras.src import tree
@@ -279,7 +280,7 @@ def _wrap_iterator_init(initialize: Callable[..., None]) -> Callable[..., None]:
 class _WholeBatches:
     """Stands for the strategy where Keras has a data set distributed: it stays whole."""
 
-    def experimental_distribute_dataset(self, dataset: Any) -> Any:
+    def experimental_distribute_dataset(self, dataset: Dataset) -> Dataset:
         """Return the data set as it is."""
         return dataset
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Callback, Model
     from nano_init.protocol.membership import Membership
 
 __all__ = ["legacy_writing_replacements", "saved_model_replacements", "writing_replacements"]
@@ -109,7 +110,7 @@ def _saving_replacements(
 
 def _wrap_save(save: Callable[..., Any], membership: Membership) -> Callable[..., Any]:
     @functools.wraps(save)
-    def save_once(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    def save_once(model: Model, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         global _is_saving
         # What saves by another one has a place of its own already.
         if _is_saving or job_strategy() is None or not isinstance(filepath, (str, os.PathLike)):
@@ -128,7 +129,7 @@ def _wrap_callback_method(
     act: Callable[..., Any], attribute: str, membership: Membership
 ) -> Callable[..., Any]:
     @functools.wraps(act)
-    def write_elsewhere(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def write_elsewhere(self: Callback, *args: Any, **kwargs: Any) -> Any:
         if job_strategy() is not None:
             path = os.fspath(getattr(self, attribute))
             folder = tempfile.mkdtemp(dir=membership.scratch or None)
@@ -142,7 +143,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
     save, start, end = (vars(owner)[n] for n in ("_save_model", "on_train_begin", "on_train_end"))
 
     @functools.wraps(save)
-    def save_whole(self: Any) -> None:
+    def save_whole(self: Callback) -> None:
         if job_strategy() is None:
             save(self)
         elif membership.index == 0:
@@ -151,7 +152,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
             self.model.save_weights(_new(self._weights_path))  # as the chief names it
 
     @functools.wraps(start)
-    def start_alike(self: Any, logs: Any = None) -> None:
+    def start_alike(self: Callback, logs: Any = None) -> None:
         having = (
             0 if job_strategy() is None else count_workers_where(os.path.exists(self._weights_path))
         )
@@ -161,7 +162,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
             _start_from_the_chiefs(self, start, logs, membership)
 
     @functools.wraps(end)
-    def end_once(self: Any, logs: Any = None) -> None:
+    def end_once(self: Callback, logs: Any = None) -> None:
         if job_strategy() is None or membership.index == 0:
             end(self, logs)
 
@@ -171,7 +172,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
 
 
 def _start_from_the_chiefs(
-    callback: Any, start: Callable[..., None], logs: Any, membership: Membership
+    callback: Callback, start: Callable[..., None], logs: Any, membership: Membership
 ) -> None:
     """Start from a copy of the chief's backup: hosts that share no file system have none."""
     with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
@@ -187,7 +188,7 @@ def _start_from_the_chiefs(
             callback._weights_path, callback._training_metadata_path = paths
 
 
-def _receive_backup(callback: Any, folder: str, membership: Membership) -> None:
+def _receive_backup(callback: Callback, folder: str, membership: Membership) -> None:
     """Copy the chief's backup, as far as it has one, into every other worker's folder."""
     for path in (callback._weights_path, callback._training_metadata_path):
         content = b""
@@ -200,7 +201,7 @@ def _receive_backup(callback: Any, folder: str, membership: Membership) -> None:
                 file.write(content)
 
 
-def _save_then_replace(callback: Any, save: Callable[[Any], None]) -> None:
+def _save_then_replace(callback: Callback, save: Callable[[Callback], None]) -> None:
     """Save a backup beside the last one, and put it in its place when it is whole.
 
     A job that is killed while it saves starts from the last backup, not from half of one.
