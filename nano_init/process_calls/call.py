@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset
+
 __all__ = ["Call", "Fault", "call_in_processes", "call_path", "fault_path", "result_path"]
 
 
@@ -146,7 +148,7 @@ def _write(
     """Write the call into the folder, and return the Keras objects in it."""
     from nano_init.process_calls.remote_dataset import remote_dataset
 
-    def reduce_dataset(dataset: Any) -> Any:
+    def reduce_dataset(dataset: Dataset) -> Any:
         source = sources.get(id(dataset)) or ServedDataset(dataset)
         return remote_dataset, (server.add(source), dataset.element_spec, source.cardinality)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset
+
 __all__ = [
     "DatasetServer",
     "DatasetServerAddress",
@@ -55,7 +57,7 @@ class ServedDataset:
         epochs: the Keras iterator that the data set belongs to, or None.
     """
 
-    def __init__(self, dataset: Any, epochs: Any = None) -> None:
+    def __init__(self, dataset: Dataset, epochs: Any = None) -> None:
         self.dataset = dataset
         self._epochs = epochs
         self._passes: dict[int, _Pass] = {}

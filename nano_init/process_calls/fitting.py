@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Callback, Dataset, Model
+
 __all__ = ["fit_in_processes"]
 
 # What the script's process has done to the data by then.
@@ -27,11 +29,11 @@ _DONE = (
 
 def fit_in_processes(
     fit: Callable[..., Any],
-    model: Any,
+    model: Model,
     arguments: tuple[Any, ...],
     named: Mapping[str, Any],
     workers: int,
-) -> Any:
+) -> Callback:
     """Train a model as its `fit` does, with each batch shared by several processes.
 
     Args:
@@ -64,7 +66,7 @@ def fit_in_processes(
 
 
 def _bind(
-    fit: Callable[..., Any], model: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]
+    fit: Callable[..., Any], model: Model, arguments: tuple[Any, ...], named: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return all of `fit`'s arguments by their names, but for the model."""
     given = inspect.signature(fit).bind(model, *arguments, **named)
@@ -74,7 +76,7 @@ def _bind(
     return options
 
 
-def _sources(model: Any, options: dict[str, Any]) -> tuple[ServedDataset, ServedDataset | None]:
+def _sources(model: Model, options: dict[str, Any]) -> tuple[ServedDataset, ServedDataset | None]:
     """Return the training and the validation data, as Keras's `fit` makes batches of them."""
     from keras.src.trainers.data_adapters import array_slicing, data_adapter_utils
 
@@ -110,7 +112,7 @@ def _sources(model: Any, options: dict[str, Any]) -> tuple[ServedDataset, Served
     )
 
 
-def _source(model: Any, **data: Any) -> ServedDataset:
+def _source(model: Model, **data: Any) -> ServedDataset:
     from keras.src.backend.tensorflow.trainer import TFEpochIterator
 
     epochs = TFEpochIterator(**data, distribute_strategy=model.distribute_strategy)
@@ -118,7 +120,7 @@ def _source(model: Any, **data: Any) -> ServedDataset:
     return ServedDataset(epochs.data_adapter.get_tf_dataset(), epochs)
 
 
-def _build(model: Any, dataset: Any) -> None:
+def _build(model: Model, dataset: Dataset) -> None:
     """Make the model's variables here, so that they begin as in one process."""
     from nano_init.distributed.training import symbolic_batch
 
@@ -127,7 +129,7 @@ def _build(model: Any, dataset: Any) -> None:
         model._symbolic_build(data_batch=batch)
 
 
-def _callbacks(given: Any) -> list[Any]:
+def _callbacks(given: Any) -> list[Callback]:
     import keras
 
     if isinstance(given, keras.callbacks.CallbackList):
@@ -135,14 +137,14 @@ def _callbacks(given: Any) -> list[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given] if given else []
 
 
-def _own_history(callbacks: list[Any]) -> Any:
+def _own_history(callbacks: list[Callback]) -> Callback | None:
     """Return the history that the script gave as a callback, or None."""
     import keras
 
     return next((c for c in callbacks if isinstance(c, keras.callbacks.History)), None)
 
 
-def _history(model: Any, outcome: Mapping[str, Any]) -> Any:
+def _history(model: Model, outcome: Mapping[str, Any]) -> Callback:
     import keras
 
     history = keras.callbacks.History()
@@ -153,7 +155,11 @@ def _history(model: Any, outcome: Mapping[str, Any]) -> Any:
 
 
 def _fit_here(
-    model: Any, training: Any, validation: Any, callbacks: list[Any], **options: Any
+    model: Model,
+    training: Dataset,
+    validation: Dataset | None,
+    callbacks: list[Callback],
+    **options: Any,
 ) -> dict[str, Any]:
     """Train on one worker, and return what the script is to know of it."""
     data = {"validation_data": validation, "shuffle": False}
@@ -166,7 +172,7 @@ def _fit_here(
     }
 
 
-def _state(callback: Any) -> dict[str, Any]:
+def _state(callback: Callback) -> dict[str, Any]:
     """Return a callback's attributes, without those that are of this process alone."""
     from nano_init.process_calls.serialize import can_come_back
 

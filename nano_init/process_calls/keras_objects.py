@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Model
+
 __all__ = ["is_loss", "is_valued", "reduce_loss", "reduce_valued"]
 
 # keras/src/layers/layer.py, `Layer.get_config`
@@ -183,7 +185,7 @@ def _rebuild(config: Any, custom: dict[str, Any]) -> Any:
     return keras.saving.deserialize_keras_object(config, safe_mode=False)
 
 
-def _compilation(model: Any) -> dict[str, Any]:
+def _compilation(model: Model) -> dict[str, Any]:
     """Return the arguments that a model was compiled with, its optimizer among them."""
     if not model.compiled:
         return {}
@@ -194,7 +196,7 @@ def _compilation(model: Any) -> dict[str, Any]:
     return {"arguments": {**arguments, "optimizer": model.optimizer}}
 
 
-def _own_compilation(model: Any, own: type) -> dict[str, Any]:
+def _own_compilation(model: Model, own: type) -> dict[str, Any]:
     import keras
 
     if type(model).compile_from_config is keras.Model.compile_from_config:
@@ -205,7 +207,7 @@ def _own_compilation(model: Any, own: type) -> dict[str, Any]:
     return {"config": model.get_compile_config()}
 
 
-def _compile(model: Any, compilation: dict[str, Any]) -> None:
+def _compile(model: Model, compilation: dict[str, Any]) -> None:
     if "config" in compilation:
         model.compile_from_config(compilation["config"])
     elif compilation:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Model
+
 __all__ = ["fit_replacements", "nano", "starts_processes"]
 
 _MOST_PROCESSES = 4096
@@ -31,7 +33,7 @@ def fit_replacements() -> Iterator[Replacement]:
 def _wrap_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fit)
     def fit_in_processes(
-        self: Any,
+        self: Model,
         *args: Any,
         num_processes: int | None = None,
         backend: str | None = None,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset
     from nano_init.process_calls.dataset_server import DatasetServerAddress
 
 __all__ = ["RemoteDatasetError", "connect_to_server", "remote_dataset"]
@@ -33,7 +34,7 @@ def connect_to_server(address: DatasetServerAddress) -> None:
     _address = address
 
 
-def remote_dataset(number: int, spec: Any, cardinality: int) -> Any:
+def remote_dataset(number: int, spec: Any, cardinality: int) -> Dataset:
     """Return the data set with a number of the server.
 
     Args:

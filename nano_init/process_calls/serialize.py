@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer
+
 __all__ = ["Packed", "can_come_back", "pack", "pack_back", "read_packed", "write_packed"]
 
 _ALIGNMENT = 64  # what TensorFlow asks of memory that it is to use in place
@@ -142,7 +144,7 @@ def _known_object(number: int) -> Any:
     return _known[number]
 
 
-def _part(layer: Any, place: int) -> Any:
+def _part(layer: Layer, place: int) -> Any:
     return list(layer._flatten_layers())[place]
 
 

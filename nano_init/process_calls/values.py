@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Layer, Variable
+
 __all__ = ["give_values", "take_values"]
 
 
@@ -79,7 +81,7 @@ def give_values(objects: Sequence[Any], taken: Sequence[dict[str, Any]]) -> None
             thing.stop_training = values["stop_training"]
 
 
-def _build(layer: Any, values: dict[str, Any]) -> None:
+def _build(layer: Layer, values: dict[str, Any]) -> None:
     if not layer.built and values["build"]:
         layer.build_from_config(values["build"])
     parts = list(layer._flatten_layers())
@@ -89,7 +91,7 @@ def _build(layer: Any, values: dict[str, Any]) -> None:
                 part.trainable = trainable
 
 
-def _assignments(thing: Any, values: dict[str, Any]) -> list[tuple[Any, Any]]:
+def _assignments(thing: Any, values: dict[str, Any]) -> list[tuple[Variable, Any]]:
     import keras
 
     variables, arrays = list(thing.variables), values["variables"]
@@ -107,7 +109,7 @@ def _assignments(thing: Any, values: dict[str, Any]) -> list[tuple[Any, Any]]:
     return list(zip(variables, arrays, strict=True))
 
 
-def _arrays(variables: Sequence[Any]) -> list[Any]:
+def _arrays(variables: Sequence[Variable]) -> list[Any]:
     import keras
 
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
