@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Dataset
+
 __all__ = ["describe_input"]
 
 # A pipeline may join others.
@@ -33,7 +35,7 @@ def describe_input(source: Any) -> list[str]:
     return [PYTHON] if gives_batches else [ARRAYS]
 
 
-def _stages(dataset: Any) -> list[str]:
+def _stages(dataset: Dataset) -> list[str]:
     names: list[str] = []
     left = [dataset]
     while left and len(names) < _MOST_STAGES:

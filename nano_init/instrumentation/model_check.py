@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Optimizer
+
 __all__ = ["expect_model"]
 
 _OTHER_MODEL = "the remembered choice was measured on another model; --tune measures again"
@@ -34,7 +36,7 @@ def expect_model(expected: str, name: str) -> None:
     is_known = False
 
     @functools.wraps(build)
-    def looking_build(self: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
+    def looking_build(self: Optimizer, variables: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal is_known
         if not is_known:
             is_known = True

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
+    from nano_init.keras_patch.tensor_types import Optimizer, Variable
+
 __all__ = ["Watch", "note_status", "start_watching"]
 
 # Steps whose batches are looked at: the most frequent of them is the script's.
@@ -93,7 +95,7 @@ class Watch:
         self.wants_loss = bool(request.get("loss"))
         self.started = float(environ.pop(STARTED_VARIABLE, "") or time.monotonic())
         self.marks: list[Mark] = []
-        self.optimizers: list[Any] = []
+        self.optimizers: list[Optimizer] = []
         self.depth = threading.local()
         self.batch: Any = None
         self.loss: Any = None
@@ -109,7 +111,7 @@ class Watch:
         self._profiled: dict[str, Any] | None = None
         self._pace = SliceController(request["pace"], WARM_UP + 1) if request.get("pace") else None
 
-    def note_optimizer(self, optimizer: Any) -> None:
+    def note_optimizer(self, optimizer: Optimizer) -> None:
         """Remember an optimizer that is being applied."""
         if self._is_off or any(known is optimizer for known in self.optimizers):
             return
@@ -273,7 +275,7 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
 
 
-def _iterations(optimizer: Any) -> int:
+def _iterations(optimizer: Optimizer) -> int:
     import tensorflow as tf
 
     try:
@@ -297,7 +299,7 @@ def _batch_size(value: Any) -> int | None:
     return int(number) if number >= 1 else None
 
 
-def _variables(optimizer: Any) -> Sequence[Any]:
+def _variables(optimizer: Optimizer) -> Sequence[Variable]:
     return getattr(optimizer, "_trainable_variables", None) or ()
 
 

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from threading import local
     from typing import Any, Protocol
 
+    from nano_init.keras_patch.tensor_types import Model, Optimizer, Tensor
+
     class Observer(Protocol):
         """What the hooks report to; `watch.Watch` is one."""
 
-        optimizers: list[Any]
+        optimizers: list[Optimizer]
         depth: local
         batch: Any
         loss: Any
         waited: float
         input: list[str]
 
-        def note_optimizer(self, optimizer: Any) -> None:
+        def note_optimizer(self, optimizer: Optimizer) -> None:
             """Remember an optimizer that is being applied."""
 
         def note_input(self, source: Any) -> None:
@@ -81,7 +83,7 @@ def hook_optimizers(watch: Observer, name: str) -> None:
     apply = getattr(optimizer, method)
 
     @functools.wraps(apply)
-    def watched_apply(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def watched_apply(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         known = getattr(self, "iterations", None) is not None
         if known:
             watch.note_optimizer(self)
@@ -129,7 +131,7 @@ def hook_fit(watch: Observer) -> None:
 
     # Looked up at each call: it may be patched later, and is put back exactly.
     @functools.wraps(Model.fit)
-    def noted_fit(self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def noted_fit(self: Model, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         watch.note_input(x)
         return super(Model, self).fit(x, *args, **kwargs)
 
@@ -145,7 +147,7 @@ def hook_models(watch: Observer) -> None:
     depth = watch.depth
 
     @functools.wraps(call)
-    def noted_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def noted_call(self: Model, *args: Any, **kwargs: Any) -> Any:
         if getattr(depth, "in_model", False):
             return call(self, *args, **kwargs)
         depth.in_model = True
@@ -181,7 +183,9 @@ def hook_tapes(watch: Observer) -> None:
     GradientTape.gradient = noted_gradient
 
 
-def _assign_in_graph(watch: Observer, name: str, tensor: Any, value: Callable[[Any], Any]) -> None:
+def _assign_in_graph(
+    watch: Observer, name: str, tensor: Tensor | None, value: Callable[[Tensor], Tensor]
+) -> None:
     """Let the graph that is being traced write a number where the host can read it."""
     import tensorflow as tf
 
@@ -195,13 +199,13 @@ def _assign_in_graph(watch: Observer, name: str, tensor: Any, value: Callable[[A
     holder.assign(value(tensor))
 
 
-def _mean(tensor: Any) -> Any:
+def _mean(tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.reduce_mean(tf.cast(tensor, tf.float32))
 
 
-def _dynamic_size(tensor: Any) -> Any:
+def _dynamic_size(tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
     if tensor.shape.rank == 0:
