@@ -176,18 +176,25 @@ def _wrap_convert(convert: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
     def convert_mixed(value: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         try:
             return convert(value, dtype, *args, **kwargs)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             import tensorflow as tf
 
-            if dtype is None or not is_on():
-                raise
-            if not are_mixed((tf.as_dtype(dtype).base_dtype, *dtypes_in(value))):
+            if dtype is None or not is_on() or not _may_cast(value, tf.as_dtype(dtype).base_dtype):
                 raise
         if isinstance(value, (list, tuple)):
             return tf.stack([tf.cast(item, dtype) for item in value])
         return tf.cast(convert(value, None, *args, **kwargs), dtype)
 
     return convert_mixed
+
+
+def _may_cast(value: Any, dtype: DType) -> bool:
+    import tensorflow as tf
+
+    if isinstance(value, tf.IndexedSlices):
+        # Its rows are added up in float32, whatever they are.
+        return {value.dtype, dtype} <= {tf.bfloat16, tf.float32}
+    return are_mixed((dtype, *dtypes_in(value)))
 
 
 def _wrap_truediv(divide: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:

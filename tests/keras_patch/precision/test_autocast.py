@@ -170,6 +170,22 @@ def test_gradients_flow_through_both_dtypes(mixed):
     np.testing.assert_allclose(gradient, 0 * gradient, atol=0.05)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_rows_that_were_gathered_add_up_to_a_gradient(mixed, wrap):
+    weight = tf.Variable(np.eye(4, dtype="float32"))
+
+    def slope():
+        with tf.GradientTape() as tape:
+            rows = tf.gather(narrow() @ weight, [0, 0, 2])
+            loss = tf.reduce_sum(rows * rows)
+        return tape.gradient(loss, weight)
+
+    gradient = wrap(slope)()
+    assert gradient.dtype == tf.float32
+    rows = narrow().numpy().astype("float32")[[0, 0, 2]]
+    np.testing.assert_allclose(gradient, 2 * rows.T @ rows, rtol=0.02, atol=0.02)
+
+
 def test_unpatching_refuses_mixed_operands_again(mixed):
     unpatch_tensorflow()
     with pytest.raises(tf.errors.InvalidArgumentError):
