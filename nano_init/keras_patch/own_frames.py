@@ -92,7 +92,9 @@ def _next_of_others(entry: TracebackType | None) -> TracebackType | None:
 
 
 def _is_filtering() -> bool:
-    return all(module.is_traceback_filtering_enabled() for module in filter_modules())
+    # tf_keras follows TensorFlow's switch; a module that is being imported has none yet.
+    switches = (getattr(m, "is_traceback_filtering_enabled", None) for m in filter_modules())
+    return all(is_enabled() for is_enabled in switches if is_enabled is not None)
 
 
 def filter_modules() -> list[Any]:
