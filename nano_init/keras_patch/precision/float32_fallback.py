@@ -9,6 +9,7 @@ float32 too fails with the script's own error, and the layer's policy is what it
 from __future__ import annotations
 
 import functools
+import re
 
 from nano_init.frozen import frozen
 from nano_init.keras_patch.notice import say_once
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.tensor_types import Layer
 
 __all__ = ["LayerPolicies", "falling_back"]
+
+
+# Keras 3's words and tf_keras's, before what a layer was called with.
+_ARGUMENTS = re.compile("arguments received by", re.IGNORECASE)
 
 
 @frozen
@@ -94,7 +99,7 @@ def _explain(error: Exception) -> str | None:
         if isinstance(seen, (MemoryError, tf.errors.ResourceExhaustedError)):
             return None
         # Keras appends the arguments, which name bfloat16 whatever the error is.
-        text = str(seen).split("Arguments received by", 1)[0]
+        text = _ARGUMENTS.split(str(seen), 1)[0]
         if isinstance(seen, Exception) and is_about_dtypes(text):
             return _line_about_dtypes(text)
         seen = seen.__cause__ or seen.__context__ if seen is not None else None
