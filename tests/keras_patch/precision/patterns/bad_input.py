@@ -170,7 +170,7 @@ def gradients_of_nothing():
     optimizer.apply_gradients(zip(gradients, model.trainable_variables))
 
 
-@bad_case(ZeroDivisionError, "by zero", legacy=True)
+@bad_case(ZeroDivisionError, "by zero")
 def loss_that_divides_by_zero_in_python():
     model = keras.Sequential([keras.Input((12,)), layers.Dense(1)])
     return fit(model, FEATURES, FEATURES[:, :1], lambda y, p: tf.reduce_mean(y - p) / (1 // 0))
