@@ -71,11 +71,12 @@ def warn_of_own_loop() -> None:
     import sys
 
     from nano_init.distributed.job_strategy import is_in_replica, job_strategy
+    from nano_init.distributed.refusal import has_refused
     from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
     is_own = job_strategy() is not None and not is_in_replica()
-    if not is_own or membership is None or membership.index > 0 or _warned:
+    if not is_own or membership is None or membership.index > 0 or _warned or has_refused():
         return
     _warned.append(True)
     print(

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["is_eager_disabled", "refuse", "refuse_sessions"]
+__all__ = ["has_refused", "is_eager_disabled", "refuse", "refuse_sessions"]
+
+
+_refused: list[str] = []
+
+
+def has_refused() -> bool:
+    """Say whether this worker is about to be ended, whatever its program makes of that."""
+    return bool(_refused)
 
 
 def refuse(sentence: str) -> NoReturn:
@@ -25,6 +33,7 @@ def refuse(sentence: str) -> NoReturn:
     from nano_init.protocol.worker_refusal import REFUSED, REFUSED_STATUS
 
     print(f"nano-run: {sentence}", file=sys.stderr, flush=True)
+    _refused.append(sentence)
     report_status("failed", REFUSED)
     if threading.current_thread() is not threading.main_thread():
         os._exit(REFUSED_STATUS)  # SystemExit would end the thread only
