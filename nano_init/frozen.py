@@ -67,7 +67,7 @@ def replace(value: T, /, **changes: object) -> T:
         changes: the new values, by field.
 
     Raises:
-        TypeError: there is no such field.
+        TypeError: the value has no such field.
     """
     return type(value)(**{**vars(value), **changes})
 

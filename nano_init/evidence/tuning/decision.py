@@ -71,7 +71,7 @@ def choose(trials: Sequence[Trial], default: Configuration) -> Trial:
     sound = [trial for trial in trials if trial.is_sound and math.isfinite(trial.ratio)]
     if not sound:
         raise ValueError("no trial is sound")
-    # Those that reached the last run were held against each other longest; what was
+    # Those that reached the last run were compared longest; what was
     # measured in fewer had been behind.
     last = [trial for trial in sound if len(trial.runs) == max(len(t.runs) for t in sound)]
     best = min(last, key=lambda trial: trial.ratio)

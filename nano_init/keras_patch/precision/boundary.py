@@ -47,7 +47,7 @@ def boundary_replacements() -> Iterator[Replacement]:
 
 
 def float32_output(output: Any) -> Any:
-    """Return a bfloat16 output in float32, its probabilities computed anew from the logits.
+    """Return a bfloat16 output in float32, its probabilities computed again from the logits.
 
     Args:
         output: A tensor, a ragged or sparse one too; anything else is handed back as it is.
