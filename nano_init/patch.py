@@ -64,8 +64,10 @@ def patch_tensorflow(
             `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
         lazy_adam: Let Keras 3's Adam and AdamW update only the rows that a sparse gradient
             names: another algorithm, see `nano_init.keras_patch.sparse.lazy_adam`.
-        steps_per_execution: How many training steps `fit` runs between two returns to Python,
-            or `"auto"`, which aims at 50 ms. A number that the script gives `compile` wins.
+        steps_per_execution: How many training steps `fit` runs between two returns to Python.
+            By default, and with `"auto"`, small models run as many as take 50 ms, where no
+            callback needs every batch; `"auto"` says where it cannot. 1 is Keras's own way. A
+            number that the script gives `compile` wins.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
@@ -142,8 +144,10 @@ def apply_from_launcher(options: str, name: str) -> None:
         patch_imported(name, asked)
         if os.environ.get(COMPILE_SOON_VARIABLE) == "1":
             from nano_init.keras_patch.faster.deferred import compile_soon
+            from nano_init.keras_patch.steps.block_size import make_blocks_soon
 
             compile_soon()
+            make_blocks_soon()
         if asked.is_chosen and current_precision() == "mixed_bfloat16":
             from nano_init.keras_patch.precision.way_out import name_way_out
 

@@ -26,7 +26,7 @@ _EPILOG = """\b
 Examples:
   nano-run train.py --epochs 3
   nano-run --precision mixed_bfloat16 train.py
-  nano-run --steps-per-execution auto train.py
+  nano-run --steps-per-execution 1 train.py
   nano-run -m mypackage.train --epochs 3
   nano-run --dry-run train.py
   nano-run --nproc-per-node 2 train.py
@@ -77,7 +77,7 @@ def _complete_path(
 def _complete_steps(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    return [CompletionItem(value) for value in ("auto",) if value.startswith(incomplete)]
+    return [CompletionItem(value) for value in ("auto", "1") if value.startswith(incomplete)]
 
 
 def _clear_cache(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:

@@ -35,7 +35,7 @@ def keras_replacements(
     if "tf_keras" in keras_packages:
         from nano_init.keras_patch.precision.legacy import legacy_replacements
 
-        if options.lazy_adam or options.steps_per_execution:
+        if options.lazy_adam or options.steps_per_execution not in (None, 1):
             _say_what_legacy_lacks()
         yield from legacy_replacements(options.precision, options.keep_float32)
 

@@ -32,7 +32,8 @@ class PatchOptions:
         keep_float32: patterns, as in `fnmatch`, of the layers that stay in float32.
         disable: faster paths to switch off, known ones only, or "all".
         lazy_adam: Adam updates only the rows that a sparse gradient names.
-        steps_per_execution: a number from 2, "auto", or None for Keras's own 1.
+        steps_per_execution: how many training steps `fit` runs between two returns to Python. None
+            and "auto" find the number; "auto" says where a fit has to run one at a time.
         is_chosen: nano-run chose bfloat16, not the user; a script that fails in it gets a line
             that names the way out.
     """
@@ -62,6 +63,8 @@ class PatchOptions:
             phrases.append("lazy Adam")
         if self.steps_per_execution == "auto":
             phrases.append("several steps per execution")
+        elif self.steps_per_execution == 1:
+            phrases.append("one step per execution")
         elif self.steps_per_execution:
             phrases.append(f"{self.steps_per_execution} steps per execution")
         if self.disable:
@@ -141,7 +144,7 @@ def parse_keep_float32(value: object) -> tuple[str, ...]:
 
 
 def parse_steps_per_execution(value: str | int | None) -> int | str | None:
-    """Return a number of steps or "auto"; None, and 1, which is Keras's own, are None.
+    """Return a number of steps, "auto" or None.
 
     Args:
         value: what the user gave.
@@ -157,7 +160,7 @@ def parse_steps_per_execution(value: str | int | None) -> int | str | None:
         raise UsageError(f"steps per execution is {value!r}; give a whole number from 1, or auto")
     if not 1 <= int(text) <= _MOST_STEPS:
         raise UsageError(f"steps per execution is {value!r}; give a number from 1 to {_MOST_STEPS}")
-    return None if int(text) == 1 else int(text)
+    return int(text)
 
 
 def _parse_names(text: str) -> tuple[tuple[str, ...], str | None]:

@@ -51,7 +51,7 @@ def list_facts(
         "the precision (--precision)": patch.precision,
         "--keep-float32": _shorten(", ".join(sorted(patch.keep_float32))),
         "--lazy-adam": _say_given(patch.lazy_adam),
-        "--steps-per-execution": str(patch.steps_per_execution or 1),
+        "--steps-per-execution": str(patch.steps_per_execution or "auto"),
         "the list of disabled faster paths (--disable, NANO_INIT_DISABLE)": _list_disabled(
             patch.disable, environ
         ),

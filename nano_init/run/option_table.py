@@ -59,8 +59,9 @@ OPTIONS = (
     OptionRow(
         ("--steps-per-execution",),
         "steps_per_execution",
-        "Run N training steps of fit between two returns to Python, for small models; callbacks "
-        "then see every Nth batch, so fits whose callbacks need each are left alone.",
+        "Run N training steps of fit between two returns to Python. By default (auto) small "
+        "models run as many as take 50 ms; 1 is Keras's own way. A fit whose callbacks need "
+        "every batch is left alone.",
         "value",
         "N|auto",
         is_plain=True,

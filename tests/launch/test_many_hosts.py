@@ -214,7 +214,7 @@ def test_a_program_from_stdin_is_compared_by_its_content_and_runs_on_all_hosts(
     [
         ((), ("--epochs", "3"), {}, "the script's list of arguments differs: none on"),
         (("--lazy-adam",), (), {}, "--lazy-adam differs: not given on"),
-        (("--steps-per-execution", "4"), (), {}, "--steps-per-execution differs: 1 on"),
+        (("--steps-per-execution", "4"), (), {}, "--steps-per-execution differs: auto on"),
         (("--keep-float32", "out*"), (), {}, "--keep-float32 differs: none on"),
         (("--disable", "lstm"), (), {}, "NANO_INIT_DISABLE) differs: none on"),
         ((), (), {"NANO_INIT_DISABLE": "lstm"}, "NANO_INIT_DISABLE) differs: none on"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from nano_init import patch_tensorflow, unpatch_tensorflow
 from nano_init.errors import UsageError
 from nano_init.keras_patch import notice
-from nano_init.keras_patch.steps.step_blocks import _BlockFunction, choose_size
+from nano_init.keras_patch.steps import block_function, block_size
+from nano_init.keras_patch.steps.block_function import BlockFunction
+from nano_init.keras_patch.steps.block_size import Pace, choose_size
+from nano_init.keras_patch.steps.running_blocks import current_blocks
 
 pytestmark = pytest.mark.tensorflow
 
@@ -81,7 +84,12 @@ DATA = {
     "validation": lambda: ((X, Y), {"batch_size": 4, "validation_split": 0.3}),
     "validation steps": lambda: (
         (X, Y),
-        {"validation_data": (X, Y), "validation_batch_size": 4, "validation_steps": 5},
+        {
+            "batch_size": 4,
+            "validation_data": (X, Y),
+            "validation_batch_size": 4,
+            "validation_steps": 5,
+        },
     ),
     "dataset": lambda: ((dataset(),), UNSHUFFLED),
     "endless dataset": lambda: ((dataset().repeat(),), UNSHUFFLED | {"steps_per_epoch": 7}),
@@ -97,17 +105,29 @@ DATA = {
 }
 
 
-def fitted(data, size=None, epochs=4, **options):
+@pytest.fixture
+def block_sizes(monkeypatch):
+    """Let large blocks be run as soon as a step's time is known, and note their sizes."""
+    monkeypatch.setattr(block_size, "_is_soon", True)
+    monkeypatch.setattr(block_size, "TARGET_SECONDS", 1e6)
+    run, sizes = BlockFunction.run, []
+
+    def noting(self, data, count, *, is_timed):
+        sizes.append(count)
+        return run(self, data, count, is_timed=is_timed)
+
+    monkeypatch.setattr(BlockFunction, "run", noting)
+    return sizes
+
+
+def fitted(data, size=1, epochs=4, make=model, **options):
     """Return the weights and the history of a fit, with blocks of a size or without."""
-    made = model(**options)
+    made = make(**options)
     args, kwargs = data()
-    if size:
-        patch_tensorflow(steps_per_execution=size)
-    else:
-        patch_tensorflow()
+    patch_tensorflow(steps_per_execution=size)
     try:
         history = made.fit(*args, epochs=epochs, verbose=0, **kwargs).history
-        assert isinstance(made.train_function, _BlockFunction) == bool(size)
+        assert isinstance(made.train_function, BlockFunction) == (size != 1)
     finally:
         unpatch_tensorflow()
     return made.get_weights(), history
@@ -115,26 +135,137 @@ def fitted(data, size=None, epochs=4, **options):
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("name", DATA)
-def test_same_weights_and_history_bit_for_bit(name):
+def test_same_weights_and_history_bit_for_bit(name, block_sizes):
     """Whether the number divides the steps of an epoch or not, and with data that runs out."""
-    weights, history = fitted(DATA[name])
-    for size in (4, "auto"):
-        found, as_blocks = fitted(DATA[name], size)
-        assert as_blocks == history
-        for mine, keras_own in zip(found, weights, strict=True):
-            np.testing.assert_array_equal(mine, keras_own)
+    expected = fitted(DATA[name])
+    for size in (4, None):
+        block_sizes.clear()
+        assert_equal(fitted(DATA[name], size), expected)
+        assert name == "one batch" or max(block_sizes) >= 4
 
 
-def test_the_optimizer_has_counted_the_same_steps_and_blocks_were_run():
+def assert_equal(found, expected):
+    assert found[1] == expected[1]
+    for mine, keras_own in zip(found[0], expected[0], strict=True):
+        np.testing.assert_array_equal(mine, keras_own)
+
+
+def test_the_optimizer_has_counted_the_same_steps_and_blocks_were_run(block_sizes):
     patch_tensorflow(steps_per_execution=4)
     made = model()
-    calls = []
     made.fit(X, Y, batch_size=4, verbose=0)
-    run = made.train_function._run_block
-    made.train_function._run_block = lambda data, count: calls.append(count) or run(data, count)
-    made.fit(X, Y, batch_size=4, verbose=0)
-    assert calls == [4, 4, 3]
+    assert block_sizes == [4, 4, 3]
+    assert int(made.optimizer.iterations) == 11
+
+
+def test_a_block_that_takes_too_long_ends_early_and_the_rest_follows(block_sizes, monkeypatch):
+    expected = fitted(DATA["arrays"])
+    monkeypatch.setattr(block_function, "_MOST_SECONDS", 0.0)
+    assert_equal(fitted(DATA["arrays"], None), expected)
+    # Each block makes one step; what is left of it is the next one's.
+    assert any(later == size - 1 for size, later in pairwise(block_sizes))
+
+
+def image_model():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((5,))
+    x = keras.layers.Reshape((5, 1))(inputs)
+    x = keras.layers.LayerNormalization()(keras.layers.Conv1D(8, 3, activation="gelu")(x))
+    x = keras.layers.MultiHeadAttention(2, 4)(x, x)
+    x = keras.layers.GRU(4)(x)
+    made = keras.Model(inputs, keras.layers.Dense(1)(x))
+    made.compile("rmsprop", "mse", metrics=["mae"])
+    return made
+
+
+def test_convolution_attention_and_recurrence_are_the_same_bit_for_bit(block_sizes):
+    expected = fitted(DATA["arrays"], make=image_model)
+    assert_equal(fitted(DATA["arrays"], None, make=image_model), expected)
+    assert max(block_sizes) >= 4
+
+
+class Noise(keras.layers.Layer):
+    """Adds numbers that TensorFlow draws from a seed and a count of its own."""
+
+    def call(self, inputs):
+        return inputs + tf.random.normal(tf.shape(inputs), seed=7)
+
+
+def noisy_model():
+    keras.utils.set_random_seed(3)
+    made = keras.Sequential([keras.Input((5,)), Noise(), keras.layers.Dense(1)])
+    made.compile("sgd", "mse", metrics=["mae"])
+    return made
+
+
+def test_numbers_drawn_by_a_seeded_op_go_on_as_without_blocks(block_sizes):
+    """Such an op's kernel keeps the count, and each graph has kernels of its own."""
+    data = lambda: ((X, Y), {"batch_size": 4, "shuffle": False})  # noqa: E731
+    expected = fitted(data, make=noisy_model)
+    for size in (4, None):
+        assert_equal(fitted(data, size, make=noisy_model), expected)
+
+
+def test_by_default_a_short_training_makes_no_graph_of_blocks(monkeypatch):
+    monkeypatch.setattr(BlockFunction, "_graph_for", None)
+    patch_tensorflow()
+    model().fit(X, Y, batch_size=4, epochs=2, verbose=0)
+
+
+def test_by_default_a_fit_whose_callback_needs_every_batch_is_left_alone(block_sizes, capsys):
+    patch_tensorflow()
+    callback = EveryBatch()
+    model().fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[callback])
+    assert callback.seen == list(range(11)) * 2
+    assert not block_sizes
+    assert "steps per execution" not in capsys.readouterr().err
+
+
+def test_an_error_in_the_data_leaves_the_weights_of_the_steps_before_it(block_sizes):
+    def failing():
+        for start in range(0, 28, 4):
+            yield X[start : start + 4], Y[start : start + 4]
+        raise OSError("the file is gone")
+
+    found = []
+    for size in (1, None):
+        patch_tensorflow(steps_per_execution=size)
+        made = model()
+        with pytest.raises(Exception, match="the file is gone"):
+            made.fit(failing(), steps_per_epoch=20, shuffle=False, verbose=0)
+        found.append((made.get_weights(), None))
+        unpatch_tensorflow()
+    assert_equal(*found)
+    assert max(block_sizes) >= 4
+
+
+def test_stopping_in_an_epoch_hook_ends_the_fit_there(block_sizes):
+    stopping = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epoch == 1 and setattr(made, "stop_training", True)
+    )
+    patch_tensorflow()
+    made = model()
+    made.fit(X, Y, batch_size=4, epochs=9, verbose=0, callbacks=[stopping])
     assert int(made.optimizer.iterations) == 22
+    assert max(block_sizes) >= 4
+
+
+PACE = Pace().after(1.0).after(0.003).after(0.001).after(0.002)
+
+
+@pytest.mark.parametrize(
+    ("pace", "left", "favours"),
+    [
+        (Pace().after(1.0), 10**6, False),  # no step's time is known yet
+        (PACE, 100, False),  # 0.02 s are saved by a graph of 0.3 s
+        (PACE, 10_000, True),
+        (PACE, None, False),  # unknown: as many as there were
+        (Pace(10_000, 1.0, 0.001, 0.001), None, True),
+        (Pace(10_000, 1.0, 0.02, 0.02), None, False),  # blocks of two steps
+    ],
+)
+def test_blocks_are_favoured_where_they_save_more_than_their_graph_takes(pace, left, favours):
+    assert pace.favours_blocks(left) == favours
 
 
 def test_a_custom_train_step_and_other_methods_work_as_before():
@@ -161,7 +292,7 @@ def test_outputs_that_no_loop_can_carry_are_trained_on_all_the_same():
             return {"rows": data[0][:, 0]}
 
     weights = []
-    for size in (None, 4):
+    for size in (1, 4):
         made = model(Growing)
         patch_tensorflow(steps_per_execution=size)
         made.fit(X, Y, epochs=2, batch_size=10, shuffle=False, verbose=0)
@@ -175,7 +306,7 @@ def test_the_script_s_own_number_wins():
     for number in (1, 2):
         made = model(steps_per_execution=number)
         made.fit(X, Y, verbose=0)
-        assert not isinstance(made.train_function, _BlockFunction)
+        assert not isinstance(made.train_function, BlockFunction)
         assert made.steps_per_execution == number
 
 
@@ -187,7 +318,7 @@ def test_a_loaded_model_takes_the_number_and_a_saved_one_does_not_keep_it(tmp_pa
     made.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     loaded.fit(X, Y, verbose=0)
-    assert isinstance(loaded.train_function, _BlockFunction)
+    assert isinstance(loaded.train_function, BlockFunction)
 
 
 class EveryBatch(keras.callbacks.Callback):
@@ -214,7 +345,7 @@ def test_a_fit_whose_callback_needs_every_batch_steps_aside_and_says_so_once(cap
     )
     assert capsys.readouterr().err.count(sentence) == 1
     made.fit(X, Y, batch_size=10, verbose=0)
-    assert isinstance(made.train_function, _BlockFunction)
+    assert isinstance(made.train_function, BlockFunction)
     made.fit(X, Y, batch_size=10, verbose=0, callbacks=[callback])
     assert callback.seen == [0, 1, 2, 3, 4] * 3
 
@@ -238,7 +369,7 @@ def test_it_steps_aside_where_it_cannot_apply(cls, options, why, capsys):
     patch_tensorflow(steps_per_execution=4)
     made = model(cls, **options)
     made.fit(X, Y, verbose=0)
-    assert not isinstance(made.train_function, _BlockFunction)
+    assert not isinstance(made.train_function, BlockFunction)
     assert capsys.readouterr().err.endswith(f"because {why}\n")
 
 
@@ -274,12 +405,12 @@ def test_an_evaluation_before_the_first_step_sees_every_batch():
 
 def test_wrong_arguments_are_told_of_in_keras_s_own_words():
     messages = []
-    for size in (None, 4):
+    for size in (1, None, 4):
         patch_tensorflow(steps_per_execution=size)
         with pytest.raises(TypeError) as caught:
             model().fit(X, Y, epoch=3)
         messages.append(str(caught.value))
-    assert messages[0] == messages[1]
+    assert messages[0] == messages[1] == messages[2]
 
 
 def test_xla_and_unpatching_in_between():
@@ -299,10 +430,7 @@ def test_a_mistake_in_a_train_step_is_raised_as_ever():
     patch_tensorflow(steps_per_execution=4)
     with pytest.raises(ZeroDivisionError, match="mine"):
         model(Wrong).fit(X, Y, verbose=0)
-    assert (
-        getattr(sys.modules["nano_init.keras_patch.steps.step_blocks"]._running, "blocks", 1)
-        is None
-    )
+    assert current_blocks() is None
 
 
 def test_a_wrong_number_is_refused_before_anything_is_patched():
