@@ -16,31 +16,9 @@ from figures import Result
 from models import MODELS
 from training import Configuration, run_configuration
 
-PAIRS = (
-    "activations:encoder",
-    "activations:vit",
-    "activations:mobilenet",
-    "adam:mlp",
-    "adam:recommender",
-    "attention:decoder",
-    "batch_norm:cnn",
-    "batch_norm:resnet50",
-    "batch_norm:mobilenet",
-    "convolution:mobilenet",
-    "convolution:resnet50",
-    "cross_entropy:decoder",
-    "depthwise:mobilenet",
-    "dropout:encoder",
-    "dropout:vit",
-    "einsum_dense:encoder",
-    "einsum_dense:decoder",
-    "gru:gru",
-    "layer_norm:encoder",
-    "layer_norm:vit",
-    "lstm:lstm",
-    "sgd:resnet50",
-    "step_call:tiny",
-)
+from nano_init.protocol.faster_paths import PATH_RECORDS
+
+PAIRS = tuple(f"{record.name}:{model}" for record in PATH_RECORDS for model in record.models)
 
 
 def main() -> None:
