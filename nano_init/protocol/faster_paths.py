@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nano_init.protocol.patch_record import PATH, PatchRecord
+from nano_init.protocol.supported_versions import KERAS_RANGE
 
 __all__ = ["FASTER_PATHS", "PATH_RECORDS", "parse_disabled", "path_groups", "path_table"]
 
@@ -44,6 +45,7 @@ PATH_RECORDS = (
         PATH,
         "the softmax of attention, compiled by XLA into one kernel a direction",
         (f"{_NN}:_dot_product_attention_xla",),
+        keras=("3.6", KERAS_RANGE[1]),
         group=_ISLANDS,
         models=("decoder",),
         tolerance=1e-5,
@@ -180,7 +182,7 @@ PATH_RECORDS = (
         PATH,
         "a step of `fit` or `evaluate` called straight: its graph is looked up once an iterator",
         ("keras.src.backend.tensorflow.trainer:TensorFlowTrainer._make_function",),
-        keras=("3.6", "3.15"),
+        keras=("3.7", KERAS_RANGE[1]),
         group=_CALLS,
         models=("tiny",),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nano_init.protocol.patch_record import OPTION, REPAIR, PatchRecord
+from nano_init.protocol.supported_versions import KERAS_RANGE
 
 __all__ = ["OPTION_RECORDS", "REPAIR_RECORDS"]
 
@@ -38,7 +39,7 @@ REPAIR_RECORDS = (
         "`fit` and `evaluate` under a strategy of several workers",
         (f"{_TRAINER}:TensorFlowTrainer._maybe_symbolic_build", f"{_TRAINER}:reduce_per_replica"),
         uses=(f"{_TRAINER}:_collective_all_reduce_multi_worker",),
-        keras=("3.6", "3.15"),
+        keras=("3.5", KERAS_RANGE[1]),
     ),
 )
 
@@ -63,7 +64,7 @@ OPTION_RECORDS = (
             f"{_TRAINER}:TensorFlowTrainer.make_train_function",
             "keras.src.trainers.epoch_iterator:EpochIterator._enumerate_iterator",
         ),
-        keras=("3.6", "3.15"),
+        keras=("3.7", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "num_processes",

@@ -7,6 +7,7 @@ it without Keras or TensorFlow.
 from __future__ import annotations
 
 from nano_init.frozen import frozen
+from nano_init.protocol.supported_versions import KERAS_RANGE, TENSORFLOW_RANGE
 
 __all__ = ["GUARD", "OPTION", "PATH", "REPAIR", "WORKER", "PatchRecord"]
 
@@ -46,8 +47,8 @@ class PatchRecord:
     replaces: tuple[str, ...]
     optional: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
-    keras: tuple[str, str] = ("3.3", "3.15")
-    tensorflow: tuple[str, str] = ("2.16", "2.21")
+    keras: tuple[str, str] = KERAS_RANGE
+    tensorflow: tuple[str, str] = TENSORFLOW_RANGE
     group: str = ""
     models: tuple[str, ...] = ()
     tolerance: float = 0.0

@@ -22,13 +22,15 @@ _LEGACY_LAYER = f"{_LEGACY}.engine.base_layer:Layer"
 _LEGACY_POLICY = f"{_LEGACY}.mixed_precision.policy"
 
 _WIDE = tuple(
-    f"{_LAYERS}.preprocessing.{module}:{name}.call"
+    f"{_LAYERS}.preprocessing.{module}:{name}.{attribute}"
     for module, name in (
         ("category_encoding", "CategoryEncoding"),
         ("discretization", "Discretization"),
         ("normalization", "Normalization"),
         ("rescaling", "Rescaling"),
     )
+    # They inherit the property.
+    for attribute in ("compute_dtype", "call")
 )
 
 # Keras 3.8 gave the class of variables its shorter name.
@@ -49,6 +51,14 @@ _ARCHIVES = tuple(
     for name in ("add_endpoint", "write_out")
 )
 
+_EARLY_IMAGES = (
+    ("resizing", "Resizing"),
+    ("random_crop", "RandomCrop"),
+    ("random_rotation", "RandomRotation"),
+    ("random_translation", "RandomTranslation"),
+    ("random_zoom", "RandomZoom"),
+)
+
 _UNABLE = tuple(
     f"{module}:{name}.__init__"
     for module, name in (
@@ -62,6 +72,8 @@ _UNABLE = tuple(
         (f"{_IMAGES}.random_shear", "RandomShear"),
         (f"{_IMAGES}.random_translation", "RandomTranslation"),
         (f"{_IMAGES}.random_zoom", "RandomZoom"),
+        # Before Keras 3.6.
+        *((f"{_LAYERS}.preprocessing.{module}", name) for module, name in _EARLY_IMAGES),
     )
 )
 
@@ -146,7 +158,7 @@ GUARD_RECORDS = (
             f"{_POLICY}:DTypePolicy.convert_input",
         ),
         optional=("keras.src.ops.core:Cast.call",),
-        uses=("keras.src.models.sequential:standardize_shape",),
+        uses=("keras.src.backend.common.variables:standardize_shape",),
     ),
     PatchRecord(
         "preprocessing", GUARD, "preprocessing layers keep all digits of their inputs", _WIDE
@@ -211,12 +223,17 @@ GUARD_RECORDS = (
                     "layers.preprocessing.image_preprocessing:Rescaling",
                 )
             ),
-            f"{_LEGACY_LAYER}.__init__",
-            f"{_LEGACY_LAYER}._maybe_build",
             f"{_LEGACY_POLICY}:serialize",
             f"{_LEGACY_POLICY}:deserialize",
             f"{_LEGACY_POLICY}:Policy.get_config",
         ),
+        uses=(f"{_LEGACY_LAYER}._set_dtype_policy", f"{_LEGACY_LAYER}._flatten_layers"),
+    ),
+    PatchRecord(
+        "legacy_kept_layers",
+        GUARD,
+        "layers of `tf_keras` that the user names stay in float32",
+        (f"{_LEGACY_LAYER}.__init__", f"{_LEGACY_LAYER}._maybe_build"),
         uses=(f"{_LEGACY_LAYER}._set_dtype_policy", f"{_LEGACY_LAYER}._flatten_layers"),
     ),
 )

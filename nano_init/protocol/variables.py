@@ -23,6 +23,7 @@ __all__ = [
     "STARTED_VARIABLE",
     "STATE_VARIABLE",
     "THREADS_VARIABLE",
+    "UNVERIFIED_VARIABLE",
     "WATCH_VARIABLE",
 ]
 
@@ -33,6 +34,9 @@ ARGUMENTS_VARIABLE = "NANO_INIT_ARGS"
 
 # Faster paths to switch off, with commas between them; "all" for all of them.
 DISABLE_VARIABLE = "NANO_INIT_DISABLE"
+
+# "1": parts of the patch are used on a Keras or TensorFlow that they were not verified on.
+UNVERIFIED_VARIABLE = "NANO_INIT_UNVERIFIED"
 
 # The most cores to use.
 THREADS_VARIABLE = "NANO_INIT_THREADS"

@@ -6,6 +6,7 @@ All workers must train alike, so that a job is refused where one of these cannot
 from __future__ import annotations
 
 from nano_init.protocol.patch_record import WORKER, PatchRecord
+from nano_init.protocol.supported_versions import KERAS_RANGE
 
 __all__ = ["WORKER_RECORDS"]
 
@@ -38,14 +39,14 @@ WORKER_RECORDS = (
             f"{_TRAINER}:TFEpochIterator.__init__",
             f"{_TRAINER}:TFEpochIterator._get_iterator",
         ),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_state",
         WORKER,
         "what workers assign to a variable of the model is averaged",
         (f"{_BACKEND}.core:Variable._direct_assign",),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_losses",
@@ -60,7 +61,7 @@ WORKER_RECORDS = (
                 "reduce_values",
             )
         ),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_gradients",
@@ -70,21 +71,21 @@ WORKER_RECORDS = (
             "keras.src.optimizers.base_optimizer:BaseOptimizer.apply",
             f"{_BACKEND}.optimizer:TFOptimizer._all_reduce_sum_gradients",
         ),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_normalization",
         WORKER,
         "synchronized batch normalization sees the whole batch",
         (f"{_BACKEND}.nn:_compute_moments_sync",),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_randomness",
         WORKER,
         "each shard has random numbers of its own",
         ("keras.src.random.seed_generator:SeedGenerator.next",),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_writing",
@@ -106,7 +107,7 @@ WORKER_RECORDS = (
                 for name in ("_update_progbar", "_finalize_progbar", "on_epoch_begin")
             ),
         ),
-        keras=("3.6", "3.15"),
+        keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
         "worker_legacy_losses",
