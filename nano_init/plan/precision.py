@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
     from nano_init.machine.facts import Isa
 
-__all__ = ["PRECISIONS", "cause_of", "check_precision", "recommend_precision", "slow_precision"]
+__all__ = [
+    "PRECISIONS",
+    "cause_of",
+    "check_precision",
+    "recommend_precision",
+    "slow_precision",
+    "without_guards",
+]
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 
@@ -80,6 +87,15 @@ def recommend_precision(isa: Isa, environ: Mapping[str, str]) -> PrecisionChoice
     if isa.amx_denied:
         reason = f"{reason} (AMX would be faster still, but {isa.amx_denied})"
     return PrecisionChoice("mixed_bfloat16", reason)
+
+
+def without_guards(fault: str) -> PrecisionChoice:
+    """Return the choice of float32 on a Keras that bfloat16 cannot be guarded on.
+
+    Args:
+        fault: what is wrong, a phrase.
+    """
+    return PrecisionChoice("float32", f"{_NOT_RECOMMENDED}{fault}")
 
 
 def cause_of(choice: PrecisionChoice) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KERAS_RANGE", "TENSORFLOW_RANGE", "numbers_of", "too_old"]
+__all__ = ["KERAS_RANGE", "TENSORFLOW_RANGE", "is_verified", "numbers_of", "too_old"]
 
 # The first and the last minor version that all was verified on, unless a record says otherwise.
 KERAS_RANGE = ("3.3", "3.15")
@@ -27,3 +27,14 @@ def too_old(package: str, version: str) -> str:
 def numbers_of(version: str) -> tuple[int, ...]:
     """Return the numbers of a minor version, such as (3, 16) of "3.16.0.dev2026"."""
     return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2])
+
+
+def is_verified(version: str, span: tuple[str, str]) -> bool:
+    """Say whether a release is of a minor version in a range.
+
+    Args:
+        version: the release.
+        span: the first and the last minor version of the range.
+    """
+    first, last = (numbers_of(minor) for minor in span)
+    return first <= numbers_of(version) <= last
