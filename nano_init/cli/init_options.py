@@ -10,7 +10,7 @@ import nano_init
 from nano_init.cli.init_answer import answer
 from nano_init.cli.table_options import given_values, with_options
 from nano_init.message import NANO_INIT, say
-from nano_init.plan.precision import PRECISIONS
+from nano_init.plan.precision import TRAINABLE
 from nano_init.run.init_table import HIDDEN, INIT_OPTIONS, build_init_request
 from nano_init.shells.formats import FORMATS
 from nano_init.shells.hooks import HOOKS
@@ -55,7 +55,7 @@ _TYPES: dict[str, Any] = {
     "format": click.Choice(("table", "json", *FORMATS)),
     "shell": click.Choice(SHELLS),
     "hook": click.Choice(HOOKS),
-    "trainable": click.Choice(PRECISIONS[1:]),
+    "trainable": click.Choice(TRAINABLE),
     "path": click.Path(),
 }
 

@@ -1,4 +1,4 @@
-"""`nano-run --precision auto`: check the instruction set's promise by a short measurement."""
+"""`nano-run --precision measured`: check the instruction set's promise by a short measurement."""
 
 from __future__ import annotations
 

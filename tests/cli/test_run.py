@@ -134,7 +134,7 @@ class TestBadInput:
             (["."], "nano-run: '.' is a folder without __main__.py; name a script in it"),
             (
                 ["--precision", "int3", "s.py"],
-                "nano-run: precision 'int3' is unknown; choose auto, float32 or mixed_bfloat16",
+                "nano-run: precision 'int3' is unknown; choose auto, measured, float32 or mixed_bfloat16",
             ),
             (
                 ["--precision", "bfloat16", "s.py"],
@@ -157,7 +157,7 @@ class TestBadInput:
             ),
             (
                 ["--precision", "", "s.py"],
-                "nano-run: precision '' is unknown; choose auto, float32 or mixed_bfloat16",
+                "nano-run: precision '' is unknown; choose auto, measured, float32 or mixed_bfloat16",
             ),
             (
                 ["-u", "s.py"],
