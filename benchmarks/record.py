@@ -6,6 +6,7 @@ where `tables.py` renders them into the documentation.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -149,11 +150,9 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"Python": platform.python_version()}
-    for package, title in (("tensorflow", "TensorFlow"), ("keras", "Keras")):
-        try:
-            found[title] = version(package)
-        except PackageNotFoundError:
-            continue
+    with contextlib.suppress(PackageNotFoundError):
+        found["TensorFlow"] = version("tensorflow")
+        found["Keras"] = version("keras")
     return found
 
 

@@ -113,9 +113,9 @@ def _about(record: dict[str, Any]) -> str:
 def main() -> None:
     """Print the tables that are named, or all of them."""
     wanted = sys.argv[1:] or [
-        f"{path.stem}/{table}" for path in sorted(RESULTS.glob("*.json")) for table in (
-            "about", *read_tables(path.stem)
-        )
+        f"{path.stem}/{table}"
+        for path in sorted(RESULTS.glob("*.json"))
+        for table in ("about", *read_tables(path.stem))
     ]
     for name in wanted:
         print(f"\n### {name}\n\n{figures_markdown(name)}")
