@@ -170,7 +170,7 @@ def test_precision_measured_is_measured_once_per_machine_and_auto_never(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
     (tmp_path / "s.py").write_text("print('ran')")
-    line = "nano-run: measuring matrix products, once on this machine\n"
+    line = "nano-run: running the matmul benchmark, once per machine\n"
     plain = nano_run("s.py", env=cache).stderr
     assert line not in plain
     assert nano_run("--precision", "auto", "s.py", env=cache).stderr == plain
@@ -194,22 +194,22 @@ def test_precision_measured_is_measured_once_per_machine_and_auto_never(
     [
         (
             ("--tune", "--precision", "float32"),
-            "--tune chooses what --precision decides; give one",
+            "--tune chooses the value of --precision and cannot be combined with it",
         ),
         (
             ("--tune", "--allocator", "jemalloc"),
-            "--tune chooses what --allocator decides; give one",
+            "--tune chooses the value of --allocator and cannot be combined with it",
         ),
         (
             ("--tune", "--compare"),
             (
-                "--compare keeps nothing that the script writes, and --tune runs it in earnest; "
-                "give one"
+                "--compare and --tune cannot be combined: --compare keeps nothing that the "
+                "script writes"
             ),
         ),
         (
             ("--tune", "--dry-run"),
-            "--dry-run runs nothing, so nothing can be measured; leave one out",
+            "--dry-run runs nothing and cannot be combined with --compare, --tune or --report",
         ),
         (
             ("--nproc-per-node", "2", "--precision", "measured"),
