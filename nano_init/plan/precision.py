@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRECISIONS",
+    "TRAINABLE",
     "cause_of",
     "check_precision",
     "recommend_precision",
@@ -21,7 +22,11 @@ __all__ = [
     "without_guards",
 ]
 
-PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+# What models can be trained in.
+TRAINABLE = ("float32", "mixed_bfloat16")
+
+# "auto" goes by the instruction set, "measured" by the matmul benchmark of this machine.
+PRECISIONS = ("auto", "measured", *TRAINABLE)
 
 _NOT_RECOMMENDED = "mixed_bfloat16 not recommended: "
 
@@ -51,12 +56,12 @@ def check_precision(value: object, *, auto: bool = True) -> str:
 
     Args:
         value: the name to check; hyphens count as underscores.
-        auto: whether "auto" is one of the allowed names.
+        auto: whether "auto" and "measured" are allowed, which leave the choice to nano-init.
 
     Raises:
         PrecisionError: the name is unknown, or unfit for training.
     """
-    allowed = PRECISIONS if auto else PRECISIONS[1:]
+    allowed = PRECISIONS if auto else TRAINABLE
     name = str(value).replace("-", "_")
     if isinstance(value, str) and name in allowed:
         return name

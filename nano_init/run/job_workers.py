@@ -107,8 +107,8 @@ def run_workers(
     own = surroundings.user_environ if job.sysroot == "/" else original(environ)[0]
     if not job.has_workers and read_cluster(own) is not None:
         raise UsageError(
-            "TF_CONFIG describes workers that somebody else has started, and who that is keeps "
-            "their logs and restarts them: leave --log-dir, --tee and --max-restarts out"
+            "--log-dir, --tee and --max-restarts do not apply with TF_CONFIG: whoever started "
+            "its workers keeps their logs and restarts them"
         )
     # Tasks of Slurm are workers of one job only where workers are asked for.
     host = find_host_part(job, read_task(own) if job.has_workers else None)
@@ -207,7 +207,7 @@ def _part_of_task(job: JobRequest, task: Task) -> HostPart:
     if task.local_size > 1 and job.workers not in (None, "1", "auto"):
         raise UsageError(
             f"--nproc-per-node {job.workers} within {task.local_size} tasks on this host: start "
-            "one task on each host, or give --nproc-per-node 1 for one worker a task"
+            "one task per host, or use --nproc-per-node 1 for one worker per task"
         )
     return HostPart(
         task.rank,

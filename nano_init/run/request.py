@@ -102,7 +102,7 @@ class RunRequest:
         job: what is asked of several workers.
         evidence: what is to be measured.
         use_cache: use and remember what was measured.
-        measures_precision: `--precision auto` was given, and not left to be the default.
+        measures_precision: let the matmul benchmark choose the precision: `--precision measured`.
     """
 
     target: Target

@@ -125,10 +125,17 @@ def _facts(examined: Examined) -> dict[str, str]:
         "bfloat16 unit": isa.bf16 or "none",
         "usable cores": examined.plan.threads.reason,
         "CPU quota": "none" if limits.cpu_quota is None else f"{limits.cpu_quota:g}",
-        "TensorFlow": facts.tensorflow or f"none ({facts.fault})",
-        "Keras": facts.keras or "none",
-        "oneDNN": f"{facts.onednn or 'none'} ({facts.runtime or 'no threads'}; {facts.isa})",
+        "TensorFlow": facts.tensorflow
+        or f"{'unknown' if facts.timeout else 'none'} ({facts.fault})",
+        "Keras": facts.keras or ("unknown" if facts.timeout else "none"),
+        "oneDNN": _describe_onednn(facts),
     }
+
+
+def _describe_onednn(facts: TensorFlowFacts) -> str:
+    if facts.timeout:
+        return "unknown"
+    return f"{facts.onednn or 'none'} ({facts.runtime or 'no threads'}; {facts.isa})"
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -112,6 +112,9 @@ def why_not(precision: str, examined: Examined) -> str:
 
 def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
     facts = examined.tensorflow
+    if facts.timeout:
+        yield _late(facts, examined.plan.threads.usable_cores)
+        return
     if facts.fault:
         yield Finding(
             "problem",
@@ -135,9 +138,22 @@ def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
         )
 
 
+<<<<<<< HEAD
 def _check_parts(examined: Examined) -> Iterator[Finding]:
     for level, seen, fix in list_part_findings(examined.parts or {}, examined.environ):
         yield Finding(level, "patch", seen, fix)
+=======
+def _late(facts: TensorFlowFacts, cores: int) -> Finding:
+    load = "" if facts.load is None else f" (load average {facts.load:.1f}, usable cores {cores})"
+    return Finding(
+        "warning",
+        "TensorFlow",
+        f"{facts.fault}{load}, so its version, Keras's backend, oneDNN, the speed of bfloat16 and "
+        "the OpenMP runtimes were not checked",
+        "run nano-init --doctor again when the machine is idle; if it is idle now, see where "
+        "python -X importtime -c 'import tensorflow' spends its time",
+    )
+>>>>>>> f474b0f
 
 
 def _check_onednn(examined: Examined) -> Iterator[Finding]:
