@@ -11,6 +11,7 @@ __all__ = [
     "COMPILE_SOON_VARIABLE",
     "DISABLE_VARIABLE",
     "ISOLATED_PRELOAD_VARIABLE",
+    "JOB_SECRET_VARIABLE",
     "JOINED_VARIABLE",
     "MEMBERSHIP_VARIABLE",
     "OPTION_PREFIX",
@@ -46,6 +47,10 @@ SHARED_MEMORY_VARIABLE = "NANO_INIT_SHARED_MEMORY"
 
 # What stands before the name of each option of nano-run in its variable: NANO_RUN_PIN is --pin.
 OPTION_PREFIX = "NANO_RUN_"
+
+# The secret that the launchers of a job's hosts prove to each other; it stands for no option, so
+# that nobody sees it in a list of processes.
+JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"  # noqa: S105 - its name
 
 # The precision of nano-run; `nano-init --precision` leaves it in a shell.
 PRECISION_VARIABLE = "NANO_RUN_PRECISION"

@@ -46,11 +46,12 @@ class Hosts:
     def __init__(self, environ, folder):
         self.environ, self.folder, self.launchers = environ, folder, []
 
-    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=(), after=()):
+    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=(), after=(),
+              command=START):  # fmt: skip
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(script)
         launcher = subprocess.Popen(
-            [*prefix, sys.executable, "-c", START, "-q", "--oversubscribe", *arguments, name,
+            [*prefix, sys.executable, "-c", command, "-q", "--oversubscribe", *arguments, name,
              *after],
             env={**self.environ, **(env or {})}, cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -308,6 +309,55 @@ def test_a_stranger_at_the_master_port_is_sent_away(hosts, port, tmp_path):
 
     assert [end[0] for end in hosts.end()] == [0, 0]
     stranger.close()
+
+
+def test_hosts_of_ipv6_alone_meet_and_write_their_addresses_in_brackets(hosts, tmp_path):
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+            port = server.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    flags = ("--nnodes", "2", "--master-addr", "[::1]", "--master-port", str(port))
+    for rank in range(2):
+        hosts.start(*flags, "--node-rank", str(rank))
+
+    assert [end[0] for end in hosts.end()] == [0, 0]
+    workers = json.loads((tmp_path / "config1").read_text())["cluster"]["worker"]
+    assert [address.rpartition(":")[0] for address in workers] == ["[::1]", "[::1]"]
+
+
+SHIFTED = "import time; now = time.time; time.time = lambda: now() + 18000; "
+
+
+def test_a_secret_stays_with_the_launchers_and_clocks_may_differ(hosts, port, tmp_path):
+    """Host 1's clock is five hours ahead."""
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    secret = {"NANO_RUN_JOB_SECRET": "0123456789abcdef"}
+    script = SCRIPT + "print([name for name in os.environ if 'SECRET' in name])"
+    for rank in range(2):
+        start = SHIFTED * rank + START
+        hosts.start(*flags, "--node-rank", str(rank), script=script, env=secret, command=start)
+
+    assert hosts.end() == [(0, "[]\n", ""), (0, "", "")]
+
+
+def test_hosts_with_different_secrets_are_told_in_one_sentence_each(hosts, port, tmp_path):
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    (tmp_path / "key").write_text("another secret of its own")
+    hosts.start(
+        *flags, "--node-rank", "0", "--start-timeout", "4",
+        env={"NANO_RUN_JOB_SECRET": "0123456789abcdef"},
+    )  # fmt: skip
+    hosts.start(*flags, "--node-rank", "1", "--job-secret-file", "key")
+
+    ends = hosts.end()
+    assert [end[0] for end in ends] == [2, 2]
+    place = f"host 0 at 127.0.0.1:{port}"
+    assert ends[1][2].startswith(f"nano-run: {place} has another job secret than this host: give")
+    first, second = ends[0][2].splitlines()
+    assert first.startswith("nano-run: a host at 127.0.0.1 does not know the job's secret")
+    assert second.startswith("nano-run: host 1 of 2 has not come within 4 s")
+    assert not (tmp_path / "config0").exists()
 
 
 def test_tasks_of_slurm_find_their_places_without_an_option(hosts, tmp_path, port):
