@@ -169,7 +169,14 @@ class _Launcher:
             if not outcome.status or not outcome.can_restart or is_last:
                 return outcome
             self._restarts += 1
-            self._job.say(f"restarting the job ({self._restarts} of {self._job.max_restarts})")
+            self._job.say(self._tell_restart())
+
+    def _tell_restart(self) -> str:
+        job = self._job
+        sentence = f"restarting the job ({self._restarts} of {job.max_restarts})"
+        if job.hosts == 1:
+            return sentence
+        return f"{sentence} once all hosts are there, for {job.start_timeout} s (--start-timeout)"
 
     def _run_attempt(self) -> AttemptOutcome:
         job = self._job

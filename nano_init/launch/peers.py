@@ -58,25 +58,25 @@ class Peers:
         if now - self._beaten > _BEAT:
             self._beaten = now
             self._tell("alive")
-        for link in self.links:
-            if now - link.heard > _SILENT:
-                self.lost = f"{link.name} has said nothing for {_SILENT:g} s"
+        for link in [link for link in self.links if now - link.heard > _SILENT]:
+            self._lose(link, f"{link.name} has said nothing for {_SILENT:g} s")
 
     def hear(self, link: Link) -> None:
         """Take what a host has said."""
         messages = link.receive() if link in self.links else []
         if messages is None:
-            self.lost = self.lost or f"{link.name} has gone, and its workers with it"
-            self._done.discard(link)
-            self.links.remove(link)
+            self._lose(link, f"{link.name} has gone, and its workers with it")
             return
         try:
             for message in messages:
                 self._take(link, message)
         except (KeyError, OverflowError, TypeError, ValueError):
-            self.lost = self.lost or f"{link.name} sends what no nano-run does"
-            self._done.discard(link)
-            self.links.remove(link)
+            self._lose(link, f"{link.name} sends what no nano-run does")
+
+    def _lose(self, link: Link, sentence: str) -> None:
+        self.lost = self.lost or sentence
+        self._done.discard(link)
+        self.links.remove(link)
 
     def _take(self, link: Link, message: dict[str, Any]) -> None:
         event = message.get("event")
