@@ -463,7 +463,7 @@ class Slow(keras.callbacks.Callback):
         time.sleep(float(os.environ["PAUSE"]))
 keras.utils.set_random_seed(1)
 x = np.random.rand(16, 3).astype("float32")
-model = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(1)])
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
 model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
 backup = keras.callbacks.BackupAndRestore(f"{folder}/backup{index}")
 model.fit(x, x.sum(1, keepdims=True), batch_size=8, epochs=8, shuffle=False, verbose=0,
