@@ -12,6 +12,7 @@ __all__ = [
     "COMPILE_SOON_VARIABLE",
     "DISABLE_VARIABLE",
     "ISOLATED_PRELOAD_VARIABLE",
+    "JOB_SECRET_VARIABLE",
     "JOINED_VARIABLE",
     "MEMBERSHIP_VARIABLE",
     "OPTION_PREFIX",
@@ -53,6 +54,10 @@ SHARED_MEMORY_VARIABLE = "NANO_INIT_SHARED_MEMORY"
 # The value of an option of nano-run: `NANO_RUN_PIN=1` is `--pin`, `NANO_RUN_THREADS=4` is
 # `--threads 4`. An option on the command line wins.
 OPTION_PREFIX = "NANO_RUN_"
+
+# The secret that the launchers of a job's hosts prove to each other. It is no option, so that no
+# list of processes shows it.
+JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"  # noqa: S105 - its name
 
 # The default of `nano-run --precision`; `nano-init --precision` sets it in a shell.
 PRECISION_VARIABLE = "NANO_RUN_PRECISION"

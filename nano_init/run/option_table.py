@@ -11,6 +11,7 @@ from nano_init.plan.decide import parse_threads
 from nano_init.plan.settings import Options
 from nano_init.protocol.patch_options import parse_patch_options
 from nano_init.protocol.target import Target
+from nano_init.protocol.variables import JOB_SECRET_VARIABLE
 from nano_init.run.option_row import OptionRow
 from nano_init.run.request import EvidenceRequest, JobRequest, RunRequest
 
@@ -190,6 +191,14 @@ OPTIONS = (
         (1, 65535),
     ),
     OptionRow(
+        ("--job-secret-file", "--job_secret_file"),
+        "job.secret_file",
+        "A file with a secret that the launchers on all hosts have: who cannot prove that it knows "
+        "it is refused (NANO_RUN_JOB_SECRET holds the secret itself).",
+        "value",
+        "FILE",
+    ),
+    OptionRow(
         ("--start-timeout", "--start_timeout"),
         "job.start_timeout",
         "How long to wait for a worker or host that has not appeared, at the start or at a save. "
@@ -238,7 +247,10 @@ OPTIONS = (
 )
 
 # A nano-run that a worker starts is a program of its own, not a job within the job.
-JOB_VARIABLES = tuple(row.variable for row in OPTIONS if row.field.startswith("job."))
+JOB_VARIABLES = (
+    *(row.variable for row in OPTIONS if row.field.startswith("job.")),
+    JOB_SECRET_VARIABLE,
+)
 
 
 def build_request(
