@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["required_tests"]
+
 # A busy machine is no failure of a property.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
