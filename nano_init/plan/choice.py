@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from nano_init.frozen import frozen, replace
 from nano_init.plan.decide import decide
-<<<<<<< HEAD
-from nano_init.plan.precision import check_precision, without_guards
-=======
-from nano_init.plan.precision import TRAINABLE, check_precision
->>>>>>> f474b0f
+from nano_init.plan.precision import TRAINABLE, check_precision, without_guards
 from nano_init.plan.settings import Options
 from nano_init.protocol.patch_options import PatchOptions
 
@@ -89,13 +85,9 @@ def choose(
         plan = configuration.plan(plan, environ)
     elif measured is not None:
         plan = replace(plan, precision=measured)
-<<<<<<< HEAD
     if surroundings.bfloat16_fault:
         plan = replace(plan, precision=without_guards(surroundings.bfloat16_fault))
-    is_unguarded = bool(surroundings.bfloat16_fault)
-    precision = plan.precision.recommended if asked == "auto" or is_unguarded else asked
-=======
-    precision = asked if asked in TRAINABLE else plan.precision.recommended
->>>>>>> f474b0f
+    is_asked = asked in TRAINABLE and not surroundings.bfloat16_fault
+    precision = asked if is_asked else plan.precision.recommended
     is_chosen = request.patch.precision == "auto" and precision == "mixed_bfloat16"
     return Choice(plan, replace(patch, precision=precision, is_chosen=is_chosen))

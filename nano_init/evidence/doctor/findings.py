@@ -138,11 +138,11 @@ def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
         )
 
 
-<<<<<<< HEAD
 def _check_parts(examined: Examined) -> Iterator[Finding]:
     for level, seen, fix in list_part_findings(examined.parts or {}, examined.environ):
         yield Finding(level, "patch", seen, fix)
-=======
+
+
 def _late(facts: TensorFlowFacts, cores: int) -> Finding:
     load = "" if facts.load is None else f" (load average {facts.load:.1f}, usable cores {cores})"
     return Finding(
@@ -153,7 +153,6 @@ def _late(facts: TensorFlowFacts, cores: int) -> Finding:
         "run nano-init --doctor again when the machine is idle; if it is idle now, see where "
         "python -X importtime -c 'import tensorflow' spends its time",
     )
->>>>>>> f474b0f
 
 
 def _check_onednn(examined: Examined) -> Iterator[Finding]:
