@@ -7,11 +7,15 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from record import Column, Table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-__all__ = ["Result", "format_means", "format_results", "format_summary", "plot_results"]
+    from record import Cell
+
+__all__ = ["Result", "means_table", "models_table", "plot_results", "summary_table"]
 
 
 @dataclass
@@ -22,8 +26,8 @@ class Result:
         model: The model's key.
         configuration: The configuration's key.
         title: What the table calls the configuration.
-        medians: Milliseconds a step, median of a process.
-        fastest_fifths: Milliseconds a step, 20th percentile of a process.
+        medians: Milliseconds per step, median of a process.
+        fastest_fifths: Milliseconds per step, 20th percentile of a process.
         first_steps: Milliseconds until the first step was done, with building the model.
         peaks_mb: Peak memory of the process.
         losses: The loss after the last step.
@@ -55,73 +59,82 @@ class Result:
             getattr(self, name).extend(getattr(later, name))
 
 
-def format_results(title: str, results: Sequence[Result]) -> str:
-    """Return the table of one model in Markdown; ratios are against the first row by round."""
-    stock = results[0]
-    lines = [
-        f"\n### {title}\n",
-        "| | ms a step | 20th percentile | faster (spread) | first step | peak memory | loss |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for result in results:
-        if result.failure:
-            lines.append(f"| {result.title} | failed: {result.failure} | | | | | |")
-            continue
-        ratios = _ratios(stock, result)
-        lines.append(
-            f"| {result.title} | {statistics.median(result.medians):.2f} "
-            f"| {statistics.median(result.fastest_fifths):.2f} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {statistics.median(result.first_steps) / 1000:.1f} s "
-            f"| {statistics.median(result.peaks_mb):.0f} MB "
-            f"| {statistics.median(result.losses):.4f} |"
-        )
-    return "\n".join(lines)
-
-
-def format_summary(titles: Mapping[str, str], results: Sequence[Result]) -> str:
-    """Return one row a model: stock's milliseconds, and how much faster each configuration is.
+def models_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table:
+    """Return a row for each model and configuration; ratios are against stock, round by round.
 
     Args:
         titles: What the table calls each model.
         results: All results of a run.
     """
-    columns = {r.configuration: r.title for r in results if r.configuration != "stock"}
-    lines = [
-        "\n### All models: times as fast as stock float32\n",
-        f"| model | stock, ms a step | {' | '.join(columns.values())} |",
-        f"| --- | --- |{' --- |' * len(columns)}",
-    ]
+    columns = (
+        Column("model"),
+        Column("configuration"),
+        Column("ms/step", 2),
+        Column("20th percentile, ms/step", 2),
+        Column("times as fast as stock (spread)", 2),
+        Column("first step, s", 1),
+        Column("peak memory, MB"),
+        Column("loss", 4),
+    )
+    stocks = {r.model: r for r in results if r.configuration == "stock"}
+    rows = tuple(_model_row(titles[r.model], stocks[r.model], r) for r in results)
+    return Table("models", "Each model in each configuration", columns, rows)
+
+
+def _model_row(title: str, stock: Result, result: Result) -> tuple[Cell, ...]:
+    if result.failure:
+        return (title, result.title, f"fails: {result.failure}", *[None] * 5)
+    ratios = _ratios(stock, result)
+    return (
+        title,
+        result.title,
+        statistics.median(result.medians),
+        statistics.median(result.fastest_fifths),
+        (statistics.median(ratios), min(ratios), max(ratios)),
+        statistics.median(result.first_steps) / 1000,
+        statistics.median(result.peaks_mb),
+        statistics.median(result.losses),
+    )
+
+
+def summary_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table:
+    """Return a row for each model: stock's milliseconds, and how much faster the others are.
+
+    Args:
+        titles: What the table calls each model.
+        results: All results of a run.
+    """
+    names = {r.configuration: r.title for r in results if r.configuration != "stock"}
+    rows = []
     for stock in (r for r in results if r.configuration == "stock"):
-        rows = {r.configuration: r for r in results if r.model == stock.model}
-        cells = [
-            f"{statistics.median(_ratios(stock, rows[key])):.2f}"
-            if key in rows and not rows[key].failure
-            else "fails"
-            if key in rows
-            else ""
-            for key in columns
-        ]
-        fastest = statistics.median(stock.fastest_fifths)
-        lines.append(f"| {titles[stock.model]} | {fastest:.1f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        own = {r.configuration: r for r in results if r.model == stock.model}
+        cells = [_gain(stock, own.get(key)) for key in names]
+        rows.append((titles[stock.model], statistics.median(stock.fastest_fifths), *cells))
+    columns = (
+        Column("model"),
+        Column("stock Keras, ms/step", 2),
+        *(Column(name, 2) for name in names.values()),
+    )
+    return Table("summary", "Times as fast as stock Keras in float32", columns, tuple(rows))
 
 
-def format_means(results: Sequence[Result]) -> str:
-    """Return the geometric mean of each configuration's ratios; the models it lacks are told."""
+def _gain(stock: Result, result: Result | None) -> Cell:
+    if result is None:
+        return None
+    return "fails" if result.failure else statistics.median(_ratios(stock, result))
+
+
+def means_table(results: Sequence[Result]) -> Table:
+    """Return the geometric mean of each configuration's ratios over the models that it ran."""
     stocks = {r.model: r for r in results if r.configuration == "stock"}
     nano = {r.model: r for r in results if r.configuration == "nano"}
-    lines = [
-        "\n### Geometric mean over the models\n",
-        "| | faster than stock | slowest | fastest | memory | first step | models |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    table_rows = []
     for key, title in {r.configuration: r.title for r in results}.items():
         # Where an option has nothing to do, nano-run without it stands in.
         own = {r.model: r for r in results if r.configuration == key and not r.failure}
         stands_in = nano if key in ("lazy", "steps", "both") else {}
         rows = [own.get(name) or stands_in.get(name) for name in stocks]
-        pairs = [(stocks[r.model], r) for r in rows if r is not None]
+        pairs = [(stocks[r.model], r) for r in rows if r is not None and not r.failure]
         if not pairs:
             continue
         ratios = [statistics.median(_ratios(stock, result)) for stock, result in pairs]
@@ -129,11 +142,11 @@ def format_means(results: Sequence[Result]) -> str:
         first = [
             statistics.median(r.first_steps) / statistics.median(s.first_steps) for s, r in pairs
         ]
-        lines.append(
-            f"| {title} | {_mean(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} "
-            f"| {_mean(memory):.2f} | {_mean(first):.2f} | {len(pairs)} |"
-        )
-    return "\n".join(lines)
+        spread = (_mean(ratios), min(ratios), max(ratios))
+        table_rows.append((title, *spread, _mean(memory), _mean(first), len(pairs)))
+    names = ("faster than stock", "slowest", "fastest", "memory", "first step")
+    columns = (Column("configuration"), *(Column(name, 2) for name in names), Column("models"))
+    return Table("means", "Geometric mean over the models", columns, tuple(table_rows))
 
 
 def plot_results(results: Sequence[Result], path: str, machine: str) -> None:

@@ -13,15 +13,18 @@ single operations and a small custom loop in eager mode, and tracing itself.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from record import Column, Table, add_json_option, format_table, write_record
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_TITLE = "A training step under the patch without faster paths, against a bare policy"
 
 
 @dataclass(frozen=True)
@@ -252,23 +255,26 @@ def measure_outside(name: str, rounds: int) -> Cost:
     return Cost(name, statistics.median(a for a, _ in pairs[1:]), (), ratios)
 
 
-def _format_ratios(ratios: tuple[float, ...]) -> str:
+def _quartiles(ratios: tuple[float, ...]) -> tuple[float, float, float] | None:
     if not ratios:
-        return ""
+        return None
     low, middle, high = statistics.quantiles(ratios, n=4)
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    return middle, low, high
 
 
-def format_costs(costs: list[Cost]) -> str:
-    """Return a Markdown table; the spread holds the middle half of the rounds."""
-    lines = [
-        "| model | bare, ms/step | clock, patched / bare | processor time, patched / bare |",
-        "|---|---|---|---|",
-    ]
-    for cost in costs:
-        ratios = " | ".join(_format_ratios(r) for r in (cost.ratios, cost.processor_ratios))
-        lines.append(f"| {cost.model} | {cost.bare_milliseconds:.2f} | {ratios} |")
-    return "\n".join(lines)
+def cost_table(costs: list[Cost]) -> Table:
+    """Return all costs; the spread holds the middle half of the rounds."""
+    columns = (
+        Column("model"),
+        Column("bare, ms/step", 2),
+        Column("clock, patched / bare", 3),
+        Column("processor time, patched / bare", 3),
+    )
+    rows = tuple(
+        (c.model, c.bare_milliseconds, _quartiles(c.ratios), _quartiles(c.processor_ratios))
+        for c in costs
+    )
+    return Table("guards", _TITLE, columns, rows)
 
 
 def main() -> int:
@@ -276,7 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", action="append", help="a model's name or its beginning")
-    parser.add_argument("--json", help="a file to write every ratio to")
+    add_json_option(parser, "guards")
     options = parser.parse_args()
     chosen = [name for name in (*MODELS, *OUTSIDE) if name.startswith(tuple(options.only or ("",)))]
     if not chosen or options.rounds < 2:
@@ -285,10 +291,10 @@ def main() -> int:
         measure(name, options.rounds) if name in MODELS else measure_outside(name, options.rounds)
         for name in chosen
     ]
-    print(format_costs(costs))
+    table = cost_table(costs)
+    print(format_table(table))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump([asdict(cost) for cost in costs], file, indent=1)
+        write_record(options.json, "guards", [table], costs=[asdict(cost) for cost in costs])
     return 0
 
 

@@ -1,6 +1,6 @@
 """How fast a training step could be on this machine, if nothing but the arithmetic took time.
 
-    python benchmarks/limits.py [--models a,b] [--results FILE]
+    python benchmarks/limits.py [--models a,b] [--results FILE] [--json [FILE]]
 
 The limit of a step is its matrix products and convolutions at the speed of the fastest matrix
 product measured here, and one pass of the optimizer over weights and moments at the speed of
@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 from models import MODELS
+from record import Column, Table, add_json_option, format_table, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,32 +31,43 @@ _PASSES = 3
 # Adam reads and writes a weight and two moments of four bytes, and reads a gradient.
 _BYTES_PER_WEIGHT = 28
 
+_TITLE = "Training steps against what the arithmetic alone would take"
+_COLUMNS = (
+    Column("model"),
+    Column("GFLOP/step", 1),
+    Column("limit float32, ms", 1),
+    Column("limit bfloat16, ms", 1),
+    Column("nano-run, ms", 1),
+    Column("of the limit", percent=True),
+)
+
 
 def main() -> None:
     """Measure the peaks, count the models' products, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS), help="names with commas between")
     parser.add_argument("--results", metavar="FILE", help="what training.py --json wrote")
+    add_json_option(parser, "limits")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     wide, narrow, stream = measure_matmul("float32"), measure_matmul("bfloat16"), _stream()
     print(f"matrix products: {wide:.0f} GFLOP/s in float32, {narrow:.0f} in bfloat16")
     print(f"stream: {stream:.1f} GB/s\n")
     measured = _measured(options.results) if options.results else {}
-    print("| model | GFLOP a step | limit float32 | limit bfloat16 | nano-run | of the limit |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    rows = []
     for name in options.models.split(","):
         model = MODELS[name].build()
         gigaflops = count_flops(model, len(MODELS[name].batch()[0])) / 1e9
         passes = _BYTES_PER_WEIGHT * model.count_params() / stream / 1e6
         limits = [gigaflops / peak * 1000 + passes for peak in (wide, narrow)]
         found = measured.get(name)
-        shown = ("", "") if found is None else (f"{found:.1f} ms", f"{limits[1] / found:.0%}")
-        print(
-            f"| {MODELS[name].title} | {gigaflops:.1f} | {limits[0]:.1f} ms | {limits[1]:.1f} ms "
-            f"| {shown[0]} | {shown[1]} |",
-            flush=True,
-        )
+        share = None if found is None else limits[1] / found
+        rows.append((MODELS[name].title, gigaflops, *limits, found, share))
+    table = Table("limits", _TITLE, _COLUMNS, tuple(rows))
+    print(format_table(table))
+    if options.json:
+        peaks = {"gflops_float32": wide, "gflops_bfloat16": narrow, "gigabytes_per_second": stream}
+        write_record(options.json, "limits", [table], **peaks)
 
 
 def measure_matmul(dtype: str, size: int = 2048) -> float:

@@ -29,6 +29,7 @@ class Model:
         batch: Returns one batch, inputs and labels, as NumPy arrays.
         steps: Steps of one timed block.
         is_loop: Trained by a custom loop in `tf.function` instead of `fit`.
+        is_short: Trained by one `fit` of two batches after the other; a step is such a `fit`.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Model:
     batch: Callable[[], tuple[Any, Any]]
     steps: int
     is_loop: bool = False
+    is_short: bool = False
 
     @property
     def warm_up(self) -> int:
@@ -80,6 +82,10 @@ def _tiny_mlp() -> Any:
     hidden = [keras.layers.Dense(64, "relu") for _ in range(2)]
     head = keras.layers.Dense(10, "softmax")
     return _compiled(keras.Sequential([keras.Input((784,)), *hidden, head]))
+
+
+def _rmsprop() -> Any:
+    return _keras().optimizers.RMSprop(0.001, momentum=0.9)
 
 
 def _cnn() -> Any:
@@ -198,6 +204,12 @@ def _recommender(ids: int = 200_000) -> Any:
 
 MODELS = {
     "mlp": Model("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 8),
+    "mlp_rmsprop": Model(
+        "MLP 4x2048, batch 256, RMSprop with momentum",
+        lambda: _mlp(optimizer=_rmsprop()),
+        lambda: _floats(256, 2048),
+        8,
+    ),
     "cnn": Model("CNN, 6 conv + BatchNorm, 64x64", _cnn, lambda: _floats(32, 64, 64, 3), 3),
     "resnet50": Model(
         "ResNet50, 128x128, batch 16",
@@ -231,6 +243,13 @@ MODELS = {
         15,
     ),
     "tiny": Model("MNIST MLP 64-64-10, batch 128", _tiny_mlp, lambda: _floats(128, 784), 400),
+    "short_fits": Model(
+        "MNIST MLP 64-64-10, a fit of two batches",
+        _tiny_mlp,
+        lambda: _floats(256, 784),
+        20,
+        is_short=True,
+    ),
     "loop": Model(
         "custom loop, MLP 3x1024, batch 128",
         lambda: _mlp(1024, 3),

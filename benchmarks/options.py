@@ -1,6 +1,6 @@
 """What the patch and its options bring where the overhead, not the arithmetic, is the cost.
 
-    python benchmarks/options.py [--rounds N]
+    python benchmarks/options.py [--rounds N] [--json [FILE]]
 
 A table of 200,000 rows before a small network, trained by Adam; and a small network alone. The
 variants of each take turns within one process; a figure is the median, the ratio that of the
@@ -15,6 +15,8 @@ import statistics
 import sys
 import time
 from typing import TYPE_CHECKING
+
+from record import Column, Table, add_json_option, format_table, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,20 +40,28 @@ def main() -> None:
     """Print a line for each variant of each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10, help="epochs of each variant")
-    rounds = parser.parse_args().rounds
+    add_json_option(parser, "options")
+    arguments = parser.parse_args()
+    rows = []
     for name, variants in OPTIONS.items():
         epochs = {label: _epochs(name, options) for label, options in variants.items()}
         for epoch in epochs.values():
             epoch()
-        times = [[epoch() for epoch in epochs.values()] for _ in range(rounds)]
+        times = [[epoch() for epoch in epochs.values()] for _ in range(arguments.rounds)]
         for label, column in zip(epochs, zip(*times, strict=True), strict=True):
             ratios = [row[0] / mine for row, mine in zip(times, column, strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
-            print(
-                f"{name:10} {label:28} {statistics.median(column):7.2f} ms a step  "
-                f"{middle:5.2f} times as fast (quartiles {low:.2f}-{high:.2f})",
-                flush=True,
-            )
+            rows.append((name, label, statistics.median(column), (middle, low, high)))
+    columns = (
+        Column("model"),
+        Column("variant"),
+        Column("ms/step", 2),
+        Column("times as fast (quartiles)", 2),
+    )
+    table = Table("options", "Options where the overhead is the cost", columns, tuple(rows))
+    print(format_table(table))
+    if arguments.json:
+        write_record(arguments.json, "options", [table])
 
 
 def _epochs(name: str, options: dict[str, Any] | None) -> Callable[[], float]:

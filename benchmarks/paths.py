@@ -14,32 +14,19 @@ import statistics
 
 from figures import Result
 from models import MODELS
+from record import Column, Table, add_json_option, format_table, write_record
 from training import Configuration, run_configuration
 
-PAIRS = (
-    "activations:encoder",
-    "activations:vit",
-    "activations:mobilenet",
-    "adam:mlp",
-    "adam:recommender",
-    "attention:decoder",
-    "batch_norm:cnn",
-    "batch_norm:resnet50",
-    "batch_norm:mobilenet",
-    "convolution:mobilenet",
-    "convolution:resnet50",
-    "cross_entropy:decoder",
-    "depthwise:mobilenet",
-    "dropout:encoder",
-    "dropout:vit",
-    "einsum_dense:encoder",
-    "einsum_dense:decoder",
-    "gru:gru",
-    "layer_norm:encoder",
-    "layer_norm:vit",
-    "lstm:lstm",
-    "sgd:resnet50",
-    "step_call:tiny",
+from nano_init.protocol.faster_paths import PATH_RECORDS
+
+PAIRS = tuple(f"{record.name}:{model}" for record in PATH_RECORDS for model in record.models)
+
+_COLUMNS = (
+    Column("path"),
+    Column("model"),
+    Column("without, ms/step", 1),
+    Column("with, ms/step", 1),
+    Column("times as fast (spread)", 2),
 )
 
 
@@ -47,8 +34,7 @@ def main() -> None:
     """Measure every pair and print its row."""
     options = _parse()
     precision = ("--precision", options.precision)
-    print("| path | model | without, ms a step | with | faster (spread) |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = []
     for pair in options.pairs.split(","):
         path, model = pair.split(":")
         without = Result(model, "without", path)
@@ -60,11 +46,13 @@ def main() -> None:
         pairs = zip(without.fastest_fifths, with_it.fastest_fifths, strict=True)
         ratios = [a / b for a, b in pairs]
         before, after = (statistics.median(r.fastest_fifths) for r in (without, with_it))
-        print(
-            f"| `{path}` | {MODELS[model].title} | {before:.1f} | {after:.1f} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |",
-            flush=True,
-        )
+        spread = (statistics.median(ratios), min(ratios), max(ratios))
+        rows.append((f"`{path}`", MODELS[model].title, before, after, spread))
+    title = f"nano-run with all faster paths against all but one, {options.precision}"
+    table = Table("paths", title, _COLUMNS, tuple(rows))
+    print(format_table(table))
+    if options.json:
+        write_record(options.json, "paths", [table])
 
 
 def _parse() -> argparse.Namespace:
@@ -73,6 +61,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=4, help="timed blocks of steps a process")
     parser.add_argument("--precision", default="auto", help="as for nano-run")
+    add_json_option(parser, "paths")
     options = parser.parse_args()
     for pair in options.pairs.split(","):
         if pair.count(":") != 1 or pair.split(":")[1] not in MODELS:

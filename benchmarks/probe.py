@@ -1,6 +1,6 @@
 """Measure the probe's CPU time: on this machine, and on a made-up one with 512 threads.
 
-    python benchmarks/probe.py [REPEATS]
+    python benchmarks/probe.py [REPEATS] [--json [FILE]]
 
 Prints a table with the least and the median of the process's CPU time (user and system), each
 repeat in a process of its own after the interpreter's start, with and without the imports.
@@ -8,10 +8,13 @@ repeat in a process of its own after the interpreter's start, with and without t
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
+
+from record import Column, Table, add_json_option, format_table, write_record
 
 REPEATS = 15
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -112,20 +115,27 @@ def measure(root: str, repeats: int) -> list[tuple[float, float, int]]:
 
 def main() -> None:
     """Measure and print."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
-    print(f"{'machine':<24}{'threads':>8}{'probe ms, least':>17}{'median':>8}{'imports ms':>12}")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("repeats", type=int, nargs="?", default=REPEATS)
+    add_json_option(parser, "probe")
+    options = parser.parse_args()
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         two, one = os.path.join(folder, "two"), os.path.join(folder, "one")
         build_server(two, sockets=2)
         build_server(one, sockets=1)
         for name, root in (("this one", "/"), ("two sockets", two), ("one socket", one)):
-            results = measure(root, repeats)
+            results = measure(root, options.repeats)
             median = results[len(results) // 2]
             imports = sorted(result[1] for result in results)[len(results) // 2]
-            print(
-                f"{name:<24}{median[2]:>8}{results[0][0] * 1e3:>17.1f}"
-                f"{median[0] * 1e3:>8.1f}{imports * 1e3:>12.1f}"
-            )
+            times = (results[0][0] * 1e3, median[0] * 1e3, imports * 1e3)
+            rows.append((name, median[2], *times))
+    names = ("probe, least ms", "probe, median ms", "imports, median ms")
+    columns = (Column("machine"), Column("threads"), *(Column(each, 1) for each in names))
+    table = Table("probe", "Processor time to read a machine", columns, tuple(rows))
+    print(format_table(table))
+    if options.json:
+        write_record(options.json, "probe", [table])
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from record import Column, Table, add_json_option, format_table, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,7 @@ def main() -> None:
     half = len(os.sched_getaffinity(0)) / 2
     parser.add_argument("--quota", type=float, default=half, help="processors of CPU time")
     parser.add_argument("--rounds", type=int, default=3)
+    add_json_option(parser, "quota")
     options = parser.parse_args()
 
     nano_run = str(Path(sys.executable).with_name("nano-run"))
@@ -71,19 +73,30 @@ def main() -> None:
                 periods = after["nr_periods"] - before["nr_periods"]
                 throttled[name].append((after["nr_throttled"] - before["nr_throttled"]) / periods)
 
-    print(
-        f"{platform.processor() or platform.machine()}, "
-        f"{len(os.sched_getaffinity(0))} threads, quota {options.quota:g} processors, "
-        f"{options.rounds} rounds; each median of 80 steps"
-    )
-    print(f"{'':10}{'ms a step':>12}{'min':>9}{'max':>9}{'throttled periods':>20}")
-    for name in commands:
-        print(
-            f"{name:10}{statistics.median(steps[name]):12.1f}{min(steps[name]):9.1f}"
-            f"{max(steps[name]):9.1f}{statistics.median(throttled[name]):19.0%}"
-        )
     ratios = [a / b for a, b in zip(steps["python"], steps["nano-run"], strict=True)]
-    print(f"nano-run is {statistics.median(ratios):.2f} times as fast (pairwise median)")
+    columns = (
+        Column("command"),
+        Column("ms/step", 1),
+        Column("min", 1),
+        Column("max", 1),
+        Column("throttled periods", percent=True),
+        Column("times as fast (pairwise median)", 2),
+    )
+    rows = tuple(
+        (
+            name,
+            statistics.median(steps[name]),
+            min(steps[name]),
+            max(steps[name]),
+            statistics.median(throttled[name]),
+            statistics.median(ratios) if name == "nano-run" else None,
+        )
+        for name in commands
+    )
+    table = Table("quota", f"An MLP under a quota of {options.quota:g} processors", columns, rows)
+    print(format_table(table))
+    if options.json:
+        write_record(options.json, "quota", [table], steps=steps)
 
 
 @contextlib.contextmanager

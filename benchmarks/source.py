@@ -1,6 +1,6 @@
 """What `source bigdl-nano-init` costs, against the bare interpreter that answers it.
 
-    python benchmarks/source.py [--rounds N] [--against FILE]
+    python benchmarks/source.py [--rounds N] [--against FILE] [--json [FILE]]
 
 Shells source the files in turn with `python -c pass`, and every figure is also given against
 that in the same round. `--against` adds another file to source in bash, such as the
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from timing import format_timings, time_commands
+from record import add_json_option, format_table, write_record
+from timing import time_commands, timing_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = "import sys\nfrom nano_init.cli.init import main\nsys.exit(main())\n"
@@ -28,13 +28,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=40, help="runs of each command")
     parser.add_argument("--against", metavar="FILE", help="another file to source in bash")
+    add_json_option(parser, "source")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         environ = _install(Path(folder))
         commands = _commands(arguments.against)
         timings = time_commands(commands, arguments.rounds, environ, folder)
-    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {arguments.rounds} rounds")
-    print(format_timings(timings))
+    table = timing_table("source", "Time to source the shell scripts", timings)
+    print(format_table(table))
+    if arguments.json:
+        write_record(arguments.json, "source", [table])
 
 
 def _install(folder: Path) -> dict[str, str]:

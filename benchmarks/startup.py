@@ -1,6 +1,6 @@
 """What nano-run adds to the start of a script, and how long nano-init takes to answer.
 
-    python benchmarks/startup.py [--rounds N]
+    python benchmarks/startup.py [--rounds N] [--json [FILE]]
 
 The commands are run in turn, and every figure is also given against `python script.py`
 in the same round, so that a machine whose speed drifts does not change the comparison.
@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from timing import format_timings, time_commands
+from record import add_json_option, format_table, write_record
+from timing import time_commands, timing_table
 
 
 def main() -> None:
     """Time the commands and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
+    add_json_option(parser, "startup")
     options = parser.parse_args()
 
     commands = {name: _installed(name) for name in ("nano-run", "nano-init")}
@@ -41,8 +42,10 @@ def main() -> None:
             options.rounds,
             environ,
         )
-    print(f"Python {platform.python_version()}, {os.cpu_count()} threads, {options.rounds} rounds")
-    print(format_timings(timings))
+    table = timing_table("startup", "Time to start and end", timings)
+    print(format_table(table))
+    if options.json:
+        write_record(options.json, "startup", [table])
 
 
 def _installed(name: str) -> str:

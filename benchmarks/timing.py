@@ -8,10 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from record import Column, Table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Timing", "format_timings", "time_commands"]
+__all__ = ["Timing", "time_commands", "timing_table"]
 
 
 @dataclass(frozen=True)
@@ -54,29 +56,28 @@ def time_commands(
     return [Timing(name, tuple(values)) for name, values in times.items()]
 
 
-def format_timings(timings: Sequence[Timing]) -> str:
-    """Return a table; difference and ratio are against the first command, round by round."""
-    base = timings[0]
-    rows = [("command", "median ms", "min", "max", "more ms", "ratio")]
-    for timing in timings:
-        pairs = list(zip(timing.milliseconds, base.milliseconds, strict=True))
-        rows.append(
-            (
-                timing.name,
-                f"{timing.median:.1f}",
-                f"{min(timing.milliseconds):.1f}",
-                f"{max(timing.milliseconds):.1f}",
-                f"{statistics.median(a - b for a, b in pairs):+.1f}",
-                f"{statistics.median(a / b for a, b in pairs):.2f}",
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
+def timing_table(name: str, title: str, timings: Sequence[Timing]) -> Table:
+    """Return a table; difference and ratio are against the first command, round by round.
+
+    Args:
+        name: the table's name.
+        title: what it shows.
+        timings: the commands' times; the first one's is the base.
+    """
+    base = timings[0].milliseconds
+    columns = (
+        Column("command"),
+        Column("ms (least to greatest)", 1),
+        Column(f"more than {timings[0].name}, ms", 1),
+        Column("ratio", 2),
     )
+    rows = tuple(
+        (
+            timing.name,
+            (timing.median, min(timing.milliseconds), max(timing.milliseconds)),
+            statistics.median(a - b for a, b in zip(timing.milliseconds, base, strict=True)),
+            statistics.median(a / b for a, b in zip(timing.milliseconds, base, strict=True)),
+        )
+        for timing in timings
+    )
+    return Table(name, title, columns, rows)

@@ -1,7 +1,7 @@
 """What nano-init brings a training step: every model in every configuration, in turn.
 
     python benchmarks/training.py [--models a,b] [--configurations c,d] [--rounds N]
-        [--json FILE] [--add FILE] [--plot FILE] [--bigdl FOLDER] [--force] [--batch-factor N]
+        [--json [FILE]] [--add FILE] [--plot FILE] [--bigdl FOLDER] [--force] [--batch-factor N]
 
 Each figure comes from its own process. The configurations of a model run in turn, round after
 round, and ratios are taken within a round, so that a machine whose speed drifts does not
@@ -14,15 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from figures import Result, format_means, format_results, format_summary, plot_results
+from figures import Result, means_table, models_table, plot_results, summary_table
 from models import MODELS
+from record import add_json_option, describe_run, format_table, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,29 +80,30 @@ def main() -> None:
     if not has_unit:
         print("No bfloat16 unit here, so bfloat16 is emulated: its rows are left out (--force)")
     started = time.perf_counter()
+    titles = {name: model.title for name, model in MODELS.items()}
     results: list[Result] = []
     for name in options.models.split(","):
         rows = _measure(name, _configurations(name, options, has_unit), options)
         results += rows
-        print(format_results(MODELS[name].title, rows), flush=True)
+        print(format_table(models_table(titles, rows)), flush=True)
     if options.add:
         results = _joined(options.add, results)
-        for name in dict.fromkeys(result.model for result in results):
-            rows = [result for result in results if result.model == name]
-            print(format_results(MODELS[name].title, rows))
-    print(format_summary({name: model.title for name, model in MODELS.items()}, results))
-    print(format_means(results))
-    document = {
-        **_describe_machine(),
-        "rounds": options.rounds,
-        "seconds": round(time.perf_counter() - started),
-    }
-    print(document)
+    tables = (models_table(titles, results), summary_table(titles, results), means_table(results))
+    for table in tables:
+        print(f"\n{table.title}\n\n{format_table(table)}")
+    about = describe_run()
+    print(about)
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({**document, "results": [asdict(r) for r in results]}, file, indent=1)
+        write_record(
+            options.json,
+            "training",
+            tables,
+            rounds=options.rounds,
+            seconds=round(time.perf_counter() - started),
+            results=[asdict(result) for result in results],
+        )
     if options.plot:
-        plot_results(results, options.plot, str(document["processor"]))
+        plot_results(results, options.plot, about["machine"])
 
 
 def _parse() -> argparse.Namespace:
@@ -114,7 +115,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--batch-factor", type=int, default=1, help="times as large batches")
     parser.add_argument("--force", action="store_true", help="bfloat16 even where emulated")
     parser.add_argument("--bigdl", metavar="FOLDER", help="BigDL-Nano's virtual environment")
-    parser.add_argument("--json", metavar="FILE", help="write all figures")
+    add_json_option(parser, "training")
     parser.add_argument("--add", metavar="FILE", help="rounds of an earlier --json count too")
     parser.add_argument("--plot", metavar="FILE", help="draw them as PNG (needs matplotlib)")
     options = parser.parse_args()
@@ -234,21 +235,6 @@ def _has_bfloat16_unit() -> bool:
     from nano_init.machine.probe import probe
 
     return probe().isa.bf16 is not None
-
-
-def _describe_machine() -> dict[str, object]:
-    from importlib.metadata import version
-
-    from nano_init.machine.probe import probe
-
-    machine = probe()
-    return {
-        "processor": machine.isa.model,
-        "threads": os.cpu_count(),
-        "python": platform.python_version(),
-        "tensorflow": version("tensorflow"),
-        "keras": version("keras"),
-    }
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 
+from record import Column, Table, add_json_option, format_table, write_record
 from small_models import MODELS
 
 from nano_init.errors import SampleError
@@ -175,21 +176,39 @@ class Race:
         if "final" in self.kept:
             self._tell_final()
 
+    def row(self) -> tuple:
+        """Return the row of the table."""
+        best, others = self._best()
+        twin = self.kept["final"][0][1]
+        name = "the chosen one" if best == self.winner.values() else str(Configuration(**best))
+        chosen = (str(self.winner), self.kept["seconds"])
+        return (self.name, *chosen, name, _middle([1 / each for each in others]), _middle(twin))
+
+    def _best(self) -> tuple:
+        """Return the fastest of the final by every other round, and its ratios between them."""
+        (_, twin), *rows = self.kept["final"]
+        chosen = [self.kept["winner"], [1.0] * len(twin)]
+        best = min([chosen, *rows], key=lambda row: statistics.median(row[1][::2]))
+        return best[0], best[1][1::2]
+
     def _tell_final(self) -> None:
         (_, twin), *rows = self.kept["final"]
         print(f"  final, {len(twin)} rounds: the chosen one's twin {_spread(twin)}")
         for values, ratios in rows:
             print(f"    {_spread(ratios)}  {Configuration(**values)}")
-        chosen = [self.kept["winner"], [1.0] * len(twin)]
-        best = min([chosen, *rows], key=lambda row: statistics.median(row[1][::2]))
-        other_half = best[1][1::2]
+        best, other_half = self._best()
         ratio = statistics.median(1 / each for each in other_half)
         print(
-            f"{self.name}: best {Configuration(**best[0])}; the chosen one takes {ratio:.3f} "
+            f"{self.name}: best {Configuration(**best)}; the chosen one takes {ratio:.3f} "
             f"times as long ({_spread([1 / each for each in other_half])}); two processes of the "
             f"chosen one differ by {abs(statistics.median(twin) - 1):.1%}",
             flush=True,
         )
+
+
+def _middle(numbers) -> tuple:
+    low, _, high = statistics.quantiles(numbers, n=4, method="inclusive")
+    return statistics.median(numbers), low, high
 
 
 def _spread(numbers) -> str:
@@ -206,10 +225,12 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--keep", metavar="FOLDER", help="keep what was measured, and go on")
     parser.add_argument("--pieces", type=int, default=1000, metavar="N")
+    add_json_option(parser, "tuning")
     options = parser.parse_args()
     unknown = sorted(set(options.models.split(",")) - set(MODELS))
     if unknown:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or temporary
         os.makedirs(folder, exist_ok=True)
@@ -220,6 +241,21 @@ def main() -> None:
                 left -= 1
             if "winner" in race.kept:
                 race.tell()
+            if "final" in race.kept:
+                rows.append(race.row())
+    if options.json:
+        columns = (
+            Column("model"),
+            Column("chosen"),
+            Column("in, s"),
+            Column("best of all"),
+            Column("chosen's time over the best's", 3),
+            Column("twin's over the chosen's", 3),
+        )
+        title = "The choice of nano-run --tune against an exhaustive search"
+        table = Table("tuning", title, columns, tuple(rows))
+        print(format_table(table))
+        write_record(options.json, "tuning", [table])
 
 
 if __name__ == "__main__":

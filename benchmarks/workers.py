@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+from record import Column, Table, add_json_option, format_table, write_record
 from small_models import MODELS
 
 WARM_UP = 8
@@ -107,9 +108,9 @@ def run(flags: list[str], *arguments: str) -> object:
             return json.load(file)
 
 
-def compare(names: list[str], rounds: int, workers: int, precision: str) -> None:
-    """Time models in one process and in workers, in turn, and print the table."""
-    print("| model | one process, ms a step | workers, ms a step | ratio |\n|---|---|---|---|")
+def compare(names: list[str], rounds: int, workers: int, precision: str) -> Table:
+    """Return the times of models in one process and in workers, in turn."""
+    rows = []
     for name in names:
         alone, shared = [], []
         for _ in range(rounds):
@@ -118,11 +119,27 @@ def compare(names: list[str], rounds: int, workers: int, precision: str) -> None
             flags = [*common, "--nproc-per-node", str(workers)]
             shared.append(statistics.median(run(flags, "--train", name)))
         ratios = sorted(a / b for a, b in zip(alone, shared, strict=True))
-        print(
-            f"| {name} | {statistics.median(alone):.1f} | {statistics.median(shared):.1f} | "
-            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
-            flush=True,
-        )
+        spread = (statistics.median(ratios), ratios[0], ratios[-1])
+        rows.append((name, statistics.median(alone), statistics.median(shared), spread))
+    columns = (
+        Column("model"),
+        Column("one process, ms/step", 1),
+        Column(f"{workers} workers, ms/step", 1),
+        Column("ratio", 2),
+    )
+    return Table("workers", f"One process against workers, {precision}", columns, tuple(rows))
+
+
+def reduce_table(workers: int) -> Table:
+    """Return the times of sums over workers."""
+    times = run(["--nproc-per-node", str(workers)], "--reduce")
+    columns = (
+        Column("float32 numbers"),
+        Column("TensorFlow's collective, ms", 2),
+        Column("shared memory, ms", 2),
+    )
+    rows = tuple((int(size), collective, shared) for size, (collective, shared) in times.items())
+    return Table("reduce", f"A sum over {workers} workers", columns, rows)
 
 
 def main() -> None:
@@ -133,6 +150,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--reduce", action="store_true")
+    add_json_option(parser, "workers")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     parser.add_argument("--into", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -140,15 +158,16 @@ def main() -> None:
         train(options.train, options.into)
     elif options.into:
         reduce(options.into)
-    elif options.reduce:
-        times = run(["--nproc-per-node", str(options.workers)], "--reduce")
-        print(
-            "| float32 numbers | TensorFlow's collective, ms | shared memory, ms |\n|---|---|---|"
-        )
-        for size, (collective, shared) in times.items():
-            print(f"| {int(size):,} | {collective:.2f} | {shared:.2f} |")
     else:
-        compare(options.models.split(","), options.rounds, options.workers, options.precision)
+        names = options.models.split(",")
+        table = (
+            reduce_table(options.workers)
+            if options.reduce
+            else compare(names, options.rounds, options.workers, options.precision)
+        )
+        print(format_table(table))
+        if options.json:
+            write_record(options.json, "workers", [table])
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nano_init.distributed.custom_loops import nano_multiprocessing
     from nano_init.keras_patch import convert, nano_bf16
-    from nano_init.patch import patch_tensorflow, unpatch_tensorflow
+    from nano_init.patch import active_paths, patch_tensorflow, unpatch_tensorflow
     from nano_init.process_calls.num_processes import nano
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "active_paths",
     "convert",
     "nano",
     "nano_bf16",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "active_paths": "nano_init.patch",
     "convert": "nano_init.keras_patch",
     "nano": "nano_init.process_calls.num_processes",
     "nano_bf16": "nano_init.keras_patch",

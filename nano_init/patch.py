@@ -5,10 +5,25 @@ from __future__ import annotations
 import os
 import threading
 
-from nano_init.errors import PatchError
+from nano_init.errors import NanoError, PatchError
 from nano_init.frozen import replace
 from nano_init.keras_patch.active_options import activate, active_options
+from nano_init.keras_patch.active_parts import (
+    ACTIVE,
+    ActivePaths,
+    PartState,
+    active_paths,
+    note_parts,
+)
 from nano_init.keras_patch.ledger import Ledger
+from nano_init.keras_patch.notice import say_once
+from nano_init.keras_patch.part_choice import (
+    choose_parts,
+    guard_sentence,
+    job_sentence,
+    path_sentence,
+    state_after_failure,
+)
 from nano_init.plan.precision import check_precision
 from nano_init.protocol.patch_options import (
     PatchOptions,
@@ -16,15 +31,18 @@ from nano_init.protocol.patch_options import (
     parse_steps_per_execution,
     patch_options_from_json,
 )
-from nano_init.protocol.variables import COMPILE_SOON_VARIABLE
+from nano_init.protocol.patch_parts import ALL_RECORDS
+from nano_init.protocol.patch_record import GUARD, WORKER
+from nano_init.protocol.variables import COMPILE_SOON_VARIABLE, UNVERIFIED_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
-    from nano_init.keras_patch.ledger import Replacement
+    from nano_init.keras_patch.contributions import Producer
 
 __all__ = [
+    "active_paths",
     "apply_from_launcher",
     "current_precision",
     "is_patched",
@@ -54,6 +72,9 @@ def patch_tensorflow(
     built before keep their policy. Patching twice is patching once; patching with another
     precision switches to it.
 
+    What this Keras or TensorFlow does not fit steps aside, with one line on stderr; training is in
+    float32 where that is a guard of bfloat16. `nano_init.active_paths()` lists what is in force.
+
     Args:
         precision: `"float32"`, which leaves the dtype policy to Keras, or `"mixed_bfloat16"`:
             computation in bfloat16, variables in float32.
@@ -72,11 +93,11 @@ def patch_tensorflow(
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
         UsageError: A pattern is empty or no string, or the number of steps is none.
-        PatchError: TensorFlow is missing, or Keras runs on another backend.
+        PatchError: TensorFlow is missing, Keras or TensorFlow is too old, or Keras runs on another
+            backend.
 
     Warns:
-        UserWarning: A faster path to switch off is unknown; or this Keras lacks something that
-            the patch replaces: nothing was touched then, and layers stay float32.
+        UserWarning: A faster path to switch off is unknown.
     """
     import os
 
@@ -109,12 +130,12 @@ def patch_imported(name: str, options: PatchOptions) -> None:
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
         UsageError: A pattern is empty or no string, or the number of steps is none.
-        PatchError: Keras runs on another backend.
+        PatchError: Keras runs on another backend, or is too old.
     """
     import os
 
     from nano_init.keras_patch.faster.registry import disabled_paths
-    from nano_init.keras_patch.requirements import require_keras_3
+    from nano_init.keras_patch.requirements import require_keras_3, require_versions
 
     options = replace(
         options,
@@ -126,6 +147,7 @@ def patch_imported(name: str, options: PatchOptions) -> None:
     options = replace(options, disable=disabled_paths(os.environ, options.disable))
     if name == "keras":
         require_keras_3()
+    require_versions(["tensorflow", name])
     with _LOCK:
         _switch(options, _keras_packages | {name})
 
@@ -156,6 +178,8 @@ def apply_from_launcher(options: str, name: str) -> None:
     # would hold up or mislead all others.
     except Exception as error:
         if current_membership() is not None:
+            if isinstance(error, NanoError):
+                _refuse_in_job(str(error))
             raise
         from nano_init.message import NANO_RUN, say
 
@@ -192,6 +216,7 @@ def _switch(options: PatchOptions, keras_packages: frozenset[str]) -> None:
     try:
         _apply(options, keras_packages)
     except BaseException:
+        _restore()
         if previous[0] is not None:
             _apply(previous[0], previous[1])
         raise
@@ -202,50 +227,75 @@ def _restore() -> None:
     _LEDGER.restore()
     _keras_packages = frozenset()
     activate(None)
+    note_parts(ActivePaths())
 
 
 def _apply(options: PatchOptions, keras_packages: frozenset[str]) -> None:
+    """Put in place what fits this Keras; nothing is in place before."""
     global _keras_packages
-    try:
-        for contribution in contributions(options, keras_packages):
-            _LEDGER.apply(contribution)
-    except (AttributeError, ImportError, KeyError, PatchError) as error:
-        _LEDGER.restore()
+    from nano_init.keras_patch.part_verdicts import list_versions
+
+    versions = list_versions(keras_packages)
+    states = _put_in_place(options, keras_packages)
+    sentence = guard_sentence(versions, states)
+    if sentence:
         # bfloat16 without one of its guards would be silently wrong: float32 is not.
-        _warn_of_unknown_keras(error)
-        options = replace(options, precision="float32")
-    except BaseException:
+        _refuse_in_job(f"{sentence}; give --precision float32")
+        say_once(sentence)
         _LEDGER.restore()
-        raise
+        options = replace(options, precision="float32")
+        guards = tuple(state for state in states if state.kind == GUARD)
+        states = (*_put_in_place(options, keras_packages), *guards)
+    sentence = path_sentence(versions, states)
+    if sentence:
+        say_once(sentence)
     _keras_packages = keras_packages
     activate(options)
+    note_parts(ActivePaths(options.precision, versions, states))
     _apply_for_worker(keras_packages)
 
 
-def contributions(
-    options: PatchOptions, keras_packages: frozenset[str]
-) -> Iterator[Iterator[Replacement]]:
-    """Yield what each room replaces; each is to be applied before the next one is asked for.
+def _put_in_place(options: PatchOptions, keras_packages: frozenset[str]) -> tuple[PartState, ...]:
+    """Replace what the parts that fit replace, and return what has become of each part."""
+    from nano_init.keras_patch.part_verdicts import judge_parts
 
-    What a later room replaces may then wrap what an earlier one has.
+    producers = part_producers(options, keras_packages)
+    verdicts = judge_parts(producers, keras_packages)
+    states = {
+        state.name: state
+        for state in choose_parts(
+            ALL_RECORDS, producers, verdicts, takes_unverified=_takes_unverified()
+        )
+    }
+    for name, produce in producers.items():
+        if states[name].state != ACTIVE:
+            continue
+        try:
+            _LEDGER.apply(produce())
+        except (AttributeError, ImportError, KeyError, PatchError) as error:
+            states[name] = state_after_failure(states[name], error)
+    return tuple(states.values())
+
+
+def part_producers(options: PatchOptions, keras_packages: frozenset[str]) -> dict[str, Producer]:
+    """Return what gives the replacements of each part, in the order to put them in place.
+
+    What a later part replaces may wrap what an earlier one has.
 
     Args:
         options: What the patch is asked for.
         keras_packages: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or
             both.
-
-    Raises:
-        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
-    from nano_init.keras_patch.contributions import keras_replacements
+    from nano_init.keras_patch.contributions import keras_producers
 
-    yield keras_replacements(options, keras_packages)
+    producers = keras_producers(options, keras_packages)
     if "keras" in keras_packages:
         from nano_init.distributed.repairs import multi_worker_repairs
         from nano_init.process_calls.num_processes import fit_replacements
 
-        yield multi_worker_repairs()
-        yield fit_replacements()
+        producers.update(multi_worker=multi_worker_repairs, num_processes=fit_replacements)
+    return producers
 
 
 def _apply_for_worker(keras_packages: frozenset[str]) -> None:
@@ -256,16 +306,30 @@ def _apply_for_worker(keras_packages: frozenset[str]) -> None:
     if membership is not None and keras_packages:
         from nano_init.distributed.replacements import worker_replacements
 
+        _require_worker_parts(keras_packages)
         _LEDGER.apply(worker_replacements(membership, keras_packages))
 
 
-def _warn_of_unknown_keras(error: Exception) -> None:
-    import sys
-    import warnings
+def _require_worker_parts(keras_packages: frozenset[str]) -> None:
+    from nano_init.keras_patch.part_verdicts import judge_parts, list_versions
 
-    keras = sys.modules.get("keras") or sys.modules.get("tf_keras")
-    warnings.warn(
-        f"nano-init does not know Keras {getattr(keras, '__version__', '')} ({error}): "
-        "Keras stays unpatched and layers stay float32",
-        stacklevel=5,
+    names = [record.name for record in ALL_RECORDS if record.kind == WORKER]
+    states = choose_parts(
+        ALL_RECORDS, names, judge_parts(names, keras_packages), takes_unverified=_takes_unverified()
     )
+    sentence = job_sentence(list_versions(keras_packages), states)
+    if sentence:
+        _refuse_in_job(sentence)
+
+
+def _refuse_in_job(sentence: str) -> None:
+    """End the job where this process is a worker of one: all workers must train alike."""
+    from nano_init.distributed.refusal import refuse
+    from nano_init.distributed.worker_startup import current_membership
+
+    if current_membership() is not None:
+        refuse(sentence)
+
+
+def _takes_unverified() -> bool:
+    return os.environ.get(UNVERIFIED_VARIABLE) == "1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from nano_init.frozen import frozen, replace
 from nano_init.machine.probe import probe_with_log
 from nano_init.plan.build import read_build
@@ -27,6 +29,7 @@ class Surroundings:
         user_environ: the user's environment, without what nano-init has set in it.
         log: what each source said when the machine was probed, as `probe_with_log` gives it.
         libraries: by the name of an allocator, its library, or None if no library loads.
+        bfloat16_fault: why mixed_bfloat16 cannot be guarded on this Keras; "" where it can.
     """
 
     machine: Machine
@@ -34,6 +37,7 @@ class Surroundings:
     user_environ: Mapping[str, str]
     log: Mapping[str, str | None]
     libraries: Mapping[str, str | None]
+    bfloat16_fault: str = ""
 
 
 def survey(environ: Mapping[str, str], root: str = "/") -> Surroundings:
@@ -52,7 +56,17 @@ def survey(environ: Mapping[str, str], root: str = "/") -> Surroundings:
     is_here = root == "/"
     user_environ = original(environ)[0] if is_here else {}
     machine, log = probe_with_log(root, user_environ)
-    return Surroundings(machine, read_build() if is_here else None, user_environ, log, {})
+    build = read_build() if is_here else None
+    fault = _read_fault(build, user_environ)
+    return Surroundings(machine, build, user_environ, log, {}, fault)
+
+
+def _read_fault(build: Build | None, environ: Mapping[str, str]) -> str:
+    if build is None:
+        return ""
+    from nano_init.fingerprints.installed_parts import bfloat16_fault, find_installed
+
+    return bfloat16_fault(find_installed(build.version, environ, sys.path), environ)
 
 
 def with_allocator(surroundings: Surroundings, kind: str) -> Surroundings:

@@ -55,7 +55,9 @@ def test_the_wheel_holds_the_package_the_scripts_and_nothing_else(built: Path) -
     sourceable = {n for n in names if n.startswith(scripts)}
     assert {f"{scripts}/bigdl-nano-init", f"{scripts}/bigdl-nano-unset-env"} <= sourceable
     assert all(Path(n).name.startswith("bigdl-nano-") for n in sourceable)
-    assert names - metadata - sourceable == tracked("nano_init")
+    manuals = {f"{stem}.data/data/share/man/man1/nano-{name}.1" for name in ("init", "run")}
+    assert manuals <= names
+    assert names - metadata - sourceable - manuals == tracked("nano_init")
     assert "nano_init/py.typed" in names
 
 
@@ -64,8 +66,15 @@ def test_the_source_distribution_holds_what_is_needed_to_build_and_test(built: P
     stem = f"nano_init-{nano_init.__version__}/"
     with tarfile.open(sdist) as archive:
         names = {m.name.removeprefix(stem) for m in archive.getmembers() if m.isfile()}
-    folders = ("nano_init", "scripts", "examples", "benchmarks", "docs", "tests")
-    files = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml"}
+    folders = ("nano_init", "scripts", "examples", "benchmarks", "docs", "man", "tests")
+    files = {
+        "README.md",
+        "mkdocs.yml",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "pyproject.toml",
+    }
     assert names - {"PKG-INFO", ".gitignore"} == tracked(*folders) | files
 
 

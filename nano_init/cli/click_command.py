@@ -48,7 +48,7 @@ def check_options(command: click.Command, argv: Sequence[str]) -> None:
     except click.UsageError as error:
         raise ValueError(_sentence(error)) from error
     if operands:
-        raise ValueError(f"{operands[0]!r} is no option")
+        raise ValueError(f"{operands[0]!r} is not an option")
 
 
 def run_command(

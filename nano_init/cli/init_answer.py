@@ -39,7 +39,7 @@ def answer(request: InitRequest, environ: Mapping[str, str] = os.environ) -> int
         from nano_init.machine.record import record
 
         record(request.record, request.sysroot, force=request.options.force)
-        say(NANO_INIT, f"recorded; to replay: nano-init --print --sysroot {request.record}")
+        say(NANO_INIT, f"recorded; replay it with: nano-init --print --sysroot {request.record}")
     elif _is_installation(request):
         from nano_init.run.install import install
 

@@ -1,4 +1,4 @@
-"""The options of `nano-run`, as click shows, completes and checks them."""
+"""The options of `nano-run` as click shows, completes and checks them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ Examples:
   nano-run --report=run.html train.py --epochs 3
   NANO_RUN_PRECISION=float32 nano-run train.py
 
-Options stand before the script; all that follows it is the script's own. Every option
-has a twin in the environment, NANO_RUN_ and its name. Python's own options do, too:
+Options go before the script; everything after it belongs to the script. Each option has
+an environment variable, NANO_RUN_ and its name. So do Python's own options:
 PYTHONUNBUFFERED=1 for -u, PYTHONWARNINGS for -W.
 
 \b
@@ -87,7 +87,7 @@ def _clear_cache(context: click.Context, _parameter: click.Parameter, asked: boo
     from nano_init.user_cache import tuned_folder
 
     count = clear_cache(os.environ)
-    click.echo(f"{count_of(count, 'tuned choice')} in {tuned_folder(os.environ)} forgotten")
+    click.echo(f"{count_of(count, 'tuned choice')} in {tuned_folder(os.environ)} deleted")
     context.exit()
 
 
@@ -132,10 +132,10 @@ def _help(row: OptionRow) -> str:
 )
 @click.version_option(nano_init.__version__, prog_name="nano-run")
 def nano_run(script: str, arguments: tuple[str, ...], **values: Any) -> int:
-    """Run a Python program as fast as this machine allows, without a change to it.
+    """Run a Python program as fast as this machine allows, without changing it.
 
-    Sets the environment that fits the processor, the container and the installed
-    TensorFlow, patches Keras when (and only when) the program imports it, and then
-    becomes `python SCRIPT ARGS`: same process, same signals, same exit status.
+    Sets the environment variables that suit the processor, the container and the
+    installed TensorFlow, patches Keras when the program imports it, and becomes
+    `python SCRIPT ARGS`: same process, same signals, same exit status.
     """
     return run(build_request(given_values(OPTIONS, values), script, arguments))

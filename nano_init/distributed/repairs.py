@@ -26,8 +26,9 @@ def multi_worker_repairs() -> Iterator[Replacement]:
     from keras.src.backend.tensorflow import trainer
 
     name = "_maybe_symbolic_build"
-    build = vars(trainer.TensorFlowTrainer)[name]
-    yield Replacement(trainer.TensorFlowTrainer, name, _wrap_symbolic_build(build))
+    build = vars(trainer.TensorFlowTrainer).get(name)
+    if build is not None:
+        yield Replacement(trainer.TensorFlowTrainer, name, _wrap_symbolic_build(build))
     name = "reduce_per_replica"
     yield Replacement(trainer, name, _wrap_reduce_per_replica(vars(trainer)[name]))
 

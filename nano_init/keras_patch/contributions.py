@@ -1,46 +1,49 @@
-"""Everything that the patch replaces in Keras and TensorFlow within one process."""
+"""Everything that the patch replaces in Keras and TensorFlow within one process, part by part."""
 
 from __future__ import annotations
 
+import functools
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
     from nano_init.keras_patch.ledger import Replacement
     from nano_init.protocol.patch_options import PatchOptions
 
-__all__ = ["keras_replacements"]
+    # Gives what a part replaces; the parts before it are in place by then.
+    Producer = Callable[[], Iterable[Replacement]]
+
+__all__ = ["keras_producers"]
 
 
-def keras_replacements(
-    options: PatchOptions, keras_packages: frozenset[str]
-) -> Iterator[Replacement]:
-    """Yield what is replaced for a precision, sparse gradients, faster paths and steps.
+def keras_producers(options: PatchOptions, keras_packages: frozenset[str]) -> dict[str, Producer]:
+    """Return what gives the replacements of each part that the options ask for, in order.
 
     Args:
         options: What the patch is asked for; `disable` holds known names.
         keras_packages: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or
             both.
-
-    Raises:
-        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
     from nano_init.keras_patch.frame_filters import frame_filter_replacements
 
-    yield from frame_filter_replacements()
-    if keras_packages and options.precision != "float32":
-        yield from _operation_replacements(keras_packages)
+    producers: dict[str, Producer] = {"frame_filters": frame_filter_replacements}
+    is_mixed = options.precision != "float32"
+    if keras_packages and is_mixed:
+        producers.update(_operation_guards(keras_packages))
     if "keras" in keras_packages:
-        yield from _keras_3_replacements(options)
+        producers.update(_faster_parts(options))
+        if is_mixed:
+            producers.update(_keras_3_guards(options))
     if "tf_keras" in keras_packages:
-        from nano_init.keras_patch.precision.legacy import legacy_replacements
-
         if options.lazy_adam or options.steps_per_execution not in (None, 1):
             _say_what_legacy_lacks()
-        yield from legacy_replacements(options.precision, options.keep_float32)
+        if is_mixed:
+            producers.update(_legacy_guards(options))
+    return producers
 
 
-def _operation_replacements(keras_packages: frozenset[str]) -> Iterator[Replacement]:
+def _operation_guards(keras_packages: frozenset[str]) -> dict[str, Producer]:
     from nano_init.keras_patch.precision.arrays import array_replacements
     from nano_init.keras_patch.precision.autocast import autocast_replacements
     from nano_init.keras_patch.precision.control_flow import control_flow_replacements
@@ -49,11 +52,15 @@ def _operation_replacements(keras_packages: frozenset[str]) -> Iterator[Replacem
     from nano_init.keras_patch.precision.layer_policies import keras_policies, legacy_policies
 
     policies = {"keras": keras_policies, "tf_keras": legacy_policies}
-    yield from autocast_replacements()
-    yield from control_flow_replacements()
-    yield from array_replacements(keras_packages)
-    yield from inner_output_replacements()
-    yield from export_replacements({name: policies[name]() for name in sorted(keras_packages)})
+    return {
+        "operands": autocast_replacements,
+        "control_flow": control_flow_replacements,
+        "arrays": lambda: array_replacements(keras_packages),
+        "inner_outputs": inner_output_replacements,
+        "exports": lambda: export_replacements(
+            {name: policies[name]() for name in sorted(keras_packages)}
+        ),
+    }
 
 
 def _say_what_legacy_lacks() -> None:
@@ -62,8 +69,29 @@ def _say_what_legacy_lacks() -> None:
     say_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
 
 
-def _keras_3_replacements(options: PatchOptions) -> Iterator[Replacement]:
-    from nano_init.keras_patch.faster.registry import faster_path_replacements
+def _faster_parts(options: PatchOptions) -> dict[str, Producer]:
+    """Return what is faster or right in every precision."""
+    from nano_init.keras_patch.faster.registry import FASTER_PATHS, path_replacements
+    from nano_init.keras_patch.sparse.lazy_adam import lazy_adam_replacements
+    from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements
+    from nano_init.keras_patch.steps.step_blocks import step_block_replacements
+
+    producers: dict[str, Producer] = {
+        "repeated_ids": lambda: repeated_ids_replacements(lazy_adam=options.lazy_adam)
+    }
+    for name in FASTER_PATHS:
+        if name not in options.disable:
+            producers[name] = functools.partial(path_replacements, name)
+    if options.lazy_adam:
+        producers["lazy_adam"] = lazy_adam_replacements
+    if options.steps_per_execution != 1:
+        producers["steps_per_execution"] = lambda: step_block_replacements(
+            options.steps_per_execution
+        )
+    return producers
+
+
+def _keras_3_guards(options: PatchOptions) -> dict[str, Producer]:
     from nano_init.keras_patch.precision.boundary import boundary_replacements
     from nano_init.keras_patch.precision.exact_inputs import exact_input_replacements
     from nano_init.keras_patch.precision.exports import keras_export_replacements
@@ -74,21 +102,31 @@ def _keras_3_replacements(options: PatchOptions) -> Iterator[Replacement]:
     from nano_init.keras_patch.precision.policy import default_policy_replacements
     from nano_init.keras_patch.precision.preprocessing import preprocessing_replacements
     from nano_init.keras_patch.precision.unable_layers import unable_layer_replacements
-    from nano_init.keras_patch.sparse.lazy_adam import with_lazy_adam
-    from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements
-    from nano_init.keras_patch.steps.step_blocks import step_block_replacements
 
-    yield from default_policy_replacements(options.precision)
-    yield from repeated_ids_replacements(lazy_adam=options.lazy_adam)
-    paths = faster_path_replacements(options.disable)
-    yield from with_lazy_adam(paths) if options.lazy_adam else paths
-    yield from step_block_replacements(options.steps_per_execution)
-    if options.precision != "float32":
-        yield from boundary_replacements()
-        yield from exact_input_replacements()
-        yield from preprocessing_replacements()
-        yield from extra_loss_replacements()
-        yield from kept_layer_replacements(options.keep_float32)
-        yield from unable_layer_replacements()
-        yield from policy_file_replacements()
-        yield from keras_export_replacements(keras_policies())
+    return {
+        "default_policy": lambda: default_policy_replacements(options.precision),
+        "boundary": boundary_replacements,
+        "exact_inputs": exact_input_replacements,
+        "preprocessing": preprocessing_replacements,
+        "extra_losses": extra_loss_replacements,
+        **_when(options.keep_float32, "kept_layers", kept_layer_replacements),
+        "unable_layers": unable_layer_replacements,
+        "policy_files": policy_file_replacements,
+        "keras_exports": lambda: keras_export_replacements(keras_policies()),
+    }
+
+
+def _legacy_guards(options: PatchOptions) -> dict[str, Producer]:
+    from nano_init.keras_patch.precision.kept_layers import legacy_kept_layer_replacements
+    from nano_init.keras_patch.precision.legacy import legacy_replacements
+
+    return {
+        "legacy": lambda: legacy_replacements(options.precision),
+        **_when(options.keep_float32, "legacy_kept_layers", legacy_kept_layer_replacements),
+    }
+
+
+def _when(
+    patterns: tuple[str, ...], name: str, act: Callable[[tuple[str, ...]], Iterable[Replacement]]
+) -> dict[str, Producer]:
+    return {name: functools.partial(act, patterns)} if patterns else {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from nano_init.errors import PatchError
+from nano_init.keras_patch.live_callables import version_of
+from nano_init.protocol.supported_versions import too_old
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["require_keras_3", "require_keras_packages"]
+__all__ = ["require_keras_3", "require_keras_packages", "require_versions"]
 
 
 def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
@@ -21,10 +23,11 @@ def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
         The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
 
     Raises:
-        PatchError: TensorFlow or the chosen Keras is not installed, or Keras runs on another
-            backend.
+        PatchError: TensorFlow or the chosen Keras is not installed or too old, or Keras runs on
+            another backend.
     """
     import sys
+    from importlib import import_module
 
     # TensorFlow takes exactly these (tensorflow/python/util/lazy_loader.py).
     is_legacy = environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
@@ -39,24 +42,39 @@ def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
         _check_installed(
             "tf_keras", "TF_USE_LEGACY_KERAS is set: pip install tf_keras, or unset it"
         )
+    for name in names:
+        import_module(name)
     if "keras" in names:
         require_keras_3()
+    require_versions(["tensorflow", *sorted(names)])
     return frozenset(names)
 
 
 def require_keras_3() -> None:
-    """Check that the Keras that is imported is Keras 3 on TensorFlow.
+    """Check that the Keras that is imported is Keras 3.3 or later on TensorFlow.
 
     Raises:
-        PatchError: It is older, or runs on another backend.
+        PatchError: It or TensorFlow is older, or it runs on another backend.
     """
-    import keras
-
-    if int(keras.__version__.partition(".")[0]) < 3:
-        raise PatchError(f"Keras {keras.__version__} is too old: pip install 'keras>=3.6'")
+    require_versions(["tensorflow", "keras"])
     from keras.src.backend.config import backend
 
     _check_backend(str(backend()))
+
+
+def require_versions(packages: Iterable[str]) -> None:
+    """Check that no package is older than the first version that the patch knows.
+
+    Args:
+        packages: Such as `"keras"` and `"tensorflow"`; one that does not say its version passes.
+
+    Raises:
+        PatchError: A package is older.
+    """
+    for package in packages:
+        sentence = too_old(package, version_of(package))
+        if sentence:
+            raise PatchError(sentence)
 
 
 def _check_installed(name: str, sentence: str) -> None:

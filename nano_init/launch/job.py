@@ -14,6 +14,7 @@ from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
 from nano_init.launch.binding import memory_binder
 from nano_init.launch.guard import Guard
+from nano_init.launch.job_secret import JobSecret
 from nano_init.launch.job_supervisor import Supervisor
 from nano_init.launch.output import Stream
 from nano_init.launch.peers import Peers
@@ -90,6 +91,7 @@ class Job:
         say: how to tell the user something.
         shares_memory: the workers of a job on one host may share memory.
         program: what was read of a program that came from stdin, else None.
+        secret: what the launchers of its hosts prove to each other.
     """
 
     target: Target
@@ -107,6 +109,7 @@ class Job:
     say: Callable[[str], None]
     shares_memory: bool = True
     program: bytes | None = None
+    secret: JobSecret = JobSecret()
 
 
 def run_job(job: Job) -> int:
@@ -166,7 +169,14 @@ class _Launcher:
             if not outcome.status or not outcome.can_restart or is_last:
                 return outcome
             self._restarts += 1
-            self._job.say(f"restarting the job ({self._restarts} of {self._job.max_restarts})")
+            self._job.say(self._tell_restart())
+
+    def _tell_restart(self) -> str:
+        job = self._job
+        sentence = f"restarting the job ({self._restarts} of {job.max_restarts})"
+        if job.hosts == 1:
+            return sentence
+        return f"{sentence} once all hosts are there, for {job.start_timeout} s (--start-timeout)"
 
     def _run_attempt(self) -> AttemptOutcome:
         job = self._job
@@ -207,9 +217,14 @@ class _Launcher:
             port=job.port,
             ports=ports,
             facts=job.facts,
-            shared={"seed": secrets.randbits(31)},
+            seed=secrets.randbits(31),
+            restarts=self._restarts,
+            secret=job.secret,
+            say=job.say,
         )
-        return meet(host, job.start_timeout)
+        meeting = meet(host, job.start_timeout)
+        self._restarts = meeting.restarts
+        return meeting
 
     def _start(
         self, meeting: Meeting, local: int, memory_fd: int, stack: contextlib.ExitStack
@@ -218,12 +233,11 @@ class _Launcher:
         scratch = os.path.join(self._scratch, str(index))
         os.makedirs(scratch, exist_ok=True)
         ours, theirs = socket.socketpair()
-        seed = int(meeting.shared["seed"])
         seat = Seat(
             local,
             index,
             meeting.addresses,
-            seed,
+            meeting.seed,
             theirs.fileno(),
             scratch,
             self._restarts,

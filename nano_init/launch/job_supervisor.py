@@ -227,7 +227,7 @@ class Supervisor:
         if self._peers.signal:
             self._take_signal(self._peers.signal)
         elif self._peers.lost and not all(worker.left for worker in self._workers):
-            self._decide(AttemptOutcome(1, self._peers.lost))
+            self._decide(AttemptOutcome(1, self._peers.lost, can_restart=True))
         elif self._peers.failing:
             self._end_after(_FAILING)
 
@@ -247,6 +247,9 @@ class Supervisor:
             return AttemptOutcome(0)
         if self._signal:
             return AttemptOutcome(128 + self._signal)
+        if self._peers.lost and not self._peers.failing:
+            # Its workers have failed over the loss, before the launcher knew of it.
+            return AttemptOutcome(1, self._peers.lost, can_restart=True)
         return _find_culprit(failed).outcome
 
 

@@ -1,37 +1,65 @@
-"""A connection between the launchers of two hosts: JSON objects, one a line."""
+"""A connection between the launchers of two hosts: JSON objects, one a line.
+
+Once both ends have a key, each line carries its HMAC-SHA256 (RFC 2104), which covers its
+direction and its number: nothing that somebody else puts in, repeats or leaves out is believed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
 import json
 import select
+import socket
 import time
+from collections import deque
 
 from nano_init.errors import LaunchError
+from nano_init.launch.addresses import bare_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
-__all__ = ["Link"]
+__all__ = ["LONGEST_MESSAGE", "ForgedMessageError", "Link", "ShapelessMessageError"]
 
-_LONGEST = 1 << 20
+LONGEST_MESSAGE = 1 << 20
+_READ = 1 << 16
+_LEAVING = 2.0  # seconds for the other end to take what was said last
+
+
+class ShapelessMessageError(LaunchError):
+    """What has come is no message of a nano-run."""
+
+
+class ForgedMessageError(LaunchError):
+    """A message has no proof, or a wrong one."""
 
 
 class Link:
-    """One end of the connection.
+    """One end of the connection. Only `wait` and `leave` wait for the other end.
 
     Args:
         connection: the socket; it is closed with the link.
         name: what the other end is called in messages, such as "host 2 (10.0.0.7)".
+        longest: the most bytes of one message.
     """
 
-    def __init__(self, connection: socket.socket, name: str) -> None:
+    def __init__(
+        self, connection: socket.socket, name: str, longest: int = LONGEST_MESSAGE
+    ) -> None:
         self.name = name
+        self.longest = longest
         self.heard = time.monotonic()
         self._socket = connection
-        self._socket.setblocking(True)
-        self._buffer = b""
+        self._socket.setblocking(False)
+        self._received = bytearray()
+        self._lines: deque[bytes] = deque()
+        self._unsent = b""
+        self._key = b""
+        self._sides = (b"", b"")
+        self._counts = [0, 0]
 
     def fileno(self) -> int:
         """Return the descriptor, for a selector."""
@@ -41,59 +69,157 @@ class Link:
         """Close the connection."""
         self._socket.close()
 
+    def leave(self) -> None:
+        """Close the connection when the other end has taken what was sent, or soon after."""
+        deadline = time.monotonic() + _LEAVING
+        while self._flush() and self._unsent and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.close()
+
     @property
     def own_address(self) -> str:
-        """Return the address by which the other end sees this host."""
-        return str(self._socket.getsockname()[0])
+        """Return the address by which the other end sees this host, without a scope."""
+        return bare_address(str(self._socket.getsockname()[0]))
 
     @property
     def peer_address(self) -> str:
-        """Return the other end's address."""
-        return str(self._socket.getpeername()[0])
+        """Return the other end's address, without a scope.
+
+        Raises:
+            OSError: the other end has gone.
+        """
+        return bare_address(str(self._socket.getpeername()[0]))
+
+    @property
+    def scope(self) -> str:
+        """Return the name of the interface of a link-local connection; "" of any other."""
+        name = self._socket.getsockname()
+        if len(name) < 4 or not name[3]:
+            return ""
+        with contextlib.suppress(OSError):
+            return socket.if_indextoname(name[3])
+        return str(name[3])
+
+    def protect(self, key: bytes, own: bytes, other: bytes) -> None:
+        """Prove all that is sent from now on, and believe nothing without a proof.
+
+        Args:
+            key: the key of this connection.
+            own: the name of this end, which goes into its proofs.
+            other: the name of the other end.
+        """
+        self._key, self._sides = key, (own, other)
 
     def send(self, **message: Any) -> bool:
-        """Send a message, and say whether the other end is still there."""
+        """Send a message, and say whether the other end is still there to read it.
+
+        What it does not take at once is sent by later calls.
+        """
+        if len(self._unsent) > LONGEST_MESSAGE:
+            return False
+        text = json.dumps(message).encode()
+        proof = self._prove(0, text) + b" " if self._key else b""
+        self._unsent += proof + text + b"\n"
+        return self._flush()
+
+    def _flush(self) -> bool:
         try:
-            self._socket.settimeout(5)
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return True
         except OSError:
+            self._unsent = b""
             return False
         return True
 
-    def receive(self) -> list[dict[str, Any]] | None:
-        """Return the messages that have come; None where the other end has gone."""
+    def fill(self) -> bool:
+        """Take what has come, and say whether more may."""
         try:
-            self._socket.settimeout(5)
-            data = self._socket.recv(65536)
+            data = self._socket.recv(_READ)
+        except BlockingIOError:
+            return True
         except OSError:
-            return None
+            return False
         if not data:
-            return None
-        self.heard = time.monotonic()
-        self._buffer += data
-        *lines, self._buffer = self._buffer.split(b"\n")
-        if len(self._buffer) > _LONGEST:
-            return None
-        try:
-            messages = [json.loads(line) for line in lines]
-        except ValueError:
-            return None
-        return messages if all(isinstance(message, dict) for message in messages) else None
+            return False
+        self._received += data
+        if b"\n" in data:
+            *lines, rest = self._received.split(b"\n")
+            self._lines.extend(map(bytes, lines))
+            self._received = rest
+        return len(self._received) <= self.longest
 
-    def wait(self, seconds: float) -> dict[str, Any]:
-        """Return the next message.
+    def pop(self) -> dict[str, Any] | None:
+        """Return the next message that has come, or None.
 
         Raises:
-            LaunchError: none has come in time, or the other end has gone.
+            ForgedMessageError: it lacks its proof.
+            ShapelessMessageError: it is no message.
+        """
+        if not self._lines:
+            return None
+        text = self._lines.popleft()
+        if len(text) > self.longest:
+            raise ShapelessMessageError(f"{self.name} sends more than a nano-run does")
+        if self._key:
+            proof, _, text = text.partition(b" ")
+            if not hmac.compare_digest(proof, self._prove(1, text)):
+                raise ForgedMessageError(f"{self.name} does not prove what it sends")
+        self.heard = time.monotonic()
+        return _parse(text, self.name)
+
+    def _prove(self, side: int, text: bytes) -> bytes:
+        number = self._counts[side]
+        self._counts[side] += 1
+        head = b"%s %d " % (self._sides[side], number)
+        return hmac.new(self._key, head + text, hashlib.sha256).hexdigest().encode()
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Return the messages that have come; None where the other end has gone.
+
+        Who sends what no nano-run does, or cannot prove it, has gone as well.
+        """
+        is_open = self.fill()
+        messages = []
+        try:
+            while (message := self.pop()) is not None:
+                messages.append(message)
+        except (ForgedMessageError, ShapelessMessageError):
+            return None
+        return messages if is_open or messages else None
+
+    def wait(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next message, or None where the other end has gone.
+
+        Args:
+            seconds: how long to wait.
+
+        Raises:
+            ForgedMessageError: it lacks its proof.
+            ShapelessMessageError: it is no message.
+            TimeoutError: none has come in time.
         """
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            ready, _, _ = select.select([self._socket], [], [], 0.2)
-            if not ready:
-                continue
-            messages = self.receive()
-            if messages is None:
-                raise LaunchError(f"{self.name} has closed the connection")
-            if messages:
-                return messages[0]
-        raise LaunchError(f"{self.name} has not answered within {seconds:g} s")
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        is_open = True
+        while True:
+            message = self.pop()
+            if message is not None or not is_open:
+                return message
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"{self.name} has not answered within {seconds:g} s")
+            if poll.poll(min(left, 1) * 1000):
+                is_open = self.fill()
+
+
+def _parse(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise ShapelessMessageError(f"{name} sends what no nano-run does")
+    return message

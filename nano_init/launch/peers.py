@@ -8,8 +8,10 @@ the first failure was.
 from __future__ import annotations
 
 import select
+import signal
 import time
 
+from nano_init.launch.handshake import one_line
 from nano_init.launch.running_worker import AttemptOutcome
 
 TYPE_CHECKING = False
@@ -56,20 +58,25 @@ class Peers:
         if now - self._beaten > _BEAT:
             self._beaten = now
             self._tell("alive")
-        for link in self.links:
-            if now - link.heard > _SILENT:
-                self.lost = f"{link.name} has said nothing for {_SILENT:g} s"
+        for link in [link for link in self.links if now - link.heard > _SILENT]:
+            self._lose(link, f"{link.name} has said nothing for {_SILENT:g} s")
 
     def hear(self, link: Link) -> None:
         """Take what a host has said."""
         messages = link.receive() if link in self.links else []
         if messages is None:
-            self.lost = self.lost or f"{link.name} has gone, and its workers with it"
-            self._done.discard(link)
-            self.links.remove(link)
+            self._lose(link, f"{link.name} has gone, and its workers with it")
             return
-        for message in messages:
-            self._take(link, message)
+        try:
+            for message in messages:
+                self._take(link, message)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            self._lose(link, f"{link.name} sends what no nano-run does")
+
+    def _lose(self, link: Link, sentence: str) -> None:
+        self.lost = self.lost or sentence
+        self._done.discard(link)
+        self.links.remove(link)
 
     def _take(self, link: Link, message: dict[str, Any]) -> None:
         event = message.get("event")
@@ -78,13 +85,15 @@ class Peers:
         elif event == "go":
             self._may_go = True
         elif event == "signal":
-            self.signal = int(message["number"])
+            self.signal = signal.Signals(message["number"])
             if self.is_first:
                 self._tell("signal", number=self.signal)
         elif event == "joined":
             # Clocks of two hosts differ: what counts is when it was heard here.
             self.joined += [(time.monotonic(), int(index)) for index in message["joined"]]
-            self._missing[link] = [f"{name} on {link.name}" for name in message["missing"]]
+            self._missing[link] = [
+                f"{one_line(name)} on {link.name}" for name in message["missing"]
+            ]
         elif event == "failing":
             self.failing, self._failing_since = self.failing or link, time.monotonic()
         elif event == "report":
@@ -157,13 +166,20 @@ class Peers:
     def _wait(self, is_there: Any) -> None:
         deadline = time.monotonic() + _VERDICT
         while self.links and not is_there() and time.monotonic() < deadline:
-            ready, _, _ = select.select(self.links, [], [], 0.2)
-            for link in ready:
+            for link in _ready(self.links):
                 self.hear(link)
 
     def _tell(self, event: str, **content: Any) -> None:
         for link in self.links:
             link.send(event=event, **content)
+
+
+def _ready(links: Sequence[Link]) -> list[Link]:
+    poll = select.poll()
+    by_descriptor = {link.fileno(): link for link in links}
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.POLLIN)
+    return [by_descriptor[descriptor] for descriptor, _ in poll.poll(200)]
 
 
 def _write_outcome(outcome: AttemptOutcome) -> dict[str, Any]:
@@ -173,7 +189,7 @@ def _write_outcome(outcome: AttemptOutcome) -> dict[str, Any]:
 def _read_outcome(message: dict[str, Any]) -> AttemptOutcome:
     return AttemptOutcome(
         int(message["status"]),
-        str(message["sentence"]),
-        str(message["traceback"]).encode(),
+        one_line(message["sentence"]),
+        str(message["traceback"]).encode("utf-8", "replace"),
         can_restart=bool(message["can_restart"]),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from nano_init.errors import LaunchError
+
 __all__ = ["HeldPort"]
 
 
@@ -17,11 +19,28 @@ class HeldPort:
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("", 0))
+        self._socket = _hold()
         self.number = int(self._socket.getsockname()[1])
 
     def close(self) -> None:
         """Give the port up."""
         self._socket.close()
+
+
+def _hold() -> socket.socket:
+    """Return a socket bound to a port of all addresses, IPv6 and IPv4, as gRPC takes them."""
+    for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "")):
+        try:
+            held = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:  # a kernel without IPv6
+            continue
+        try:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            held.bind((host, 0))
+        except OSError:
+            held.close()
+            continue
+        return held
+    raise LaunchError("no port can be had for a worker: this host has neither IPv4 nor IPv6")

@@ -2,28 +2,37 @@
 
 Host 0 listens on the master port. Every other host connects, tells what it is going to run
 and the ports of its workers, and gets the addresses of all. The connections stay open: over
-them a failure on one host ends the job on all (see `supervision`).
+them a failure on one host ends the job on all (see `peers`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
 import time
 
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
-from nano_init.launch.link import Link
+from nano_init.launch.addresses import is_loopback, join_port, with_scope
+from nano_init.launch.handshake import greet, one_line
+from nano_init.launch.link import ForgedMessageError, Link, ShapelessMessageError
+from nano_init.launch.listening import listen
+from nano_init.launch.reception import Reception
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
+
+    from nano_init.launch.job_secret import JobSecret
+    from nano_init.launch.reception import Arrival
 
 __all__ = ["Host", "Meeting", "compare_facts", "meet"]
 
-_HELLO_SECONDS = 10
+_ANSWER_SECONDS = 10.0  # for host 0 to answer an opening
+_BETWEEN_TRIES = 0.3
+_MOST_WORKERS = 4096
+_MOST_SEED = 1 << 31
 
 
 @frozen
@@ -38,7 +47,10 @@ class Host:
         ports: the ports of this host's workers.
         facts: what must be the same on all hosts, by a name that a user understands; "" for
             what need not be known on this one.
-        shared: what host 0 decides for all.
+        seed: where unseeded random numbers start, if this is host 0.
+        restarts: how often the job was restarted, as far as this host knows.
+        secret: the job's.
+        say: how to tell the user something.
     """
 
     rank: int
@@ -47,7 +59,10 @@ class Host:
     port: int
     ports: tuple[int, ...]
     facts: Mapping[str, str]
-    shared: Mapping[str, Any]
+    seed: int
+    restarts: int
+    secret: JobSecret
+    say: Callable[[str], None]
 
 
 @frozen
@@ -57,14 +72,26 @@ class Meeting:
     Args:
         addresses: all workers' addresses, the chief's first.
         first: the number of this host's first worker.
-        shared: what host 0 has decided.
+        seed: where unseeded random numbers start on all workers.
+        restarts: how often the job was restarted.
         links: to all other hosts on host 0, and to host 0 elsewhere.
     """
 
     addresses: tuple[str, ...]
     first: int
-    shared: Mapping[str, Any]
+    seed: int
+    restarts: int
     links: tuple[Link, ...] = ()
+
+
+@frozen
+class _Hello:
+    """What a host says of itself."""
+
+    rank: int
+    ports: tuple[int, ...]
+    facts: Mapping[str, str]
+    restarts: int
 
 
 def meet(host: Host, seconds: float) -> Meeting:
@@ -78,8 +105,8 @@ def meet(host: Host, seconds: float) -> Meeting:
         LaunchError: a host has not come, or means another job.
     """
     if host.count == 1:
-        addresses = tuple(f"{host.master}:{port}" for port in host.ports)
-        return Meeting(addresses, 0, host.shared)
+        addresses = tuple(join_port(host.master, port) for port in host.ports)
+        return Meeting(addresses, 0, host.seed, host.restarts)
     return _gather(host, seconds) if host.rank == 0 else _join(host, seconds)
 
 
@@ -103,125 +130,186 @@ def compare_facts(ours: Mapping[str, str], theirs: Mapping[str, str], name: str)
 
 def _gather(host: Host, seconds: float) -> Meeting:
     links: dict[int, Link] = {}
-    hellos: dict[int, Mapping[str, Any]] = {0: {"ports": host.ports}}
+    hellos: dict[int, _Hello] = {0: _Hello(0, host.ports, host.facts, host.restarts)}
     deadline = time.monotonic() + seconds
-    with _listen(host.port) as listener, selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ)
+    listeners, reason = listen(host.master, host.port)
+    if reason:
+        host.say(f"{reason}: nano-run listens on all addresses, at port {host.port}")
+    with Reception(listeners, host.secret, host.say) as reception:
         while len(links) < host.count - 1:
             left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
-                missing = [str(r) for r in range(1, host.count) if r not in links]
-                sentence = _tell_missing(missing, seconds, host)
+            if left <= 0:
+                sentence = _tell_missing(links, seconds, host, reception.refused)
                 _refuse(links.values(), sentence)
                 raise LaunchError(sentence)
-            connection, address = listener.accept()
-            _admit(host, Link(connection, f"a host at {address[0]}"), links, hellos)
+            arrivals, gone = reception.wait(left)
+            for rank in [rank for rank, link in links.items() if link in gone]:
+                del links[rank], hellos[rank]
+            for arrival in arrivals:
+                _take_in(host, arrival, links, hellos, reception)
     return _announce(host, links, hellos)
 
 
-def _tell_missing(missing: Sequence[str], seconds: float, host: Host) -> str:
+def _tell_missing(links: Mapping[int, Link], seconds: float, host: Host, refused: str) -> str:
+    missing = [str(rank) for rank in range(1, host.count) if rank not in links]
     many = len(missing) > 1
     names = f"host{'s' if many else ''} {', '.join(missing)} of {host.count}"
     return (
         f"{names} {'have' if many else 'has'} not come within {seconds:g} s (--start-timeout); "
         f"start nano-run there with --node-rank {missing[0]} --master-addr {host.master} "
-        f"--master-port {host.port}"
+        f"--master-port {host.port}{f' ({refused})' if refused else ''}"
     )
 
 
-def _admit(
-    host: Host, link: Link, links: dict[int, Link], hellos: dict[int, Mapping[str, Any]]
+def _take_in(
+    host: Host,
+    arrival: Arrival,
+    links: dict[int, Link],
+    hellos: dict[int, _Hello],
+    reception: Reception,
 ) -> None:
-    """Take in a host that has connected; whoever else connects is sent away."""
-    try:
-        hello = link.wait(_HELLO_SECONDS)
-        rank, ports = int(hello["rank"]), [int(port) for port in hello["ports"]]
-        facts = dict(hello["facts"])
-    except (LaunchError, KeyError, TypeError, ValueError):
-        link.close()
+    """Take in a host that has come; whoever else has connected is sent away."""
+    link, hello = arrival.link, _read_hello(arrival.hello)
+    if hello is None:
+        reception.forget(link)
         return
-    link.name = f"host {rank} ({link.peer_address})"
-    fault = compare_facts({**host.facts, "--nnodes": str(host.count)}, facts, link.name)
-    if not 1 <= rank < host.count or rank in links:
-        fault = f"there are two hosts with --node-rank {rank}, or it is not below --nnodes"
+    link.name = f"host {hello.rank} ({link.peer_address})"
+    ours = {**host.facts, "--nnodes": str(host.count)}
+    fault = compare_facts(ours, hello.facts, link.name)
+    if not 1 <= hello.rank < host.count or hello.rank in links:
+        fault = f"there are two hosts with --node-rank {hello.rank}, or it is not below --nnodes"
     if fault:
         _refuse([*links.values(), link], fault)
         raise LaunchError(fault)
-    links[rank] = link
-    hellos[rank] = {"ports": ports}
+    links[hello.rank] = link
+    hellos[hello.rank] = hello
 
 
-def _announce(host: Host, links: dict[int, Link], hellos: dict[int, Mapping[str, Any]]) -> Meeting:
-    addresses: list[str] = []
+def _read_hello(message: Mapping[str, Any]) -> _Hello | None:
+    rank, restarts = message.get("rank"), message.get("restarts")
+    ports, facts = message.get("ports"), message.get("facts")
+    if not (_is_count(rank) and _is_count(restarts) and isinstance(facts, dict)):
+        return None
+    if not isinstance(ports, list) or not 0 < len(ports) <= _MOST_WORKERS:
+        return None
+    if not all(_is_count(port) and 0 < port < 1 << 16 for port in ports):
+        return None
+    shown = {one_line(name): one_line(value) for name, value in facts.items()}
+    return _Hello(int(rank or 0), tuple(ports), shown, int(restarts or 0))
+
+
+def _is_count(value: object) -> bool:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return is_number and 0 <= value < _MOST_SEED  # type: ignore[operator]
+
+
+def _announce(host: Host, links: dict[int, Link], hellos: dict[int, _Hello]) -> Meeting:
+    addresses: list[tuple[str, int]] = []
     firsts: list[int] = []
     ours = _own_address(links)
     for rank in range(host.count):
         name = links[rank].peer_address if rank else ours
         # A launcher on this very host is seen by the others as this host is.
-        name = ours if _is_loopback(name) else name
+        name = ours if is_loopback(name) else name
         firsts.append(len(addresses))
-        addresses += [f"{name}:{port}" for port in hellos[rank]["ports"]]
+        addresses += [(name, port) for port in hellos[rank].ports]
+    restarts = max(hello.restarts for hello in hellos.values())
     for rank, link in links.items():
-        link.send(addresses=addresses, first=firsts[rank], shared=host.shared)
-    return Meeting(tuple(addresses), 0, host.shared, tuple(links[r] for r in sorted(links)))
+        link.send(addresses=addresses, first=firsts[rank], seed=host.seed, restarts=restarts)
+    ordered = tuple(links[rank] for rank in sorted(links))
+    scope = next((link.scope for link in ordered if link.scope), "")
+    return Meeting(_write(addresses, scope), 0, host.seed, restarts, ordered)
+
+
+def _write(addresses: Iterable[Sequence[Any]], scope: str) -> tuple[str, ...]:
+    return tuple(join_port(with_scope(name, scope), port) for name, port in addresses)
 
 
 def _own_address(links: Mapping[int, Link]) -> str:
     """Return the address by which the other hosts have found this one."""
     addresses = [links[rank].own_address for rank in sorted(links)]
-    return next((a for a in addresses if not _is_loopback(a)), addresses[0])
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.")
+    return next((a for a in addresses if not is_loopback(a)), addresses[0])
 
 
 def _join(host: Host, seconds: float) -> Meeting:
-    place = f"{host.master}:{host.port}"
+    place = join_port(host.master, host.port)
     deadline = time.monotonic() + seconds
-    link = Link(_connect(host, deadline, seconds), f"host 0 at {place}")
-    facts = {**host.facts, "--nnodes": str(host.count)}
-    link.send(rank=host.rank, ports=host.ports, facts=facts)
-    try:
-        answer = link.wait(max(1.0, deadline - time.monotonic()) + 5)
-    except LaunchError as error:
-        raise LaunchError(f"{error}; is {place} the nano-run of host 0?") from error
-    if "error" in answer:
-        raise LaunchError(str(answer["error"]))
-    try:
-        addresses, first = [str(a) for a in answer["addresses"]], int(answer["first"])
-        return Meeting(tuple(addresses), first, dict(answer["shared"]), (link,))
-    except (KeyError, TypeError, ValueError):
-        raise LaunchError(f"{place} answers, but is no nano-run; check --master-port") from None
-
-
-def _connect(host: Host, deadline: float, seconds: float) -> socket.socket:
     reason = ""
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
+        connection, reason = _connect(host, left, reason)
+        if connection is None:
+            time.sleep(min(_BETWEEN_TRIES, max(0.0, deadline - time.monotonic())))
+            continue
+        link = Link(connection, f"host 0 at {place}")
         try:
-            return socket.create_connection((host.master, host.port), timeout=5)
-        except socket.gaierror as error:
-            reason = f"its name is not known ({error.strerror})"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        time.sleep(min(0.3, max(0.0, deadline - time.monotonic())))
+            meeting = _talk(host, link, max(1.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            link.close()
+            raise LaunchError(f"{error}; is {place} the nano-run of host 0?") from error
+        except (ShapelessMessageError, ForgedMessageError):
+            link.close()
+            sentence = f"{place} answers, but is no nano-run; check --master-port"
+            raise LaunchError(sentence) from None
+        except LaunchError:
+            link.leave()
+            raise
+        if meeting is not None:
+            return meeting
+        link.close()
+        reason = "it closes the connection, as no nano-run of host 0 does"
+        time.sleep(_BETWEEN_TRIES)
     raise LaunchError(
-        f"host 0 at {host.master}:{host.port} cannot be reached within {seconds:g} s "
-        f"(--start-timeout): {reason}; check --master-addr, --master-port, and that it runs there"
+        f"host 0 at {place} cannot be reached within {seconds:g} s (--start-timeout): {reason}; "
+        "check --master-addr, --master-port, and that it runs there"
     )
 
 
-def _listen(port: int) -> socket.socket:
+def _connect(host: Host, seconds: float, reason: str) -> tuple[socket.socket | None, str]:
+    """Return a connection to host 0 by whichever of its addresses takes one; or why none does."""
     try:
-        return socket.create_server(("", port), backlog=1024)
+        timeout = max(0.1, min(5.0, seconds))
+        return socket.create_connection((host.master, host.port), timeout), reason
+    except (socket.gaierror, UnicodeError) as error:
+        return None, f"its name is not known ({getattr(error, 'strerror', None) or error})"
     except OSError as error:
-        raise LaunchError(
-            f"cannot listen on port {port}: {error.strerror}; choose another one with --master-port"
-        ) from error
+        return None, error.strerror or str(error)
 
 
-def _refuse(links: Any, sentence: str) -> None:
+def _talk(host: Host, link: Link, seconds: float) -> Meeting | None:
+    """Return what host 0 says; None where it has gone before that."""
+    if not greet(link, host.secret, min(seconds, _ANSWER_SECONDS)):
+        return None
+    facts = {**host.facts, "--nnodes": str(host.count)}
+    link.send(rank=host.rank, ports=host.ports, facts=facts, restarts=host.restarts)
+    message = link.wait(seconds + 5)
+    if message is None:
+        return None
+    if "error" in message:
+        raise LaunchError(one_line(message["error"]))
+    return _read_meeting(message, link, len(host.ports))
+
+
+def _read_meeting(message: Mapping[str, Any], link: Link, own: int) -> Meeting:
+    addresses = message.get("addresses")
+    numbers = [message.get(name) for name in ("first", "seed", "restarts")]
+    is_list = isinstance(addresses, list) and all(_is_place(place) for place in addresses)
+    first, seed, restarts = (int(n) if _is_count(n) else -1 for n in numbers)  # type: ignore[arg-type]
+    if not is_list or min(first, seed, restarts) < 0 or first > len(addresses or ()) - own:
+        raise ShapelessMessageError(f"{link.name} sends what no nano-run does")
+    return Meeting(_write(addresses or (), link.scope), first, seed, restarts, (link,))
+
+
+def _is_place(place: object) -> bool:
+    return (
+        isinstance(place, list)
+        and len(place) == 2
+        and isinstance(place[0], str)
+        and _is_count(place[1])
+    )
+
+
+def _refuse(links: Iterable[Link], sentence: str) -> None:
     for link in links:
         with contextlib.suppress(OSError):
             link.send(error=sentence)
-            link.close()
+            link.leave()

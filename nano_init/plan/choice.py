@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nano_init.frozen import frozen, replace
 from nano_init.plan.decide import decide
-from nano_init.plan.precision import check_precision
+from nano_init.plan.precision import TRAINABLE, check_precision, without_guards
 from nano_init.plan.settings import Options
 from nano_init.protocol.patch_options import PatchOptions
 
@@ -85,6 +85,9 @@ def choose(
         plan = configuration.plan(plan, environ)
     elif measured is not None:
         plan = replace(plan, precision=measured)
-    precision = plan.precision.recommended if asked == "auto" else asked
+    if surroundings.bfloat16_fault:
+        plan = replace(plan, precision=without_guards(surroundings.bfloat16_fault))
+    is_asked = asked in TRAINABLE and not surroundings.bfloat16_fault
+    precision = asked if is_asked else plan.precision.recommended
     is_chosen = request.patch.precision == "auto" and precision == "mixed_bfloat16"
     return Choice(plan, replace(patch, precision=precision, is_chosen=is_chosen))

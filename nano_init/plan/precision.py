@@ -12,9 +12,21 @@ if TYPE_CHECKING:
 
     from nano_init.machine.facts import Isa
 
-__all__ = ["PRECISIONS", "cause_of", "check_precision", "recommend_precision", "slow_precision"]
+__all__ = [
+    "PRECISIONS",
+    "TRAINABLE",
+    "cause_of",
+    "check_precision",
+    "recommend_precision",
+    "slow_precision",
+    "without_guards",
+]
 
-PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+# What models can be trained in.
+TRAINABLE = ("float32", "mixed_bfloat16")
+
+# "auto" goes by the instruction set, "measured" by the matmul benchmark of this machine.
+PRECISIONS = ("auto", "measured", *TRAINABLE)
 
 _NOT_RECOMMENDED = "mixed_bfloat16 not recommended: "
 
@@ -44,12 +56,12 @@ def check_precision(value: object, *, auto: bool = True) -> str:
 
     Args:
         value: the name to check; hyphens count as underscores.
-        auto: whether "auto" is one of the allowed names.
+        auto: whether "auto" and "measured" are allowed, which leave the choice to nano-init.
 
     Raises:
         PrecisionError: the name is unknown, or unfit for training.
     """
-    allowed = PRECISIONS if auto else PRECISIONS[1:]
+    allowed = PRECISIONS if auto else TRAINABLE
     name = str(value).replace("-", "_")
     if isinstance(value, str) and name in allowed:
         return name
@@ -80,6 +92,15 @@ def recommend_precision(isa: Isa, environ: Mapping[str, str]) -> PrecisionChoice
     if isa.amx_denied:
         reason = f"{reason} (AMX would be faster still, but {isa.amx_denied})"
     return PrecisionChoice("mixed_bfloat16", reason)
+
+
+def without_guards(fault: str) -> PrecisionChoice:
+    """Return the choice of float32 on a Keras that bfloat16 cannot be guarded on.
+
+    Args:
+        fault: what is wrong, a phrase.
+    """
+    return PrecisionChoice("float32", f"{_NOT_RECOMMENDED}{fault}")
 
 
 def cause_of(choice: PrecisionChoice) -> str:

@@ -1,30 +1,213 @@
-"""The names of the faster paths, and which of them a text switches off. Pure."""
+"""The faster paths: one record each, and which of them a text switches off. Pure."""
 
 from __future__ import annotations
 
-__all__ = ["FASTER_PATHS", "parse_disabled"]
+from nano_init.protocol.patch_record import PATH, PatchRecord
+from nano_init.protocol.supported_versions import KERAS_RANGE
 
-# Each name is that of a module of `keras_patch` too, which has a function
+__all__ = ["FASTER_PATHS", "PATH_RECORDS", "parse_disabled", "path_groups", "path_table"]
+
+_NN = "keras.src.backend.tensorflow.nn"
+_DATA = "tensorflow.python.data.ops"
+
+# The groups of the tuner: of one kind of layer, or of one technique.
+_ISLANDS = "islands"
+_UPDATES = "updates"
+_CONVOLUTIONS = "convolutions"
+_RECURRENT = "recurrent"
+_DENSE = "dense"
+_CALLS = "calls"
+
+# Each name is that of a module of `keras_patch/faster` too, which has a function
 # `NAME_replacements`.
-FASTER_PATHS = (
-    "activations",
-    "adam",
-    "attention",
-    "batch_norm",
-    "convolution",
-    "cross_entropy",
-    "depthwise",
-    "dropout",
-    "einsum_dense",
-    "embedding",
-    "fit_stall",
-    "gru",
-    "layer_norm",
-    "lstm",
-    "rmsprop",
-    "sgd",
-    "step_call",
+PATH_RECORDS = (
+    PatchRecord(
+        "activations",
+        PATH,
+        "GELU, SiLU, ReLU6 and hard SiLU, compiled by XLA into one kernel a direction",
+        tuple(f"{_NN}:{name}" for name in ("gelu", "silu", "relu6", "hard_silu")),
+        group=_ISLANDS,
+        models=("encoder", "vit", "mobilenet"),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "adam",
+        PATH,
+        "Adam's update of a dense weight in one pass; a sparse gradient is made dense once",
+        ("keras.src.optimizers.adam:Adam.update_step",),
+        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
+        group=_UPDATES,
+        models=("mlp", "recommender"),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "attention",
+        PATH,
+        "the softmax of attention, compiled by XLA into one kernel a direction",
+        (f"{_NN}:_dot_product_attention_xla",),
+        keras=("3.6", KERAS_RANGE[1]),
+        group=_ISLANDS,
+        models=("decoder",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "batch_norm",
+        PATH,
+        "BatchNormalization by the fused kernel, with float32 statistics",
+        ("keras.src.layers.normalization.batch_normalization:BatchNormalization.call",),
+        uses=("keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",),
+        group=_CONVOLUTIONS,
+        models=("cnn", "resnet50", "mobilenet"),
+        tolerance=1e-4,
+    ),
+    PatchRecord(
+        "convolution",
+        PATH,
+        "kernels of one pixel, and gradients by the kernel where oneDNN is slow at them, as "
+        "matrix products",
+        ("keras.src.layers.convolutional.base_conv:BaseConv.call",),
+        group=_CONVOLUTIONS,
+        models=("mobilenet", "resnet50"),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "cross_entropy",
+        PATH,
+        "the loss of integer labels, compiled by XLA into one kernel a direction",
+        (f"{_NN}:sparse_categorical_crossentropy",),
+        group=_ISLANDS,
+        models=("decoder",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "depthwise",
+        PATH,
+        "the input gradient of strided depthwise convolutions in float32, where bfloat16 has no "
+        "fast kernel",
+        (f"{_NN}:depthwise_conv", f"{_NN}:separable_conv"),
+        group=_CONVOLUTIONS,
+        models=("mobilenet",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "dropout",
+        PATH,
+        "the same elements as Keras drops in float32, from a vectorized generator",
+        ("keras.src.backend.tensorflow.random:dropout",),
+        group=_DENSE,
+        models=("encoder", "vit"),
+        tolerance=1e-6,
+    ),
+    PatchRecord(
+        "einsum_dense",
+        PATH,
+        "EinsumDense and the projections of MultiHeadAttention as one matrix product each",
+        ("keras.src.layers.core.einsum_dense:EinsumDense.call",),
+        group=_DENSE,
+        models=("encoder", "decoder"),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "embedding",
+        PATH,
+        "rows looked up without reading the table",
+        ("keras.src.layers.core.embedding:Embedding.call",),
+        group=_DENSE,
+        models=("recommender",),
+    ),
+    PatchRecord(
+        "fit_stall",
+        PATH,
+        "no wait for tf.data's autotuning thread when a `fit` ends; what a generator holds is "
+        "closed by then",
+        (
+            f"{_DATA}.from_generator_op:_from_generator",
+            f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.__init__",
+            f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.iterator_completed",
+            "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
+            f"{_DATA}.iterator_ops:OwnedIterator.__del__",
+        ),
+        models=("short_fits",),
+    ),
+    PatchRecord(
+        "gru",
+        PATH,
+        "GRU over whole sequences, with weights cast once and each weight's gradient one product",
+        ("keras.src.layers.rnn.gru:GRU.inner_loop",),
+        group=_RECURRENT,
+        models=("gru",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "layer_norm",
+        PATH,
+        "layer and RMS normalization, compiled by XLA into one kernel a direction",
+        ("keras.src.layers.normalization.layer_normalization:LayerNormalization.call",),
+        optional=("keras.src.layers.normalization.rms_normalization:RMSNormalization.call",),
+        group=_ISLANDS,
+        models=("encoder", "vit"),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "lstm",
+        PATH,
+        "LSTM over whole sequences, with weights cast once and each weight's gradient one product",
+        ("keras.src.layers.rnn.lstm:LSTM.inner_loop",),
+        group=_RECURRENT,
+        models=("lstm",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "rmsprop",
+        PATH,
+        "RMSprop's update of a dense weight in one pass, by TensorFlow's fused kernel",
+        ("keras.src.optimizers.rmsprop:RMSprop.update_step",),
+        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
+        group=_UPDATES,
+        models=("mlp_rmsprop",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "sgd",
+        PATH,
+        "SGD's update of a dense weight in one pass, by TensorFlow's fused kernel",
+        ("keras.src.optimizers.sgd:SGD.update_step",),
+        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
+        group=_UPDATES,
+        models=("resnet50",),
+        tolerance=1e-5,
+    ),
+    PatchRecord(
+        "step_call",
+        PATH,
+        "a step of `fit` or `evaluate` called straight: its graph is looked up once an iterator",
+        ("keras.src.backend.tensorflow.trainer:TensorFlowTrainer._make_function",),
+        keras=("3.7", KERAS_RANGE[1]),
+        group=_CALLS,
+        models=("tiny",),
+    ),
 )
+
+FASTER_PATHS = tuple(record.name for record in PATH_RECORDS)
+
+
+def path_groups() -> tuple[tuple[str, ...], ...]:
+    """Return the names that the tuner leaves out together, group by group."""
+    groups: dict[str, list[str]] = {}
+    for record in PATH_RECORDS:
+        if record.group:
+            groups.setdefault(record.group, []).append(record.name)
+    return tuple(tuple(names) for names in groups.values())
+
+
+def path_table() -> str:
+    """Return the faster paths as the table of the documentation, in Markdown."""
+    rows = [
+        f"| `{record.name}` | {record.summary} | {' to '.join(record.keras)} |"
+        for record in PATH_RECORDS
+    ]
+    head = ("| path | what it does | verified on Keras |", "| --- | --- | --- |")
+    return "\n".join((*head, *rows)) + "\n"
 
 
 def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:

@@ -1,7 +1,8 @@
 """Every environment variable of nano-init's own, by name.
 
-What must import nothing (`bootstrap/sitecustomize.py`, `instrumentation/isolation_main.py`) has
-the names of those that it reads as literals; a test compares them with these.
+The comment above a name is its description in the documentation, and the heading above that says
+who sets it. Files that must import nothing (`bootstrap/sitecustomize.py`,
+`instrumentation/isolation_main.py`) repeat the names they read as literals; a test compares them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ __all__ = [
     "COMPILE_SOON_VARIABLE",
     "DISABLE_VARIABLE",
     "ISOLATED_PRELOAD_VARIABLE",
+    "JOB_SECRET_VARIABLE",
     "JOINED_VARIABLE",
     "MEMBERSHIP_VARIABLE",
     "OPTION_PREFIX",
@@ -23,63 +25,74 @@ __all__ = [
     "STARTED_VARIABLE",
     "STATE_VARIABLE",
     "THREADS_VARIABLE",
+    "UNVERIFIED_VARIABLE",
     "WATCH_VARIABLE",
 ]
 
-# -- The user's own ------------------------------------------------------------------------------
+# -- Set by the user -----------------------------------------------------------------------------
 
-# Options that `source bigdl-nano-init` takes.
+# Options for `source bigdl-nano-init`, such as `--threads 4`.
 ARGUMENTS_VARIABLE = "NANO_INIT_ARGS"
 
-# Faster paths to switch off, with commas between them; "all" for all of them.
+# Faster paths to switch off, separated by commas; `all` switches off every one.
 DISABLE_VARIABLE = "NANO_INIT_DISABLE"
 
-# The most cores to use.
+# `1` uses parts of the patch on a Keras or TensorFlow that they were not verified on.
+UNVERIFIED_VARIABLE = "NANO_INIT_UNVERIFIED"
+
+# The maximum number of cores to use, like `--threads`.
 THREADS_VARIABLE = "NANO_INIT_THREADS"
 
-# "1": XLA compiles kernels after one step, not when that pays, so that a benchmark of a few steps
-# sees what a long training runs.
+# `1` lets XLA compile its kernels after the first step instead of when that pays off, so that a
+# benchmark of a few steps runs the same code as a long training.
 COMPILE_SOON_VARIABLE = "NANO_INIT_COMPILE_SOON"
 
-# "0": the workers of a job on one host share no memory.
+# `0` makes the workers of a job on one host exchange gradients through TensorFlow's collectives
+# instead of shared memory.
 SHARED_MEMORY_VARIABLE = "NANO_INIT_SHARED_MEMORY"
 
-# What stands before the name of each option of nano-run in its variable: NANO_RUN_PIN is --pin.
+# The value of an option of nano-run: `NANO_RUN_PIN=1` is `--pin`, `NANO_RUN_THREADS=4` is
+# `--threads 4`. An option on the command line wins.
 OPTION_PREFIX = "NANO_RUN_"
 
-# The precision of nano-run; `nano-init --precision` leaves it in a shell.
+# The secret that the launchers of a job's hosts prove to each other. It is no option, so that no
+# list of processes shows it.
+JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"  # noqa: S105 - its name
+
+# The default of `nano-run --precision`; `nano-init --precision` sets it in a shell.
 PRECISION_VARIABLE = "NANO_RUN_PRECISION"
 
-# -- From the launcher to the program, and to all Pythons that the program starts -----------------
+# -- Set by nano-run for the program and every Python process that it starts --------------------
 
-# What nano-init has changed in the environment, so that it can be undone.
+# What nano-init changed in the environment, so that it can be undone.
 STATE_VARIABLE = "NANO_INIT_STATE"
 
-# The options of the patch, as `PatchOptions.to_json` gives them.
+# The options of the Keras patch, as JSON.
 PATCH_VARIABLE = "NANO_INIT_PATCH"
 
-# How often the job was restarted.
+# How many times the job has been restarted.
 RESTARTS_VARIABLE = "NANO_INIT_RESTARTS"
 
-# Set in a worker of a cluster that somebody else has started: its own child is no worker.
+# Set in a worker of a cluster that another launcher started, so that its child processes do not
+# take themselves for workers.
 JOINED_VARIABLE = "NANO_INIT_JOINED"
 
-# -- From the launcher to the program alone: the bootstrap takes them out --------------------------
+# -- Set by nano-run for the program alone; removed before the script runs -----------------------
 
-# LD_PRELOAD as the user has it: "-" for unset, else "+" and the value.
+# The user's own `LD_PRELOAD`: `-` if it was unset, otherwise `+` and its value.
 PRELOAD_VARIABLE = "NANO_INIT_PRELOAD"
 
-# The worker's membership of its job, as `format_membership` gives it.
+# The worker's index, the number of workers and what else it needs to join its job.
 MEMBERSHIP_VARIABLE = "NANO_INIT_WORKER"
 
-# What to record of the training, as JSON.
+# What to record of the training, as JSON; used by `--compare`, `--tune` and `--report`.
 WATCH_VARIABLE = "NANO_INIT_WATCH"
 
 # When the program was started, in seconds of the monotonic clock.
 STARTED_VARIABLE = "NANO_INIT_WATCH_STARTED"
 
-# LD_PRELOAD of a program that is to be isolated first.
+# The `LD_PRELOAD` of a sample, which is set after its file system has been isolated.
 ISOLATED_PRELOAD_VARIABLE = "NANO_INIT_WATCH_PRELOAD"
 
-# Digests of the models that the tuned choice was measured on.
+# Digests of the models that a tuned choice was measured on.
 SIGNATURE_VARIABLE = "NANO_INIT_SIGNATURE"

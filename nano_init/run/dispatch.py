@@ -36,7 +36,14 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     if request.evidence.measures and is_job:
         raise UsageError("--compare, --tune and --report cannot be combined with --nproc-per-node")
     if request.job.sysroot != "/" and not request.dry_run:
-        raise UsageError("--sysroot plans for a recorded machine; give --dry-run with it")
+        raise UsageError(
+            "--sysroot needs --dry-run: it shows where workers would run on a recorded machine"
+        )
+    if request.measures_precision and is_job:
+        raise UsageError(
+            "--precision measured is for a single process; "
+            "with several workers use auto, float32 or mixed_bfloat16"
+        )
     check_precision(request.patch.precision)
     check_target(request.target)
     if request.evidence.measures:

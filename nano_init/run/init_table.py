@@ -56,11 +56,16 @@ class InitRequest:
 
 
 INIT_OPTIONS = (
-    OptionRow(("--print",), "show", "Show the machine and the plan (default).", is_plain=True),
+    OptionRow(
+        ("--print",),
+        "show",
+        "Show the machine and the recommended environment (default).",
+        is_plain=True,
+    ),
     OptionRow(
         ("--format",),
         "output",
-        "How to show the plan; table is the default.",
+        "Output format. Default: table.",
         "value",
         type="format",
         is_plain=True,
@@ -74,12 +79,15 @@ INIT_OPTIONS = (
         is_plain=True,
     ),
     OptionRow(
-        ("--unset",), "unset", "Print the way back to the environment before.", is_plain=True
+        ("--unset",),
+        "unset",
+        "Print the code that restores the previous environment.",
+        is_plain=True,
     ),
     OptionRow(
         ("--explain",),
         "explain",
-        "Show every source of one fact or variable, what it said, and how the value follows; e.g. "
+        "Show every source of one fact or variable and how the value follows from them, e.g. "
         "usable_cores, bf16, OMP_NUM_THREADS.",
         "value",
         "NAME",
@@ -87,21 +95,21 @@ INIT_OPTIONS = (
     OptionRow(
         ("--doctor",),
         "doctor",
-        "Examine this machine and this environment in a few seconds, and say what to fix; exit "
-        "code 1 if there is a problem.",
+        "Examine this machine and environment in a few seconds, and say what to fix. Exit status "
+        "1 if there is a problem.",
     ),
     OptionRow(
         ("--why-not",),
         "why_not",
-        "Say in one sentence why this precision is not taken here, or that it is.",
+        "Say in one sentence why this precision is not used here, or that it is.",
         "value",
         type="trainable",
     ),
     OptionRow(
         ("--record",),
         "record",
-        "Record what is read of this machine, and nothing private, for a bug report; --sysroot "
-        "replays it.",
+        "Record what nano-init reads of this machine, and nothing private, for a bug report. "
+        "--sysroot replays it.",
         "value",
         "FILE.tar.gz",
         "path",
@@ -109,7 +117,7 @@ INIT_OPTIONS = (
     OptionRow(
         ("--sysroot",),
         "sysroot",
-        "Answer for a recorded machine: the folder with its proc/ and sys/, or FILE.tar.gz.",
+        "Answer for a recorded machine: a folder with its proc/ and sys/, or FILE.tar.gz.",
         "value",
         "DIR",
         "path",
@@ -118,48 +126,52 @@ INIT_OPTIONS = (
     OptionRow(
         ("--install-hook",),
         "install_hook",
-        "Let the active conda or virtual environment set the variables when it is activated.",
+        "Set the variables whenever the active conda or virtual environment is activated.",
         "value",
         type="hook",
     ),
-    OptionRow(("--remove-hook",), "remove_hook", "Take that hook out again.", "value", type="hook"),
-    OptionRow(("--install-kernel",), "install_kernel", "Install a Jupyter kernel under nano-run."),
-    OptionRow(("--remove-kernel",), "remove_kernel", "Take that kernel away again."),
+    OptionRow(("--remove-hook",), "remove_hook", "Remove that hook.", "value", type="hook"),
+    OptionRow(
+        ("--install-kernel",),
+        "install_kernel",
+        "Install a Jupyter kernel that runs under nano-run.",
+    ),
+    OptionRow(("--remove-kernel",), "remove_kernel", "Remove that kernel."),
     OptionRow(
         ("-r", "--threads"),
         "threads",
-        "Use at most N cores (NANO_INIT_THREADS does the same).",
+        "Use at most N cores. NANO_INIT_THREADS does the same.",
         "value",
         "N",
     ),
     OptionRow(
         ("--precision",),
         "precision",
-        "The precision that nano-run is to use in this shell.",
+        "The precision that nano-run uses in this shell.",
         "value",
         type="precision",
     ),
     OptionRow(
         ("--allocator",),
         "allocator",
-        "Preload a memory allocator that is found and seen to load; none is the default.",
+        "Preload a memory allocator, if one is installed and loads. Default: none.",
         "value",
         type="allocator",
     ),
     OptionRow(("-p", "--pin", "--perf"), "pin", "Bind OpenMP threads to cores.", is_plain=True),
     OptionRow(
-        ("-o", "--no-openmp", "--disable-openmp"), "no_openmp", "Leave OpenMP's variables alone."
+        ("-o", "--no-openmp", "--disable-openmp"), "no_openmp", "Do not set OpenMP's variables."
     ),
     OptionRow(
         ("--force",),
         "force",
-        "Override what you have set or recorded yourself.",
+        "Override variables, and overwrite recordings, of your own.",
         is_plain=True,
     ),
     OptionRow(
         ("-v", "--verbose", "-d", "--debug"),
         "verbose",
-        "With --shell: show the plan on stderr too.",
+        "With --shell: also show the plan on stderr.",
         is_plain=True,
     ),
     OptionRow(("-j", "--enable-jemalloc"), "jemalloc", ""),
@@ -217,13 +229,13 @@ def _check_one_action(given: Mapping[str, Any]) -> None:
     together = [name for name, wanted in asked.items() if wanted]
     output = given.get("output")
     if len(together) > 1:
-        raise UsageError(f"{' and '.join(together)} are different things to do; give one")
+        raise UsageError(f"{' and '.join(together)} cannot be combined")
     if given.get("doctor") and output not in (None, "table", "json"):
-        raise UsageError("--doctor answers in --format table or json")
+        raise UsageError("--doctor supports --format table and json only")
     if given.get("sysroot", "/") != "/" and given.get("doctor"):
-        raise UsageError("--doctor examines this machine; it does not go with --sysroot")
+        raise UsageError("--doctor examines this machine and cannot be combined with --sysroot")
     if output and together and together[0] not in ("--print", "--explain", "--doctor"):
-        raise UsageError(f"--format shows the plan; it does not go with {together[0]}")
+        raise UsageError(f"--format cannot be combined with {together[0]}")
 
 
 def _allocator(given: Mapping[str, Any]) -> str:

@@ -8,9 +8,12 @@ import sys
 
 from nano_init.errors import UsageError
 from nano_init.frozen import frozen, replace
+from nano_init.launch.addresses import join_port, parse_host
 from nano_init.launch.command import Command, format_command, prepare_command
 from nano_init.launch.job import Job, Seat, run_job
+from nano_init.launch.job_secret import JobSecret, read_job_secret
 from nano_init.launch.locale_coercion import without_locale_coercion
+from nano_init.launch.scheduler_secret import find_scheduler_secret
 from nano_init.machine.cluster import read_cluster, read_task
 from nano_init.message import NANO_RUN, say, write_output
 from nano_init.plan.choice import choose
@@ -55,6 +58,7 @@ class HostPart:
         master: the address of host 0.
         port: the port of its launcher.
         slot: this launcher's number among those on this host, and how many these are.
+        is_task: an outer launcher started all of them, as tasks of one job.
     """
 
     rank: int = 0
@@ -62,6 +66,7 @@ class HostPart:
     master: str = "127.0.0.1"
     port: int = _USUAL_PORT
     slot: tuple[int, int] = (0, 1)
+    is_task: bool = False
 
 
 @frozen
@@ -107,8 +112,8 @@ def run_workers(
     own = surroundings.user_environ if job.sysroot == "/" else original(environ)[0]
     if not job.has_workers and read_cluster(own) is not None:
         raise UsageError(
-            "TF_CONFIG describes workers that somebody else has started, and who that is keeps "
-            "their logs and restarts them: leave --log-dir, --tee and --max-restarts out"
+            "--log-dir, --tee and --max-restarts do not apply with TF_CONFIG: whoever started "
+            "its workers keeps their logs and restarts them"
         )
     # Tasks of Slurm are workers of one job only where workers are asked for.
     host = find_host_part(job, read_task(own) if job.has_workers else None)
@@ -121,15 +126,38 @@ def run_workers(
         return 0
     if not request.quiet:
         _announce(host, workers)
-    return run_job(_make_job(request, host, workers, report or _say))
+    secret = _find_secret(request, own, host)
+    return run_job(_make_job(request, host, workers, report or _say, secret))
 
 
 def _say(sentence: str) -> None:
     say(NANO_RUN, sentence)
 
 
+def _find_secret(request: RunRequest, environ: Mapping[str, str], host: HostPart) -> JobSecret:
+    """Return the secret of the job's launchers, and say where there is none."""
+    if host.count == 1:
+        return JobSecret()
+    job = request.job
+    secret, warning = read_job_secret(job.secret_file, environ)
+    if not secret.kind and host.is_task:
+        secret = find_scheduler_secret(environ, host.rank, job.start_timeout)
+    if not secret.kind:
+        warning = (
+            f"there is no job secret: whoever reaches port {host.port} of {host.master} before all "
+            "hosts have come is trusted; --job-secret-file or NANO_RUN_JOB_SECRET gives one"
+        )
+    if warning and not request.quiet:
+        say(NANO_RUN, warning)
+    return secret
+
+
 def _make_job(
-    request: RunRequest, host: HostPart, workers: Workers, report: Callable[[str], None]
+    request: RunRequest,
+    host: HostPart,
+    workers: Workers,
+    report: Callable[[str], None],
+    secret: JobSecret,
 ) -> Job:
     job, environ = request.job, workers.environ
 
@@ -159,6 +187,7 @@ def _make_job(
         say=report,
         shares_memory=environ.get(SHARED_MEMORY_VARIABLE) != "0",
         program=program,
+        secret=secret,
     )
 
 
@@ -194,7 +223,7 @@ def find_host_part(job: JobRequest, task: Task | None) -> HostPart:
     if not master:
         raise UsageError(f"--nnodes {count} needs --master-addr, the name or address of host 0")
     usual = task.port if task is not None and task.port else _USUAL_PORT
-    return HostPart(rank, count, master, job.master_port or usual)
+    return HostPart(rank, count, parse_host(master, "--master-addr"), job.master_port or usual)
 
 
 def _part_of_task(job: JobRequest, task: Task) -> HostPart:
@@ -207,14 +236,15 @@ def _part_of_task(job: JobRequest, task: Task) -> HostPart:
     if task.local_size > 1 and job.workers not in (None, "1", "auto"):
         raise UsageError(
             f"--nproc-per-node {job.workers} within {task.local_size} tasks on this host: start "
-            "one task on each host, or give --nproc-per-node 1 for one worker a task"
+            "one task per host, or use --nproc-per-node 1 for one worker per task"
         )
     return HostPart(
         task.rank,
         task.size,
-        master,
+        parse_host(master, "--master-addr"),
         job.master_port or task.port or _USUAL_PORT,
         (task.local_rank, max(1, task.local_size)),
+        is_task=True,
     )
 
 
@@ -305,7 +335,7 @@ def _explain(request: RunRequest, host: HostPart, workers: Workers) -> str:
         *(f"warning: {warning}" for warning in workers.plans[0].warnings),
     ]
     hosts = (host.master, *(f"{_HOST}{rank}" for rank in range(1, host.count)))
-    addresses = tuple(f"{name}:{_PORT}" for name in hosts for _ in placement.places)
+    addresses = tuple(join_port(name, _PORT) for name in hosts for _ in placement.places)
     text = "".join(f"# {line}\n" for line in lines)
     for local in range(number):
         seat = Seat(local, first + local, addresses, 0, -1, "", 0)

@@ -50,7 +50,9 @@ def measure(request: RunRequest, surroundings: Surroundings) -> int:
     """
     evidence = request.evidence
     if request.dry_run:
-        raise UsageError("--dry-run runs nothing, so nothing can be measured; leave one out")
+        raise UsageError(
+            "--dry-run runs nothing and cannot be combined with --compare, --tune or --report"
+        )
     if evidence.report:
         check_report_file(evidence.report)
     if evidence.tune:
@@ -64,7 +66,7 @@ def measure(request: RunRequest, surroundings: Surroundings) -> int:
         return become(request, prepared)
     if request.target.is_stdin:
         raise SampleError(
-            "a program on stdin can be read once only; save it in a file to measure it"
+            "a program on stdin can be read only once; save it to a file to measure it"
         )
     _check_temporary_folder()
     with cleanup_on_signals():
@@ -127,4 +129,4 @@ def _way_out(prepared: RunPlan) -> str:
     precision = prepared.patch.precision
     if precision == "float32":
         return ""
-    return f"; python's did not, so that {precision} may be why: try --precision float32"
+    return f"; under python it did not, so {precision} may be the cause: try --precision float32"

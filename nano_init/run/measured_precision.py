@@ -1,4 +1,4 @@
-"""`nano-run --precision auto`: check the instruction set's promise by a short measurement."""
+"""`nano-run --precision measured`: check the instruction set's promise by a short measurement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measure_precision(
     found = recall_matmul(path, key) if request.use_cache else None
     if found is None and not request.dry_run:
         if not request.quiet:
-            say(NANO_RUN, "measuring matrix products, once on this machine")
+            say(NANO_RUN, "running the matmul benchmark, once per machine")
         environ = {**without_locale_coercion(surroundings.user_environ), **plan.environment()}
         found, fault = measure_matmul(path, key, environ, keep=request.use_cache)
         if fault and not request.quiet:

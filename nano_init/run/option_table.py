@@ -11,6 +11,7 @@ from nano_init.plan.decide import parse_threads
 from nano_init.plan.settings import Options
 from nano_init.protocol.patch_options import parse_patch_options
 from nano_init.protocol.target import Target
+from nano_init.protocol.variables import JOB_SECRET_VARIABLE
 from nano_init.run.option_row import OptionRow
 from nano_init.run.request import EvidenceRequest, JobRequest, RunRequest
 
@@ -26,8 +27,9 @@ OPTIONS = (
     OptionRow(
         ("--precision",),
         "precision",
-        "What Keras layers compute in; auto takes mixed_bfloat16 where a unit of the processor "
-        "multiplies it faster than float32, and if it is given that is measured, once a machine.",
+        "What Keras layers compute in. auto picks mixed_bfloat16 if the processor has bfloat16 "
+        "instructions, else float32. measured also runs a matmul benchmark of about six seconds, "
+        "once per machine, and picks the faster of the two.",
         "value",
         type="precision",
         is_plain=True,
@@ -35,16 +37,16 @@ OPTIONS = (
     OptionRow(
         ("--keep-float32",),
         "keep_float32",
-        "Keep the Keras layers of this name or class in float32, such as 'head*' or LSTM; may be "
-        "repeated.",
+        "Keep the Keras layers with this name or class in float32, such as 'head*' or LSTM. "
+        "Repeatable.",
         "list",
         "PATTERN",
     ),
     OptionRow(
         ("--disable",),
         "disable",
-        "Switch faster paths off, to bisect a problem: {paths}, or all; may be repeated "
-        "(NANO_INIT_DISABLE does the same).",
+        "Switch off faster paths, to bisect a problem: {paths}, or all. Repeatable. "
+        "NANO_INIT_DISABLE does the same.",
         "list",
         "PATH,...",
         is_plain=True,
@@ -52,16 +54,16 @@ OPTIONS = (
     OptionRow(
         ("--lazy-adam",),
         "lazy_adam",
-        "Let Adam update only the rows that a sparse gradient names: much faster with large "
-        "embeddings, but another algorithm, with other results.",
+        "Let Adam update only the rows that a sparse gradient names. Much faster with large "
+        "embeddings, but a different algorithm with different results.",
         is_plain=True,
     ),
     OptionRow(
         ("--steps-per-execution",),
         "steps_per_execution",
-        "Run N training steps of fit between two returns to Python. By default (auto) small "
-        "models run as many as take 50 ms; 1 is Keras's own way. A fit whose callbacks need "
-        "every batch is left alone.",
+        "Run N training steps of fit before returning to Python. By default (auto) small models "
+        "run as many as take 50 ms; 1 is Keras's own way. A fit whose callbacks need every batch "
+        "is left alone.",
         "value",
         "N|auto",
         is_plain=True,
@@ -69,7 +71,7 @@ OPTIONS = (
     OptionRow(
         ("--threads",),
         "threads",
-        "Use at most N cores (NANO_INIT_THREADS does the same).",
+        "Use at most N cores. NANO_INIT_THREADS does the same.",
         "value",
         "N",
         is_plain=True,
@@ -77,7 +79,7 @@ OPTIONS = (
     OptionRow(
         ("--allocator",),
         "allocator",
-        "Preload a memory allocator into this one process, if it is found and seen to load.",
+        "Preload a memory allocator into this process, if one is installed and loads.",
         "value",
         type="allocator",
         is_plain=True,
@@ -89,46 +91,46 @@ OPTIONS = (
     OptionRow(
         ("--dry-run",),
         "dry_run",
-        "Print the environment and the command, each with its reason, and run nothing.",
+        "Print the environment and the command, each with its reason, without running anything.",
         is_plain=True,
     ),
     OptionRow(
         ("--compare",),
         "evidence.compare",
-        "Train a bounded number of steps under plain python and under nano-run, in turn, and say "
-        "what differs. Nothing that the script writes is kept.",
+        "Train a few dozen steps under plain python and under nano-run, in turn, and report the "
+        "difference. Nothing that the script writes is kept.",
     ),
     OptionRow(("--json",), "evidence.as_json", "With --compare: print JSON."),
     OptionRow(
         ("--tune",),
         "evidence.tune",
-        "Train the script for a while in several precisions, XLA modes, threads, allocators and "
-        "with faster paths left out (also in several steps per execution where "
-        "--steps-per-execution allows them), run it in the fastest whose loss is float32's, and "
-        "remember that for later runs.",
+        "Find the fastest configuration for this script, run the script in it, and remember it "
+        "for later runs. Searches over precision, XLA, threads, allocators and faster paths, and "
+        "over steps per execution if --steps-per-execution is given. A configuration whose loss "
+        "differs from float32's is never chosen.",
     ),
     OptionRow(
         ("--tune-budget",),
         "evidence.tune_budget",
-        "With --tune: the seconds that the search may take.",
+        "With --tune: seconds that the search may take.",
         "value",
         "S",
         (5.0, 86_400.0),
     ),
-    OptionRow(("--no-cache",), "no_cache", "Neither use nor remember what --tune has measured."),
-    OptionRow(("--clear-cache",), "clear_cache", "Forget all that --tune has measured, and exit."),
+    OptionRow(("--no-cache",), "no_cache", "Neither use nor store results of --tune."),
+    OptionRow(("--clear-cache",), "clear_cache", "Delete all stored results of --tune, and exit."),
     OptionRow(
         ("--report",),
         "evidence.report",
-        "Run the script, and report afterwards on stderr what happened: step times, units and "
-        "kernels, casts, throttling, waiting; FILE.html or FILE.json gets it too.",
+        "Run the script, then report on stderr what happened: step times, kernels, casts, "
+        "throttling, waiting for data. FILE.html or FILE.json stores the report.",
         "optional",
         "[=FILE]",
     ),
     OptionRow(
         ("--sample-steps",),
         "evidence.steps",
-        "With --compare and --report: training steps of one sample.",
+        "With --compare and --report: training steps per sample.",
         "value",
         "N",
         (12, 100_000),
@@ -136,7 +138,7 @@ OPTIONS = (
     OptionRow(
         ("--sample-rounds",),
         "evidence.rounds",
-        "With --compare: samples of each way; more of them show smaller differences.",
+        "With --compare: samples of each kind. More samples show smaller differences.",
         "value",
         "N",
         (3, 100),
@@ -144,25 +146,24 @@ OPTIONS = (
     OptionRow(
         ("--sample-seconds",),
         "evidence.seconds",
-        "With --compare and --report: end a sample after this time, with the steps that it has "
-        "made.",
+        "With --compare and --report: end a sample after this time, with the steps made so far.",
         "value",
         "S",
         (1.0, 86_400.0),
     ),
-    OptionRow(("-q", "--quiet"), "quiet", "Say nothing about what was chosen.", is_plain=True),
+    OptionRow(("-q", "--quiet"), "quiet", "Do not print what was chosen.", is_plain=True),
     OptionRow(
         ("--nproc-per-node", "--nproc_per_node"),
         "job.workers",
-        "Train data-parallel: run N workers on this host, each on cores of its own; auto takes one "
-        "for each NUMA node or last-level cache.",
+        "Train data-parallel with N workers on this host, each on its own cores. auto starts one "
+        "per NUMA node or last-level cache.",
         "value",
         "N|auto",
     ),
     OptionRow(
         ("--nnodes",),
         "job.hosts",
-        "Hosts of the job; nano-run is started on each of them.",
+        "Number of hosts of the job. Start nano-run on each of them.",
         "value",
         "N",
         (1, 65536),
@@ -170,7 +171,7 @@ OPTIONS = (
     OptionRow(
         ("--node-rank", "--node_rank"),
         "job.host_rank",
-        "This host's number, from 0; Slurm and MPI give it themselves.",
+        "This host's number, from 0. Slurm and MPI provide it.",
         "value",
         "R",
         (0, 65535),
@@ -178,22 +179,31 @@ OPTIONS = (
     OptionRow(
         ("--master-addr", "--master_addr"),
         "job.master_addr",
-        "The name or address of host 0.",
+        "Name or address of host 0.",
         "value",
         "HOST",
     ),
     OptionRow(
         ("--master-port", "--master_port"),
         "job.master_port",
-        "A free port of host 0, for the launchers to meet; 29400.",
+        "Free port of host 0 where the launchers meet. Default: 29400.",
         "value",
         "P",
         (1, 65535),
     ),
     OptionRow(
+        ("--job-secret-file", "--job_secret_file"),
+        "job.secret_file",
+        "A file with a secret that the launchers on all hosts have: who cannot prove that it knows "
+        "it is refused (NANO_RUN_JOB_SECRET holds the secret itself).",
+        "value",
+        "FILE",
+    ),
+    OptionRow(
         ("--start-timeout", "--start_timeout"),
         "job.start_timeout",
-        "How long to wait for a worker or a host that has not come, to start or to a save; 600.",
+        "How long to wait for a worker or host that has not appeared, at the start or at a save. "
+        "Default: 600.",
         "value",
         "SECONDS",
         (1, 10**6),
@@ -201,8 +211,8 @@ OPTIONS = (
     OptionRow(
         ("--max-restarts", "--max_restarts"),
         "job.max_restarts",
-        "Restart the job, up to K times, when a worker has failed; a script with Keras's "
-        "BackupAndRestore goes on from its backup.",
+        "Restart the job up to K times when a worker fails. A script with Keras's "
+        "BackupAndRestore continues from its backup.",
         "value",
         "K",
         (0, 10**6),
@@ -210,17 +220,17 @@ OPTIONS = (
     OptionRow(
         ("--log-dir", "--log_dir"),
         "job.log_dir",
-        "Keep each worker's output in DIR/worker-N.log.",
+        "Write each worker's output to DIR/worker-N.log.",
         "value",
         "DIR",
     ),
     OptionRow(
-        ("--tee",), "job.tee", "Show all workers' output, each line with the worker's number."
+        ("--tee",), "job.tee", "Show the output of all workers, each line with the worker's number."
     ),
     OptionRow(
         ("--oversubscribe",),
         "job.oversubscribe",
-        "Allow more workers than cores; they are not bound then.",
+        "Allow more workers than cores. They are then not bound to cores.",
     ),
     OptionRow(
         ("--compress-gradients", "--compress_gradients"),
@@ -230,15 +240,18 @@ OPTIONS = (
     OptionRow(
         ("--sysroot",),
         "job.sysroot",
-        "With --dry-run: where workers would run on a recorded machine.",
+        "With --dry-run: show where workers would run on a recorded machine.",
         "value",
         "DIR",
     ),
-    OptionRow(("-m",), "module", "SCRIPT is a module, as for python -m.", is_plain=True),
+    OptionRow(("-m",), "module", "SCRIPT is a module, as with python -m.", is_plain=True),
 )
 
 # A nano-run that a worker starts is a program of its own, not a job within the job.
-JOB_VARIABLES = tuple(row.variable for row in OPTIONS if row.field.startswith("job."))
+JOB_VARIABLES = (
+    *(row.variable for row in OPTIONS if row.field.startswith("job.")),
+    JOB_SECRET_VARIABLE,
+)
 
 
 def build_request(
@@ -254,8 +267,10 @@ def build_request(
     Raises:
         UsageError: a value is none of those allowed, or two options do not go together.
     """
+    precision = given.get("precision", "auto")
+    is_measured = precision == "measured"
     patch, warning = parse_patch_options(
-        given.get("precision", "auto"),
+        "auto" if is_measured else precision,
         tuple(given.get("keep_float32", ())),
         given.get("disable", ()),
         lazy_adam=bool(given.get("lazy_adam")),
@@ -278,7 +293,7 @@ def build_request(
         job=JobRequest(**_part(given, "job.")),
         evidence=evidence,
         use_cache=not given.get("no_cache"),
-        measures_precision=given.get("precision") == "auto",
+        measures_precision=is_measured,
     )
 
 
@@ -303,10 +318,10 @@ def _parse_number(text: str, name: str, least: float, most: float) -> int:
 
 def _check_evidence(evidence: EvidenceRequest) -> None:
     if evidence.as_json and not evidence.compare:
-        raise UsageError("--json is the form of a comparison; give --compare with it")
+        raise UsageError("--json needs --compare")
     if evidence.compare and (evidence.report is not None or evidence.tune):
         other = "--tune" if evidence.tune else "--report"
         raise UsageError(
-            f"--compare keeps nothing that the script writes, and {other} runs it in earnest; "
-            "give one"
+            f"--compare and {other} cannot be combined: --compare keeps nothing that the script "
+            "writes"
         )

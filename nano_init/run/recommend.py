@@ -51,5 +51,5 @@ def recommend(request: InitRequest, environ: Mapping[str, str]) -> Recommendatio
         wish = Setting(PRECISION_VARIABLE, asked, "the precision that you asked for")
         plan = replace(plan, settings=(*plan.settings, wish))
     is_here = request.sysroot == "/"
-    nothing = "not installed with nano-init" if is_here else "not known of a recorded machine"
+    nothing = "not installed with nano-init" if is_here else "unknown for a recorded machine"
     return Recommendation(surroundings, plan, str(surroundings.build or nothing))

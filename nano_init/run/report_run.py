@@ -65,7 +65,7 @@ def run_with_report(request: RunRequest, prepared: RunPlan) -> int:
     except KeyboardInterrupt:
         say(NANO_RUN, "the report was interrupted")
     except Exception as error:  # noqa: BLE001 - whatever it is, the program's end is kept
-        say(NANO_RUN, f"there is no report ({type(error).__name__}: {error})")
+        say(NANO_RUN, f"no report ({type(error).__name__}: {error})")
     return end_like(outcome)
 
 
@@ -155,11 +155,11 @@ def _sample(
 ) -> tuple[SampledSteps | None, str, TensorFlowFacts | None]:
     evidence = request.evidence
     if not run.step_seconds:
-        return None, "the run made no steps that could be seen", None
+        return None, "no training step was seen in the run", None
     if run.status < 0:
         return None, "the run was ended by a signal", None
     if request.target.is_stdin:
-        return None, "a program on stdin can be read once only", None
+        return None, "a program on stdin can be read only once", None
     if not request.quiet:
         say(NANO_RUN, f"sampling {evidence.steps} steps for the report")
     environ = without_locale_coercion(prepared.surroundings.user_environ)
@@ -180,7 +180,11 @@ def _write(path: str, report: Report) -> None:
         except OSError as error:
             say(NANO_RUN, f"the report cannot be written to {path}: {error.strerror or error}")
         else:
-            kept = f"{path} was written meanwhile and is no report; " if written != path else ""
+            kept = (
+                f"{path} was written during the run and is not a report; "
+                if written != path
+                else ""
+            )
             say(NANO_RUN, f"{kept}the report is in {written}")
     if sys.stderr is None:
         return

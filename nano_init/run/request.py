@@ -23,6 +23,7 @@ class JobRequest:
         host_rank: this host's number, or None to learn it from Slurm or MPI.
         master_addr: the address of host 0; "" to learn it.
         master_port: the port of the launcher there; 0 for the usual one.
+        secret_file: a file with the secret of the job's launchers; "" for none.
         start_timeout: seconds to wait for workers and hosts that have not come.
         max_restarts: how often the job is restarted when a worker has failed.
         log_dir: a folder for each worker's output; "" for none.
@@ -37,6 +38,7 @@ class JobRequest:
     host_rank: int | None = None
     master_addr: str = ""
     master_port: int = 0
+    secret_file: str = ""
     start_timeout: int = 600
     max_restarts: int = 0
     log_dir: str = ""
@@ -55,6 +57,7 @@ class JobRequest:
         """Say whether the script needs a launcher that stays: for one worker alone, too."""
         stays = self.max_restarts or self.log_dir or self.tee or self.sysroot != "/"
         placed = self.host_rank is not None or self.master_addr or self.master_port
+        placed = placed or self.secret_file
         return self.has_workers or bool(stays or placed)
 
 
@@ -102,7 +105,7 @@ class RunRequest:
         job: what is asked of several workers.
         evidence: what is to be measured.
         use_cache: use and remember what was measured.
-        measures_precision: `--precision auto` was given, and not left to be the default.
+        measures_precision: let the matmul benchmark choose the precision: `--precision measured`.
     """
 
     target: Target

@@ -127,6 +127,9 @@ def describe_choice(prepared: RunPlan) -> str:
 
 def _describe_precision(prepared: RunPlan) -> str:
     choice, precision = prepared.plan.precision, prepared.patch.precision
+    if prepared.surroundings.bfloat16_fault and prepared.asked != "float32":
+        instead = " instead of mixed_bfloat16" if prepared.asked == "mixed_bfloat16" else ""
+        return f"{precision}{instead}: {cause_of(choice)}"
     if prepared.tuned:
         return prepared.tuned
     if prepared.asked == "auto":

@@ -61,7 +61,7 @@ def tuned(request: RunRequest, surroundings: Surroundings) -> RunPlan:
         surroundings = with_allocator(surroundings, allocator)
     plain = prepare(_without_cache(request), surroundings)
     if request.target.is_stdin:
-        return _untuned(request, surroundings, "a program on stdin can be read once only")
+        return _untuned(request, surroundings, "a program on stdin can be read only once")
     try:
         found = search_configuration(request, plain)
     except SampleError as error:
@@ -70,9 +70,9 @@ def tuned(request: RunRequest, surroundings: Surroundings) -> RunPlan:
         return _untuned(request, surroundings, str(error))
     if not request.quiet:
         _report_trials(found)
-    gain = f"{found.gain:.2f} times as fast as by default"
+    gain = f"{found.gain:.2f} times as fast as the default"
     if found.gain < 1.005:
-        gain = "no other whose loss is float32's was faster"
+        gain = "no other configuration with float32's loss was faster"
     note = _NOTE.format(configuration=found.winner, gain=gain, date=time.strftime("%Y-%m-%d"))
     if may_use_tuned_choice(request):
         _remember(request, plain, found, note)
@@ -188,7 +188,7 @@ def _check_nothing_is_decided(request: RunRequest) -> None:
         ("--allocator", request.options.allocator != "none"),
     ):
         if is_given:
-            raise UsageError(f"--tune chooses what {option} decides; give one")
+            raise UsageError(f"--tune chooses the value of {option} and cannot be combined with it")
 
 
 def _without_cache(request: RunRequest) -> RunRequest:
@@ -216,7 +216,10 @@ def _remember(request: RunRequest, plain: RunPlan, found: Found, note: str) -> N
     known = plain.surroundings
     key = describe_key(request.target, known, lazy_adam=request.patch.lazy_adam)
     if key is None:
-        say(NANO_RUN, "the choice is for this run: its file cannot be known again")
+        say(
+            NANO_RUN,
+            "the choice applies to this run only: the script cannot be identified in later runs",
+        )
         return
     trials = [trial_to_json(trial) for trial in found.trials]
     fault = remember(key, found.winner, note, found.signature, known.user_environ, trials)
@@ -228,7 +231,7 @@ def _report_trials(found: Found) -> None:
     for trial in found.trials:
         name = str(trial.configuration)
         if not trial.runs:
-            say(NANO_RUN, f"tried {name}: {trial.fault or 'the time was over before a round'}")
+            say(NANO_RUN, f"tried {name}: {trial.fault or 'not measured: time ran out'}")
             continue
         reason = "" if trial.is_sound else f"; {found.objection}"
         say(

@@ -52,8 +52,8 @@ def test_why_not_answers_for_a_recorded_machine_without_starting_tensorflow(
     ("arguments", "words"),
     [
         (("--doctor", "--sysroot", "/tmp"), "--doctor examines this machine"),
-        (("--doctor", "--format", "docker"), "--doctor answers in --format table or json"),
-        (("--doctor", "--explain", "bf16"), "--explain and --doctor are different things to do"),
+        (("--doctor", "--format", "docker"), "--doctor supports --format table and json only"),
+        (("--doctor", "--explain", "bf16"), "--explain and --doctor cannot be combined"),
         (("--why-not", "int3"), "'int3' is not one of 'float32', 'mixed_bfloat16'"),
     ],
 )

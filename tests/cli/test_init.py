@@ -206,7 +206,7 @@ class TestBadInput:
             (["operand"], "operand"),
             (["--print", "--shell", "sh"], "--print"),
             (["--explain", "nonsense"], "'nonsense' is nothing to explain; choose one of"),
-            (["--explain", "bf16", "--record", "x"], "different things to do; give one"),
+            (["--explain", "bf16", "--record", "x"], "cannot be combined"),
             (["--record", "no/such/folder/m.tar.gz"], "no/such/folder/m.tar.gz cannot be written"),
         ],
     )
@@ -230,7 +230,7 @@ class TestBadInput:
         ("text", "why"),
         [
             ("--threads", "option '--threads' requires an argument"),
-            ("4", "'4' is no option"),
+            ("4", "'4' is not an option"),
             ("--thraeds 4", "no such option '--thraeds'"),
         ],
     )

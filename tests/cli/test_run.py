@@ -134,14 +134,17 @@ class TestBadInput:
             (["."], "nano-run: '.' is a folder without __main__.py; name a script in it"),
             (
                 ["--precision", "int3", "s.py"],
-                "nano-run: precision 'int3' is unknown; choose auto, float32 or mixed_bfloat16",
+                (
+                    "nano-run: precision 'int3' is unknown; "
+                    "choose auto, measured, float32 or mixed_bfloat16"
+                ),
             ),
             (
                 ["--precision", "bfloat16", "s.py"],
                 (
                     "nano-run: precision 'bfloat16' is not for training (its variables would "
                     "lose every update smaller than 1/256 of their value); choose auto, "
-                    "float32 or mixed_bfloat16"
+                    "measured, float32 or mixed_bfloat16"
                 ),
             ),
             (
@@ -157,7 +160,10 @@ class TestBadInput:
             ),
             (
                 ["--precision", "", "s.py"],
-                "nano-run: precision '' is unknown; choose auto, float32 or mixed_bfloat16",
+                (
+                    "nano-run: precision '' is unknown; "
+                    "choose auto, measured, float32 or mixed_bfloat16"
+                ),
             ),
             (
                 ["-u", "s.py"],

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PYTHON_PATH = os.pathsep.join((ROOT, os.path.join(ROOT, "tests", "lean_imports")))
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 # Logical devices can only be made before TensorFlow starts, hence a process of its own.
@@ -77,7 +78,7 @@ print("equal")
 
 def test_two_replicas_train_repeated_ids_as_one_does_with_the_summed_dense_gradient():
     pytest.importorskip("tensorflow")
-    environ = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environ = {**os.environ, "PYTHONPATH": PYTHON_PATH, "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environ, capture_output=True, text=True, check=False
     )

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
         (("--nnodes", "2", "--node-rank", "2"), "--node-rank 2 is not below --nnodes 2"),
         (("--nnodes", "two"), "--nnodes is 'two'"),
         (("--nproc-per-node", "2", "--max-restarts", "-1"), "--max-restarts is '-1'"),
-        (("--nproc-per-node", "2", "--sysroot", "x"), "give --dry-run"),
+        (("--nproc-per-node", "2", "--sysroot", "x"), "--sysroot needs --dry-run"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_nothing_runs(
@@ -112,7 +112,7 @@ def test_logs_and_restarts_of_a_ready_cluster_are_somebody_elses(
     result = nano_run("-q", "--tee", "s.py", env={"TF_CONFIG": json.dumps(ready)})
 
     assert result.returncode == 2
-    assert "leave --log-dir, --tee and --max-restarts out" in result.stderr
+    assert "--log-dir, --tee and --max-restarts do not apply with TF_CONFIG" in result.stderr
     assert not (tmp_path / "ran").exists()
 
 

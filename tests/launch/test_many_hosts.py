@@ -46,11 +46,12 @@ class Hosts:
     def __init__(self, environ, folder):
         self.environ, self.folder, self.launchers = environ, folder, []
 
-    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=(), after=()):
+    def start(self, *arguments, script=SCRIPT, name="s.py", env=None, prefix=(), after=(),
+              command=START):  # fmt: skip
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(script)
         launcher = subprocess.Popen(
-            [*prefix, sys.executable, "-c", START, "-q", "--oversubscribe", *arguments, name,
+            [*prefix, sys.executable, "-c", command, "-q", "--oversubscribe", *arguments, name,
              *after],
             env={**self.environ, **(env or {})}, cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -134,6 +135,29 @@ def test_all_hosts_start_anew_together(hosts, port):
     )
 
     assert [end[:2] for end in hosts.end()] == [(0, "again\n"), (0, "")]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_host_that_is_lost_may_be_started_again_and_all_begin_anew(hosts, port, tmp_path, lost):
+    """The one that is started again learns how often the job was restarted."""
+    script = (
+        "with open(f'restarts{index}', 'w') as file:\n"
+        "    file.write(os.environ['NANO_INIT_RESTARTS'])\n"
+        "if os.environ['NANO_INIT_RESTARTS'] == '0': time.sleep(60)"
+    )
+    launchers = hosts.pair(port, "--max-restarts", "2", script=script)
+    _wait_for(tmp_path / "restarts0", tmp_path / "restarts1")
+    launchers[lost].kill()
+    hosts.start(
+        "--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port),
+        "--node-rank", str(lost), "--max-restarts", "2", script=SCRIPT + script,
+    )  # fmt: skip
+
+    ends = hosts.end()
+    assert [ends[1 - lost][0], ends[2][0]] == [0, 0]
+    assert f"host {lost}" in ends[1 - lost][2].splitlines()[0]
+    assert "restarting the job (1 of 2) once all hosts are there" in ends[1 - lost][2]
+    assert [(tmp_path / f"restarts{i}").read_text() for i in range(2)] == ["1", "1"]
 
 
 @pytest.mark.parametrize("late", [0, 1])
@@ -310,6 +334,55 @@ def test_a_stranger_at_the_master_port_is_sent_away(hosts, port, tmp_path):
     stranger.close()
 
 
+def test_hosts_of_ipv6_alone_meet_and_write_their_addresses_in_brackets(hosts, tmp_path):
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+            port = server.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    flags = ("--nnodes", "2", "--master-addr", "[::1]", "--master-port", str(port))
+    for rank in range(2):
+        hosts.start(*flags, "--node-rank", str(rank))
+
+    assert [end[0] for end in hosts.end()] == [0, 0]
+    workers = json.loads((tmp_path / "config1").read_text())["cluster"]["worker"]
+    assert [address.rpartition(":")[0] for address in workers] == ["[::1]", "[::1]"]
+
+
+SHIFTED = "import time; now = time.time; time.time = lambda: now() + 18000; "
+
+
+def test_a_secret_stays_with_the_launchers_and_clocks_may_differ(hosts, port, tmp_path):
+    """Host 1's clock is five hours ahead."""
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    secret = {"NANO_RUN_JOB_SECRET": "0123456789abcdef"}
+    script = SCRIPT + "print([name for name in os.environ if 'SECRET' in name])"
+    for rank in range(2):
+        start = SHIFTED * rank + START
+        hosts.start(*flags, "--node-rank", str(rank), script=script, env=secret, command=start)
+
+    assert hosts.end() == [(0, "[]\n", ""), (0, "", "")]
+
+
+def test_hosts_with_different_secrets_are_told_in_one_sentence_each(hosts, port, tmp_path):
+    flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    (tmp_path / "key").write_text("another secret of its own")
+    hosts.start(
+        *flags, "--node-rank", "0", "--start-timeout", "4",
+        env={"NANO_RUN_JOB_SECRET": "0123456789abcdef"},
+    )  # fmt: skip
+    hosts.start(*flags, "--node-rank", "1", "--job-secret-file", "key")
+
+    ends = hosts.end()
+    assert [end[0] for end in ends] == [2, 2]
+    place = f"host 0 at 127.0.0.1:{port}"
+    assert ends[1][2].startswith(f"nano-run: {place} has another job secret than this host: give")
+    first, second = ends[0][2].splitlines()
+    assert first.startswith("nano-run: a host at 127.0.0.1 does not know the job's secret")
+    assert second.startswith("nano-run: host 1 of 2 has not come within 4 s")
+    assert not (tmp_path / "config0").exists()
+
+
 def test_tasks_of_slurm_find_their_places_without_an_option(hosts, tmp_path, port):
     for rank in range(2):
         slurm = {
@@ -332,8 +405,8 @@ def _connect(port):
     raise AssertionError("nobody listens")
 
 
-def _wait_for(*paths: Path):
-    deadline = time.monotonic() + 20
+def _wait_for(*paths: Path, seconds: float = 20):
+    deadline = time.monotonic() + seconds
     while not all(path.exists() for path in paths):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -376,6 +449,76 @@ def namespaces():
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+LONG_TRAINING = """
+import json, os, time
+import keras, numpy as np
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+folder, restarts = os.environ["FOLDER"], os.environ["NANO_INIT_RESTARTS"]
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 2 * int(restarts):
+            open(f"{folder}/reached{index}-{restarts}", "w").close()
+        time.sleep(float(os.environ["PAUSE"]))
+keras.utils.set_random_seed(1)
+x = np.random.rand(16, 3).astype("float32")
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+backup = keras.callbacks.BackupAndRestore(f"{folder}/backup{index}")
+model.fit(x, x.sum(1, keepdims=True), batch_size=8, epochs=8, shuffle=False, verbose=0,
+          callbacks=[backup, Slow()])
+with open(f"{folder}/weights{index}", "w") as file:
+    json.dump([w.tolist() for w in model.get_weights()], file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_training_goes_on_from_its_backup_when_a_host_was_killed_and_its_link_was_cut(
+    hosts, namespaces, tmp_path
+):
+    """It ends with the weights of a training that nothing has broken."""
+    pytest.importorskip("tensorflow")
+
+    def start(rank, folder, pause="1"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return hosts.start(
+            "--nnodes", "2", "--node-rank", str(rank), "--master-addr", "10.77.0.1",
+            "--precision", "float32", "--max-restarts", "2", "--start-timeout", "60",
+            script=LONG_TRAINING, prefix=("ip", "netns", "exec", namespaces[rank]),
+            env={"FOLDER": folder, "PAUSE": pause},
+        )  # fmt: skip
+
+    for rank in range(2):
+        start(rank, "whole", "0")
+    assert [end[0] for end in hosts.end(120)] == [0, 0]
+    hosts.launchers.clear()
+
+    for rank in range(2):
+        start(rank, "broken")
+    broken = tmp_path / "broken"
+    _wait_for(broken / "reached0-0", broken / "reached1-0", seconds=90)
+    pids = subprocess.run(
+        ["ip", "netns", "pids", namespaces[1]], check=True, capture_output=True, text=True
+    )
+    for pid in pids.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    start(1, "broken")
+    _wait_for(broken / "reached0-1", broken / "reached1-1", seconds=90)
+    cut = ["ip", "-n", namespaces[1], "link", "set", "eth9"]
+    subprocess.run([*cut, "down"], check=True)
+    time.sleep(25)
+    subprocess.run([*cut, "up"], check=True)
+
+    first, _, second = hosts.end(180)
+    assert [first[0], second[0]] == [0, 0], (first, second)
+    assert "host 1 (10.77.0.2) has gone" in first[2]
+    assert "host 1 (10.77.0.2) has said nothing for 20 s" in first[2]
+    assert "host 0 at 10.77.0.1:29400 has said nothing for 20 s" in second[2]
+    for rank in range(2):
+        weights = (broken / f"weights{rank}").read_text()
+        assert weights == (tmp_path / "whole" / f"weights{rank}").read_text()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nano_init.errors import PrecisionError, UsageError
+from nano_init.frozen import replace
 from nano_init.machine.facts import Core, Isa, Limits, Machine, Topology
 from nano_init.plan.choice import Wishes, choose
 from nano_init.plan.configuration import Configuration
@@ -33,6 +34,17 @@ def test_a_measurement_goes_before_the_instruction_set_and_not_before_the_user()
     assert choose(Wishes(), HERE, measured=measured).patch.precision == "float32"
     asked = Wishes(patch=PatchOptions("mixed_bfloat16"))
     assert choose(asked, HERE, measured=measured).patch.precision == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("asked", ["auto", "mixed_bfloat16", "float32"])
+@pytest.mark.parametrize("chosen", [None, Configuration("mixed_bfloat16")])
+def test_a_keras_that_bfloat16_cannot_be_guarded_on_trains_in_float32(asked, chosen) -> None:
+    here = replace(HERE, bfloat16_fault="Keras 3.16.0 does not fit")
+    choice = choose(Wishes(patch=PatchOptions(asked)), here, chosen)
+    assert choice.patch.precision == "float32"
+    assert not choice.patch.is_chosen
+    reason = "mixed_bfloat16 not recommended: Keras 3.16.0 does not fit"
+    assert choice.plan.precision == PrecisionChoice("float32", reason)
 
 
 def test_a_configuration_brings_its_variables_its_allocator_and_its_precision() -> None:

@@ -19,7 +19,7 @@ def isa(
 
 
 class TestCheckPrecision:
-    @pytest.mark.parametrize("name", ["auto", "float32", "mixed_bfloat16"])
+    @pytest.mark.parametrize("name", ["auto", "measured", "float32", "mixed_bfloat16"])
     def test_keras_own_names_are_taken(self, name: str) -> None:
         assert check_precision(name) == name
 
@@ -29,7 +29,7 @@ class TestCheckPrecision:
     def test_an_unknown_name_is_named_with_the_way_out(self) -> None:
         with pytest.raises(
             PrecisionError,
-            match="precision 'int3' is unknown; choose auto, float32 or mixed_bfloat16",
+            match="precision 'int3' is unknown; choose auto, measured, float32 or mixed_bfloat16",
         ):
             check_precision("int3")
 

@@ -29,7 +29,7 @@ def test_many_hosts_are_what_the_options_say():
 def test_a_task_is_one_host_of_one_worker_that_takes_its_part_of_the_cores():
     part = find_host_part(JobRequest(workers="1", master_addr="h"), MPI)
 
-    assert part == HostPart(5, 8, "h", 29400, (1, 4))
+    assert part == HostPart(5, 8, "h", 29400, (1, 4), is_task=True)
 
 
 def test_the_options_go_before_the_outer_launcher():

@@ -166,22 +166,26 @@ def test_a_script_that_fails_in_the_default_alone_runs_in_float32(
 
 
 @pytest.mark.slow
-def test_precision_auto_is_measured_once_a_machine_where_it_is_given(
+def test_precision_measured_is_measured_once_per_machine_and_auto_never(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
     (tmp_path / "s.py").write_text("print('ran')")
-    line = "nano-run: measuring matrix products, once on this machine\n"
-    assert line not in nano_run("s.py", env=cache).stderr
+    line = "nano-run: running the matmul benchmark, once per machine\n"
+    plain = nano_run("s.py", env=cache).stderr
+    assert line not in plain
+    assert nano_run("--precision", "auto", "s.py", env=cache).stderr == plain
     assert not (tmp_path / "cache").exists()
-    assert "measured" not in nano_run("--dry-run", "--precision", "auto", "s.py", env=cache).stdout
-    first, second = (nano_run("--precision", "auto", "s.py", env=cache) for _ in range(2))
+    assert (
+        "measured" not in nano_run("--dry-run", "--precision", "measured", "s.py", env=cache).stdout
+    )
+    first, second = (nano_run("--precision", "measured", "s.py", env=cache) for _ in range(2))
     assert first.stdout == second.stdout == "ran\n"
     if line not in first.stderr or "could not be measured" in first.stderr:
         pytest.skip(f"there is nothing to measure here: {first.stderr}")
     assert "matrix products measured" in first.stderr
     # The same sentence, from memory; the twin in the environment asks for it, too.
     assert second.stderr == first.stderr.replace(line, "")
-    third = nano_run("s.py", env={**cache, "NANO_RUN_PRECISION": "auto"})
+    third = nano_run("s.py", env={**cache, "NANO_RUN_PRECISION": "measured"})
     assert third.stderr == second.stderr
 
 
@@ -190,22 +194,29 @@ def test_precision_auto_is_measured_once_a_machine_where_it_is_given(
     [
         (
             ("--tune", "--precision", "float32"),
-            "--tune chooses what --precision decides; give one",
+            "--tune chooses the value of --precision and cannot be combined with it",
         ),
         (
             ("--tune", "--allocator", "jemalloc"),
-            "--tune chooses what --allocator decides; give one",
+            "--tune chooses the value of --allocator and cannot be combined with it",
         ),
         (
             ("--tune", "--compare"),
             (
-                "--compare keeps nothing that the script writes, and --tune runs it in earnest; "
-                "give one"
+                "--compare and --tune cannot be combined: --compare keeps nothing that the "
+                "script writes"
             ),
         ),
         (
             ("--tune", "--dry-run"),
-            "--dry-run runs nothing, so nothing can be measured; leave one out",
+            "--dry-run runs nothing and cannot be combined with --compare, --tune or --report",
+        ),
+        (
+            ("--nproc-per-node", "2", "--precision", "measured"),
+            (
+                "--precision measured is for a single process; "
+                "with several workers use auto, float32 or mixed_bfloat16"
+            ),
         ),
     ],
 )

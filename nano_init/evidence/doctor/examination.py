@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import textwrap
 
 import nano_init
 from nano_init.evidence.doctor.findings import Examined, diagnose
 from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts, examine_tensorflow
+from nano_init.fingerprints.installed_parts import find_installed, judge_installed
 from nano_init.machine.allocators import loads
+from nano_init.plan.build import read_build
 from nano_init.plan.library_variables import LIBRARY_PREFIXES
+from nano_init.protocol.patch_parts import ALL_RECORDS
 from nano_init.shells.preload import list_libraries
 from nano_init.text import count_of
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.evidence.doctor.findings import Finding
+    from nano_init.fingerprints.verdict import Verdict
     from nano_init.machine.facts import Machine
     from nano_init.plan.settings import Plan
 
@@ -57,6 +62,7 @@ def examine(machine: Machine, plan: Plan, environ: Mapping[str, str], root: str 
         distributions=_read_plug_ins(),
         preloads={path: loads(path) for path in list_libraries(environ.get("LD_PRELOAD", ""))},
         huge_pages=_read_huge_pages(root),
+        parts=_judge_parts(environ),
     )
 
 
@@ -119,10 +125,17 @@ def _facts(examined: Examined) -> dict[str, str]:
         "bfloat16 unit": isa.bf16 or "none",
         "usable cores": examined.plan.threads.reason,
         "CPU quota": "none" if limits.cpu_quota is None else f"{limits.cpu_quota:g}",
-        "TensorFlow": facts.tensorflow or f"none ({facts.fault})",
-        "Keras": facts.keras or "none",
-        "oneDNN": f"{facts.onednn or 'none'} ({facts.runtime or 'no threads'}; {facts.isa})",
+        "TensorFlow": facts.tensorflow
+        or f"{'unknown' if facts.timeout else 'none'} ({facts.fault})",
+        "Keras": facts.keras or ("unknown" if facts.timeout else "none"),
+        "oneDNN": _describe_onednn(facts),
     }
+
+
+def _describe_onednn(facts: TensorFlowFacts) -> str:
+    if facts.timeout:
+        return "unknown"
+    return f"{facts.onednn or 'none'} ({facts.runtime or 'no threads'}; {facts.isa})"
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -144,6 +157,20 @@ def _read_plug_ins() -> dict[str, str]:
 
     names = {d.metadata["Name"]: d.version for name in _PLUG_INS for d in distributions(name=name)}
     return {name: version for name, version in names.items() if name}
+
+
+def _judge_parts(environ: Mapping[str, str]) -> dict[str, Verdict] | None:
+    build = read_build()
+    installed = build and find_installed(build.version, environ, sys.path)
+    if not installed:
+        return None
+    # Those of the other Keras are not asked for.
+    records = [
+        record
+        for record in ALL_RECORDS
+        if any(text.partition(".")[0] in installed.folders for text in record.targets)
+    ]
+    return judge_installed(records, installed)
 
 
 def _read_huge_pages(root: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nano_init.evidence.doctor.part_findings import list_part_findings
 from nano_init.plan.library_variables import onednn_setting
 from nano_init.plan.precision import cause_of
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts
+    from nano_init.fingerprints.verdict import Verdict
     from nano_init.machine.facts import Machine
     from nano_init.plan.settings import Plan
 
@@ -60,6 +62,7 @@ class Examined:
         distributions: names of installed packages that plug into TensorFlow, with versions.
         preloads: the libraries in LD_PRELOAD, and whether each loads.
         huge_pages: the kernel's choice for transparent huge pages; "" if unknown.
+        parts: whether each part of the patch fits the installed Keras; None if unknown.
     """
 
     machine: Machine
@@ -69,6 +72,7 @@ class Examined:
     distributions: Mapping[str, str]
     preloads: Mapping[str, bool]
     huge_pages: str = ""
+    parts: Mapping[str, Verdict] | None = None
 
 
 def diagnose(examined: Examined) -> tuple[Finding, ...]:
@@ -108,6 +112,9 @@ def why_not(precision: str, examined: Examined) -> str:
 
 def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
     facts = examined.tensorflow
+    if facts.timeout:
+        yield _late(facts, examined.plan.threads.usable_cores)
+        return
     if facts.fault:
         yield Finding(
             "problem",
@@ -129,6 +136,23 @@ def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
             f"Keras runs on {facts.backend}, and nano-init speeds up TensorFlow",
             "unset KERAS_BACKEND, or set the backend in ~/.keras/keras.json to tensorflow",
         )
+
+
+def _check_parts(examined: Examined) -> Iterator[Finding]:
+    for level, seen, fix in list_part_findings(examined.parts or {}, examined.environ):
+        yield Finding(level, "patch", seen, fix)
+
+
+def _late(facts: TensorFlowFacts, cores: int) -> Finding:
+    load = "" if facts.load is None else f" (load average {facts.load:.1f}, usable cores {cores})"
+    return Finding(
+        "warning",
+        "TensorFlow",
+        f"{facts.fault}{load}, so its version, Keras's backend, oneDNN, the speed of bfloat16 and "
+        "the OpenMP runtimes were not checked",
+        "run nano-init --doctor again when the machine is idle; if it is idle now, see where "
+        "python -X importtime -c 'import tensorflow' spends its time",
+    )
 
 
 def _check_onednn(examined: Examined) -> Iterator[Finding]:
@@ -322,6 +346,7 @@ def _check_kernel(examined: Examined) -> Iterator[Finding]:
 
 _CHECKS = (
     _check_tensorflow,
+    _check_parts,
     _check_onednn,
     _check_unit,
     _check_speed,

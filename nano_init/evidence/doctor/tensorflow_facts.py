@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class TensorFlowFacts:
         openmp: the OpenMP runtimes that were loaded with it, by file name.
         import_seconds: how long the import took.
         fault: why it cannot be examined, one sentence; "" if it was.
+        timeout: the seconds after which the examination was given up; 0 if it was not.
+        load: the load average of the last minute at that time; None where it is unknown.
     """
 
     tensorflow: str = ""
@@ -55,6 +58,8 @@ class TensorFlowFacts:
     openmp: tuple[str, ...] = ()
     import_seconds: float = 0.0
     fault: str = ""
+    timeout: float = 0.0
+    load: float | None = None
 
     @property
     def bf16_gain(self) -> float | None:
@@ -96,7 +101,11 @@ def examine_tensorflow(
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return TensorFlowFacts(fault=f"it had not answered after {seconds:.0f} seconds")
+            return TensorFlowFacts(
+                fault=f"TensorFlow did not finish within {seconds:g} s",
+                timeout=seconds,
+                load=_read_load(),
+            )
         record.seek(0)
         found = record.read()
         if done.returncode or not found:
@@ -131,6 +140,13 @@ def read_facts(found: Mapping[str, Any], output: str) -> TensorFlowFacts:
 def _unit(log: VerboseLog) -> str:
     units = [unit_of(execution, log.isa) for execution in log.executions]
     return next((unit for unit in units if unit), "")
+
+
+def _read_load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
 
 
 def _last_line(complaints: str, code: int) -> str:

@@ -1,6 +1,6 @@
 """How much faster this machine multiplies bfloat16: measured once, and remembered.
 
-Only `nano-run --precision auto` asks, so that nothing here is on the way of a plain start.
+Only `nano-run --precision measured` asks, so that nothing here is on the way of a plain start.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nano_init.frozen import frozen, replace
 from nano_init.plan.configuration import INTEROP, INTRAOP, XLA, Configuration
+from nano_init.protocol.faster_paths import path_groups
 from nano_init.protocol.variables import DISABLE_VARIABLE
 
 TYPE_CHECKING = False
@@ -13,14 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PATH_GROUPS", "Choices", "first_candidates"]
 
 # Faster paths that are left out together: of one kind of layer, or of one technique.
-PATH_GROUPS = (
-    "activations,attention,cross_entropy,layer_norm",
-    "adam,rmsprop,sgd",
-    "batch_norm,convolution,depthwise",
-    "gru,lstm",
-    "dropout,einsum_dense,embedding",
-    "step_call",
-)
+PATH_GROUPS = tuple(",".join(names) for names in path_groups())
 
 # Faster paths that bring less are looked at group by group.
 _BROUGHT = 1.02

@@ -33,10 +33,15 @@ def embedding_replacements() -> Iterator[Replacement]:
 def _applies(layer: Layer, inputs: Any) -> bool:
     import tensorflow as tf
 
-    if layer.lora_enabled or layer.quantization_mode or not isinstance(inputs, tf.Tensor):
+    if layer.lora_enabled or _is_quantized(layer) or not isinstance(inputs, tf.Tensor):
         return False
     # Within a stateless scope, or cast by an outer layer's policy, it is a tensor.
     return isinstance(layer._embeddings.value, tf.Variable)
+
+
+def _is_quantized(layer: Layer) -> bool:
+    # Keras 3.3 has no such attribute: it calls `quantized_call` of a quantized layer instead.
+    return getattr(layer, "quantization_mode", None) is not None
 
 
 def _call(layer: Layer, inputs: Tensor) -> Tensor:

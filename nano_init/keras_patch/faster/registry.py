@@ -6,11 +6,11 @@ from nano_init.protocol.faster_paths import FASTER_PATHS, parse_disabled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from nano_init.keras_patch.ledger import Replacement
 
-__all__ = ["FASTER_PATHS", "disabled_paths", "faster_path_replacements", "parse_disabled"]
+__all__ = ["FASTER_PATHS", "disabled_paths", "parse_disabled", "path_replacements"]
 
 _PACKAGE = "nano_init.keras_patch.faster"
 
@@ -36,31 +36,17 @@ def disabled_paths(
     return tuple(name for name in FASTER_PATHS if name in known)
 
 
-def faster_path_replacements(disabled: Iterable[str] = ()) -> Iterator[Replacement]:
-    """Yield the replacements of every faster path that is not switched off.
-
-    A path that does not know this Keras is left out with one warning; the others stand.
+def path_replacements(name: str) -> Iterable[Replacement]:
+    """Return the replacements of one faster path.
 
     Args:
-        disabled: Names of `FASTER_PATHS`.
+        name: One of `FASTER_PATHS`.
+
+    Raises:
+        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
     """
-    left_out = frozenset(disabled)
-    for name in FASTER_PATHS:
-        if name not in left_out:
-            yield from _replacements_of(name)
-
-
-def _replacements_of(name: str) -> list[Replacement]:
-    import warnings
     from importlib import import_module
 
     module = import_module(f"{_PACKAGE}.{name}")
-    try:
-        return list(getattr(module, f"{name}_replacements")())
-    except (AttributeError, ImportError, KeyError) as error:
-        warnings.warn(
-            f"nano-init: the faster path {name!r} does not know this Keras ({error}); "
-            "Keras's own code runs instead",
-            stacklevel=3,
-        )
-        return []
+    replacements: Iterable[Replacement] = getattr(module, f"{name}_replacements")()
+    return replacements

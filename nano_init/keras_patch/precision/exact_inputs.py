@@ -44,8 +44,8 @@ def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
 
 
 def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
+    from keras.src.backend.common.variables import standardize_shape
     from keras.src.layers.core.input_layer import InputLayer
-    from keras.src.models.sequential import standardize_shape
 
     @functools.wraps(build)
     def build_with_wide_input(self: Model, input_shape: Any = None) -> Any:
@@ -57,6 +57,8 @@ def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
                 # Several inputs: Keras then calls the layers one by one, casting nothing before.
                 return build(self, input_shape)
             self._layers = [InputLayer(batch_shape=shape, dtype=_input_dtype(layers[0])), *layers]
+            # Keras 3.4 and earlier compare it with the input layer's as it is.
+            return build(self, shape)
         return build(self, input_shape)
 
     return build_with_wide_input

@@ -13,7 +13,7 @@ from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.precision.boundary import float32_output, of_float32_predictions
 from nano_init.keras_patch.precision.casting import remember_autocast
 from nano_init.keras_patch.precision.float32_fallback import falling_back
-from nano_init.keras_patch.precision.kept_layers import after_init, legacy_kept_layer_replacements
+from nano_init.keras_patch.precision.kept_layers import after_init
 from nano_init.keras_patch.precision.layer_policies import legacy_policies
 from nano_init.keras_patch.precision.nest import map_leaves
 from nano_init.keras_patch.precision.own_policy import (
@@ -32,14 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["legacy_replacements"]
 
 
-def legacy_replacements(
-    precision: str, keep_float32: tuple[str, ...] = ()
-) -> Iterator[Replacement]:
+def legacy_replacements(precision: str) -> Iterator[Replacement]:
     """Yield everything that the patch replaces in `tf_keras` for a precision.
 
     Args:
         precision: `"float32"` or `"mixed_bfloat16"`.
-        keep_float32: Patterns of the layers that stay in float32.
     """
     if precision == "float32":
         return
@@ -55,7 +52,6 @@ def legacy_replacements(
     yield Replacement(Layer, cast, _wrap_cast_input(vars(Layer)[cast]))
     yield Replacement(Loss, "__call__", of_float32_predictions(vars(Loss)["__call__"]))
     yield from _preprocessing_replacements()
-    yield from legacy_kept_layer_replacements(keep_float32)
     yield from legacy_policy_file_replacements()
 
 

@@ -9,6 +9,7 @@ not read, makes such a layer mixed_bfloat16 again where it is.
 from __future__ import annotations
 
 import functools
+import inspect
 
 from nano_init.keras_patch.ledger import Replacement
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import Model
+    from nano_init.keras_patch.tensor_types import Layer, Model
 
 __all__ = ["OwnName", "is_own", "legacy_policy_file_replacements", "policy_file_replacements"]
 
@@ -54,6 +55,7 @@ def policy_file_replacements() -> Iterator[Replacement]:
     """Yield what writes nano-init's own policies of Keras 3 as float32, and reads them again."""
     from keras.src import dtype_policies
     from keras.src.dtype_policies.dtype_policy import DTypePolicy
+    from keras.src.layers.layer import Layer
     from keras.src.models.functional import Functional
 
     yield Replacement(dtype_policies, "serialize", _wrap_serialize(dtype_policies.serialize))
@@ -64,6 +66,9 @@ def policy_file_replacements() -> Iterator[Replacement]:
     )
     describe = _wrap_model_config(vars(Functional)["get_config"])
     yield Replacement(Functional, "get_config", describe)
+    describe_layer = vars(Layer)["get_config"]
+    if "serialize" not in inspect.unwrap(describe_layer).__code__.co_names:
+        yield Replacement(Layer, "get_config", _wrap_layer_config(describe_layer))
 
 
 def legacy_policy_file_replacements() -> Iterator[Replacement]:
@@ -109,6 +114,20 @@ def _wrap_model_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
         return config
 
     return get_portable_config
+
+
+def _wrap_layer_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe an own policy in full: Keras 3.3 writes its name alone."""
+    from keras.src import dtype_policies
+
+    @functools.wraps(get_config)
+    def get_whole_config(self: Layer) -> Any:
+        config = get_config(self)
+        if is_own(self.dtype_policy):
+            return {**config, "dtype": dtype_policies.serialize(self.dtype_policy)}
+        return config
+
+    return get_whole_config
 
 
 def _widen_tensors(config: Any) -> None:

@@ -9,10 +9,10 @@ it is another algorithm, so it must be asked for.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.notice import say_once
+from nano_init.keras_patch.own_frames import OWN_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,25 +21,16 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import DType, IndexedSlices, Optimizer, Tensor, Variable
 
-__all__ = ["is_lazy", "tell_if_idle", "update_named_rows", "with_lazy_adam"]
+__all__ = ["is_lazy", "lazy_adam_replacements", "tell_if_idle", "update_named_rows"]
 
 
-def with_lazy_adam(replacements: Iterable[Replacement]) -> Iterator[Replacement]:
-    """Yield replacements with Adam's update made lazy, before the faster path if there is one.
-
-    Args:
-        replacements: Those of the faster paths.
-    """
+def lazy_adam_replacements() -> Iterator[Replacement]:
+    """Yield what makes Adam's update lazy, before the faster path if there is one."""
     from keras.optimizers import Adam
 
-    own = vars(Adam)["update_step"]
-    inner = Replacement(Adam, "update_step", own)
-    for replacement in replacements:
-        if (replacement.target, replacement.attribute) == (Adam, "update_step"):
-            inner = replacement
-        else:
-            yield replacement
-    yield replace(inner, value=_wrap_update_step(inner.value, fused=inner.value is not own))
+    dense = vars(Adam)["update_step"]
+    is_fused = dense.__code__.co_filename.startswith(OWN_PATH)
+    yield Replacement(Adam, "update_step", _wrap_update_step(dense, fused=is_fused))
 
 
 def is_lazy(optimizer: Optimizer) -> bool:

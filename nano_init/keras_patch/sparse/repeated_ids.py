@@ -9,6 +9,7 @@ the second moment g1² + g2² instead of (g1 + g2)² and clips by a wrong norm.
 from __future__ import annotations
 
 import functools
+import inspect
 
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.sparse.row_sums import sum_into_dense, sum_repeated_ids
@@ -36,6 +37,10 @@ def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacemen
     yield Replacement(
         BaseOptimizer, name, _wrap_backend_apply(vars(BaseOptimizer)[name], lazy_adam)
     )
+    if "_clip_gradients" not in inspect.unwrap(vars(BaseOptimizer)[name]).__code__.co_names:
+        # Keras 3.3 clips before it applies.
+        name = "_clip_gradients"
+        yield Replacement(BaseOptimizer, name, _wrap_clip(vars(BaseOptimizer)[name]))
     name = "_all_reduce_sum_gradients"
     yield Replacement(TFOptimizer, name, _wrap_all_reduce_sum(vars(TFOptimizer)[name]))
 
@@ -61,6 +66,16 @@ def _wrap_backend_apply(apply: Callable[..., Any], lazy_adam: bool) -> Callable[
         return apply(self, grads, trainable_variables)
 
     return apply_to_distinct_rows
+
+
+def _wrap_clip(clip: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(clip)
+    def clip_distinct_rows(self: Optimizer, grads: list[Tensor | IndexedSlices | None]) -> Any:
+        if _clips(self):
+            grads = [sum_repeated_ids(gradient) for gradient in grads]
+        return clip(self, grads)
+
+    return clip_distinct_rows
 
 
 def _wrap_all_reduce_sum(reduce: Callable[..., Any]) -> Callable[..., Any]:

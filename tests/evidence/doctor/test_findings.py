@@ -1,15 +1,20 @@
-"""Each check finds what it is for, says how to mend it, and is silent otherwise."""
+"""Each check finds what it is for, says how to fix it, and is silent otherwise."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nano_init.evidence.doctor.examination import diagnosis_to_json, format_diagnosis
 from nano_init.evidence.doctor.findings import Examined, Finding, diagnose, why_not
-from nano_init.evidence.doctor.tensorflow_facts import TensorFlowFacts, read_facts
+from nano_init.evidence.doctor.tensorflow_facts import (
+    TensorFlowFacts,
+    examine_tensorflow,
+    read_facts,
+)
 from nano_init.machine.facts import Core, Isa, Limits, Machine, Topology
 from nano_init.plan.decide import decide
 from nano_init.plan.settings import Options
@@ -100,6 +105,14 @@ def test_all_is_well_with_a_sound_machine() -> None:
             "does not start: ModuleNotFoundError",
         ),
         (
+            examined(
+                tensorflow=TensorFlowFacts(fault="TensorFlow is late", timeout=60.0, load=6.25)
+            ),
+            "warning",
+            "TensorFlow",
+            "is late (load average 6.2, usable cores 4), so its version",
+        ),
+        (
             examined(tensorflow=replace(FACTS, backend="jax")),
             "problem",
             "Keras's backend",
@@ -174,6 +187,20 @@ def test_what_the_plan_warns_of_is_a_finding(environ: dict[str, str]) -> None:
     (finding,) = ill(examined(environ))
     assert finding.check == "machine"
     assert "unset it" in finding.seen
+
+
+def test_a_busy_machine_is_not_taken_for_a_broken_tensorflow(tmp_path: Path) -> None:
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 20\n")
+    slow.chmod(0o755)
+    facts = examine_tensorflow({"PATH": "/usr/bin:/bin"}, str(slow), seconds=0.2)
+    assert (facts.timeout, facts.fault) == (0.2, "TensorFlow did not finish within 0.2 s")
+    found = examined(tensorflow=facts)
+    text = format_diagnosis(found, width=400)
+    assert "does not start" not in text
+    assert "pip install" not in text
+    assert "TensorFlow: unknown (" in text
+    assert [finding.level for finding in ill(found)] == ["warning"]
 
 
 def test_a_quota_that_is_set_up_for_is_no_warning() -> None:

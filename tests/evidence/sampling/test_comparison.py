@@ -170,18 +170,18 @@ class TestBadInput:
         [
             (
                 ("--json", "s.py"),
-                "--json is the form of a comparison; give --compare with it",
+                "--json needs --compare",
                 2,
             ),
             (
                 ("--compare", "--dry-run", "s.py"),
-                "--dry-run runs nothing, so nothing can be measured; leave one out",
+                "--dry-run runs nothing and cannot be combined with --compare, --tune or --report",
                 2,
             ),
             (("--compare", "no.py"), "script not found: 'no.py'; check the path", 2),
             (
                 ("--compare", "-"),
-                "a program on stdin can be read once only; save it in a file to measure it",
+                "a program on stdin can be read only once; save it to a file to measure it",
                 1,
             ),
             (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nano_init.keras_patch.faster import deferred, xla_fusion
-from nano_init.keras_patch.faster.registry import FASTER_PATHS, faster_path_replacements
+from nano_init.keras_patch.faster.registry import path_replacements
 from nano_init.keras_patch.ledger import Ledger
 
 
@@ -20,7 +20,7 @@ def only():
     @contextlib.contextmanager
     def with_path(name):
         ledger = Ledger()
-        ledger.apply(faster_path_replacements(set(FASTER_PATHS) - {name}))
+        ledger.apply(path_replacements(name))
         assert len(ledger) > 0
         try:
             yield

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nano_init.keras_patch.contributions import keras_producers
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.registry import (
     FASTER_PATHS,
     disabled_paths,
-    faster_path_replacements,
     parse_disabled,
 )
+from nano_init.protocol.patch_options import PatchOptions
 
 
 @given(st.sets(st.sampled_from(FASTER_PATHS)), st.sampled_from([",", " , ", ",,"]))
@@ -54,10 +55,11 @@ def test_every_path_is_a_module_of_its_name(name):
 
 
 @pytest.mark.tensorflow
-def test_a_disabled_path_replaces_nothing():
-    assert list(faster_path_replacements(FASTER_PATHS)) == []
-    everything = list(faster_path_replacements())
-    assert len(list(faster_path_replacements(["adam"]))) == len(everything) - 1
+def test_a_disabled_path_is_no_part_of_the_patch():
+    keras_3 = frozenset({"keras"})
+    everything = keras_producers(PatchOptions("float32"), keras_3)
+    without = keras_producers(PatchOptions("float32", disable=("adam",)), keras_3)
+    assert everything.keys() - without.keys() == {"adam"}
 
 
 class Layer:

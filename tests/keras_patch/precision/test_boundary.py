@@ -168,7 +168,7 @@ def test_accuracy_is_right_for_many_classes(classes):
 def test_accuracy_of_a_bare_layers_output_is_right_too():
     metric = keras.metrics.SparseCategoricalAccuracy()
     layer = keras.layers.Activation("softmax")
-    metric.update_state([514], layer(tf.one_hot([512], 1000) * 30))
+    metric.update_state(np.array([514]), layer(tf.one_hot([512], 1000) * 30))
     assert float(metric.result()) == 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 
@@ -16,6 +17,10 @@ from nano_init import unpatch_tensorflow
 from nano_init.keras_patch.precision.own_policy import OwnName, is_own
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("mixed")]
+
+# Earlier versions of Keras 3 have no such argument.
+IS_TOLD = "verbose" in inspect.signature(keras.export.ExportArchive.write_out).parameters
+QUIET = {"verbose": False} if IS_TOLD else {}
 
 X = np.random.default_rng(5).normal(size=(4, 6)).astype("float32")
 
@@ -49,7 +54,11 @@ def test_a_description_does_not_name_bfloat16_and_loads_as_mixed_here():
 def test_a_policy_of_the_script_is_saved_as_it_is(dtype):
     model = small(dtype=dtype)
     config = model.layers[1].get_config()["dtype"]
-    assert (config["config"]["name"], "nano_init" in config) == (dtype, False)
+    # Keras 3.3 writes its name alone.
+    if not isinstance(config, str):
+        config, kept = config["config"]["name"], "nano_init" in config
+        assert not kept
+    assert config == dtype
     assert keras.models.clone_model(model).layers[1].dtype_policy.name == dtype
 
 
@@ -85,15 +94,15 @@ def _ops(graph):
 
 
 def by_export(model, folder):
-    model.export(folder, verbose=False)
+    model.export(folder, **QUIET)
 
 
 def by_archive(model, folder):
     archive = keras.export.ExportArchive()
     archive.track(model)
-    spec = keras.InputSpec(shape=(None, 6), dtype="float32")
+    spec = tf.TensorSpec((None, 6), tf.float32)
     archive.add_endpoint("serving_default", model.call, [spec])
-    archive.write_out(folder, verbose=False)
+    archive.write_out(folder, **QUIET)
 
 
 def by_saved_model(model, folder):
@@ -121,6 +130,9 @@ def test_a_saved_model_is_called_as_a_layer(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    tf.__version__.startswith("2.16."), reason="TensorFlow 2.16 aborts at a model of Keras 3"
+)
 def test_a_tflite_model_computes_in_float32():
     model = small()
     content = tf.lite.TFLiteConverter.from_keras_model(model).convert()

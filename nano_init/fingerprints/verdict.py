@@ -1,0 +1,100 @@
+"""Whether a part of the patch may be used on the Keras and TensorFlow that were found. Pure."""
+
+from __future__ import annotations
+
+from nano_init.fingerprints.installed_sources import UNREADABLE
+from nano_init.fingerprints.known_sources import verified_minors
+from nano_init.fingerprints.source_digest import ABSENT
+from nano_init.frozen import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nano_init.fingerprints.known_sources import KnownSources
+    from nano_init.protocol.patch_record import PatchRecord
+
+__all__ = ["MISSING", "REPLACED", "UNVERIFIED", "VERIFIED", "FoundPackage", "Verdict", "judge"]
+
+VERIFIED = "verified"
+MISSING = "missing"  # a callable is not there
+UNVERIFIED = "unverified"  # its source is another one than was verified
+REPLACED = "replaced"  # another tool has put its own in its place
+
+
+@frozen
+class FoundPackage:
+    """What was found of one package.
+
+    Args:
+        version: The release that is installed.
+        digests: The digest of each callable that the records name.
+        replaced: The callables that are another tool's in this process.
+        known: What is known of the package.
+    """
+
+    version: str
+    digests: Mapping[str, str]
+    replaced: frozenset[str]
+    known: KnownSources
+
+
+@frozen
+class Verdict:
+    """Whether one part can be used.
+
+    Args:
+        state: One of the states above.
+        reason: A phrase that names the callable and what is wrong with it; "" where nothing is.
+    """
+
+    state: str
+    reason: str = ""
+
+
+def judge(record: PatchRecord, packages: Mapping[str, FoundPackage]) -> Verdict:
+    """Say whether a part can be used.
+
+    Args:
+        record: The part.
+        packages: What was found, by package; a package that is not patched is left out.
+    """
+    for package, found in packages.items():
+        texts = [t for t in (*record.targets, *record.uses) if t.partition(".")[0] == package]
+        verdict = _judge_in(texts, _span(record, package), found) if texts else Verdict(VERIFIED)
+        if verdict.state != VERIFIED:
+            return verdict
+    return Verdict(VERIFIED)
+
+
+def _span(record: PatchRecord, package: str) -> tuple[str, str]:
+    return record.keras if package == "keras" else record.tensorflow
+
+
+def _judge_in(texts: list[str], span: tuple[str, str], found: FoundPackage) -> Verdict:
+    digests = {text: found.digests[text] for text in texts}
+    if not verified_minors(digests, found.known, span, found.version):
+        return _fault(digests, span, found)
+    replaced = [text for text in texts if text in found.replaced]
+    if replaced:
+        return Verdict(REPLACED, f"{_listed(replaced)} is replaced by another tool")
+    return Verdict(VERIFIED)
+
+
+def _fault(digests: Mapping[str, str], span: tuple[str, str], found: FoundPackage) -> Verdict:
+    """Say why no verified version has these callables."""
+    unreadable = [text for text, digest in digests.items() if digest == UNREADABLE]
+    if unreadable:
+        return Verdict(UNVERIFIED, f"the source of {_listed(unreadable)} cannot be read")
+    last = {text: found.known.digest_in(text, span[1]) for text in digests}
+    missing = [t for t, digest in digests.items() if digest == ABSENT and last[t] != ABSENT]
+    if missing:
+        return Verdict(MISSING, f"{_listed(missing)} is missing")
+    changed = [text for text, digest in digests.items() if digest != last[text]]
+    return Verdict(UNVERIFIED, f"{_listed(changed)} has changed")
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Return the first of some callables without its module, and how many more there are."""
+    first, *more = (text.partition(":")[2] for text in texts)
+    return first if not more else f"{first} (and {len(more)} more)"

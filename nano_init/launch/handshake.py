@@ -1,0 +1,176 @@
+"""How two launchers find out that they belong to one job, before either believes the other.
+
+    who has connected               host 0
+    opening: version, nonce   ->
+                              <-    opening: version, nonce, where need be a credential
+                              <-    "welcome", with its proof
+    hello, with its proof     ->
+
+Without a secret there are no proofs: then whoever reaches the port is believed.
+"""
+
+from __future__ import annotations
+
+import nano_init
+from nano_init.errors import LaunchError
+from nano_init.frozen import frozen
+from nano_init.launch.job_secret import connection_key, make_nonce
+from nano_init.launch.link import ForgedMessageError, ShapelessMessageError
+from nano_init.launch.munge import unseal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from nano_init.launch.job_secret import JobSecret
+    from nano_init.launch.link import Link
+
+__all__ = ["Opening", "answer", "compare_openings", "greet", "one_line", "read_opening"]
+
+_PROTOCOL = 2
+_FIRST = b"host 0"
+_OTHER = b"another host"
+_LONGEST_TEXT = 2000
+_SAME = "give all hosts the same one (--job-secret-file or NANO_RUN_JOB_SECRET)"
+_KINDS = {
+    "": "no job secret",
+    "secret": "a job secret of its user's",
+    "munge": "its job secret from MUNGE",
+}
+
+
+@frozen
+class Opening:
+    """The first words of a launcher.
+
+    Args:
+        protocol: the number of its protocol.
+        version: its version of nano-init.
+        secret: the kind of its job's secret.
+        nonce: a number that it uses once.
+        credential: what host 0 hands the secret over in; "" for nothing.
+    """
+
+    protocol: int
+    version: str
+    secret: str
+    nonce: str
+    credential: str = ""
+
+
+def one_line(text: object) -> str:
+    """Return what another host has sent as text that can be shown."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text)[:_LONGEST_TEXT])
+    return " ".join(shown.split())
+
+
+def read_opening(message: Mapping[str, Any]) -> Opening | None:
+    """Return the opening that a message is, or None."""
+    names = ("nano-run", "version", "secret", "nonce", "credential")
+    fields = [message.get(name, "") for name in names]
+    is_number = isinstance(fields[0], int) and not isinstance(fields[0], bool)
+    if not is_number or not all(isinstance(field, str) for field in fields[1:]):
+        return None
+    return Opening(*fields)
+
+
+def compare_openings(ours: Opening, theirs: Opening, us: str, them: str) -> str:
+    """Return in one sentence why two launchers do not belong together; "" if they may.
+
+    Args:
+        ours: what this one has said.
+        theirs: what the other has said.
+        us: what this one is called.
+        them: what the other is called.
+    """
+    if ours.protocol != theirs.protocol:
+        version = one_line(theirs.version)[:40] or "an older one"
+        return (
+            f"the version of nano-init differs: {ours.version} on {us}, {version} on {them}; "
+            "install the same on all hosts"
+        )
+    if ours.secret != theirs.secret:
+        theirs_kind = _KINDS.get(theirs.secret, "an unknown kind of job secret")
+        return f"{them} has {theirs_kind}, and {us} has {_KINDS[ours.secret]}: {_SAME}"
+    return ""
+
+
+def answer(link: Link, message: Mapping[str, Any], secret: JobSecret, credential: str) -> str:
+    """Answer the opening of who has connected to host 0.
+
+    Args:
+        link: to who has connected.
+        message: what has come.
+        secret: the job's.
+        credential: what hands it over; "" for nothing.
+
+    Returns:
+        Why it does not belong to the job, in one sentence, or "".
+
+    Raises:
+        ShapelessMessageError: it is no opening.
+    """
+    theirs = read_opening(message)
+    if theirs is None and {"rank", "ports", "facts"} <= set(message):
+        theirs = Opening(1, "", secret.kind, "")  # of nano-init before there were openings
+    if theirs is None:
+        raise ShapelessMessageError(f"{link.name} is no nano-run")
+    ours = _opening(secret, credential)
+    fault = compare_openings(ours, theirs, "this host", link.name)
+    if theirs.protocol == 1:
+        link.send(error=fault)
+        return fault
+    _send(link, ours)
+    if secret.key and not fault:
+        link.protect(connection_key(secret.key, theirs.nonce, ours.nonce), _FIRST, _OTHER)
+        link.send(event="welcome")
+    return fault
+
+
+def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
+    """Open the conversation with host 0, and have it prove that it belongs to the job.
+
+    Args:
+        link: to host 0.
+        secret: the job's.
+        seconds: how long to wait for each answer.
+
+    Returns:
+        Whether host 0 is still there.
+
+    Raises:
+        LaunchError: it does not belong to this host's job.
+        TimeoutError: it does not answer.
+    """
+    ours = _opening(secret, "")
+    _send(link, ours)
+    message = link.wait(seconds)
+    if message is None:
+        return False
+    if "error" in message and not secret.kind:
+        raise LaunchError(one_line(message["error"]))
+    theirs = read_opening(message)
+    if theirs is None:
+        raise ShapelessMessageError(f"{link.name} is no nano-run")
+    fault = compare_openings(ours, theirs, "this host", link.name)
+    if fault:
+        raise LaunchError(fault)
+    if not secret.kind:
+        return True
+    key = secret.key or unseal(theirs.credential, link.name)
+    link.protect(connection_key(key, ours.nonce, theirs.nonce), _OTHER, _FIRST)
+    try:
+        return link.wait(seconds) is not None
+    except ForgedMessageError:
+        link.send(event="refused")  # the wrong proof shows host 0 whose secret differs
+        raise LaunchError(f"{link.name} has another job secret than this host: {_SAME}") from None
+
+
+def _opening(secret: JobSecret, credential: str) -> Opening:
+    return Opening(_PROTOCOL, nano_init.__version__, secret.kind, make_nonce(), credential)
+
+
+def _send(link: Link, opening: Opening) -> None:
+    fields = dict(vars(opening))
+    link.send(**{"nano-run": fields.pop("protocol"), **fields})

@@ -1,0 +1,95 @@
+"""The sockets that host 0 listens on: those of its own address, not of all that it has."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+
+from nano_init.errors import LaunchError
+from nano_init.launch.addresses import is_loopback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["listen"]
+
+_BACKLOG = 1024
+
+
+def listen(master: str, port: int) -> tuple[list[socket.socket], str]:
+    """Listen on the addresses that the master's name has on this host.
+
+    Where it has none here, as behind a translation of addresses, or only that of the loopback
+    interface, as Debian's /etc/hosts has it, other hosts reach this one by an address that is not
+    known: then on all.
+
+    Args:
+        master: the name or address by which the others find this host.
+        port: the port.
+
+    Returns:
+        The sockets; and why they listen on all addresses, or "".
+
+    Raises:
+        LaunchError: the port is in use.
+    """
+    found, reason = _look_up(master, port)
+    is_meant = master == "localhost" or is_loopback(master)
+    if not is_meant and found and all(is_loopback(str(place[1][0])) for place in found):
+        found, reason = [], f"{master!r} is an address of this host for itself alone"
+    sockets = _open_all(found, port)
+    if sockets:
+        return sockets, ""
+    with contextlib.suppress(OSError):
+        return [_open(socket.AF_INET6, ("::", port), is_for_all=True)], reason
+    try:
+        return [_open(socket.AF_INET, ("", port))], reason
+    except OSError as error:
+        raise _refusal(port, error) from error
+
+
+def _look_up(master: str, port: int) -> tuple[list[tuple[int, Any]], str]:
+    try:
+        found = socket.getaddrinfo(master, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return [], f"{master!r} is not known on this host ({reason})"
+    places = dict.fromkeys((int(family), place) for family, _, _, _, place in found)
+    return list(places), f"{master!r} is no address of this host"
+
+
+def _open_all(places: list[tuple[int, Any]], port: int) -> list[socket.socket]:
+    sockets = []
+    for family, place in places:
+        try:
+            sockets.append(_open(family, place))
+        except OSError as error:  # noqa: PERF203 - each address may be another host's
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV):
+                continue
+            for opened in sockets:
+                opened.close()
+            raise _refusal(port, error) from error
+    return sockets
+
+
+def _open(family: int, place: Any, *, is_for_all: bool = False) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_for_all)
+        opened.bind(place)
+        opened.listen(_BACKLOG)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _refusal(port: int, error: OSError) -> LaunchError:
+    return LaunchError(
+        f"cannot listen on port {port}: {error.strerror}; choose another one with --master-port"
+    )

@@ -1,0 +1,396 @@
+"""Launchers that meet: in threads of one process, over the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import select
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import nano_init
+from nano_init.errors import LaunchError, UsageError
+from nano_init.frozen import replace
+from nano_init.launch import listening
+from nano_init.launch.job_secret import JobSecret, connection_key, read_job_secret
+from nano_init.launch.link import LONGEST_MESSAGE, Link
+from nano_init.launch.listening import listen
+from nano_init.launch.munge import has_munge
+from nano_init.launch.rendezvous import Host, meet
+
+SECRET = JobSecret("secret", b"0123456789abcdef", "test")
+NONE = JobSecret()
+OTHER = JobSecret("secret", b"fedcba9876543210", "test")
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def host(port, lines):
+    """Return a function that makes a host."""
+
+    def make(rank, master="127.0.0.1", secret=NONE, count=2, **changes):
+        made = Host(
+            rank=rank, count=count, master=master, port=port, ports=(1000 + rank,),
+            facts={"the script": "s.py"}, seed=5 + rank, restarts=0, secret=secret,
+            say=lines.append,
+        )  # fmt: skip
+        return replace(made, **changes)
+
+    return make
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(20) as executor:
+        yield executor
+
+
+@pytest.fixture
+def many_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("a process may not have 4,096 descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def close(*meetings):
+    for meeting in meetings:
+        for link in meeting.links:
+            link.close()
+
+
+def connect(port, host="127.0.0.1"):
+    for _ in range(400):
+        try:
+            return socket.create_connection((host, port))
+        except OSError:  # noqa: PERF203 - host 0 is not there yet
+            time.sleep(0.02)
+    raise AssertionError("nobody listens")
+
+
+def has_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def is_closed(connection, seconds=30):
+    """Say whether the other end closes a connection, and read what comes before that."""
+    connection.settimeout(seconds)
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(1 << 16):
+            pass
+    return True
+
+
+@pytest.mark.parametrize("master", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize("secret", [JobSecret(), SECRET])
+def test_hosts_meet_at_a_name_or_an_address_of_either_family(host, pool, master, secret):
+    if master == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    joining = pool.submit(meet, host(1, master, secret, restarts=3), 20)
+    first = meet(host(0, master, secret), 20)
+    second = joining.result()
+    close(first, second)
+
+    expected = {"::1": ("[::1]:1000", "[::1]:1001")}.get(master)
+    assert first.addresses == second.addresses
+    assert expected in (None, first.addresses)
+    assert (first.first, second.first) == (0, 1)
+    assert {first.seed, second.seed} == {5}, "host 0 decides"
+    assert {first.restarts, second.restarts} == {3}, "a host that was started anew learns it"
+
+
+def test_a_thousand_silent_slow_and_senseless_visitors_hold_nobody_up(
+    host, pool, port, many_descriptors
+):
+    """Each would have ten seconds to say who it is; all hosts have eight to come."""
+    gathering = pool.submit(meet, host(0), 8)
+    visitors = [connect(port)]
+    for number in range(1000):
+        visitor = connect(port)
+        visitor.setblocking(False)
+        with contextlib.suppress(OSError):  # the first ones are sent away for the later ones
+            visitor.send((b"", b"{", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 4096)[number % 4])
+        visitors.append(visitor)
+    joined = meet(host(1), 8)
+
+    assert gathering.result().addresses == joined.addresses
+    close(gathering.result(), joined)
+    for visitor in visitors:
+        visitor.close()
+
+
+def test_a_visitor_that_sends_without_end_is_sent_away(host, pool, port):
+    gathering = pool.submit(meet, host(0), 20)
+    with connect(port) as visitor:
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 1 << 30:
+                sent += visitor.send(b"x" * (1 << 20))
+    joined = meet(host(1), 20)
+    close(gathering.result(), joined)
+    assert sent < 1 << 28
+
+
+def test_strangers_are_refused_and_named_and_the_job_goes_on(host, pool, port, lines):
+    gathering = pool.submit(meet, host(0, secret=SECRET), 20)
+    with pytest.raises(LaunchError, match=r"host 0 at 127\.0\.0\.1:\d+ has another job secret"):
+        meet(host(1, secret=OTHER), 20)
+    with pytest.raises(LaunchError, match="has a job secret of its user's, and this host has no"):
+        meet(host(1), 20)
+    with connect(port) as stranger:  # as nano-runs were before there were secrets
+        hello = {"rank": 1, "ports": [1], "facts": {"the script": "another"}}
+        stranger.sendall(json.dumps(hello).encode() + b"\n")
+        assert is_closed(stranger)
+    joined = meet(host(1, secret=SECRET), 20)
+
+    assert gathering.result().addresses == joined.addresses
+    close(gathering.result(), joined)
+    assert lines[0].startswith("a host at 127.0.0.1 does not know the job's secret")
+    assert lines[1].startswith("a host at 127.0.0.1 has no job secret, and this host has")
+    assert lines[2].startswith("the version of nano-init differs")
+
+
+def test_what_a_host_has_said_once_lets_nobody_else_in(host, pool, port, lines):
+    """A stranger who has heard a whole conversation says the same again."""
+    gathering = pool.submit(meet, host(0, secret=SECRET, count=3), 3)
+    said = []
+    with connect(port) as genuine:
+        genuine.sendall(opening("ab" * 32))
+        answer = json.loads(read_line(genuine))
+        link = Link(genuine.dup(), "host 0")
+        key = connection_key(SECRET.key, "ab" * 32, answer["nonce"])
+        link.protect(key, b"another host", b"host 0")
+        link.send = keep(said, link)
+        link.send(rank=1, ports=[7], facts={"the script": "s.py", "--nnodes": "3"}, restarts=0)
+        with connect(port) as stranger:
+            stranger.sendall(opening("ab" * 32))
+            read_line(stranger)
+            stranger.sendall(said[0])
+            assert is_closed(stranger)
+        with pytest.raises(LaunchError, match="host 2 of 3 has not come"):
+            gathering.result()
+        link.close()
+    assert "does not know the job's secret" in lines[0]
+
+
+def opening(nonce, secret="secret"):
+    message = {"nano-run": 2, "version": nano_init.__version__, "secret": secret, "nonce": nonce}
+    return json.dumps(message).encode() + b"\n"
+
+
+def read_line(connection):
+    line = b""
+    while not line.endswith(b"\n"):
+        line += connection.recv(1)
+    return line
+
+
+def keep(said, link):
+    """Return a `send` that also keeps the bytes."""
+    send = type(link).send
+
+    def send_and_keep(**message):
+        text = json.dumps(message).encode()
+        count = link._counts[0]
+        said.append(link._prove(0, text) + b" " + text + b"\n")
+        link._counts[0] = count
+        return send(link, **message)
+
+    return send_and_keep
+
+
+def test_a_host_of_another_protocol_is_named_on_both_sides(host, pool, port, lines):
+    gathering = pool.submit(meet, host(0), 2)
+    with connect(port) as other:
+        message = {"nano-run": 9, "version": "9.9", "secret": "", "nonce": "n"}
+        other.sendall(json.dumps(message).encode() + b"\n")
+        assert json.loads(read_line(other))["version"] == nano_init.__version__
+    with pytest.raises(LaunchError, match=r"has not come .*the version of nano-init differs"):
+        gathering.result()
+    assert "9.9 on a host at 127.0.0.1" in lines[0]
+
+
+def test_a_host_that_is_started_again_before_all_have_come_takes_its_place(host, pool, port):
+    gathering = pool.submit(meet, host(0, count=3), 20)
+    link = Link(connect(port), "host 0")
+    link._socket.sendall(opening("ab", ""))
+    assert link.wait(20)["secret"] == ""
+    facts = {"the script": "s.py", "--nnodes": "3"}
+    link.send(rank=1, ports=[7], facts=facts, restarts=0)
+    link.close()
+    others = [pool.submit(meet, host(rank, count=3), 20) for rank in (1, 2)]
+
+    meetings = [gathering.result(), *(other.result() for other in others)]
+    assert {meeting.addresses for meeting in meetings} == {
+        ("127.0.0.1:1000", "127.0.0.1:1001", "127.0.0.1:1002")
+    }
+    close(*meetings)
+
+
+def test_only_the_master_s_own_address_is_listened_on(port):
+    sockets, reason = listen("127.0.0.1", port)
+    with sockets[0], pytest.raises(ConnectionRefusedError):
+        connect_once("127.0.0.2", port)
+    assert reason == ""
+
+
+def connect_once(host, port):
+    return socket.create_connection((host, port))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "sentence"),
+    [
+        (["127.0.1.1"], "'h' is an address of this host for itself alone"),
+        (["203.0.113.9"], "'h' is no address of this host"),
+        ([], "'h' is not known on this host"),
+    ],
+)
+def test_a_master_that_this_host_cannot_listen_at_is_listened_for_everywhere(
+    monkeypatch, port, addresses, sentence
+):
+    """Debian's /etc/hosts, a translation of addresses, and a name that only others know."""
+    monkeypatch.setattr(listening.socket, "getaddrinfo", answering(addresses))
+    sockets, reason = listen("h", port)
+    assert reason.startswith(sentence)
+    monkeypatch.undo()
+    connect_once("127.0.0.2", port).close()
+    for opened in sockets:
+        opened.close()
+
+
+def answering(addresses):
+    def getaddrinfo(name, port, *_, **__):
+        if not addresses:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in addresses]
+
+    return getaddrinfo
+
+
+def test_all_addresses_of_a_master_s_name_are_tried(monkeypatch, host, pool):
+    monkeypatch.setattr(socket, "getaddrinfo", answering(["127.0.0.9", "127.0.0.1"]))
+    joining = pool.submit(meet, host(1, "several"), 20)
+    first = meet(host(0, "several"), 20)
+    assert joining.result().addresses == first.addresses
+    close(first, joining.result())
+
+
+def test_a_master_s_name_without_an_address_is_named(host):
+    with pytest.raises(LaunchError, match=r"host 0 at no\.invalid:\d+ cannot be .* is not known"):
+        meet(host(1, "no.invalid"), 0.5)
+
+
+def test_a_master_that_sends_without_end_is_no_nano_run(host, port):
+    with socket.create_server(("127.0.0.1", port)) as server:
+
+        def flood():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for _ in range(1 << 10):
+                    connection.sendall(b"x" * (1 << 20))
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        with pytest.raises(LaunchError, match=r"127\.0\.0\.1:\d+"):
+            meet(host(1), 2)
+        server.close()
+        thread.join()
+
+
+def test_a_peer_that_stops_reading_holds_nobody_up_and_is_gone_in_the_end():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = socket.create_connection(server.getsockname())
+        link = Link(server.accept()[0], "host 1")
+    with silent:
+        for _ in range(200):
+            if not link.send(text="x" * (1 << 18)):
+                break
+        else:
+            pytest.fail("more than 50 MB wait for a peer that does not read")
+        assert len(link._unsent) < 2 * LONGEST_MESSAGE
+        link.leave()
+
+
+def test_a_message_comes_whole_however_it_is_cut():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        other = socket.create_connection(server.getsockname())
+        link = Link(server.accept()[0], "host 1")
+    with other:
+        for byte in b'{"a": 1}\n{"b"':
+            other.sendall(bytes([byte]))
+        assert link.wait(20) == {"a": 1}
+        other.sendall(b": 2}\n")
+        assert link.wait(20) == {"b": 2}
+    assert link.wait(20) is None
+    link.close()
+
+
+@pytest.mark.skipif(not has_munge({"PATH": "/usr/bin"}), reason="munged does not run here")
+def test_host_0_hands_the_secret_over_in_a_credential_of_munge(host, pool, lines):
+    ours = JobSecret("munge", b"0123456789abcdef", "MUNGE")
+    gathering = pool.submit(meet, host(0, secret=ours, count=3), 20)
+    with pytest.raises(LaunchError, match="has its job secret from MUNGE, and this host has no"):
+        meet(host(1, count=3), 20)
+    others = [
+        pool.submit(meet, host(rank, secret=JobSecret("munge"), count=3), 20) for rank in (1, 2)
+    ]
+    meetings = [gathering.result(), *(other.result() for other in others)]
+    assert len({meeting.addresses for meeting in meetings}) == 1
+    close(*meetings)
+
+
+def test_a_secret_comes_from_a_file_or_a_variable_and_the_file_goes_first(tmp_path):
+    file = tmp_path / "secret"
+    file.write_bytes(b"  0123456789abcdef\n")
+    file.chmod(0o600)
+    variable = {"NANO_RUN_JOB_SECRET": "fedcba9876543210"}
+    assert read_job_secret(str(file), variable)[0].key == b"0123456789abcdef"
+    assert read_job_secret("", variable)[0].key == b"fedcba9876543210"
+    assert read_job_secret("", {})[0].kind == ""
+    file.chmod(0o644)
+    assert "chmod 600" in read_job_secret(str(file), {})[1]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short", b"x" * 5000])
+def test_a_secret_that_is_missing_or_can_be_guessed_is_refused(tmp_path, content):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"--job-secret-file '.*secret' (holds|cannot be read)"):
+        read_job_secret(str(file), {})
+
+
+def test_descriptors_beyond_the_reach_of_select_can_be_waited_for(many_descriptors):
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        while stack.enter_context(socket.socket()).fileno() < 1100:
+            pass
+        other = stack.enter_context(socket.create_connection(server.getsockname()))
+        link = Link(server.accept()[0], "host 1")
+        other.sendall(b'{"a": 1}\n')
+        with pytest.raises(ValueError, match="filedescriptor out of range"):
+            select.select([link], [], [], 0)
+        assert link.wait(20) == {"a": 1}
+        link.close()
