@@ -38,6 +38,7 @@ from nano_init.instrumentation.watch_hooks import (
 from nano_init.keras_patch.faster.deferred import compile_soon
 from nano_init.keras_patch.steps.block_size import make_blocks_soon
 from nano_init.message import NANO_RUN, flush_output, say
+from nano_init.patch import current_precision
 from nano_init.plan.library_variables import steers_training
 from nano_init.protocol.model_signature import shapes_of
 from nano_init.protocol.sample_record import write_record
@@ -183,6 +184,7 @@ class Watch:
             "input": self.input,
             "peak_kb": _status_kb("VmHWM"),
             "profile": self._profiled,
+            "precision": current_precision(),
             "changed": _changed(self._variables, _read_at_import(os.environ)),
             "signature": [shapes_of(_variables(each)) for each in self.optimizers],
         }

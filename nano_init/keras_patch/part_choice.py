@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_parts", "guard_sentence", "job_sentence", "path_sentence", "state_after_failure"]
 
-_WAY_OUT = f"{UNVERIFIED_VARIABLE}=1 uses what is there all the same"
-
 
 def choose_parts(
     records: Iterable[PatchRecord],
@@ -105,4 +103,7 @@ def job_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
 def _sentence(versions: Sequence[str], what: str, states: Sequence[PartState]) -> str:
     listed = ", ".join(f"{state.name} ({state.reason})" for state in states)
     *others, last = versions
-    return f"on {', '.join(others)} and {last} {what}: {listed}; {_WAY_OUT}"
+    # What is missing cannot be used.
+    is_there = any(not state.reason.endswith(" is missing") for state in states)
+    way_out = f"; {UNVERIFIED_VARIABLE}=1 uses what is there all the same" if is_there else ""
+    return f"on {', '.join(others)} and {last} {what}: {listed}{way_out}"

@@ -76,7 +76,9 @@ def _complete(request: RunRequest, prepared: RunPlan, run: Run) -> Report:
             sampled, fault, facts = _sample(request, prepared, run)
     except KeyboardInterrupt:
         sampled, fault, facts = None, "it was interrupted", None
-    return Report(run, describe_choice(prepared), prepared.patch.precision, sampled, fault, facts)
+    # A Keras that bfloat16 cannot be guarded on, as the program has found, trains in float32.
+    precision = run.precision or prepared.patch.precision
+    return Report(run, describe_choice(prepared), precision, sampled, fault, facts)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _describe(prepared: RunPlan, seen: _Seen) -> Run:
         processors=threads.processors,
         nodes=seen.locality.shares(threads.processors),
         unseen=unseen,
+        precision=str((record or {}).get("precision") or ""),
     )
 
 

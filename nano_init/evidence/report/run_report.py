@@ -57,6 +57,7 @@ class Run:
             one node, or where that is not known.
         unseen: why its steps are not known though it may have made some; "" otherwise.
         input: what its batches came from, as `describe_input` says; () where that is unknown.
+        precision: the one that the patch was in as it ended; "" where that is unknown.
     """
 
     command: str
@@ -77,6 +78,7 @@ class Run:
     nodes: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     unseen: str = ""
     input: tuple[str, ...] = ()
+    precision: str = ""
 
     @property
     def step_time(self) -> float | None:
