@@ -112,6 +112,8 @@ def _wrap_convert_input(convert: Callable[..., Any]) -> Callable[..., Any]:
             return remember_autocast(converted, x)
         if converted is x and own_dtype is not None and x.dtype != own_dtype:
             setattr(x, _OWN_DTYPE, own_dtype)
+        elif converted is not x:
+            _widen_cast_node(converted)
         return converted
 
     return convert_and_remember
@@ -157,6 +159,22 @@ def _casts_are_nodes() -> bool:
     from keras.src.layers.layer import Layer
 
     return "original_args" not in inspect.unwrap(vars(Layer)["__call__"]).__code__.co_varnames
+
+
+def _widen_cast_node(converted: Any) -> None:
+    """Make the node of a layer's own cast to bfloat16 one to float32.
+
+    The layer casts what it gets again, so that its numbers stay; files and exported models have
+    no bfloat16 of nano-init's in them.
+    """
+    from keras.src.ops.core import Cast
+
+    operation = getattr(getattr(converted, "_keras_history", None), "operation", None)
+    if isinstance(operation, Cast) and operation.dtype == "bfloat16":
+        operation.dtype = "float32"
+        config = getattr(operation._auto_config, "config", None)
+        if config is not None:
+            config["dtype"] = "float32"
 
 
 def _wrap_cast_node(call: Callable[..., Any]) -> Callable[..., Any]:
