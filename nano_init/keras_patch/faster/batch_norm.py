@@ -73,8 +73,9 @@ def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = N
     mean, variance = (tf.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
     result = tf.raw_ops.FusedBatchNormV3(
         x=wide,
-        scale=_or_constant(layer.gamma, tf.ones_like, mean),
-        offset=_or_constant(layer.beta, tf.zeros_like, mean),
+        # Keras 3.3 has no such attributes where a layer has no such weights.
+        scale=_or_constant(getattr(layer, "gamma", None), tf.ones_like, mean),
+        offset=_or_constant(getattr(layer, "beta", None), tf.zeros_like, mean),
         mean=mean[:0] if is_training else mean,
         variance=variance[:0] if is_training else variance,
         epsilon=layer.epsilon,

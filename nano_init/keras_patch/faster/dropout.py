@@ -73,10 +73,8 @@ def _applies(inputs: Any, rate: Any, noise_shape: Any = None, seed: Any = None) 
 def _drop(inputs: Tensor, rate: Any, noise_shape: Any = None, seed: Any = None) -> Tensor:
     del noise_shape
     import tensorflow as tf
-    from keras.src.backend.tensorflow.random import _cast_seed
-    from keras.src.random.seed_generator import draw_seed
 
-    seed = _cast_seed(draw_seed(seed))
+    seed = _draw_seed(seed)
     when = pays_in_fit("dropout", inputs)
     mask = keep_mask(seed, inputs, float(rate), when)
     scale = tf.constant(1.0 / (1.0 - rate), tf.float32)
@@ -90,6 +88,16 @@ def _drop(inputs: Tensor, rate: Any, noise_shape: Any = None, seed: Any = None) 
         return masked(inputs), masked
 
     return drop(inputs)
+
+
+def _draw_seed(seed: Any) -> Tensor:
+    """Return the seed that Keras's own dropout draws, as int32 of shape [2]."""
+    from keras.src.backend.tensorflow import random
+    from keras.src.random.seed_generator import draw_seed
+
+    if not hasattr(random, "_cast_seed"):
+        return random.tf_draw_seed(seed)  # Keras 3.3
+    return random._cast_seed(draw_seed(seed))
 
 
 def _plain_packed_mask(key: Tensor, counter: Tensor, like: Tensor, rate: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["exact_input_replacements"]
 
+# What a symbolic tensor's dtype was before Keras 3.3 or 3.4 cast it for one layer.
+_OWN_DTYPE = "_nano_init_own_dtype"
+
 
 def exact_input_replacements() -> Iterator[Replacement]:
     """Yield what keeps a model's inputs exact on their way to the layer that needs them."""
@@ -31,10 +34,13 @@ def exact_input_replacements() -> Iterator[Replacement]:
     from keras.src.models.functional import Functional
     from keras.src.models.sequential import Sequential
     from keras.src.ops.core import Cast
+    from keras.src.ops.operation import Operation
 
     yield _wrapped(Sequential, "build", _wrap_build)
     yield _wrapped(Functional, "_convert_inputs_to_tensors", _wrap_convert_inputs)
     yield _wrapped(DTypePolicy, "convert_input", _wrap_convert_input)
+    if _casts_change_specs():
+        yield _wrapped(Operation, "symbolic_call", _wrap_symbolic_call)
     if _casts_are_nodes():
         yield _wrapped(Cast, "call", _wrap_cast_node)
 
@@ -44,7 +50,7 @@ def _wrapped(target: Any, name: str, wrap: Callable[[Any], Any]) -> Replacement:
 
 
 def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
-    from keras.src.backend.common.variables import standardize_shape
+    from keras.src.backend import standardize_shape
     from keras.src.layers.core.input_layer import InputLayer
 
     @functools.wraps(build)
@@ -57,7 +63,7 @@ def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
                 # Several inputs: Keras then calls the layers one by one, casting nothing before.
                 return build(self, input_shape)
             self._layers = [InputLayer(batch_shape=shape, dtype=_input_dtype(layers[0])), *layers]
-            # Keras 3.4 and earlier compare it with the input layer's as it is.
+            # Keras 3.3 compares the two shapes, and takes a list to differ from a tuple.
             return build(self, shape)
         return build(self, input_shape)
 
@@ -100,12 +106,49 @@ def _wrap_convert_input(convert: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(convert)
     def convert_and_remember(self: Any, x: Any, autocast: Any, dtype: Any) -> Any:
+        own_dtype = getattr(x, "dtype", None)
         converted = convert(self, x, autocast, dtype)
         if converted is not x and tf.is_tensor(converted):
             return remember_autocast(converted, x)
+        if converted is x and own_dtype is not None and x.dtype != own_dtype:
+            setattr(x, _OWN_DTYPE, own_dtype)
+        elif converted is not x:
+            _widen_cast_node(converted)
         return converted
 
     return convert_and_remember
+
+
+def _casts_change_specs() -> bool:
+    # Keras 3.3 and 3.4 cast a symbolic tensor by giving it another dtype, for all who take it.
+    import dis
+    import inspect
+
+    from keras.src.dtype_policies.dtype_policy import DTypePolicy
+
+    convert = inspect.unwrap(vars(DTypePolicy)["convert_input"])
+    steps = dis.get_instructions(convert)
+    return any(step.opname == "STORE_ATTR" and step.argval == "dtype" for step in steps)
+
+
+def _wrap_symbolic_call(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def call_and_restore(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(self, *args, **kwargs)
+        _restore_own_dtypes((args, kwargs))
+        return outputs
+
+    return call_and_restore
+
+
+def _restore_own_dtypes(arguments: Any) -> None:
+    from keras.src import tree
+
+    for argument in tree.flatten(arguments):
+        own_dtype = getattr(argument, _OWN_DTYPE, None)
+        if own_dtype is not None:
+            argument.dtype = own_dtype
+            delattr(argument, _OWN_DTYPE)
 
 
 def _casts_are_nodes() -> bool:
@@ -116,6 +159,22 @@ def _casts_are_nodes() -> bool:
     from keras.src.layers.layer import Layer
 
     return "original_args" not in inspect.unwrap(vars(Layer)["__call__"]).__code__.co_varnames
+
+
+def _widen_cast_node(converted: Any) -> None:
+    """Make the node of a layer's own cast to bfloat16 one to float32.
+
+    The layer casts what it gets again, so that its numbers stay; files and exported models have
+    no bfloat16 of nano-init's in them.
+    """
+    from keras.src.ops.core import Cast
+
+    operation = getattr(getattr(converted, "_keras_history", None), "operation", None)
+    if isinstance(operation, Cast) and operation.dtype == "bfloat16":
+        operation.dtype = "float32"
+        config = getattr(operation._auto_config, "config", None)
+        if config is not None:
+            config["dtype"] = "float32"
 
 
 def _wrap_cast_node(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -344,7 +344,13 @@ def _score_gradient(call, inputs):
     ids=str,
 )
 def test_steps_aside(only, path, options):
-    expected = _graph_of(_layer(path, **options))
+    try:
+        expected = _graph_of(_layer(path, **options))
+    except ValueError as error:
+        # Keras 3.3's GRU.
+        if "Unrecognized keyword arguments" not in str(error):
+            raise
+        pytest.skip("this Keras has no such argument")
     with only(path):
         assert _graph_of(_layer(path, **options)) == expected
 

@@ -1,6 +1,8 @@
 """What trains in float32 trains in bfloat16: each pattern runs, with plain Keras's number.
 
-The runner goes through all patterns in one process a mode, since TensorFlow starts slowly.
+The runner goes through its patterns in one process a mode, since TensorFlow starts slowly.
+Both ways to patch Keras end in the same patch: each pattern runs one of the two, in turn.
+`NANO_TEST_BOTH_WAYS=1` runs each pattern both ways.
 """
 
 from __future__ import annotations
@@ -48,6 +50,21 @@ LEGACY = [n for n in CASES if ENTRIES[n][1].get("legacy") and n not in ALONE]
 LEGACY_BAD = [n for n in BAD_CASES if ENTRIES[n][1].get("legacy")]
 
 
+WAYS = ("nano_run", "patch")
+
+
+def in_way(mode, names):
+    """Return the patterns that run in a mode, of those in a list."""
+    if mode not in WAYS or os.environ.get("NANO_TEST_BOTH_WAYS"):
+        return names
+    return names[WAYS.index(mode) :: len(WAYS)]
+
+
+def in_ways(names):
+    """Return each mode that patches with each pattern that runs in it."""
+    return [(mode, name) for mode in WAYS for name in in_way(mode, names)]
+
+
 def run(mode, *arguments, **environ):
     """Run patterns in one process; return what each did by its name."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(STRAY)}
@@ -61,24 +78,26 @@ def run(mode, *arguments, **environ):
     return {line["name"]: line for line in found}
 
 
-def run_all(mode, **environ):
-    """Run all patterns in one mode; those that change their process run in their own."""
-    found = run(mode, **environ)
-    found.update(run(mode, "--bad", **environ))
-    for name in ALONE:
+def run_all(mode, cases, bad_cases, **environ):
+    """Run patterns in one mode; those that change their process run in their own."""
+    alone = [name for name in cases if name in ALONE]
+    found = run(mode, *(name for name in cases if name not in ALONE), **environ)
+    found.update(run(mode, "--bad", *bad_cases, **environ))
+    for name in alone:
         found.update(run(mode, name, **environ))
     return found
 
 
 @pytest.fixture(scope="module")
 def results():
-    return {mode: run_all(mode) for mode in MODES}
+    return {mode: run_all(mode, in_way(mode, CASES), in_way(mode, BAD_CASES)) for mode in MODES}
 
 
 @pytest.fixture(scope="module")
 def legacy_results():
     pytest.importorskip("tf_keras")
-    return {mode: run_all(mode, TF_USE_LEGACY_KERAS="1") for mode in ("plain", "nano_run")}
+    environ = {"TF_USE_LEGACY_KERAS": "1"}
+    return {mode: run_all(mode, LEGACY, LEGACY_BAD, **environ) for mode in ("plain", "nano_run")}
 
 
 def check_number(results, mode, name):
@@ -96,14 +115,12 @@ def check_error(results, mode, name):
     assert found["words"], found["message"]
 
 
-@pytest.mark.parametrize("mode", ["nano_run", "patch"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("mode", "name"), in_ways(CASES))
 def test_a_pattern_trains_as_in_plain_keras(results, mode, name):
     check_number(results, mode, name)
 
 
-@pytest.mark.parametrize("mode", ["nano_run", "patch"])
-@pytest.mark.parametrize("name", BAD_CASES)
+@pytest.mark.parametrize(("mode", "name"), in_ways(BAD_CASES))
 def test_a_failure_is_that_of_plain_keras(results, mode, name):
     check_error(results, mode, name)
 
