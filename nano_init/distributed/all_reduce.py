@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import threading
 
+from nano_init.distributed.sum_message import SumMessage, cast, weighted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from nano_init.distributed.save_consensus import Participation
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
-    from nano_init.keras_patch.tensor_types import DType, IndexedSlices, Tensor
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor
     from nano_init.protocol.membership import Membership
 
 __all__ = [
@@ -30,9 +32,6 @@ __all__ = [
     "note_collective",
     "open_group",
 ]
-
-# An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
-_SMALL = 1 << 14
 
 _LOCK = threading.Lock()
 _group: SharedMemoryGroup | None = None
@@ -186,8 +185,9 @@ def _sum_by_collectives(
     import tensorflow as tf
 
     dtypes = [value.dtype for value in values]
-    weighted = [_weighted(value, weight) for value in values]
-    sent = [_narrowed(value) for value in weighted] if compress else weighted
+    sent = [weighted(value, weight) for value in values]
+    if compress:
+        sent = [_narrowed(value) for value in sent]
     replica = tf.distribute.get_replica_context()
     sums: list[Tensor | IndexedSlices] = list(sent)
     # TensorFlow makes one vector of all that it is given, which must be of one dtype.
@@ -196,18 +196,7 @@ def _sum_by_collectives(
         totals = replica.all_reduce(tf.distribute.ReduceOp.SUM, [sent[i] for i in places])
         for place, total in zip(places, totals, strict=True):
             sums[place] = total
-    return [_cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
-
-
-def _weighted(value: Tensor | IndexedSlices, weight: Tensor | None) -> Tensor | IndexedSlices:
-    import tensorflow as tf
-
-    if weight is None:
-        return value
-    if isinstance(value, tf.IndexedSlices):
-        values = value.values * tf.cast(weight, value.values.dtype)
-        return tf.IndexedSlices(values, value.indices, value.dense_shape)
-    return value * tf.cast(weight, value.dtype)
+    return [cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
 
 
 def _narrowed(value: Tensor | IndexedSlices) -> Tensor | IndexedSlices:
@@ -215,12 +204,6 @@ def _narrowed(value: Tensor | IndexedSlices) -> Tensor | IndexedSlices:
 
     is_dense = isinstance(value, tf.Tensor) and value.dtype == tf.float32
     return tf.cast(value, tf.bfloat16) if is_dense else value
-
-
-def _cast(value: Tensor | IndexedSlices, dtype: DType) -> Tensor | IndexedSlices:
-    import tensorflow as tf
-
-    return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
 def _sum_in_memory(
@@ -231,7 +214,7 @@ def _sum_in_memory(
 
     if not values:
         return []
-    message = _Message(values, weight)
+    message = SumMessage(values, weight)
 
     def reduce_all(*arrays: Any) -> list[Any]:
         return message.answer(arrays, group)
@@ -266,96 +249,3 @@ def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
     with tf.control_dependencies([answers[0]]):
         tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(0.0))
     return answers
-
-
-class _Message:
-    """What goes to Python and comes back, in this order: dense values, then rows and ids.
-
-    Args:
-        values: Floating tensors and `IndexedSlices`.
-        weight: A scalar to multiply all with, or None.
-    """
-
-    def __init__(self, values: Sequence[Tensor | IndexedSlices], weight: Tensor | None) -> None:
-        import tensorflow as tf
-
-        self._values = list(values)
-        is_sparse = [isinstance(value, tf.IndexedSlices) for value in values]
-        self._sparse = [i for i, sparse in enumerate(is_sparse) if sparse]
-        self._dense = [i for i, sparse in enumerate(is_sparse) if not sparse]
-        self._weight = None if weight is None else tf.cast(weight, tf.float64)
-        self._packs = _pack([(i, _widened(self._values[i])) for i in self._dense])
-        packed = [tensor for _, tensor in self._packs]
-        rows = [_weighted(self._values[i], weight) for i in self._sparse]
-        tables = [part for each in rows for part in (each.values, each.indices)]
-        self._kinds = [tensor.dtype for tensor in packed]
-        self.dtypes = [tensor.dtype for tensor in (*packed, *tables)]
-        self.tensors = [*packed, *tables, *([] if weight is None else [self._weight])]
-
-    def answer(self, arrays: Sequence[Any], group: SharedMemoryGroup) -> list[Any]:
-        """Exchange the arrays with the other workers; called while the step runs."""
-        weight = None if self._weight is None else arrays[-1]
-        count = len(self._kinds)
-        answers: list[Any] = [None] * count
-        for dtype in dict.fromkeys(self._kinds):
-            places = [i for i, kind in enumerate(self._kinds) if kind == dtype]
-            sums = group.all_reduce([arrays[i] for i in places], weight)
-            for place, total in zip(places, sums, strict=True):
-                answers[place] = total
-        answers += [group.all_gather(array) for array in arrays[count : len(self.dtypes)]]
-        return answers
-
-    def unpack(self, answers: Sequence[Tensor]) -> list[Tensor | IndexedSlices]:
-        """Return the sums of the values from the answers."""
-        import tensorflow as tf
-
-        sums: list[Tensor | IndexedSlices] = list(self._values)
-        for (numbers, sent), total in zip(self._packs, answers, strict=False):
-            total.set_shape(sent.shape)
-            for i, part in _divide(numbers, total, self._values):
-                sums[i] = _cast(part, self._values[i].dtype)
-        tables = answers[len(self._packs) :]
-        for i, rows, ids in zip(self._sparse, tables[::2], tables[1::2], strict=True):
-            own = self._values[i]
-            rows.set_shape([None, *own.values.shape[1:]])
-            ids.set_shape([None])
-            sums[i] = tf.IndexedSlices(rows, ids, own.dense_shape)
-        return sums
-
-
-def _widened(value: Tensor) -> Tensor:
-    import tensorflow as tf
-
-    return value if value.dtype == tf.float64 else _cast(value, tf.float32)
-
-
-def _pack(values: Sequence[tuple[int, Tensor]]) -> list[tuple[list[int], Tensor]]:
-    """Return numbered values as they travel: the small ones of a dtype as one vector."""
-    import tensorflow as tf
-
-    packs: list[tuple[list[int], Tensor]] = []
-    small: dict[DType, list[tuple[int, Tensor]]] = {}
-    for i, value in values:
-        size = value.shape.num_elements()
-        if size is not None and size < _SMALL:
-            small.setdefault(value.dtype, []).append((i, value))
-        else:
-            packs.append(([i], value))
-    for group in small.values():
-        numbers = [i for i, _ in group]
-        parts = [tf.reshape(value, [-1]) for _, value in group]
-        packs.append((numbers, tf.concat(parts, 0) if len(parts) > 1 else group[0][1]))
-    return packs
-
-
-def _divide(
-    numbers: Sequence[int], total: Tensor, values: Sequence[Tensor | IndexedSlices]
-) -> list[tuple[int, Tensor]]:
-    import tensorflow as tf
-
-    if len(numbers) == 1:
-        return [(numbers[0], total)]
-    shapes = [values[i].shape for i in numbers]
-    parts = tf.split(total, [shape.num_elements() for shape in shapes])
-    shaped = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-    return list(zip(numbers, shaped, strict=True))

@@ -14,16 +14,15 @@ next but one, and by then all have come to the next: they have read it.
 from __future__ import annotations
 
 import atexit
-import functools
 import mmap
 import os
 import sys
 import threading
-from zlib import crc32
 
 import numpy as np
 
 from nano_init.distributed.buffers import Buffers
+from nano_init.distributed.chunks import divide
 from nano_init.distributed.logical_clock import (
     is_at_later_collective,
     next_barrier,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Pieces = tuple[tuple[int, int, int, int], ...]
+    from nano_init.distributed.chunks import Pieces
 
 __all__ = ["PeerLostError", "SharedMemoryGroup", "UnequalStepsError"]
 
@@ -49,7 +48,7 @@ _ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than an
 
 # The fields of a notice; kind and size are there twice.
 _PID, _HAS_LEFT, _KIND, _SIZE, _CLOCK, _SAVES, _FIELDS = 0, 1, 2, 3, 6, 7, 8
-_GATHER = 1
+_GATHER = 1  # other kinds are those of sums, from FIRST_KIND
 _PATIENCE_SECONDS = 10.0  # of a worker that saves, before it says whom it waits for
 
 
@@ -155,7 +154,7 @@ class SharedMemoryGroup:
         dtype = arrays[0].dtype
         flat = [array.reshape(-1) for array in arrays]
         lengths = tuple(map(len, flat))
-        chunks, kind = _divide(lengths, self._chunk // dtype.itemsize)
+        chunks, kind = divide(lengths, self._chunk // dtype.itemsize)
         factor = None if weight is None else dtype.type(weight)
         with self._lock, np.errstate(all="ignore"):
             sums = self._buffers.take(lengths, dtype)
@@ -289,33 +288,6 @@ def _report_waiting(index: int, other: int, path: str, seconds: float) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-@functools.lru_cache(maxsize=256)
-def _divide(lengths: tuple[int, ...], chunk: int) -> tuple[tuple[Pieces, ...], int]:
-    """Divide arrays, one behind the other, into chunks.
-
-    Args:
-        lengths: The arrays' lengths.
-        chunk: The most numbers in one chunk.
-
-    Returns:
-        The chunks, each as pieces: an array's number, where in it the piece begins and ends,
-        and where in the chunk it begins. And a number that identifies these lengths.
-    """
-    chunks: list[list[tuple[int, int, int, int]]] = [[]]
-    used = 0
-    for number, length in enumerate(lengths):
-        start = 0
-        while start < length:
-            if used == chunk:
-                chunks.append([])
-                used = 0
-            stop = min(length, start + chunk - used)
-            chunks[-1].append((number, start, stop, used))
-            used += stop - start
-            start = stop
-    return tuple(map(tuple, chunks)), _GATHER + 1 + crc32(repr(lengths).encode())
 
 
 def _add(terms: NDArray[Any], into: NDArray[Any]) -> None:
