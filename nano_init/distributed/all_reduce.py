@@ -2,8 +2,9 @@
 
 TensorFlow's collectives between processes go through gRPC, on one host as well. Where the
 launcher gave all workers one memory, dense floating tensors and the rows of sparse ones go
-through that, in one operation that calls Python. XLA can compile neither: its steps, integers
-and jobs of several hosts stay with the collectives. What decides is the same on all workers.
+through that, in one operation that calls Python. On several hosts dense floating tensors are added
+up on each host first (`host_sums`). XLA can compile neither: its steps and integers stay with
+the collectives. What decides is the same on all workers.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ from __future__ import annotations
 import os
 import threading
 
-from nano_init.distributed.sum_message import SumMessage, cast, weighted
+from nano_init.distributed.sum_message import (
+    SumMessage,
+    cast,
+    pack,
+    unpack,
+    weighted,
+    widened,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from nano_init.distributed.host_sums import HostSums
     from nano_init.distributed.save_consensus import Participation
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
     from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor
@@ -35,6 +44,7 @@ __all__ = [
 
 _LOCK = threading.Lock()
 _group: SharedMemoryGroup | None = None
+_levels: HostSums | None = None
 _order: Any = None
 
 
@@ -54,12 +64,16 @@ def all_reduce(
     Returns:
         The sums. Of `IndexedSlices`, the rows of all workers, the first worker's first.
     """
-    group = _shared_group()
-    if group is None:
+    group, host_sums = _shared_group(), _host_sums()
+    if group is not None:
+        through = [i for i, value in enumerate(values) if _is_floating(value)]
+        found = _sum_in_memory([values[i] for i in through], weight, group)
+    elif host_sums is not None:
+        through = [i for i, value in enumerate(values) if _is_dense_floating(value)]
+        found = _sum_on_hosts([values[i] for i in through], weight, host_sums, compress=compress)
+    else:
         return _sum_by_collectives(values, weight, compress=compress)
-    through = [i for i, value in enumerate(values) if _is_floating(value)]
-    sent = [values[i] for i in through]
-    sums = dict(zip(through, _sum_in_memory(sent, weight, group), strict=True))
+    sums = dict(zip(through, found, strict=True))
     rest = [i for i in range(len(values)) if i not in sums]
     if rest:
         others = _sum_by_collectives([values[i] for i in rest], weight, compress=compress)
@@ -86,6 +100,7 @@ def all_reduce_scalar(value: float) -> float:
 def open_group() -> None:
     """Let the others know that this worker is there, so that its end is noticed."""
     _shared_group()
+    _host_sums()
 
 
 def begin_save(membership: Membership, path: str) -> Participation:
@@ -153,30 +168,65 @@ def note_collective(*, takes_all: bool) -> None:
 
 
 def _shared_group() -> SharedMemoryGroup | None:
-    """Return this worker's end of the shared memory, or None where there is none to use."""
-    global _group
+    """Return this worker's end of the memory that all share, or None where there is none."""
+    from nano_init.distributed.worker_startup import current_membership
+
+    membership = current_membership()
+    if membership is None or membership.hosts != 1 or _is_for_xla():
+        return None
+    return _open_memory(membership)
+
+
+def _host_sums() -> HostSums | None:
+    """Return this worker's part in sums of two levels, or None where there are none."""
+    global _levels
+    from nano_init.distributed.worker_startup import current_membership
+
+    membership = current_membership()
+    if membership is None or membership.hosts < 2 or _is_for_xla():
+        return None
+    group = _open_memory(membership)
+    with _LOCK:
+        if _levels is None:
+            from nano_init.distributed.host_sums import HostSums
+
+            _levels = HostSums(group, is_leader=membership.local == 0, hosts=membership.hosts)
+    return _levels
+
+
+def _is_for_xla() -> bool:
     import tensorflow as tf
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-    from nano_init.distributed.worker_startup import current_membership
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(ops.get_default_graph())
 
-    membership = current_membership()
-    if membership is None or membership.memory_fd < 0:
-        return None
-    if not tf.executing_eagerly() and GraphOrParentsInXlaContext(ops.get_default_graph()):
+
+def _open_memory(membership: Membership) -> SharedMemoryGroup | None:
+    global _group
+    if membership.memory_fd < 0:
         return None
     with _LOCK:
         if _group is None:
             from nano_init.distributed.shared_memory_group import SharedMemoryGroup
 
-            _group = SharedMemoryGroup(membership.memory_fd, membership.index, membership.workers)
+            first = membership.index - membership.local
+            _group = SharedMemoryGroup(
+                membership.memory_fd, membership.local, membership.local_workers, first
+            )
             os.close(membership.memory_fd)
     return _group
 
 
 def _is_floating(value: Tensor | IndexedSlices) -> bool:
     return bool(value.dtype.is_floating)
+
+
+def _is_dense_floating(value: Tensor | IndexedSlices) -> bool:
+    import tensorflow as tf
+
+    is_dense = not isinstance(value, tf.IndexedSlices) and value.shape.is_fully_defined()
+    return _is_floating(value) and is_dense
 
 
 def _sum_by_collectives(
@@ -226,6 +276,29 @@ def _sum_in_memory(
         lambda: tf.numpy_function(reduce_all, message.tensors, message.dtypes, stateful=True)
     )
     return message.unpack(answers)
+
+
+def _sum_on_hosts(
+    values: Sequence[Tensor], weight: Tensor | None, host_sums: HostSums, *, compress: bool
+) -> list[Tensor]:
+    """Add up floating tensors on each host, then over the hosts; halves in float32."""
+    import tensorflow as tf
+
+    packs = pack([(i, widened(value)) for i, value in enumerate(values)])
+    factor = None if weight is None else tf.cast(weight, tf.float64)
+    sums = list(values)
+    for dtype in dict.fromkeys(tensor.dtype for _, tensor in packs):
+        chosen = [(numbers, tensor) for numbers, tensor in packs if tensor.dtype == dtype]
+        sent = [tensor for _, tensor in chosen]
+
+        def add_up(sent: Sequence[Tensor] = sent) -> list[Tensor]:
+            return host_sums.sum(sent, factor, compress=compress)
+
+        totals = add_up() if tf.executing_eagerly() else _in_order(add_up)
+        for (numbers, _), total in zip(chosen, totals, strict=True):
+            for i, part in unpack(numbers, total, values):
+                sums[i] = cast(part, values[i].dtype)
+    return sums
 
 
 def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
