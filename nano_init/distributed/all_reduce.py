@@ -2,8 +2,9 @@
 
 TensorFlow's collectives between processes go through gRPC, on one host as well. Where the
 launcher gave all workers one memory, dense floating tensors and the rows of sparse ones go
-through that, in one operation that calls Python. XLA can compile neither: its steps, integers
-and jobs of several hosts stay with the collectives. What decides is the same on all workers.
+through that, in one operation that calls Python. On several hosts dense floating tensors are added
+up on each host first (`host_sums`). XLA can compile neither: its steps and integers stay with
+the collectives. What decides is the same on all workers.
 """
 
 from __future__ import annotations
@@ -11,14 +12,24 @@ from __future__ import annotations
 import os
 import threading
 
+from nano_init.distributed.sum_message import (
+    SumMessage,
+    cast,
+    pack,
+    unpack,
+    weighted,
+    widened,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from nano_init.distributed.host_sums import HostSums
     from nano_init.distributed.save_consensus import Participation
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
-    from nano_init.keras_patch.tensor_types import DType, IndexedSlices, Tensor
+    from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor
     from nano_init.protocol.membership import Membership
 
 __all__ = [
@@ -31,11 +42,9 @@ __all__ = [
     "open_group",
 ]
 
-# An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
-_SMALL = 1 << 14
-
 _LOCK = threading.Lock()
 _group: SharedMemoryGroup | None = None
+_levels: HostSums | None = None
 _order: Any = None
 
 
@@ -55,12 +64,16 @@ def all_reduce(
     Returns:
         The sums. Of `IndexedSlices`, the rows of all workers, the first worker's first.
     """
-    group = _shared_group()
-    if group is None:
+    group, host_sums = _shared_group(), _host_sums()
+    if group is not None:
+        through = [i for i, value in enumerate(values) if _is_floating(value)]
+        found = _sum_in_memory([values[i] for i in through], weight, group)
+    elif host_sums is not None:
+        through = [i for i, value in enumerate(values) if _is_dense_floating(value)]
+        found = _sum_on_hosts([values[i] for i in through], weight, host_sums, compress=compress)
+    else:
         return _sum_by_collectives(values, weight, compress=compress)
-    through = [i for i, value in enumerate(values) if _is_floating(value)]
-    sent = [values[i] for i in through]
-    sums = dict(zip(through, _sum_in_memory(sent, weight, group), strict=True))
+    sums = dict(zip(through, found, strict=True))
     rest = [i for i in range(len(values)) if i not in sums]
     if rest:
         others = _sum_by_collectives([values[i] for i in rest], weight, compress=compress)
@@ -87,6 +100,7 @@ def all_reduce_scalar(value: float) -> float:
 def open_group() -> None:
     """Let the others know that this worker is there, so that its end is noticed."""
     _shared_group()
+    _host_sums()
 
 
 def begin_save(membership: Membership, path: str) -> Participation:
@@ -154,24 +168,52 @@ def note_collective(*, takes_all: bool) -> None:
 
 
 def _shared_group() -> SharedMemoryGroup | None:
-    """Return this worker's end of the shared memory, or None where there is none to use."""
-    global _group
+    """Return this worker's end of the memory that all share, or None where there is none."""
+    from nano_init.distributed.worker_startup import current_membership
+
+    membership = current_membership()
+    if membership is None or membership.hosts != 1 or _is_for_xla():
+        return None
+    return _open_memory(membership)
+
+
+def _host_sums() -> HostSums | None:
+    """Return this worker's part in sums of two levels, or None where there are none."""
+    global _levels
+    from nano_init.distributed.worker_startup import current_membership
+
+    membership = current_membership()
+    if membership is None or membership.hosts < 2 or _is_for_xla():
+        return None
+    group = _open_memory(membership)
+    with _LOCK:
+        if _levels is None:
+            from nano_init.distributed.host_sums import HostSums
+
+            _levels = HostSums(group, is_leader=membership.local == 0, hosts=membership.hosts)
+    return _levels
+
+
+def _is_for_xla() -> bool:
     import tensorflow as tf
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-    from nano_init.distributed.worker_startup import current_membership
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(ops.get_default_graph())
 
-    membership = current_membership()
-    if membership is None or membership.memory_fd < 0:
-        return None
-    if not tf.executing_eagerly() and GraphOrParentsInXlaContext(ops.get_default_graph()):
+
+def _open_memory(membership: Membership) -> SharedMemoryGroup | None:
+    global _group
+    if membership.memory_fd < 0:
         return None
     with _LOCK:
         if _group is None:
             from nano_init.distributed.shared_memory_group import SharedMemoryGroup
 
-            _group = SharedMemoryGroup(membership.memory_fd, membership.index, membership.workers)
+            first = membership.index - membership.local
+            _group = SharedMemoryGroup(
+                membership.memory_fd, membership.local, membership.local_workers, first
+            )
             os.close(membership.memory_fd)
     return _group
 
@@ -180,14 +222,22 @@ def _is_floating(value: Tensor | IndexedSlices) -> bool:
     return bool(value.dtype.is_floating)
 
 
+def _is_dense_floating(value: Tensor | IndexedSlices) -> bool:
+    import tensorflow as tf
+
+    is_dense = not isinstance(value, tf.IndexedSlices) and value.shape.is_fully_defined()
+    return _is_floating(value) and is_dense
+
+
 def _sum_by_collectives(
     values: Sequence[Tensor | IndexedSlices], weight: Tensor | None, *, compress: bool
 ) -> list[Tensor | IndexedSlices]:
     import tensorflow as tf
 
     dtypes = [value.dtype for value in values]
-    weighted = [_weighted(value, weight) for value in values]
-    sent = [_narrowed(value) for value in weighted] if compress else weighted
+    sent = [weighted(value, weight) for value in values]
+    if compress:
+        sent = [_narrowed(value) for value in sent]
     replica = tf.distribute.get_replica_context()
     sums: list[Tensor | IndexedSlices] = list(sent)
     # TensorFlow makes one vector of all that it is given, which must be of one dtype.
@@ -196,18 +246,7 @@ def _sum_by_collectives(
         totals = replica.all_reduce(tf.distribute.ReduceOp.SUM, [sent[i] for i in places])
         for place, total in zip(places, totals, strict=True):
             sums[place] = total
-    return [_cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
-
-
-def _weighted(value: Tensor | IndexedSlices, weight: Tensor | None) -> Tensor | IndexedSlices:
-    import tensorflow as tf
-
-    if weight is None:
-        return value
-    if isinstance(value, tf.IndexedSlices):
-        values = value.values * tf.cast(weight, value.values.dtype)
-        return tf.IndexedSlices(values, value.indices, value.dense_shape)
-    return value * tf.cast(weight, value.dtype)
+    return [cast(value, dtype) for value, dtype in zip(sums, dtypes, strict=True)]
 
 
 def _narrowed(value: Tensor | IndexedSlices) -> Tensor | IndexedSlices:
@@ -215,12 +254,6 @@ def _narrowed(value: Tensor | IndexedSlices) -> Tensor | IndexedSlices:
 
     is_dense = isinstance(value, tf.Tensor) and value.dtype == tf.float32
     return tf.cast(value, tf.bfloat16) if is_dense else value
-
-
-def _cast(value: Tensor | IndexedSlices, dtype: DType) -> Tensor | IndexedSlices:
-    import tensorflow as tf
-
-    return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
 def _sum_in_memory(
@@ -231,7 +264,7 @@ def _sum_in_memory(
 
     if not values:
         return []
-    message = _Message(values, weight)
+    message = SumMessage(values, weight)
 
     def reduce_all(*arrays: Any) -> list[Any]:
         return message.answer(arrays, group)
@@ -243,6 +276,29 @@ def _sum_in_memory(
         lambda: tf.numpy_function(reduce_all, message.tensors, message.dtypes, stateful=True)
     )
     return message.unpack(answers)
+
+
+def _sum_on_hosts(
+    values: Sequence[Tensor], weight: Tensor | None, host_sums: HostSums, *, compress: bool
+) -> list[Tensor]:
+    """Add up floating tensors on each host, then over the hosts; halves in float32."""
+    import tensorflow as tf
+
+    packs = pack([(i, widened(value)) for i, value in enumerate(values)])
+    factor = None if weight is None else tf.cast(weight, tf.float64)
+    sums = list(values)
+    for dtype in dict.fromkeys(tensor.dtype for _, tensor in packs):
+        chosen = [(numbers, tensor) for numbers, tensor in packs if tensor.dtype == dtype]
+        sent = [tensor for _, tensor in chosen]
+
+        def add_up(sent: Sequence[Tensor] = sent) -> list[Tensor]:
+            return host_sums.sum(sent, factor, compress=compress)
+
+        totals = add_up() if tf.executing_eagerly() else _in_order(add_up)
+        for (numbers, _), total in zip(chosen, totals, strict=True):
+            for i, part in unpack(numbers, total, values):
+                sums[i] = cast(part, values[i].dtype)
+    return sums
 
 
 def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
@@ -266,96 +322,3 @@ def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
     with tf.control_dependencies([answers[0]]):
         tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(0.0))
     return answers
-
-
-class _Message:
-    """What goes to Python and comes back, in this order: dense values, then rows and ids.
-
-    Args:
-        values: Floating tensors and `IndexedSlices`.
-        weight: A scalar to multiply all with, or None.
-    """
-
-    def __init__(self, values: Sequence[Tensor | IndexedSlices], weight: Tensor | None) -> None:
-        import tensorflow as tf
-
-        self._values = list(values)
-        is_sparse = [isinstance(value, tf.IndexedSlices) for value in values]
-        self._sparse = [i for i, sparse in enumerate(is_sparse) if sparse]
-        self._dense = [i for i, sparse in enumerate(is_sparse) if not sparse]
-        self._weight = None if weight is None else tf.cast(weight, tf.float64)
-        self._packs = _pack([(i, _widened(self._values[i])) for i in self._dense])
-        packed = [tensor for _, tensor in self._packs]
-        rows = [_weighted(self._values[i], weight) for i in self._sparse]
-        tables = [part for each in rows for part in (each.values, each.indices)]
-        self._kinds = [tensor.dtype for tensor in packed]
-        self.dtypes = [tensor.dtype for tensor in (*packed, *tables)]
-        self.tensors = [*packed, *tables, *([] if weight is None else [self._weight])]
-
-    def answer(self, arrays: Sequence[Any], group: SharedMemoryGroup) -> list[Any]:
-        """Exchange the arrays with the other workers; called while the step runs."""
-        weight = None if self._weight is None else arrays[-1]
-        count = len(self._kinds)
-        answers: list[Any] = [None] * count
-        for dtype in dict.fromkeys(self._kinds):
-            places = [i for i, kind in enumerate(self._kinds) if kind == dtype]
-            sums = group.all_reduce([arrays[i] for i in places], weight)
-            for place, total in zip(places, sums, strict=True):
-                answers[place] = total
-        answers += [group.all_gather(array) for array in arrays[count : len(self.dtypes)]]
-        return answers
-
-    def unpack(self, answers: Sequence[Tensor]) -> list[Tensor | IndexedSlices]:
-        """Return the sums of the values from the answers."""
-        import tensorflow as tf
-
-        sums: list[Tensor | IndexedSlices] = list(self._values)
-        for (numbers, sent), total in zip(self._packs, answers, strict=False):
-            total.set_shape(sent.shape)
-            for i, part in _divide(numbers, total, self._values):
-                sums[i] = _cast(part, self._values[i].dtype)
-        tables = answers[len(self._packs) :]
-        for i, rows, ids in zip(self._sparse, tables[::2], tables[1::2], strict=True):
-            own = self._values[i]
-            rows.set_shape([None, *own.values.shape[1:]])
-            ids.set_shape([None])
-            sums[i] = tf.IndexedSlices(rows, ids, own.dense_shape)
-        return sums
-
-
-def _widened(value: Tensor) -> Tensor:
-    import tensorflow as tf
-
-    return value if value.dtype == tf.float64 else _cast(value, tf.float32)
-
-
-def _pack(values: Sequence[tuple[int, Tensor]]) -> list[tuple[list[int], Tensor]]:
-    """Return numbered values as they travel: the small ones of a dtype as one vector."""
-    import tensorflow as tf
-
-    packs: list[tuple[list[int], Tensor]] = []
-    small: dict[DType, list[tuple[int, Tensor]]] = {}
-    for i, value in values:
-        size = value.shape.num_elements()
-        if size is not None and size < _SMALL:
-            small.setdefault(value.dtype, []).append((i, value))
-        else:
-            packs.append(([i], value))
-    for group in small.values():
-        numbers = [i for i, _ in group]
-        parts = [tf.reshape(value, [-1]) for _, value in group]
-        packs.append((numbers, tf.concat(parts, 0) if len(parts) > 1 else group[0][1]))
-    return packs
-
-
-def _divide(
-    numbers: Sequence[int], total: Tensor, values: Sequence[Tensor | IndexedSlices]
-) -> list[tuple[int, Tensor]]:
-    import tensorflow as tf
-
-    if len(numbers) == 1:
-        return [(numbers[0], total)]
-    shapes = [values[i].shape for i in numbers]
-    parts = tf.split(total, [shape.num_elements() for shape in shapes])
-    shaped = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-    return list(zip(numbers, shaped, strict=True))

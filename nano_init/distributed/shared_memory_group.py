@@ -14,16 +14,15 @@ next but one, and by then all have come to the next: they have read it.
 from __future__ import annotations
 
 import atexit
-import functools
 import mmap
 import os
 import sys
 import threading
-from zlib import crc32
 
 import numpy as np
 
 from nano_init.distributed.buffers import Buffers
+from nano_init.distributed.chunks import divide
 from nano_init.distributed.logical_clock import (
     is_at_later_collective,
     next_barrier,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Pieces = tuple[tuple[int, int, int, int], ...]
+    from nano_init.distributed.chunks import Pieces
 
 __all__ = ["PeerLostError", "SharedMemoryGroup", "UnequalStepsError"]
 
@@ -49,7 +48,7 @@ _ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than an
 
 # The fields of a notice; kind and size are there twice.
 _PID, _HAS_LEFT, _KIND, _SIZE, _CLOCK, _SAVES, _FIELDS = 0, 1, 2, 3, 6, 7, 8
-_GATHER = 1
+_GATHER, _BROADCAST = 1, 2  # other kinds are those of sums, from FIRST_KIND
 _PATIENCE_SECONDS = 10.0  # of a worker that saves, before it says whom it waits for
 
 
@@ -68,12 +67,13 @@ class SharedMemoryGroup:
         fd: A descriptor of the memory, which may be closed afterwards.
         index: This worker's number.
         workers: How many there are.
+        first: The number in the job of the first one, for messages.
     """
 
-    def __init__(self, fd: int, index: int, workers: int) -> None:
+    def __init__(self, fd: int, index: int, workers: int, first: int = 0) -> None:
         layout = layout_of(workers)
         memory = mmap.mmap(fd, layout.size)
-        self._index, self._workers = index, workers
+        self._index, self._workers, self._first = index, workers, first
         self._chunk = layout.chunk
         self._bytes = np.frombuffer(memory, np.uint8)
         notices = self._bytes[layout.notices : layout.notices + 8 * _FIELDS * workers]
@@ -155,7 +155,7 @@ class SharedMemoryGroup:
         dtype = arrays[0].dtype
         flat = [array.reshape(-1) for array in arrays]
         lengths = tuple(map(len, flat))
-        chunks, kind = _divide(lengths, self._chunk // dtype.itemsize)
+        chunks, kind = divide(lengths, self._chunk // dtype.itemsize)
         factor = None if weight is None else dtype.type(weight)
         with self._lock, np.errstate(all="ignore"):
             sums = self._buffers.take(lengths, dtype)
@@ -164,6 +164,70 @@ class SharedMemoryGroup:
                 self._put(pieces, flat, slots[self._parity, self._index], factor)
                 self._add_chunk(pieces, slots[self._parity], total, sums, kind)
         return [whole.reshape(array.shape) for whole, array in zip(sums, arrays, strict=True)]
+
+    def reduce_to_first(
+        self, arrays: Sequence[NDArray[Any]], into: NDArray[Any], weight: Any = None
+    ) -> None:
+        """Put the sums of arrays over all workers into a vector of the first one.
+
+        Args:
+            arrays: Vectors of one floating dtype, of the same lengths on all workers.
+            into: Where the sums go on the first worker, one behind the other.
+            weight: A number to multiply this worker's with first.
+
+        Raises:
+            PeerLostError: Another worker has ended.
+            UnequalStepsError: Other workers add up something else.
+        """
+        dtype = arrays[0].dtype
+        chunks, kind = divide(tuple(map(len, arrays)), self._chunk // dtype.itemsize)
+        factor = None if weight is None else dtype.type(weight)
+        with self._lock, np.errstate(all="ignore"):
+            slots, total = self._slots.view(dtype), self._sums.view(dtype)
+            start = 0
+            for pieces in chunks:
+                stop = start + sum(last - first for _, first, last, _ in pieces)
+                terms = slots[self._parity]
+                self._put(pieces, arrays, terms[self._index], factor)
+                self._wait_alike(kind, stop - start)
+                self._add_for_first(terms[:, : stop - start], total, into[start:stop], kind)
+                start = stop
+
+    def _add_for_first(
+        self, terms: NDArray[Any], total: NDArray[Any], into: NDArray[Any], kind: int
+    ) -> None:
+        length = terms.shape[1]
+        if self._workers == 2 or length * total.itemsize <= _ALONE:
+            if self._index == 0:
+                _add(terms, into)
+            return
+        first = length * self._index // self._workers
+        last = length * (self._index + 1) // self._workers
+        _add(terms[:, first:last], total[first:last])
+        self._wait_alike(kind, length)
+        if self._index == 0:
+            np.copyto(into, total[:length])
+
+    def broadcast(self, vector: NDArray[Any]) -> None:
+        """Put the first worker's vector into those of all others.
+
+        Args:
+            vector: The vector to read or to write, as long and of the same dtype on all workers.
+
+        Raises:
+            PeerLostError: Another worker has ended.
+            UnequalStepsError: Other workers do something else.
+        """
+        chunk = self._chunk // vector.itemsize
+        with self._lock:
+            for start in range(0, max(vector.size, 1), chunk):
+                piece = vector[start : start + chunk]
+                place = self._slots.view(vector.dtype)[self._parity, 0, : piece.size]
+                if self._index == 0:
+                    np.copyto(place, piece)
+                self._wait_alike(_BROADCAST, vector.size)
+                if self._index > 0:
+                    np.copyto(piece, place)
 
     def all_gather(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the rows of all workers' arrays, the first worker's first.
@@ -251,8 +315,8 @@ class SharedMemoryGroup:
 
     def _disagreement(self) -> UnequalStepsError:
         return UnequalStepsError(
-            f"nano-run: worker {self._index} and its peers add up different things in one step: "
-            "give all workers the same model and the same data, and let none leave out a step"
+            f"nano-run: {self._name(self._index)} and its peers add up different things in one "
+            "step: give all workers the same model and the same data, and let none leave out a step"
         )
 
     def _find_lost(self) -> NanoError | None:
@@ -271,10 +335,13 @@ class SharedMemoryGroup:
         for worker in range(self._workers):
             if worker != self._index and self._has_ended(worker):
                 return PeerLostError(
-                    f"nano-run: worker {worker} (process {self._notices[worker, _PID]}) has ended "
-                    f"while worker {self._index} waits for its part of a step"
+                    f"nano-run: {self._name(worker)} (process {self._notices[worker, _PID]}) has "
+                    f"ended while {self._name(self._index)} waits for its part of a step"
                 )
         return None
+
+    def _name(self, worker: int) -> str:
+        return f"worker {self._first + worker}"
 
     def _has_ended(self, worker: int) -> bool:
         pid = int(self._notices[worker, _PID])
@@ -289,33 +356,6 @@ def _report_waiting(index: int, other: int, path: str, seconds: float) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-@functools.lru_cache(maxsize=256)
-def _divide(lengths: tuple[int, ...], chunk: int) -> tuple[tuple[Pieces, ...], int]:
-    """Divide arrays, one behind the other, into chunks.
-
-    Args:
-        lengths: The arrays' lengths.
-        chunk: The most numbers in one chunk.
-
-    Returns:
-        The chunks, each as pieces: an array's number, where in it the piece begins and ends,
-        and where in the chunk it begins. And a number that identifies these lengths.
-    """
-    chunks: list[list[tuple[int, int, int, int]]] = [[]]
-    used = 0
-    for number, length in enumerate(lengths):
-        start = 0
-        while start < length:
-            if used == chunk:
-                chunks.append([])
-                used = 0
-            stop = min(length, start + chunk - used)
-            chunks[-1].append((number, start, stop, used))
-            used += stop - start
-            start = stop
-    return tuple(map(tuple, chunks)), _GATHER + 1 + crc32(repr(lengths).encode())
 
 
 def _add(terms: NDArray[Any], into: NDArray[Any]) -> None:

@@ -58,7 +58,8 @@ class Seat:
         status_fd: the descriptor to tell the launcher by.
         scratch: a folder for what only the chief's copy of is kept.
         restarts: how often the job has been started anew.
-        memory_fd: the descriptor of the memory that all workers share; -1 without one.
+        memory_fd: the descriptor of the memory that this host's workers share; -1 without one.
+        hosts: on how many hosts workers add up among themselves first; 0 where they do not.
     """
 
     local: int
@@ -69,6 +70,7 @@ class Seat:
     scratch: str
     restarts: int
     memory_fd: int = -1
+    hosts: int = 1
 
 
 @frozen
@@ -89,7 +91,7 @@ class Job:
         log_dir: a folder for each worker's output; "" for none.
         tee: show every worker's output.
         say: how to tell the user something.
-        shares_memory: the workers of a job on one host may share memory.
+        shares_memory: the workers of one host may share memory.
         program: what was read of a program that came from stdin, else None.
         secret: what the launchers of its hosts prove to each other.
     """
@@ -184,10 +186,11 @@ class _Launcher:
             ports = [HeldPort() for _ in job.placement.places]
             for port in ports:
                 stack.callback(port.close)
-            meeting = self._meet(tuple(port.number for port in ports))
+            memory_fd = self._make_memory(stack)
+            meeting = self._meet(tuple(port.number for port in ports), memory_fd)
             for link in meeting.links:
                 stack.callback(link.close)
-            memory_fd = self._make_memory(stack)
+            memory_fd = memory_fd if meeting.sums_on_hosts else -1
             workers: list[Worker] = []
             try:
                 workers.extend(self._start(meeting, n, memory_fd, stack) for n in range(len(ports)))
@@ -201,14 +204,14 @@ class _Launcher:
     def _make_memory(self, stack: contextlib.ExitStack) -> int:
         """Return a descriptor of new memory for an attempt's workers, or -1."""
         count = len(self._job.placement.places)
-        if self._job.hosts > 1 or count == 1 or not self._job.shares_memory:
+        if count == 1 or not self._job.shares_memory:
             return -1
         descriptor = create_shared_memory(count)
         if descriptor >= 0:
             stack.callback(os.close, descriptor)
         return descriptor
 
-    def _meet(self, ports: tuple[int, ...]) -> Meeting:
+    def _meet(self, ports: tuple[int, ...], memory_fd: int) -> Meeting:
         job = self._job
         host = Host(
             rank=job.rank,
@@ -219,6 +222,7 @@ class _Launcher:
             facts=job.facts,
             seed=secrets.randbits(31),
             restarts=self._restarts,
+            sums_here=job.shares_memory and (memory_fd >= 0 or len(ports) == 1),
             secret=job.secret,
             say=job.say,
         )
@@ -242,6 +246,7 @@ class _Launcher:
             scratch,
             self._restarts,
             memory_fd,
+            self._job.hosts if meeting.sums_on_hosts else 0,
         )
         argv, environ = self._job.prepare(seat)
         placement = self._job.placement

@@ -49,6 +49,7 @@ class Host:
             what need not be known on this one.
         seed: where unseeded random numbers start, if this is host 0.
         restarts: how often the job was restarted, as far as this host knows.
+        sums_here: this host's workers can add up among themselves, or there is one alone.
         secret: the job's.
         say: how to tell the user something.
     """
@@ -61,6 +62,7 @@ class Host:
     facts: Mapping[str, str]
     seed: int
     restarts: int
+    sums_here: bool
     secret: JobSecret
     say: Callable[[str], None]
 
@@ -74,6 +76,7 @@ class Meeting:
         first: the number of this host's first worker.
         seed: where unseeded random numbers start on all workers.
         restarts: how often the job was restarted.
+        sums_on_hosts: on each host, workers add up among themselves first.
         links: to all other hosts on host 0, and to host 0 elsewhere.
     """
 
@@ -81,6 +84,7 @@ class Meeting:
     first: int
     seed: int
     restarts: int
+    sums_on_hosts: bool
     links: tuple[Link, ...] = ()
 
 
@@ -92,6 +96,7 @@ class _Hello:
     ports: tuple[int, ...]
     facts: Mapping[str, str]
     restarts: int
+    sums_here: bool
 
 
 def meet(host: Host, seconds: float) -> Meeting:
@@ -106,7 +111,7 @@ def meet(host: Host, seconds: float) -> Meeting:
     """
     if host.count == 1:
         addresses = tuple(join_port(host.master, port) for port in host.ports)
-        return Meeting(addresses, 0, host.seed, host.restarts)
+        return Meeting(addresses, 0, host.seed, host.restarts, host.sums_here)
     return _gather(host, seconds) if host.rank == 0 else _join(host, seconds)
 
 
@@ -130,7 +135,8 @@ def compare_facts(ours: Mapping[str, str], theirs: Mapping[str, str], name: str)
 
 def _gather(host: Host, seconds: float) -> Meeting:
     links: dict[int, Link] = {}
-    hellos: dict[int, _Hello] = {0: _Hello(0, host.ports, host.facts, host.restarts)}
+    own = _Hello(0, host.ports, host.facts, host.restarts, host.sums_here)
+    hellos: dict[int, _Hello] = {0: own}
     deadline = time.monotonic() + seconds
     listeners, reason = listen(host.master, host.port)
     if reason:
@@ -195,7 +201,8 @@ def _read_hello(message: Mapping[str, Any]) -> _Hello | None:
     if not all(_is_count(port) and 0 < port < 1 << 16 for port in ports):
         return None
     shown = {one_line(name): one_line(value) for name, value in facts.items()}
-    return _Hello(int(rank or 0), tuple(ports), shown, int(restarts or 0))
+    sums_here = message.get("sums_here") is True
+    return _Hello(int(rank or 0), tuple(ports), shown, int(restarts or 0), sums_here)
 
 
 def _is_count(value: object) -> bool:
@@ -214,11 +221,14 @@ def _announce(host: Host, links: dict[int, Link], hellos: dict[int, _Hello]) -> 
         firsts.append(len(addresses))
         addresses += [(name, port) for port in hellos[rank].ports]
     restarts = max(hello.restarts for hello in hellos.values())
+    # Adding up on each host first must be possible on all.
+    sums_on_hosts = all(hello.sums_here for hello in hellos.values())
+    shared = {"seed": host.seed, "restarts": restarts, "sums_on_hosts": sums_on_hosts}
     for rank, link in links.items():
-        link.send(addresses=addresses, first=firsts[rank], seed=host.seed, restarts=restarts)
+        link.send(addresses=addresses, first=firsts[rank], **shared)
     ordered = tuple(links[rank] for rank in sorted(links))
     scope = next((link.scope for link in ordered if link.scope), "")
-    return Meeting(_write(addresses, scope), 0, host.seed, restarts, ordered)
+    return Meeting(_write(addresses, scope), 0, host.seed, restarts, sums_on_hosts, ordered)
 
 
 def _write(addresses: Iterable[Sequence[Any]], scope: str) -> tuple[str, ...]:
@@ -280,7 +290,13 @@ def _talk(host: Host, link: Link, seconds: float) -> Meeting | None:
     if not greet(link, host.secret, min(seconds, _ANSWER_SECONDS)):
         return None
     facts = {**host.facts, "--nnodes": str(host.count)}
-    link.send(rank=host.rank, ports=host.ports, facts=facts, restarts=host.restarts)
+    link.send(
+        rank=host.rank,
+        ports=host.ports,
+        facts=facts,
+        restarts=host.restarts,
+        sums_here=host.sums_here,
+    )
     message = link.wait(seconds + 5)
     if message is None:
         return None
@@ -296,7 +312,8 @@ def _read_meeting(message: Mapping[str, Any], link: Link, own: int) -> Meeting:
     first, seed, restarts = (int(n) if _is_count(n) else -1 for n in numbers)  # type: ignore[arg-type]
     if not is_list or min(first, seed, restarts) < 0 or first > len(addresses or ()) - own:
         raise ShapelessMessageError(f"{link.name} sends what no nano-run does")
-    return Meeting(_write(addresses or (), link.scope), first, seed, restarts, (link,))
+    written, sums = _write(addresses or (), link.scope), message.get("sums_on_hosts") is True
+    return Meeting(written, first, seed, restarts, sums, (link,))
 
 
 def _is_place(place: object) -> bool:

@@ -29,7 +29,11 @@ class Membership:
         start_timeout: seconds to wait for the other workers.
         compress: gradients travel between hosts in bfloat16.
         scratch: a folder for what only the chief's copy of is kept; "" for the chief.
-        memory_fd: the descriptor of the memory that all workers share; -1 without one.
+        memory_fd: the descriptor of the memory that all workers of this host share; -1 without one.
+        local: the worker's number on this host.
+        local_workers: how many are on this host.
+        hosts: on how many hosts workers add up among themselves first; 1 for a job on one host,
+            0 where they do not.
     """
 
     index: int
@@ -40,6 +44,9 @@ class Membership:
     compress: bool = False
     scratch: str = ""
     memory_fd: int = -1
+    local: int = 0
+    local_workers: int = 1
+    hosts: int = 1
 
 
 def format_membership(membership: Membership) -> str:

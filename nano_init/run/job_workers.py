@@ -278,6 +278,9 @@ def _command(request: RunRequest, workers: Workers, seat: Seat) -> Command:
         compress=job.compress,
         scratch=seat.scratch if seat.index else "",
         memory_fd=seat.memory_fd,
+        local=seat.local,
+        local_workers=len(workers.placement.places),
+        hosts=seat.hosts,
     )
     plan = replace(plan, settings=(*plan.settings, *_job_settings(seat)))
     environ = workers.environ

@@ -92,6 +92,30 @@ def test_sums_are_those_of_numpy_in_the_order_of_workers_to_the_last_bit(
             assert own[position].tobytes() == expected.tobytes()
 
 
+@settings(max_examples=20, deadline=None)
+@given(workers=st.sampled_from([2, 3, 5]), lengths=st.lists(LENGTHS, min_size=1, max_size=3))
+def test_the_first_worker_gets_the_sums_and_hands_a_vector_to_all(groups, workers, lengths):
+    rng = np.random.default_rng(workers)
+    given_ = [[rng.standard_normal(n).astype("float32") for n in lengths] for _ in range(workers)]
+    vectors = [np.full(sum(lengths), -1, np.float32) for _ in range(workers)]
+
+    def act(index):
+        end = groups[workers][index]
+        end.reduce_to_first(given_[index], vectors[index], 0.5)
+        kept = vectors[index].copy()
+        end.broadcast(vectors[index])
+        return kept
+
+    kept = act_together([lambda i=i: act(i) for i in range(workers)])
+
+    half = np.float32(0.5)
+    sums = [sum_in_order([own[i] * half for own in given_]) for i in range(len(lengths))]
+    expected = np.concatenate(sums).tobytes()
+    assert kept[0].tobytes() == expected
+    assert all((own == -1).all() for own in kept[1:])
+    assert all(vector.tobytes() == expected for vector in vectors)
+
+
 def test_shapes_and_what_is_no_number_come_through(groups):
     value = np.array([[np.nan, np.inf, -np.inf], [-0.0, 3e38, 1e-45]], np.float32)
 
@@ -160,8 +184,9 @@ def test_a_sum_that_is_kept_does_not_change_when_the_next_comes(groups):
             lambda end: end.all_reduce([np.ones(3), np.ones(1)]),
             lambda end: end.all_reduce([np.ones(1), np.ones(3)]),
         ),
+        (lambda end: end.broadcast(np.ones(3)), lambda end: end.broadcast(np.ones(4))),
     ],
-    ids=["lengths", "kinds", "order"],
+    ids=["lengths", "kinds", "order", "vectors"],
 )
 def test_workers_that_add_up_different_things_all_learn_of_it(new_group, first, second):
     ends = new_group(2)

@@ -50,7 +50,7 @@ LINES = (
 TALK = st.lists(LINES, max_size=5).map(b"".join)
 HOST = Host(
     rank=1, count=2, master="127.0.0.1", port=1, ports=(1,), facts={}, seed=0, restarts=0,
-    secret=JobSecret(), say=lambda sentence: None,
+    sums_here=False, secret=JobSecret(), say=lambda sentence: None,
 )  # fmt: skip
 FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -46,8 +46,8 @@ def host(port, lines):
     def make(rank, master="127.0.0.1", secret=NONE, count=2, **changes):
         made = Host(
             rank=rank, count=count, master=master, port=port, ports=(1000 + rank,),
-            facts={"the script": "s.py"}, seed=5 + rank, restarts=0, secret=secret,
-            say=lines.append,
+            facts={"the script": "s.py"}, seed=5 + rank, restarts=0, sums_here=False,
+            secret=secret, say=lines.append,
         )  # fmt: skip
         return replace(made, **changes)
 
@@ -118,6 +118,14 @@ def test_hosts_meet_at_a_name_or_an_address_of_either_family(host, pool, master,
     assert (first.first, second.first) == (0, 1)
     assert {first.seed, second.seed} == {5}, "host 0 decides"
     assert {first.restarts, second.restarts} == {3}, "a host that was started anew learns it"
+
+
+@pytest.mark.parametrize("can", [(True, True), (True, False), (False, True)])
+def test_hosts_add_up_by_themselves_first_where_all_of_them_can(host, pool, can):
+    joining = pool.submit(meet, host(1, sums_here=can[1]), 20)
+    first = meet(host(0, sums_here=can[0]), 20)
+    close(first, joining.result())
+    assert {first.sums_on_hosts, joining.result().sums_on_hosts} == {all(can)}
 
 
 def test_a_thousand_silent_slow_and_senseless_visitors_hold_nobody_up(

@@ -1,0 +1,129 @@
+"""Sums of two levels: each host's workers through memory, and then the hosts."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+import pytest
+
+np = pytest.importorskip("numpy")
+host_sums = pytest.importorskip("nano_init.distributed.host_sums")
+tf = pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.tensorflow
+
+
+class Lane:
+    """Stands for a collective of the leaders, which are threads here."""
+
+    def __init__(self, hosts):
+        self.barrier = threading.Barrier(hosts, timeout=30)
+        self.given = [None] * hosts
+
+    def end(self, host):
+        def all_reduce(tensor):
+            self.given[host] = tensor
+            self.barrier.wait()
+            total = self.given[0]
+            for other in self.given[1:]:
+                total = total + other
+            self.barrier.wait()
+            return total
+
+        return type("End", (), {"all_reduce": staticmethod(all_reduce)})()
+
+
+@pytest.fixture
+def add_up(new_group):
+    """Return a function that adds up what each worker gives; a thread stands for each."""
+
+    def add(given, workers, hosts, weights=None, *, compress=False):
+        lanes = [Lane(hosts) for _ in range(host_sums._LANES)]
+        parts = []
+        for host in range(hosts):
+            ends = new_group(workers) if workers > 1 else [None]
+            for local, end in enumerate(ends):
+                part = host_sums.HostSums(end, is_leader=local == 0, hosts=hosts)
+                part._lanes = [lane.end(host) for lane in lanes]
+                parts.append(part)
+        sums = [None] * len(parts)
+
+        def act(index):
+            weight = None if weights is None else tf.constant(weights[index], tf.float64)
+            tensors = [tf.constant(array) for array in given[index]]
+            sums[index] = [s.numpy() for s in parts[index].sum(tensors, weight, compress=compress)]
+
+        threads = [threading.Thread(target=act, args=(i,)) for i in range(len(parts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a worker hangs"
+        return sums
+
+    return add
+
+
+def make(shapes, workers, dtype="float32"):
+    rng = np.random.default_rng(workers)
+    return [[rng.standard_normal(shape).astype(dtype) for shape in shapes] for _ in range(workers)]
+
+
+@pytest.mark.parametrize(("workers", "hosts"), [(1, 3), (2, 2), (3, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_workers_get_the_same_bits_host_by_host(monkeypatch, add_up, workers, hosts, dtype):
+    """The terms are added up in the order of a host's workers, then of the hosts."""
+    monkeypatch.setattr(host_sums, "_SEGMENT", 1 << 10)
+    shapes = [(7,), (300, 9), (), (0, 3), (2500,)]
+    given = make(shapes, workers * hosts, dtype)
+    weights = [0.5, 0.25, 2.0, 1.0, 3.0, 1.0][: workers * hosts]
+
+    sums = add_up(given, workers, hosts, weights)
+
+    scaled = [[a * a.dtype.type(w) for a in own] for own, w in zip(given, weights, strict=True)]
+    for number, shape in enumerate(shapes):
+        expected = 0
+        for host in range(hosts):
+            here = [each[number] for each in scaled[host * workers : (host + 1) * workers]]
+            expected = expected + sum(here[1:], start=here[0]) if host else sum(here[1:], here[0])
+        for own in sums:
+            assert own[number].shape == shape
+            assert own[number].dtype == dtype
+            np.testing.assert_array_equal(own[number], expected)
+
+
+def test_bfloat16_is_for_the_way_between_hosts_alone(add_up):
+    given = make([(50,)], 4)
+
+    sums = add_up(given, 2, 2, compress=True)
+
+    def narrow(array):
+        return tf.cast(array, tf.bfloat16)
+
+    hosts = [narrow(given[0][0] + given[1][0]), narrow(given[2][0] + given[3][0])]
+    expected = tf.cast(hosts[0] + hosts[1], tf.float32).numpy()
+    for own in sums:
+        np.testing.assert_array_equal(own[0], expected)
+
+
+def test_nothing_to_add_up_needs_nobody():
+    alone = host_sums.HostSums(None, is_leader=True, hosts=2)
+    (empty,) = alone.sum([tf.zeros((0, 4))], None, compress=False)
+    assert empty.shape == (0, 4)
+
+
+def test_segments_hold_every_number_once_and_begin_where_memory_is_aligned():
+    sizes = [5, 0, 1 << 21, 3, 1 << 26]
+    segments = host_sums._divide_into_segments(sizes)
+
+    assert segments[0].start == 0
+    assert segments[-1].stop == sum(sizes)
+    assert len(segments) <= host_sums._MOST_SEGMENTS + 1
+    for one, other in pairwise(segments):
+        assert one.stop == other.start
+        assert other.start % 16 == 0
+    held = [(t, *p) for s in segments for t, p in zip(s.tensors, s.pieces, strict=True)]
+    for number, size in enumerate(sizes):
+        own = [(first, last) for tensor, first, last in held if tensor == number]
+        assert sum(last - first for first, last in own) == size
