@@ -72,7 +72,7 @@ def explain(
     """
     key = _VARIABLES.get(name, name)
     if key not in FACTS:
-        raise UsageError(f"{name!r} is nothing to explain; choose one of {', '.join(FACTS)}")
+        raise UsageError(f"{name!r} cannot be explained; choose one of {', '.join(FACTS)}")
     fact = _FACTS[key]
     said = list(_collect(fact, log))
     said += [(v, environ.get(v, "unset")) for v in fact.sources if v.isupper() and (v in environ)]

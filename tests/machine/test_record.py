@@ -109,7 +109,7 @@ def test_file_that_exists_is_kept_unless_forced(make_root, server, tmp_path):
     path = tmp_path / "machine.tar.gz"
     path.write_text("mine")
 
-    with pytest.raises(RecordingError, match="exists already; --force overwrites it"):
+    with pytest.raises(RecordingError, match="already exists; --force overwrites it"):
         record(str(path), root)
     assert path.read_text() == "mine"
 
@@ -174,7 +174,8 @@ def test_file_that_is_no_archive_is_refused_in_one_short_sentence(tmp_path):
         probe(str(path))
 
     assert str(error.value) == (
-        f"{path} is no recording: it is no archive; record one with nano-init --record FILE.tar.gz"
+        f"{path} is not a recording: it is not an archive; record one with nano-init --record "
+        "FILE.tar.gz"
     )
 
 

@@ -88,9 +88,7 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
     same, other = (
         nano_run("s.py", "recurrent", env={**cache, "UNITS": units}) for units in ("32", "16")
     )
-    sentence = (
-        "nano-run: the remembered choice was measured on another model; --tune measures again"
-    )
+    sentence = "nano-run: the stored choice was measured on another model; --tune measures again"
     assert same.stdout == other.stdout == "done\n"
     assert sentence not in same.stderr
     assert other.stderr.count(sentence) == 1
@@ -130,7 +128,7 @@ def test_a_script_that_cannot_be_sampled_runs_all_the_same(
     result = nano_run("--tune", "s.py", env=variables, input="typed")
     assert (result.stdout, result.returncode) == ("typed\n", 4)
     assert (
-        "nano-run: not tuned: the script reads its standard input, which a sample cannot have: "
+        "nano-run: not tuned: the script reads its standard input, which is empty in a sample: "
         "it failed before its first step"
     ) in result.stderr
     assert not (tmp_path / "cache").exists()

@@ -145,7 +145,7 @@ def test_the_note_about_a_changed_variable_names_both_values() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("PATH", "/evil", "'PATH' is no variable that nano-init may change"),
+        ("PATH", "/evil", "'PATH' is not a variable that nano-init may change"),
         ("OMP_X;id", "1", "'OMP_X;id' is no variable"),
         (STATE_VARIABLE + "X", "a\0b", "has a NUL in it"),
     ],

@@ -36,11 +36,13 @@ def check_report_file(path: str) -> None:
         raise UsageError(f"--report={path}: its name must end in {' or '.join(_FORMS)}")
     folder = os.path.dirname(path) or os.curdir
     if not os.path.isdir(folder):
-        raise UsageError(f"--report={path}: there is no folder {folder!r}; make it first")
+        raise UsageError(f"--report={path}: folder not found: {folder!r}")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"--report={path}: the folder {folder!r} cannot be written to")
     if os.path.lexists(path) and not _is_report(path):
-        raise UsageError(f"--report={path} exists and is no report of nano-run; name another file")
+        raise UsageError(
+            f"--report={path} exists and is not a report of nano-run; choose another file"
+        )
 
 
 def write_report(path: str, report: Report) -> str:

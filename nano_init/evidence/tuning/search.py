@@ -64,12 +64,12 @@ _MOST_SLICES = 5
 # How much longer than a slice its least steps may take, in seconds.
 _SLICE_PATIENCE = 60.0
 
-_DEPARTS = "its loss departs from float32's"
+_DEPARTS = "its loss differs from float32's"
 _UNKNOWN = "its loss could not be compared with float32's"
 
 _TOO_SHORT = (
-    f"the time was too short: float32 from {SEEDS} seeds and the default are the least; "
-    "raise --tune-budget"
+    f"time ran out before float32 with {SEEDS} seeds and the default were measured; raise "
+    "--tune-budget"
 )
 
 

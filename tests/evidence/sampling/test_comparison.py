@@ -65,7 +65,7 @@ def test_noise_is_called_no_difference() -> None:
 
 def test_what_a_sample_does_not_have_is_left_out() -> None:
     text = format_comparison(compared([10, 12, 10], [11, 10, 12], batch=None, peak_kb=None))
-    assert "samples a second" not in text
+    assert "throughput" not in text
     assert "peak memory" not in text
 
 

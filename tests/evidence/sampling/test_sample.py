@@ -265,7 +265,7 @@ def test_what_fails_in_the_watch_does_not_fail_the_program(
         watch.note_optimizer(Odd())
         watch.look()
     assert watch.marks == []
-    assert capsys.readouterr().err == "nano-run: steps are not seen any more (RuntimeError: odd)\n"
+    assert capsys.readouterr().err == "nano-run: steps are no longer counted (RuntimeError: odd)\n"
     watch.write("exit")  # to a file that is closed
 
 

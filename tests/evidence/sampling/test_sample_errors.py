@@ -75,7 +75,7 @@ def test_a_script_that_has_read_its_standard_input_is_told_so_first(
 ) -> None:
     error = explain_sample_error(steps, code, complaints, 5.0, is_late=False, has_read=True)
     assert type(error) is kind
-    reads = "the script reads its standard input, which a sample cannot have: "
+    reads = "the script reads its standard input, which is empty in a sample: "
     assert str(error) == reads + sentence
 
 

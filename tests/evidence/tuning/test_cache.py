@@ -107,7 +107,7 @@ def test_what_has_changed_since_is_named_and_the_choice_ignored(
         more["environ"] = {changed: "x"}
     found = recall(key_of(script, **more), theirs)
     assert found.configuration is None
-    assert found.fault == (f"the script was tuned with {words}; ignored, --tune measures again")
+    assert found.fault == (f"the script was tuned with {words}; ignored. --tune measures again")
 
 
 def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
@@ -115,7 +115,7 @@ def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict
     script.write_text("other")
     key = key_of(script, environ={"OMP_NUM_THREADS": "1"}, build=None)
     assert recall(key, theirs).fault == (
-        "the script was tuned with other content, other variables and other versions; ignored, "
+        "the script was tuned with other content, other variables and other versions; ignored. "
         "--tune measures again"
     )
 
@@ -342,7 +342,7 @@ class TestNanoRun:
         assert result.stdout == "None\n"
         first, _ = result.stderr.splitlines()
         assert first == (
-            "nano-run: the script was tuned with other content; ignored, --tune measures again"
+            "nano-run: the script was tuned with other content; ignored. --tune measures again"
         )
         assert nano_run("-q", "s.py", env=tuned).stderr == ""
 
