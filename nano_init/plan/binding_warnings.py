@@ -48,7 +48,7 @@ def _warn_of_gomp(environ: Mapping[str, str]) -> list[str]:
     return [
         (
             f"{name}={environ[name]} makes GCC's OpenMP, if a library brings it, bind the first "
-            "thread to one core when it is loaded; TensorFlow's threads inherit that. Unset it"
+            "thread to one core when it is loaded; TensorFlow's threads inherit that; unset it"
         )
     ]
 

@@ -137,7 +137,7 @@ CASES = {
             ("64-95,192-223", 32, "node 1", 32),
             ("96-127,224-255", 32, "node 1", 32),
         ),
-        "4 workers, as asked",
+        "4 workers, as requested",
     ),
     "2 sockets of 64 cores, 3 workers": Case(
         "3 does not divide by 2 nodes: 128 = 43 + 43 + 42 cores in a row; the middle worker's "
@@ -149,7 +149,7 @@ CASES = {
             ("43-85,171-213", 43, "any", 43),
             ("86-127,214-255", 42, "node 1", 42),
         ),
-        "3 workers, as asked",
+        "3 workers, as requested",
     ),
     "2 sockets of 64 cores, quota of 32": Case(
         "a worker's share of the quota is 16 processors: it is bound to 16 cores of its node",
@@ -182,7 +182,7 @@ CASES = {
         Server(sockets=4, nodes=1, cores=48),
         ("--nproc-per-node", "2"),
         (("0-95", 96, "node 0-1", 96), ("96-191", 96, "node 2-3", 96)),
-        "2 workers, as asked",
+        "2 workers, as requested",
     ),
     "4 sockets of 48 cores, 64 threads": Case(
         "the user's bound is for the host: 64 / 4 = 16 cores each, the first ones of each node",
@@ -220,7 +220,7 @@ CASES = {
             )
             for n in range(4)
         ),
-        "4 workers, as asked",
+        "4 workers, as requested",
     ),
 }
 

@@ -153,7 +153,7 @@ def test_recording_that_would_write_outside_its_folder_is_refused(tmp_path):
 def test_links_in_a_recording_are_left_out(tmp_path):
     path = _archive_of(tmp_path / "evil.tar.gz", "proc/cpuinfo", tarfile.SYMTYPE)
 
-    with pytest.raises(RecordingError, match="is no recorded machine"):
+    with pytest.raises(RecordingError, match="is not a recorded machine"):
         probe(path)
 
 
@@ -162,7 +162,7 @@ def test_half_a_recording_is_refused(make_root, server, tmp_path):
     record(str(path), make_root(server()))
     path.write_bytes(path.read_bytes()[:200])
 
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         probe(str(path))
 
 

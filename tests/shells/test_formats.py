@@ -185,11 +185,11 @@ def test_conda_is_one_command_with_one_word_a_variable() -> None:
         ("dotenv", "a${b}", "its readers expand"),
         ("dotenv", "a\rb", "its readers change"),
         ("systemd", "\x01", "it contains a control character"),
-        ("conda", "", "it takes an empty value for unset"),
+        ("conda", "", "it treats an empty value as unset"),
         ("conda", "it's", "it does not escape quotes"),
         ("conda", "$HOME", "it does not escape quotes"),
         ("github", "\udcff", "it is not UTF-8"),
-        ("kubernetes", "a\0", "it has a NUL in it"),
+        ("kubernetes", "a\0", "it contains a NUL"),
         ("xml", "a", "the format is 'xml'; give one of conda, docker"),
     ],
 )

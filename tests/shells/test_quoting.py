@@ -188,7 +188,7 @@ def test_a_shell_may_be_named_by_its_path_or_as_a_login_shell(shell: str) -> Non
     [
         ("elvish", Change("TF_A", None, "1"), "the shell is 'elvish'; give one of ash, bash"),
         ("bash", Change("PATH", "a", "b"), "'PATH' is not a variable that nano-init may change"),
-        ("bash", Change("TF_A;id", None, "b"), "'TF_A;id' is no variable"),
+        ("bash", Change("TF_A;id", None, "b"), "'TF_A;id' is not a variable"),
         ("bash", Change("TF_\u00c9", None, "b"), "is not a variable that nano-init may change"),
         ("bash", Change("TF_A", None, "a\0"), "TF_A cannot hold"),
     ],

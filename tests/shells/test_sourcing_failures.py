@@ -171,8 +171,8 @@ def test_a_variable_changed_since_is_left_alone_and_named(shell) -> None:
 
     lines = os.fsdecode(finished.stderr).splitlines()
     assert (finished.returncode, finished.stdout, len(lines)) == (0, b"", 2)
-    assert sum("OMP_NUM_THREADS is '77' now" in line for line in lines) == 1
-    assert sum("KMP_BLOCKTIME is unset now" in line for line in lines) == 1
+    assert sum("OMP_NUM_THREADS was changed from" in line for line in lines) == 1
+    assert sum("KMP_BLOCKTIME was changed from" in line for line in lines) == 1
     assert shell.environment("after") == {
         **shell.environment("before"),
         b"OMP_NUM_THREADS": b"77",

@@ -235,7 +235,7 @@ def check_permitted(refusal: bytes) -> None:
     if refusal:
         raise SampleError(
             "a sample needs a copy-on-write view of the file system, and this system does not "
-            "permit one: {refusal.decode(errors='replace')}"
+            f"permit one: {refusal.decode(errors='replace')}"
         )
 
 

@@ -113,7 +113,7 @@ def recommend_from_matmul(measured: MatmulSpeed, recommended: PrecisionChoice) -
     """
     seen = (
         f"matrix products are {measured.gain:.2f} times as fast in bfloat16 as in float32 on "
-        f"this machine, measured ({measured.date})"
+        f"this machine (measured {measured.date})"
     )
     if measured.gain < _LEAST_GAIN:
         return PrecisionChoice("float32", f"mixed_bfloat16 not recommended: {seen}")

@@ -258,7 +258,7 @@ def test_an_entry_with_a_wrong_configuration_is_damaged(
 def test_a_folder_that_cannot_be_written_is_told_of(script: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sentence = remember(key_of(script), CHOICE, "", "", {"XDG_CACHE_HOME": str(tmp_path / "file")})
-    assert sentence.startswith("the choice cannot be remembered in ")
+    assert sentence.startswith("the choice cannot be stored in ")
 
 
 def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
