@@ -2,7 +2,7 @@
 
 Sources: the kernel's `Documentation/admin-guide/cputopology.rst` and
 `Documentation/ABI/stable/sysfs-devices-node`. Core ids are unique only within a die, so
-cores are told apart by their sibling lists alone.
+cores are distinguished by their sibling lists alone.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ _FACTS = {
         (*_ONLINE, *_SIBLINGS),
         lambda machine: len(machine.topology.cores),
         "the number of distinct sets of siblings among the online hardware threads; "
-        "the files of one sibling speak for the others",
+        "the files of one sibling count for the others",
     ),
     "sockets": _Fact(
         (*(f"{_CPU}/cpu*/topology/{name}" for name in _PACKAGE_FILES), "proc/cpuinfo"),

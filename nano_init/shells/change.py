@@ -47,7 +47,7 @@ class Change:
 def may_change(name: str) -> bool:
     """Say whether nano-init may change a variable: it steers a numerical library or nano-init.
 
-    The undo state itself is excluded: it is written beside the changes that it records.
+    The undo state itself is excluded: it is written next to the changes that it records.
     """
     known = name.startswith(_PREFIXES) or name in _NAMES
     return known and _LETTERS.issuperset(name) and name != STATE_VARIABLE

@@ -1,4 +1,4 @@
-"""`nano-run --tune` measures, runs the script once in earnest, and never loses the run."""
+"""`nano-run --tune` measures, runs the script once for real, and never loses the run."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def ratio_of(trial: dict[str, Any]) -> float:
 
 
 def acceptable(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the tuner's own measurements speak for: the fastest, and what is as good."""
+    """Return what the tuner's own measurements favour: the fastest, and what is as good."""
     sound = [trial for trial in entry["trials"] if trial["runs"] and trial["is_sound"]]
     most = max(len(trial["runs"]) for trial in sound)
     last = [trial for trial in sound if len(trial["runs"]) == most]
     best = min(map(ratio_of, last))
     near = [trial["configuration"] for trial in last if ratio_of(trial) <= TIE * best]
-    # What others were held against took exactly its own time.
+    # What others were compared with took exactly its own time.
     default = [t for t in sound if {r for run in t["runs"] for r in run} == {1.0}]
     if default and best * LEAST_GAIN > 1:
         return [default[0]["configuration"]]

@@ -112,7 +112,7 @@ def test_no_nano_init_anywhere(shell, tmp_path: Path) -> None:
     env = _fake(tmp_path, "")
     said = _refused(shell, ENTER, env={"PATH": f"{env['PATH'].split(':')[0]}:{tmp_path}"})
 
-    assert said == "bigdl-nano-init: nano-init is neither beside this file nor on PATH\n"
+    assert said == "bigdl-nano-init: nano-init is neither next to this file nor on PATH\n"
 
 
 def test_the_package_on_the_python_path_will_do_without_the_command(

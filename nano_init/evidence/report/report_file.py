@@ -53,7 +53,7 @@ def write_report(path: str, report: Report) -> str:
         report: the report.
 
     Returns:
-        Where it was written: beside the path if a file that is no report is there by now.
+        Where it was written: next to the path if a file that is no report is there by now.
 
     Raises:
         OSError: it cannot be written.
@@ -82,7 +82,7 @@ def write_report(path: str, report: Report) -> str:
 
 
 def _move(source: str, path: str) -> str:
-    """Move a file to a path or, if that is not to be replaced, beside it; return where to."""
+    """Move a file to a path or, if that is not to be replaced, next to it; return where to."""
     if not os.path.lexists(path) or _is_report(path):
         os.replace(source, path)
         return path

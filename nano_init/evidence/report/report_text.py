@@ -91,8 +91,8 @@ def sample_facts(sampled: SampledSteps) -> Iterator[tuple[str, str]]:
         yield "share of the step", f"{onednn.contraction_ms / step:.0%} of this step time"
     yield "oneDNN total", f"{onednn.milliseconds / sampled.steps:.2f} ms/step"
     casts, layouts = onednn.cast_ms / sampled.steps, onednn.layout_ms / sampled.steps
-    theirs = sampled.operations.get("Cast", 0.0) / sampled.steps
-    text = f"{casts:.3f} and {layouts:.3f} ms/step in oneDNN, {theirs:.3f} ms in TensorFlow's casts"
+    cast = sampled.operations.get("Cast", 0.0) / sampled.steps
+    text = f"{casts:.3f} and {layouts:.3f} ms/step in oneDNN, {cast:.3f} ms in TensorFlow's casts"
     yield "casts and reorders", text
     yield "waiting for data", f"{sampled.get_next_ms / sampled.steps:.2f} ms/step"
     if sampled.unable:

@@ -37,7 +37,7 @@ def explain_sample_error(
         seconds: how long it was given.
         is_late: whether it was still running then.
         has_read: whether it has tried to read its standard input, which is empty.
-        has_closed: whether it still runs, but has closed what its steps are told by.
+        has_closed: whether it still runs, but closed the file that its steps are counted through.
 
     Returns:
         LateSampleError if it was, MemorySampleError if memory was short, ScriptError if the script

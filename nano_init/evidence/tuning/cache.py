@@ -35,7 +35,7 @@ __all__ = [
     "write_entry",
 ]
 
-# What a key's lines begin with, and what a user is told where they differ.
+# What a key's lines begin with, and the words for a difference in them.
 _CHANGES = {
     "script": "another script",
     "content": "other content",

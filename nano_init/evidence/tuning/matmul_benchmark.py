@@ -65,7 +65,7 @@ def recall_matmul(path: str, key: str) -> MatmulSpeed | None:
     """
     try:
         entry = json.loads(read_entry(path))
-    except (OSError, ValueError, RecursionError):  # measured anew, and written over
+    except (OSError, ValueError, RecursionError):  # measured again, and written over
         return None
     if not isinstance(entry, dict) or (entry.get("form"), entry.get("key")) != (_FORM, key):
         return None

@@ -1,4 +1,4 @@
-"""Programs that are run under --report end as they do without, and are told of."""
+"""Programs that are run under --report end as they do without, and are reported."""
 
 from __future__ import annotations
 

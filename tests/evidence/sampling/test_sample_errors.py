@@ -1,4 +1,4 @@
-"""Why there are too few steps is told in one sentence, and in the kind of the error."""
+"""Why there are too few steps is said in one sentence, and in the kind of the error."""
 
 from __future__ import annotations
 

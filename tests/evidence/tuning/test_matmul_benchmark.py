@@ -1,4 +1,4 @@
-"""Matrix products are measured once a machine, and say which precision is fast."""
+"""Matrix products are measured once per machine, and say which precision is fast."""
 
 from __future__ import annotations
 
