@@ -5,7 +5,7 @@
 The limit of a step is its matrix products and convolutions at the speed of the fastest matrix
 product measured here, and one pass of the optimizer over weights and moments at the speed of
 the fastest stream measured here. Activations are supposed to cost nothing, so that no program
-can reach it. `--results` names the JSON file that `training.py` wrote, to be held against it.
+can reach it. `--results` names the JSON file that `training.py` wrote, to be compared with it.
 """
 
 from __future__ import annotations

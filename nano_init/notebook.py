@@ -85,8 +85,8 @@ def apply_to_process(environ: MutableMapping[str, str] = os.environ) -> str:
     for module in dict.fromkeys(late.values()):
         names = ", ".join(name for name in late if late[name] == module)
         lines.append(
-            f"too late for {names}: {module} is loaded already; "
-            "restart the kernel and load nano_init first"
+            f"too late for {names}: {module} is already loaded; restart the kernel and load "
+            "nano_init first"
         )
     return "\n".join(f"{NANO_INIT}: {line}" for line in lines)
 

@@ -81,7 +81,7 @@ def patch_tensorflow(
         keep_float32: Layers that stay in float32 under `"mixed_bfloat16"`, with all that they
             hold: patterns, as in `fnmatch`, of a layer's name or its class's, such as
             `("head*", "LayerNormalization")`. One that no layer matches does nothing.
-        disable: Faster paths to switch off, beside those that NANO_INIT_DISABLE names: see
+        disable: Faster paths to switch off, besides those that NANO_INIT_DISABLE names: see
             `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
         lazy_adam: Let Keras 3's Adam and AdamW update only the rows that a sparse gradient
             names: another algorithm, see `nano_init.keras_patch.sparse.lazy_adam`.
@@ -118,7 +118,7 @@ def patch_tensorflow(
 
 
 def patch_imported(name: str, options: PatchOptions) -> None:
-    """Patch a Keras that is being imported, beside one that is patched already.
+    """Patch a Keras that is being imported, next to one that is patched already.
 
     Unlike `patch_tensorflow`, this imports no Keras that the script has not asked for:
     TensorFlow itself may be half imported at this point.

@@ -69,7 +69,7 @@
     fi
     [ -n "$nano_ours" ] || \set --
     [ -z "${NANO_INIT_ARGS+x}" ] || \export NANO_INIT_ARGS
-    # nano-init stands beside this file, or on PATH.
+    # nano-init is next to this file, or on PATH.
     \unalias nano-init 2>/dev/null || :
     \unset -f nano-init 2>/dev/null || :
     case $nano_file in (*/*) ;; (*) nano_file='' ;; esac
@@ -98,7 +98,7 @@
       \set -- "$nano_init" --shell "$nano_kind" ${1+"$@"}
     else
       \command python3 -c "import nano_init" 2>/dev/null ||
-        nano_refuse "nano-init is neither beside this file nor on PATH"
+        nano_refuse "nano-init is neither next to this file nor on PATH"
       nano_init="python3 -m nano_init"
       \set -- python3 -m nano_init --shell "$nano_kind" ${1+"$@"}
     fi

@@ -65,7 +65,7 @@
       \exit 2
     fi
     [ -n "${NANO_INIT_STATE+x}" ] || \exit 0
-    # nano-init stands beside this file, or on PATH.
+    # nano-init is next to this file, or on PATH.
     \unalias nano-init 2>/dev/null || :
     \unset -f nano-init 2>/dev/null || :
     case $nano_file in (*/*) ;; (*) nano_file='' ;; esac
@@ -94,7 +94,7 @@
       \set -- "$nano_init" --shell "$nano_kind" --unset
     else
       \command python3 -c "import nano_init" 2>/dev/null ||
-        nano_refuse "nano-init is neither beside this file nor on PATH"
+        nano_refuse "nano-init is neither next to this file nor on PATH"
       nano_init="python3 -m nano_init"
       \set -- python3 -m nano_init --shell "$nano_kind" --unset
     fi

@@ -63,9 +63,9 @@ def test_nothing_is_imported_before_a_name_is_asked_for(python: Run, tmp_path: P
 
 def test_an_installed_bigdl_wins(python: Run, tmp_path: Path) -> None:
     (tmp_path / "bigdl" / "nano").mkdir(parents=True)
-    (tmp_path / "bigdl" / "nano" / "__init__.py").write_text("value = 'theirs'")
+    (tmp_path / "bigdl" / "nano" / "__init__.py").write_text("value = 'installed'")
     (tmp_path / "s.py").write_text("import nano_init.bigdl, bigdl.nano; print(bigdl.nano.value)")
-    assert python("s.py").stdout == "theirs\n"
+    assert python("s.py").stdout == "installed\n"
 
 
 def test_nano_run_provides_them_without_an_import(nano_run: Run, tmp_path: Path) -> None:

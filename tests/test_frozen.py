@@ -27,7 +27,7 @@ class Ours:
 
 
 @dataclasses.dataclass(frozen=True)
-class Theirs:
+class Plain:
     name: str
     value: int | None = None
 
@@ -40,9 +40,9 @@ def test_values_come_by_position_by_name_or_by_default() -> None:
 
 def test_equality_hash_and_representation_are_those_of_a_dataclass() -> None:
     assert Ours("a") == Ours("a") != Ours("b")
-    assert Ours("a") != Theirs("a")
-    assert hash(Ours("a", 2)) == hash(Theirs("a", 2))
-    assert repr(Ours("a")) == repr(Theirs("a")).replace("Theirs", "Ours")
+    assert Ours("a") != Plain("a")
+    assert hash(Ours("a", 2)) == hash(Plain("a", 2))
+    assert repr(Ours("a")) == repr(Plain("a")).replace("Plain", "Ours")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_equality_hash_and_representation_are_those_of_a_dataclass() -> None:
 def test_wrong_values_are_a_type_error_as_in_a_dataclass(
     arguments: tuple[object, ...], keywords: dict[str, object]
 ) -> None:
-    for cls in (Ours, Theirs):
+    for cls in (Ours, Plain):
         with pytest.raises(TypeError):
             cls(*arguments, **keywords)
 

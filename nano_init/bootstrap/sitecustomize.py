@@ -77,7 +77,7 @@ def _let_divide():
 
 
 def _recognize_model(name):
-    """Tell of a remembered choice that is another model's; never raise into the program."""
+    """Warn of a stored choice that was measured on another model; never raise into the program."""
     try:
         with _PackageOnPath():
             from nano_init.instrumentation.model_check import expect_model

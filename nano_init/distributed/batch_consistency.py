@@ -35,7 +35,7 @@ def agreed_batches(dataset: Dataset, length: int | None) -> Any:
     """Return what iterates over a data set on all workers alike.
 
     A data set of unknown length may end on one worker before it does on others, which would
-    wait for the first for ever: there the workers agree before each batch.
+    wait for the first forever: there the workers agree before each batch.
 
     Args:
         dataset: The data set, of whole batches.

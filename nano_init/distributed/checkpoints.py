@@ -1,6 +1,6 @@
 """TensorFlow's own checkpoints, `tf.train.Checkpoint` and its manager, written by one worker only.
 
-As with Keras's files, the other workers write theirs into a scratch folder, since a checkpoint
+As with Keras's files, the other workers write their own into a scratch folder, since a checkpoint
 may read variables together with its peers; they get the writer's path, and go on when it is
 whole. Which checkpoints there are, and which to delete, is recorded by the one that writes.
 """

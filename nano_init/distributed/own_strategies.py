@@ -1,4 +1,4 @@
-"""Strategies that a program makes or asks for itself, beside the one of its job.
+"""Strategies that a program makes or asks for itself, next to the one of its job.
 
 In plain Python on a processor most of them are one replica on one device, which changes
 nothing: the default strategy, `MirroredStrategy()`, `OneDeviceStrategy("/cpu:0")`. In a job

@@ -91,7 +91,7 @@ def await_first_use(membership: Membership) -> None:
 
 
 def _adapt_strategies() -> None:
-    """Let the job's strategy stand beside what the program does, and one of its own before it."""
+    """Let the job's strategy stand next to what the program does, and one of its own before it."""
     from tensorflow.python.distribute import distribute_lib, mirrored_strategy
     from tensorflow.python.distribute.collective_all_reduce_strategy import (
         CollectiveAllReduceStrategy,

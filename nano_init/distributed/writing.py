@@ -202,7 +202,7 @@ def _receive_backup(callback: Callback, folder: str, membership: Membership) -> 
 
 
 def _save_then_replace(callback: Callback, save: Callable[[Callback], None]) -> None:
-    """Save a backup beside the last one, and put it in its place when it is whole.
+    """Save a backup next to the last one, and put it in its place when it is whole.
 
     A job that is killed while it saves starts from the last backup, not from half of one.
     """

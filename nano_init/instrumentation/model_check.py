@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["expect_model"]
 
-_OTHER_MODEL = "the remembered choice was measured on another model; --tune measures again"
+_OTHER_MODEL = "the stored choice was measured on another model; --tune measures again"
 
 
 def expect_model(expected: str, name: str) -> None:

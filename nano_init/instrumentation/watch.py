@@ -143,7 +143,7 @@ class Watch:
         except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
             self._is_off = True
             self.optimizers = []
-            say(NANO_RUN, f"steps are not seen any more ({type(error).__name__}: {error})")
+            say(NANO_RUN, f"steps are no longer counted ({type(error).__name__}: {error})")
 
     def _note_step(self, index: int, made: int) -> None:
         self._add(Mark(time.monotonic(), index, made, self._last_loss()))
@@ -169,7 +169,7 @@ class Watch:
                 self._pace.report(record)
             return
         if not write_record(self.request, record):
-            say(NANO_RUN, "the record of the steps is lost: the script has closed its file")
+            say(NANO_RUN, "the record of the steps is lost: the script closed its file")
 
     def _record(self, ended: str) -> dict[str, Any]:
         return {

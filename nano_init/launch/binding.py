@@ -52,7 +52,7 @@ def memory_binder(arch: str) -> Callable[[int, int], int] | None:
 
     def set_policy(mode: int, mask: int) -> int:
         words = (ctypes.c_ulong * 16)(*[(mask >> (64 * i)) & (2**64 - 1) for i in range(16)])
-        # The kernel reads one bit less than it is told of.
+        # The kernel reads one bit less than it is given.
         result = call(number, mode, ctypes.byref(words), ctypes.c_ulong(16 * 64 + 1))
         return ctypes.get_errno() if result else 0
 

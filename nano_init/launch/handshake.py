@@ -75,24 +75,24 @@ def read_opening(message: Mapping[str, Any]) -> Opening | None:
     return Opening(*fields)
 
 
-def compare_openings(ours: Opening, theirs: Opening, us: str, them: str) -> str:
+def compare_openings(ours: Opening, remote: Opening, us: str, them: str) -> str:
     """Return in one sentence why two launchers do not belong together; "" if they may.
 
     Args:
         ours: what this one has said.
-        theirs: what the other has said.
+        remote: what the other has said.
         us: what this one is called.
         them: what the other is called.
     """
-    if ours.protocol != theirs.protocol:
-        version = one_line(theirs.version)[:40] or "an older one"
+    if ours.protocol != remote.protocol:
+        version = one_line(remote.version)[:40] or "an older one"
         return (
             f"the version of nano-init differs: {ours.version} on {us}, {version} on {them}; "
             "install the same on all hosts"
         )
-    if ours.secret != theirs.secret:
-        theirs_kind = _KINDS.get(theirs.secret, "an unknown kind of job secret")
-        return f"{them} has {theirs_kind}, and {us} has {_KINDS[ours.secret]}: {_SAME}"
+    if ours.secret != remote.secret:
+        remote_kind = _KINDS.get(remote.secret, "an unknown kind of job secret")
+        return f"{them} has {remote_kind}, and {us} has {_KINDS[ours.secret]}: {_SAME}"
     return ""
 
 
@@ -111,19 +111,19 @@ def answer(link: Link, message: Mapping[str, Any], secret: JobSecret, credential
     Raises:
         ShapelessMessageError: it is no opening.
     """
-    theirs = read_opening(message)
-    if theirs is None and {"rank", "ports", "facts"} <= set(message):
-        theirs = Opening(1, "", secret.kind, "")  # of nano-init before there were openings
-    if theirs is None:
+    remote = read_opening(message)
+    if remote is None and {"rank", "ports", "facts"} <= set(message):
+        remote = Opening(1, "", secret.kind, "")  # of nano-init before there were openings
+    if remote is None:
         raise ShapelessMessageError(f"{link.name} is no nano-run")
     ours = _opening(secret, credential)
-    fault = compare_openings(ours, theirs, "this host", link.name)
-    if theirs.protocol == 1:
+    fault = compare_openings(ours, remote, "this host", link.name)
+    if remote.protocol == 1:
         link.send(error=fault)
         return fault
     _send(link, ours)
     if secret.key and not fault:
-        link.protect(connection_key(secret.key, theirs.nonce, ours.nonce), _FIRST, _OTHER)
+        link.protect(connection_key(secret.key, remote.nonce, ours.nonce), _FIRST, _OTHER)
         link.send(event="welcome")
     return fault
 
@@ -150,16 +150,16 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
         return False
     if "error" in message and not secret.kind:
         raise LaunchError(one_line(message["error"]))
-    theirs = read_opening(message)
-    if theirs is None:
+    remote = read_opening(message)
+    if remote is None:
         raise ShapelessMessageError(f"{link.name} is no nano-run")
-    fault = compare_openings(ours, theirs, "this host", link.name)
+    fault = compare_openings(ours, remote, "this host", link.name)
     if fault:
         raise LaunchError(fault)
     if not secret.kind:
         return True
-    key = secret.key or unseal(theirs.credential, link.name)
-    link.protect(connection_key(key, ours.nonce, theirs.nonce), _OTHER, _FIRST)
+    key = secret.key or unseal(remote.credential, link.name)
+    link.protect(connection_key(key, ours.nonce, remote.nonce), _OTHER, _FIRST)
     try:
         return link.wait(seconds) is not None
     except ForgedMessageError:

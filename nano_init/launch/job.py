@@ -57,7 +57,7 @@ class Seat:
         seed: where unseeded random numbers start on all workers.
         status_fd: the descriptor to tell the launcher by.
         scratch: a folder for what only the chief's copy of is kept.
-        restarts: how often the job has been started anew.
+        restarts: how often the job has been started again.
         memory_fd: the descriptor of the memory that this host's workers share; -1 without one.
         hosts: on how many hosts workers add up among themselves first; 0 where they do not.
     """
@@ -87,7 +87,7 @@ class Job:
         port: the port of the launcher there.
         facts: what must be the same on all hosts.
         start_timeout: seconds to wait for workers and hosts.
-        max_restarts: how often to start anew.
+        max_restarts: how often to start again.
         log_dir: a folder for each worker's output; "" for none.
         tee: show every worker's output.
         say: how to tell the user something.

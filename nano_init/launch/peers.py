@@ -1,6 +1,6 @@
 """The launchers of a job's other hosts, as one attempt sees them.
 
-Host 0 hears all others and decides; the others hear host 0. A failure anywhere is told at
+Host 0 hears all others and decides; the others hear host 0. A failure anywhere is reported at
 once, and ends the workers everywhere; how the attempt ended is what the host says on which
 the first failure was.
 """

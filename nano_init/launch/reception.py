@@ -31,7 +31,7 @@ _SECONDS = 10.0  # for a visitor to say who it is
 _VISITORS = 400  # half of the descriptors that a process usually may have
 _ACCEPTED = 64  # in one go, before those that are there are heard
 _LONGEST = 1 << 16  # bytes of one message of a visitor
-_TOLD = 5  # strangers that the user is told of
+_TOLD = 5  # strangers that are named to the user
 _CREDENTIAL_SECONDS = 60.0
 
 

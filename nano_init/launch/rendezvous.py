@@ -115,16 +115,16 @@ def meet(host: Host, seconds: float) -> Meeting:
     return _gather(host, seconds) if host.rank == 0 else _join(host, seconds)
 
 
-def compare_facts(ours: Mapping[str, str], theirs: Mapping[str, str], name: str) -> str:
+def compare_facts(ours: Mapping[str, str], remote: Mapping[str, str], name: str) -> str:
     """Return in one sentence how another host's job differs from host 0's; "" if it does not.
 
     Args:
         ours: the facts on host 0; one that is "" on either host is not compared.
-        theirs: those on the other host.
+        remote: those on the other host.
         name: the other host's name.
     """
     for fact, value in ours.items():
-        other = theirs.get(fact)
+        other = remote.get(fact)
         if other != value and "" not in (value, other):
             return (
                 f"{fact} differs: {value} on host 0, {other or 'not known'} on {name}; "

@@ -35,11 +35,11 @@ def extracted(path: str) -> Iterator[str]:
                 _extract(archive, folder)
         except tarfile.ReadError as error:
             raise RecordingError(
-                f"{path} is no recording: it is no archive; "
-                "record one with nano-init --record FILE.tar.gz"
+                f"{path} is not a recording: it is not an archive; record one with nano-init "
+                "--record FILE.tar.gz"
             ) from error
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-            raise RecordingError(f"{path} is no recording: {error}") from error
+            raise RecordingError(f"{path} is not a recording: {error}") from error
         entries = os.listdir(folder)
         inner = os.path.join(folder, entries[0]) if len(entries) == 1 else folder
         is_wrapped = len(entries) == 1 and entries[0] not in ("proc", "sys", "cpuinfo")

@@ -109,13 +109,13 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
         addresses = tuple(str(address) for address in [*chiefs, *cluster.get("worker", ())])
         kind, index = task.get("type"), int(task.get("index", 0))
     except (AttributeError, TypeError, ValueError) as error:
-        raise UsageError(f"TF_CONFIG cannot be read ({error}); set it right, or unset it") from None
+        raise UsageError(f"TF_CONFIG cannot be read ({error}); correct it or unset it") from None
     is_plain = not set(cluster) - {"chief", "master", "worker", "evaluator"}
     if len(addresses) < 2 or not is_plain or kind not in ("chief", "master", "worker"):
         return None
     index += len(chiefs) if kind == "worker" else 0
     if not 0 <= index < len(addresses):
-        raise UsageError(f"TF_CONFIG names task {index} of {len(addresses)} workers; set it right")
+        raise UsageError(f"TF_CONFIG names task {index} of {len(addresses)} workers; correct it")
     return Cluster(addresses, index, text)
 
 
@@ -137,7 +137,7 @@ def _expand(word: str, text: str) -> list[str]:
         return [word] if word else []
     inside, closed, tail = rest.partition("]")
     if not closed:
-        raise UsageError(f"{text[:60]!r} is no list of hosts: a bracket is not closed")
+        raise UsageError(f"{text[:60]!r} is not a list of hosts: a bracket is not closed")
     hosts = []
     for piece in inside.split(","):
         first, dash, last = piece.partition("-")
@@ -145,7 +145,7 @@ def _expand(word: str, text: str) -> list[str]:
         if not (_is_digits(first) and _is_digits(last)) or int(last) - int(first) not in range(
             65536
         ):
-            raise UsageError(f"{text[:60]!r} is no list of hosts: {piece!r} is no range")
+            raise UsageError(f"{text[:60]!r} is not a list of hosts: {piece!r} is not a range")
         for number in range(int(first), int(last) + 1):
             hosts += [f"{head}{number:0{len(first)}d}{end}" for end in _expand(tail, text) or [""]]
     return hosts
@@ -156,7 +156,7 @@ def _split_outside_brackets(text: str) -> list[str]:
     for character in text:
         depth += {"[": 1, "]": -1}.get(character, 0)
         if depth not in (0, 1):
-            raise UsageError(f"{text[:60]!r} is no list of hosts: its brackets do not match")
+            raise UsageError(f"{text[:60]!r} is not a list of hosts: its brackets do not match")
         if character == "," and depth == 0:
             words.append(word)
             word = ""

@@ -68,7 +68,7 @@ def parse_cpu_mask(text: str) -> tuple[int, ...]:
     # The kernel pads every group but the first to eight digits.
     grouped = all(0 < len(group) <= 8 and _is_hexadecimal(group) for group in groups)
     if not grouped and not _is_hexadecimal(stripped):
-        raise UsageError(f"{_show(text)} is no processor mask; expected one like ff,ffffffff")
+        raise UsageError(f"{_show(text)} is not a processor mask; expected one like ff,ffffffff")
     value = int("".join(group.rjust(8, "0") for group in groups), 16)
     if value.bit_length() > _MOST_CPUS:
         raise UsageError(f"{_show(text)} names processors above {_MOST_CPUS - 1}")
@@ -92,10 +92,12 @@ def _parse_range(word: str, text: str) -> range:
     first, dash, last = bounds.partition("-")
     numbers = [first, last if dash else first, stride if colon else "1"]
     if not all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers):
-        raise UsageError(f"{_show(text)} is no processor list; expected one like 0-3,8 or 0-62:2")
+        raise UsageError(
+            f"{_show(text)} is not a processor list; expected one like 0-3,8 or 0-62:2"
+        )
     low, high, step = map(int, numbers)
     if low > high or step == 0:
-        raise UsageError(f"{_show(text)} is no processor list; {word!r} holds no processor")
+        raise UsageError(f"{_show(text)} is not a processor list; {word!r} contains no processor")
     if high >= _MOST_CPUS:
         raise UsageError(f"{_show(text)} names processors above {_MOST_CPUS - 1}")
     return range(low, high + 1, step)

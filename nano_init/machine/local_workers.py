@@ -45,7 +45,7 @@ def count_local_workers(environ: Mapping[str, str]) -> tuple[int, str, tuple[str
         if _is_count(text):
             return int(text), name, tuple(warnings)
         if text:
-            warnings.append(f"{name}={text[:40]!r} is ignored: it is no number of processes")
+            warnings.append(f"{name}={text[:40]!r} is ignored: it is not a number of processes")
     slurm = _find_slurm_variable(environ)
     text = environ.get(slurm, "")
     tasks = parse_tasks_per_node(text)

@@ -122,9 +122,11 @@ def _find_answer(reader: Reader) -> Callable[[], int] | None:
 
 def _check_recording(root: str) -> None:
     if not os.path.exists(root):
-        raise RecordingError(f"{root} does not exist; give the folder of a recorded machine")
+        raise RecordingError(
+            f"{root} does not exist; give the folder or file of a recorded machine"
+        )
     if not any(os.path.exists(os.path.join(root, name)) for name in ("proc", "sys", "cpuinfo")):
         raise RecordingError(
-            f"{root} is no recorded machine: it holds neither proc nor sys; "
+            f"{root} is not a recorded machine: it contains neither proc nor sys; "
             "record one with nano-init --record FILE.tar.gz"
         )

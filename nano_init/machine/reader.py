@@ -154,7 +154,7 @@ def parse_number(text: str) -> int:
     """Return the whole number that the text is.
 
     Raises:
-        ValueError: the text is no whole number of at most 20 digits.
+        ValueError: the text is not a whole number of at most 20 digits.
     """
     digits = text.removeprefix("-")
     if digits.isascii() and digits.isdigit() and len(digits) <= 20:

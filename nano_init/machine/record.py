@@ -40,7 +40,7 @@ def record(path: str, root: str = "/", force: bool = False) -> None:
             or this system is not Linux.
     """
     if not force and os.path.lexists(path):
-        raise RecordingError(f"{path} exists already; --force overwrites it")
+        raise RecordingError(f"{path} already exists; --force overwrites it")
     if root == "/" and not sys.platform.startswith("linux"):
         raise RecordingError(f"{sys.platform} has no /proc and /sys to record")
     _, reader = probe_with_reader(root, {})
@@ -110,7 +110,7 @@ def _put_in_place(partial: str, path: str, *, force: bool) -> None:
         # Unlike a rename, creating fails if the file exists by now.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     except FileExistsError as error:
-        raise RecordingError(f"{path} exists already; --force overwrites it") from error
+        raise RecordingError(f"{path} already exists; --force overwrites it") from error
     os.replace(partial, path)
 
 

@@ -2,7 +2,7 @@
 
 Sources: the kernel's `Documentation/admin-guide/cputopology.rst` and
 `Documentation/ABI/stable/sysfs-devices-node`. Core ids are unique only within a die, so
-cores are told apart by their sibling lists alone.
+cores are distinguished by their sibling lists alone.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _warn_of_missing_siblings(reader: Reader, cpuinfo: CpuInfo, missing: Iterabl
     cores = cpuinfo.fields.get("cpu cores", "")
     if siblings != cores and reader.numbered(CPU_FOLDER, "cpu"):
         reader.warnings.append(
-            f"no list of siblings for hardware threads {format_cpu_list(missing)}, each counts "
+            f"no list of siblings for hardware threads {format_cpu_list(missing)}; each counts "
             f"as a core, although cpuinfo has {siblings} threads on {cores} cores of a socket"
         )
 

@@ -44,9 +44,10 @@ def allocator_settings(
         return ()
     if library is None:
         wanted = _PACKAGES if choice == "auto" else {choice: _PACKAGES[choice]}
+        packages = " or ".join(wanted.values())
         raise UsageError(
-            f"no {' or '.join(wanted)} library that loads was found; install "
-            f"{' or '.join(wanted.values())} (Debian's name) or leave --allocator out"
+            f"no usable {' or '.join(wanted)} library found; "
+            f"install {packages} (Debian's package name) or omit --allocator"
         )
     return (_preload(library, environ), *_configuration(library))
 
@@ -55,14 +56,14 @@ def _preload(library: str, environ: Mapping[str, str]) -> Setting:
     own = environ.get("LD_PRELOAD")
     if library in list_libraries(own or ""):
         return Setting("LD_PRELOAD", own, f"{library} is preloaded already", "kept")
-    reason = f"{os.path.basename(library)} allocates memory, as asked; it was seen to load"
+    reason = f"{os.path.basename(library)} allocates memory, as requested; it loads here"
     if own:
-        reason += ", and stands behind your own preloads"
+        reason += ", and comes after your own preloads"
     return Setting("LD_PRELOAD", append_library(own, library), reason)
 
 
 def _configuration(library: str) -> tuple[Setting, ...]:
     if "jemalloc" not in os.path.basename(library):
         return ()
-    reason = "jemalloc clears up in a thread of its own, and gives freed memory back"
+    reason = "jemalloc purges in a background thread and returns freed memory"
     return (Setting("MALLOC_CONF", _JEMALLOC, reason),)

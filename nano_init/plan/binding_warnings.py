@@ -47,9 +47,8 @@ def _warn_of_gomp(environ: Mapping[str, str]) -> list[str]:
         return []
     return [
         (
-            f"{name}={environ[name]} makes GCC's OpenMP, where a library brings it, bind the "
-            "first thread to one core as it is loaded, and TensorFlow's threads inherit that; "
-            "unset it"
+            f"{name}={environ[name]} makes GCC's OpenMP, if a library brings it, bind the first "
+            "thread to one core when it is loaded; TensorFlow's threads inherit that; unset it"
         )
     ]
 
@@ -83,7 +82,7 @@ def _warn_of_siblings(cores: Sequence[Core], environ: Mapping[str, str]) -> list
     return [
         (
             f"KMP_AFFINITY={text} fills the hardware threads of one core before the next, and "
-            "leaves other cores idle; write compact,1,0"
+            "leaves other cores idle; use compact,1,0"
         )
     ]
 

@@ -38,7 +38,7 @@ class Build:
         name: the distribution's name, such as "tensorflow" or "intel-tensorflow".
         version: its version.
         pool: the thread pool that its kernels run on.
-        keras: the versions of Keras beside it, such as "keras 3.15.1, tf_keras 2.21.0".
+        keras: the versions of Keras next to it, such as "keras 3.15.1, tf_keras 2.21.0".
     """
 
     name: str

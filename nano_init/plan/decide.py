@@ -98,18 +98,18 @@ def _tensorflow_settings(cores: int) -> tuple[Setting, ...]:
         Setting(
             "TF_NUM_INTRAOP_THREADS",
             str(cores),
-            "threads inside one operation: one a usable core; TensorFlow alone counts the "
-            "affinity mask and does not see a CPU quota",
+            "threads within an operation: one per usable core. TensorFlow by itself counts the "
+            "affinity mask and ignores the CPU quota",
         ),
         Setting(
             "TF_NUM_INTEROP_THREADS",
             str(cores),
-            "threads for operations side by side, tf.data's among them: as many as usable cores",
+            "threads for concurrent operations, including tf.data: one per usable core",
         ),
         Setting(
             "TF_ENABLE_ONEDNN_OPTS",
             "1",
-            "oneDNN's kernels on; without them bfloat16 is emulated",
+            "oneDNN's kernels are on; without them bfloat16 is emulated",
         ),
     )
 
@@ -121,21 +121,21 @@ def _openmp_settings(
     bound = "granularity=fine,compact,1,0" if smt else "granularity=fine,compact"
     reader = _openmp_reader(build)
     return (
-        Setting("OMP_NUM_THREADS", str(cores), f"one OpenMP thread a usable core; {reader}"),
+        Setting("OMP_NUM_THREADS", str(cores), f"one OpenMP thread per usable core; {reader}"),
         Setting(
             "KMP_AFFINITY",
             bound if pin else "granularity=fine,none",
             (
-                "one core for each thread, as asked"
+                "one core per thread, as requested"
                 if pin
-                else "threads stay unpinned: pinned ones of two processes would share cores"
+                else "threads are not pinned: pinned threads of two processes would share cores"
             )
             + f"; {_kmp_reader(build)}",
         ),
         Setting(
             "KMP_BLOCKTIME",
             "1",
-            f"idle OpenMP threads sleep after 1 ms and leave the cores; {_kmp_reader(build)}",
+            f"idle OpenMP threads sleep after 1 ms and free their cores; {_kmp_reader(build)}",
         ),
     )
 
@@ -159,9 +159,9 @@ def _respect_user(wanted: Setting, environ: Mapping[str, str], *, force: bool) -
     if own is None:
         return wanted
     if own == wanted.value:
-        return Setting(wanted.name, own, f"yours already: {wanted.reason}", "kept")
+        return Setting(wanted.name, own, f"already set by you: {wanted.reason}", "kept")
     if force:
         reason = f"{wanted.reason} (--force: was {own!r})"
         return Setting(wanted.name, wanted.value, reason)
-    reason = f"your own value; nano-init would set {wanted.value}"
+    reason = f"your value is kept; nano-init would set {wanted.value}"
     return Setting(wanted.name, own, reason, "kept")

@@ -72,7 +72,7 @@ def explain(
     """
     key = _VARIABLES.get(name, name)
     if key not in FACTS:
-        raise UsageError(f"{name!r} is nothing to explain; choose one of {', '.join(FACTS)}")
+        raise UsageError(f"{name!r} cannot be explained; choose one of {', '.join(FACTS)}")
     fact = _FACTS[key]
     said = list(_collect(fact, log))
     said += [(v, environ.get(v, "unset")) for v in fact.sources if v.isupper() and (v in environ)]
@@ -221,7 +221,7 @@ _FACTS = {
         (*_ONLINE, *_SIBLINGS),
         lambda machine: len(machine.topology.cores),
         "the number of distinct sets of siblings among the online hardware threads; "
-        "the files of one sibling speak for the others",
+        "the files of one sibling count for the others",
     ),
     "sockets": _Fact(
         (*(f"{_CPU}/cpu*/topology/{name}" for name in _PACKAGE_FILES), "proc/cpuinfo"),

@@ -91,7 +91,7 @@ def place_workers(
 
     Args:
         machine: the computer, as the launcher sees it.
-        workers: how many; None takes one for each NUMA node, or on a single node one for each
+        workers: how many; None takes one per NUMA node, or on a single node one for each
             last-level cache that enough cores share.
         cap: the most cores that the user wants used, or None.
         slot: this launcher's number among those of the job on this host, and how many there
@@ -108,8 +108,8 @@ def place_workers(
     if len(groups) > usable:
         if not oversubscribe:
             raise UsageError(
-                f"--nproc-per-node {len(groups)} is more than the {count_of(usable, 'core')} to be "
-                "used here; ask for fewer workers, or let them share cores with --oversubscribe"
+                f"--nproc-per-node {len(groups)} is more than the {count_of(usable, 'core')} "
+                "usable here; use fewer workers, or let them share cores with --oversubscribe"
             )
         everything = _place(cores, machine, is_bound=False)
         return Placement((everything,) * len(groups), f"{reason}, sharing all cores", False)
@@ -177,14 +177,14 @@ def _choose_groups(
 ) -> tuple[list[list[Core]], str]:
     nodes = _grouped(cores, lambda core: core.node)
     if workers is not None:
-        return _deal(nodes, workers), f"{count_of(workers, 'worker')}, as asked"
+        return _deal(nodes, workers), f"{count_of(workers, 'worker')}, as requested"
     caches = _grouped(cores, lambda core: core.cache)
     if len(nodes) > 1:
-        groups, what = nodes, "one for each NUMA node"
+        groups, what = nodes, "one per NUMA node"
     elif len(caches) > 1 and min(map(len, caches)) >= _CORES_OF_A_CACHE_GROUP:
-        groups, what = caches, "one for each last-level cache"
+        groups, what = caches, "one per last-level cache"
     else:
-        groups, what = [cores], "all cores are on one NUMA node and near one another"
+        groups, what = [cores], "all cores share one NUMA node and last-level cache"
     if len(groups) > usable:
         return _deal(nodes, usable), f"{count_of(usable, 'worker')}: as many as usable cores"
     return groups, f"{count_of(len(groups), 'worker')}: {what}"

@@ -121,7 +121,7 @@ def _obstacle(isa: Isa, environ: Mapping[str, str]) -> str | None:
     if isa.bf16 == "arm" and isa.arch != "aarch64":
         return "TensorFlow's build for this system has no bfloat16 kernels for Arm"
     if environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false"):
-        return "TF_ENABLE_ONEDNN_OPTS=0 switches off oneDNN, and with it the bfloat16 unit"
+        return "TF_ENABLE_ONEDNN_OPTS=0 switches off oneDNN, and with it the bfloat16 instructions"
     name, ceiling = onednn_setting(environ, "MAX_CPU_ISA")
     if ceiling.upper() in _LEVELS_WITHOUT_BF16:
         return f"{name}={ceiling} keeps oneDNN below its first level with bfloat16"
@@ -130,7 +130,7 @@ def _obstacle(isa: Isa, environ: Mapping[str, str]) -> str | None:
 
 def _missing_unit(isa: Isa) -> str:
     if isa.amx_denied:
-        return f"{isa.amx_denied}, and no other unit here multiplies bfloat16"
+        return f"{isa.amx_denied}, and the processor has no other bfloat16 instructions"
     if "avx512f" in isa.flags:
         return "AVX-512 without AVX512_BF16 emulates bfloat16 and is slower than float32"
     if isa.arch in ("x86_64", "AMD64", "i686"):
@@ -138,4 +138,4 @@ def _missing_unit(isa: Isa) -> str:
             "without AVX512_BF16 or AMX, TensorFlow computes bfloat16 in software, "
             "slower than float32"
         )
-    return "this processor has no bfloat16 unit, and TensorFlow would emulate it"
+    return "this processor has no bfloat16 instructions, and TensorFlow would emulate them"

@@ -128,8 +128,8 @@ def _warn_of_quota(machine: Machine) -> list[str]:
     return [
         (
             f"the CPU quota of {_format_quota(quota)} processors{shared} "
-            f"({machine.limits.cpu_quota_source}) is below one core each: "
-            "training will be stopped in every period; raise the quota"
+            f"({machine.limits.cpu_quota_source}) is less than one core each: training will be "
+            "throttled in every period; raise the quota"
         )
     ]
 
@@ -139,7 +139,7 @@ def _warn_of_slow_cores(cores: Sequence[Core]) -> list[str]:
         return []
     return [
         (
-            f"the affinity mask holds {cores[0].kind} cores only; "
+            f"the affinity mask contains {cores[0].kind} cores only; "
             "training would be faster on performance cores"
         )
     ]
@@ -158,7 +158,8 @@ def _warn_of_distant_memory(machine: Machine, cores: Sequence[Core]) -> list[str
     return [
         (
             f"the allowed threads are on NUMA node {format_cpu_list(nodes)}, but their memory "
-            f"comes from node {format_cpu_list(sources)}: choose both alike, as with numactl"
+            f"comes from node {format_cpu_list(sources)}: choose the same node for both, for "
+            "example with numactl"
         )
     ]
 
@@ -170,7 +171,7 @@ def _warn_of_isolation(machine: Machine) -> list[str]:
     return [
         (
             f"hardware threads {format_cpu_list(isolated)} are isolated: the kernel does not "
-            "spread threads over them, so several may share one; leave them out of the mask"
+            "balance threads across them, so several may share one; leave them out of the mask"
         )
     ]
 

@@ -1,6 +1,6 @@
 """Workers that a running script starts for one of its calls, and what becomes of their output.
 
-The job is `nano-run`'s own, in a launcher of its own beside the script: a process with
+The job is `nano-run`'s own, in a launcher of its own next to the script: a process with
 TensorFlow's threads can neither fork a guard nor take signals for others.
 """
 

@@ -1,6 +1,6 @@
 """The file that a watched process leaves its record in, and how it is known to be that file.
 
-A descriptor is a number, and the number is the script's to close and to open anew: what it
+A descriptor is a number, and the number is the script's to close and to open again: what it
 stands for is looked at each time before anything is written to it.
 """
 

@@ -23,7 +23,7 @@ __all__ = ["measure_precision"]
 def measure_precision(
     request: RunRequest, plan: Plan, surroundings: Surroundings
 ) -> PrecisionChoice | None:
-    """Return the precision that the matmul benchmark recommends, measured once a machine.
+    """Return the precision that the matmul benchmark recommends, measured once per machine.
 
     Args:
         request: what the user asked for; a dry run measures nothing.

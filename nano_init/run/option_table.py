@@ -194,8 +194,8 @@ OPTIONS = (
     OptionRow(
         ("--job-secret-file", "--job_secret_file"),
         "job.secret_file",
-        "A file with a secret that the launchers on all hosts have: who cannot prove that it knows "
-        "it is refused (NANO_RUN_JOB_SECRET holds the secret itself).",
+        "File with a secret that all hosts share. A launcher that cannot prove that it knows the "
+        "secret is refused. NANO_RUN_JOB_SECRET holds the secret itself.",
         "value",
         "FILE",
     ),

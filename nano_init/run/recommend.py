@@ -48,7 +48,7 @@ def recommend(request: InitRequest, environ: Mapping[str, str]) -> Recommendatio
     plan = choose(request, surroundings).plan
     asked = request.patch.precision
     if asked != "auto":
-        wish = Setting(PRECISION_VARIABLE, asked, "the precision that you asked for")
+        wish = Setting(PRECISION_VARIABLE, asked, "the precision that you requested")
         plan = replace(plan, settings=(*plan.settings, wish))
     is_here = request.sysroot == "/"
     nothing = "not installed with nano-init" if is_here else "unknown for a recorded machine"

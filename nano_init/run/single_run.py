@@ -135,7 +135,7 @@ def _describe_precision(prepared: RunPlan) -> str:
     if prepared.asked == "auto":
         return f"{precision}: {cause_of(choice)}"
     slow = slow_precision(precision, choice)
-    return f"{precision}, as asked" + (f"; warning: {slow}" if slow else "")
+    return f"{precision}, as requested" + (f"; warning: {slow}" if slow else "")
 
 
 def _recall(request: RunRequest, surroundings: Surroundings) -> Recalled:

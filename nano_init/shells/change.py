@@ -47,7 +47,7 @@ class Change:
 def may_change(name: str) -> bool:
     """Say whether nano-init may change a variable: it steers a numerical library or nano-init.
 
-    The undo state itself is excluded: it is written beside the changes that it records.
+    The undo state itself is excluded: it is written next to the changes that it records.
     """
     known = name.startswith(_PREFIXES) or name in _NAMES
     return known and _LETTERS.issuperset(name) and name != STATE_VARIABLE
@@ -61,6 +61,6 @@ def check_change(change: Change) -> None:
             in an environment.
     """
     if not (may_change(change.name) or change.name == STATE_VARIABLE):
-        raise UsageError(f"{change.name!r} is no variable that nano-init may change")
+        raise UsageError(f"{change.name!r} is not a variable that nano-init may change")
     if "\0" in (change.after or ""):
-        raise UsageError(f"{change.name} cannot hold {change.after!r}: it has a NUL in it")
+        raise UsageError(f"{change.name} cannot hold {change.after!r}: it contains a NUL")

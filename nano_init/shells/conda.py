@@ -25,7 +25,7 @@ def render_conda(variables: Mapping[str, str]) -> str:
     """
     for name, value in variables.items():
         if not value:
-            raise UsageError(f"conda cannot hold {name}='': it takes an empty value for unset")
+            raise UsageError(f"conda cannot hold {name}='': it treats an empty value as unset")
         if not _SPECIAL.isdisjoint(value):
             raise UsageError(f"conda cannot hold {name}={value!r}: it does not escape quotes")
     if not variables:

@@ -22,7 +22,7 @@ def quote_csh(value: str) -> str:
         UsageError: the value has a line break, which csh cannot take out of `...`.
     """
     if "\n" in value:
-        raise UsageError(f"csh cannot hold {value!r}: it has a line break in it")
+        raise UsageError(f"csh cannot hold {value!r}: it contains a line break")
     return "'" + value.replace("'", "'\\''").replace("!", "\\!") + "'"
 
 

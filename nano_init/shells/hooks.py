@@ -74,7 +74,7 @@ def _hooked_files(kind: str, prefix: str, commands: str) -> dict[str, str]:
     for path, name in _conda_paths(prefix):
         present = _read(path)
         if present and _BEGIN not in present:
-            raise UsageError(f"{path} is not nano-init's: move it away first")
+            raise UsageError(f"{path} is not nano-init's: move it elsewhere first")
         files[path] = _block(name, commands, fish=path.endswith(".fish"))
     return files
 
@@ -84,7 +84,7 @@ def _check_prefix(kind: str, prefix: str) -> None:
         raise UsageError(f"the hook is {kind!r}; give one of {', '.join(HOOKS)}")
     sign = "conda-meta" if kind == "conda" else os.path.join("bin", "activate")
     if not os.path.exists(os.path.join(prefix, sign)):
-        raise UsageError(f"{prefix!r} is no {kind} environment: it has no {sign}; activate one")
+        raise UsageError(f"{prefix!r} is not a {kind} environment: it has no {sign}; activate one")
 
 
 def _conda_paths(prefix: str) -> list[tuple[str, str]]:
@@ -110,10 +110,10 @@ def _block(name: str, commands: str, *, fish: bool = False) -> str:
 
 def _with_blocks(path: str, text: str, commands: str) -> str:
     if text.count(_DEACTIVATE) != 1:
-        raise UsageError(f"{path} has no line {_DEACTIVATE.strip()!r}: it cannot be hooked")
+        raise UsageError(f"{path} has no line {_DEACTIVATE.strip()!r}: no hook can be added")
     leave = _DEACTIVATE + _block("bigdl-nano-unset-env", commands)
     if not text.endswith("\n"):
-        raise UsageError(f"{path} ends within a line: it cannot be hooked")
+        raise UsageError(f"{path} ends within a line: no hook can be added")
     return text.replace(_DEACTIVATE, leave) + _block("bigdl-nano-init", commands)
 
 

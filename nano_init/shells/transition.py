@@ -118,7 +118,7 @@ def _revert(
     try:
         changes = parse_state(text)
     except StateError as error:
-        return reverted, [], (f"{error}; starting from the environment as it is",)
+        return reverted, [], (f"{error}; starting from the current environment",)
     return *take_back(reverted, changes), ()
 
 
@@ -146,8 +146,8 @@ def _assign(environ: dict[str, str], name: str, value: str | None) -> None:
 
 def _left_alone(changes: Iterable[Change], environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
-        f"{change.name} is {_shown(environ.get(change.name))} now, where nano-init had left it "
-        f"{_shown(change.after)}: it stays as it is"
+        f"{change.name} was changed from {_shown(change.after)} to "
+        f"{_shown(environ.get(change.name))} since nano-init set it; it is left as it is"
         for change in changes
     )
 

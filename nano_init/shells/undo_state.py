@@ -46,7 +46,7 @@ def parse_state(text: str) -> tuple[Change, ...]:
     """
     version, *entries = text.split(",")
     if version != _VERSION:
-        raise StateError(_damaged("it has no version known here"))
+        raise StateError(_damaged("its version is unknown here"))
     changes = tuple(_parse_entry(entry) for entry in entries)
     if len({change.name for change in changes}) < len(changes):
         raise StateError(_damaged("it names a variable twice"))

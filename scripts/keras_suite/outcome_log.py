@@ -1,6 +1,6 @@
 """A plugin of pytest: write each test's outcome as it comes, so that a crash loses one only.
 
-It is loaded beside the tests of another project, in a process of theirs.
+It is loaded with the tests of another project, in their process.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def run_suite(python: Path, paths: Sequence[str], processes: int, log: Path) -> 
         python: The environment's interpreter.
         paths: Files and folders below the checkout's root.
         processes: How many run at the same time.
-        log: Where pytest's output goes; its report goes beside it.
+        log: Where pytest's output goes; its report goes next to it.
 
     Raises:
         RuntimeError: pytest came to no result.

@@ -44,7 +44,7 @@ def test_why_not_answers_for_a_recorded_machine_without_starting_tensorflow(
     )
     result = nano_init_command("--why-not", "mixed_bfloat16", "--sysroot", str(tmp_path))
     assert result.returncode == 0
-    assert result.stdout.startswith("mixed_bfloat16 is not taken: ")
+    assert result.stdout.startswith("mixed_bfloat16 is not used here: ")
     assert result.stdout.count("\n") == 1
 
 

@@ -154,7 +154,7 @@ class TestRecord:
         (tmp_path / "m.tar.gz").write_text("mine")
         refused = nano_init_command("--record", "m.tar.gz")
         assert refused.returncode == 2
-        assert refused.stderr == ("nano-init: m.tar.gz exists already; --force overwrites it\n")
+        assert refused.stderr == ("nano-init: m.tar.gz already exists; --force overwrites it\n")
         assert (tmp_path / "m.tar.gz").read_text() == "mine"
         assert nano_init_command("--record", "m.tar.gz", "--force").returncode == 0
 
@@ -205,7 +205,7 @@ class TestBadInput:
             (["--nonsense"], "--nonsense"),
             (["operand"], "operand"),
             (["--print", "--shell", "sh"], "--print"),
-            (["--explain", "nonsense"], "'nonsense' is nothing to explain; choose one of"),
+            (["--explain", "nonsense"], "'nonsense' cannot be explained; choose one of"),
             (["--explain", "bf16", "--record", "x"], "cannot be combined"),
             (["--record", "no/such/folder/m.tar.gz"], "no/such/folder/m.tar.gz cannot be written"),
         ],

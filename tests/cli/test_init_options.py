@@ -131,7 +131,7 @@ class TestHooks:
     ) -> None:
         (tmp_path / "conda" / "conda-meta").mkdir(parents=True)
         if not Path(sys.executable).with_name("nano-run").exists():
-            pytest.skip("needs the commands installed beside the interpreter")
+            pytest.skip("needs the commands installed next to the interpreter")
         active = {"CONDA_PREFIX": str(tmp_path / "conda")}
         installed = nano_init_command("--install-hook", "conda", env=active).stdout.splitlines()
         assert installed

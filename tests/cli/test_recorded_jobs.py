@@ -117,7 +117,7 @@ CASES = {
         Server(sockets=2, nodes=1, cores=2, smt=2),
         AUTO,
         (("0-1,4-5", 2, "node 0", 2), ("2-3,6-7", 2, "node 1", 2)),
-        "2 workers: one for each NUMA node",
+        "2 workers: one per NUMA node",
     ),
     "2 sockets of 64 cores": Case(
         "128 cores, so siblings begin at 128; a NUMA node goes before its 8 caches of 8 cores; "
@@ -125,7 +125,7 @@ CASES = {
         Server(sockets=2, nodes=1, cores=64, smt=2, cache=8),
         AUTO,
         (("0-63,128-191", 64, "node 0", 64), ("64-127,192-255", 64, "node 1", 64)),
-        "2 workers: one for each NUMA node",
+        "2 workers: one per NUMA node",
     ),
     "2 sockets of 64 cores, 4 workers": Case(
         "two workers a socket, half of its 64 cores each; the siblings of cores 0-31 are 128-159",
@@ -137,7 +137,7 @@ CASES = {
             ("64-95,192-223", 32, "node 1", 32),
             ("96-127,224-255", 32, "node 1", 32),
         ),
-        "4 workers, as asked",
+        "4 workers, as requested",
     ),
     "2 sockets of 64 cores, 3 workers": Case(
         "3 does not divide by 2 nodes: 128 = 43 + 43 + 42 cores in a row; the middle worker's "
@@ -149,14 +149,14 @@ CASES = {
             ("43-85,171-213", 43, "any", 43),
             ("86-127,214-255", 42, "node 1", 42),
         ),
-        "3 workers, as asked",
+        "3 workers, as requested",
     ),
     "2 sockets of 64 cores, quota of 32": Case(
         "a worker's share of the quota is 16 processors: it is bound to 16 cores of its node",
         Server(sockets=2, nodes=1, cores=64, smt=2, quota=32),
         AUTO,
         (("0-15,128-143", 16, "node 0", 16), ("64-79,192-207", 16, "node 1", 16)),
-        "2 workers: one for each NUMA node",
+        "2 workers: one per NUMA node",
     ),
     "1 socket of 64 cores with 8 caches": Case(
         "one node, but caches of 8 cores, which is enough for a worker each: 8 of 8 cores; "
@@ -164,7 +164,7 @@ CASES = {
         Server(sockets=1, nodes=1, cores=64, smt=2, cache=8),
         AUTO,
         tuple((f"{8 * n}-{8 * n + 7},{8 * n + 64}-{8 * n + 71}", 8, "any", 8) for n in range(8)),
-        "8 workers: one for each last-level cache",
+        "8 workers: one per last-level cache",
     ),
     "4 sockets of 48 cores": Case(
         "192 hardware threads without siblings, numbered round the sockets: socket 1 has 1, 5, 9 "
@@ -175,21 +175,21 @@ CASES = {
             (",".join(str(4 * n + socket) for n in range(48)), 48, f"node {socket}", 48)
             for socket in range(4)
         ),
-        "4 workers: one for each NUMA node",
+        "4 workers: one per NUMA node",
     ),
     "4 sockets of 48 cores, 2 workers": Case(
         "two whole sockets each, 96 cores; memory of both of them, not of the others",
         Server(sockets=4, nodes=1, cores=48),
         ("--nproc-per-node", "2"),
         (("0-95", 96, "node 0-1", 96), ("96-191", 96, "node 2-3", 96)),
-        "2 workers, as asked",
+        "2 workers, as requested",
     ),
     "4 sockets of 48 cores, 64 threads": Case(
         "the user's bound is for the host: 64 / 4 = 16 cores each, the first ones of each node",
         Server(sockets=4, nodes=1, cores=48),
         (*AUTO, "--threads", "64"),
         tuple((f"{48 * n}-{48 * n + 15}", 16, f"node {n}", 16) for n in range(4)),
-        "4 workers: one for each NUMA node",
+        "4 workers: one per NUMA node",
     ),
     "8 nodes, one without memory": Case(
         "2 sockets of 4 nodes of 16 cores: 128 cores, siblings from 128; node n has 16 n to "
@@ -205,7 +205,7 @@ CASES = {
             )
             for n in range(8)
         ),
-        "8 workers: one for each NUMA node",
+        "8 workers: one per NUMA node",
     ),
     "8 nodes, 4 workers": Case(
         "two nodes each, of one socket: nodes 0-1, 2-3, 4-5, 6-7",
@@ -220,7 +220,7 @@ CASES = {
             )
             for n in range(4)
         ),
-        "4 workers, as asked",
+        "4 workers, as requested",
     ),
 }
 

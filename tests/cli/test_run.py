@@ -34,7 +34,7 @@ class TestWhatItSays:
 
     def test_what_was_asked_for_is_taken(self, nano_run: Run, script: str) -> None:
         line = nano_run("--precision", "float32", script).stderr
-        assert line.startswith("nano-run: float32, as asked; threads ")
+        assert line.startswith("nano-run: float32, as requested; threads ")
 
     def test_bfloat16_without_a_unit_is_warned_of(self, nano_run: Run, script: str) -> None:
         result = nano_run(
@@ -45,7 +45,7 @@ class TestWhatItSays:
 
     def test_the_environment_stands_for_options(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_RUN_PRECISION": "float32"})
-        assert result.stderr.startswith("nano-run: float32, as asked")
+        assert result.stderr.startswith("nano-run: float32, as requested")
 
     def test_the_program_gets_the_plans_variables(self, nano_run: Run, tmp_path: Path) -> None:
         (tmp_path / "s.py").write_text(
@@ -217,7 +217,7 @@ class TestBadInput:
         nano_run_trace = {"NANO_RUN_PRECISION": "float32", "PYTHONPROFILEIMPORTTIME": "1"}
         (tmp_path / "s.py").write_text("")
         shown = nano_run("s.py", env=nano_run_trace).stderr
-        assert "nano-run: float32, as asked" in shown
+        assert "nano-run: float32, as requested" in shown
         assert "| click" not in shown
 
     def test_a_wrong_twin_in_the_environment_is_named(self, nano_run: Run, script: str) -> None:

@@ -34,7 +34,7 @@ class TestDisable:
     ) -> None:
         printed = nano_run("--dry-run", "--precision", "float32", *options, script, env=twin)
         assert payload(printed.stdout) == '{"precision": "float32", "disable": ["adam", "sgd"]}'
-        assert printed.stdout.startswith("# float32, as asked; without adam, sgd\n")
+        assert printed.stdout.startswith("# float32, as requested; without adam, sgd\n")
 
     def test_an_unknown_name_is_one_line_and_the_script_runs(
         self, nano_run: Run, script: str
@@ -81,7 +81,9 @@ class TestSemantics:
             '{"precision": "float32", "lazy_adam": true, "steps_per_execution": 8}'
         )
         line = nano_run(*options, script).stderr
-        assert line.startswith("nano-run: float32, as asked; lazy Adam; 8 steps per execution; t")
+        assert line.startswith(
+            "nano-run: float32, as requested; lazy Adam; 8 steps per execution; t"
+        )
 
     def test_auto_is_completed(self, nano_run: Run) -> None:
         environment = {
@@ -106,5 +108,5 @@ class TestSemantics:
         trace = {"PYTHONPROFILEIMPORTTIME": "1"}
         plain = nano_run("--precision", "float32", "s.py", env=trace).stderr
         lazy = nano_run("--lazy-adam", "--disable", "adam", "s.py", env=trace).stderr
-        assert "json" not in plain.partition("as asked")[0]
+        assert "json" not in plain.partition("as requested")[0]
         assert "| click" not in lazy

@@ -27,7 +27,7 @@ WHOLE, AFTER = (True, False), (False, False)
 
 
 def perform(new_group, programs, seconds=60):
-    """Let workers come to their saves, then to a common step; return what each was told of each.
+    """Let workers come to their saves, then to a common step; return what each learned of each.
 
     Also returned are the names in the order in which their files became whole.
     """

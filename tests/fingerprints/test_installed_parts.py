@@ -1,4 +1,4 @@
-"""Whether bfloat16 can be guarded is told from the files of Keras, before it is imported."""
+"""Whether bfloat16 can be guarded is read from the files of Keras, before it is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory is bound as strictly as it is permitted, and every step down is told of."""
+"""Memory is bound as strictly as it is permitted, and every step down is reported."""
 
 from __future__ import annotations
 

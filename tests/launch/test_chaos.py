@@ -72,7 +72,7 @@ def test_random_kills_leave_nothing_behind_and_lose_no_checkpoint(environ, tmp_p
     for victim in _victims(dice):
         deadline = time.monotonic() + 30
         while not _are_alive(tmp_path):
-            assert time.monotonic() < deadline, "the workers are not started anew"
+            assert time.monotonic() < deadline, "the workers are not started again"
             if launcher is None or launcher.poll() is not None:
                 _await_orphans(tmp_path)
                 run += 1

@@ -50,8 +50,10 @@ class TestWhatTheProgramSees:
 
     def test_a_script_in_another_folder(self, nano_run: Run, python: Run, tmp_path: Path) -> None:
         (tmp_path / "sub").mkdir()
-        (tmp_path / "sub" / "beside.py").write_text("value = 5")
-        (tmp_path / "sub" / "s.py").write_text("import beside, sys; print(beside.value, sys.path)")
+        (tmp_path / "sub" / "sibling.py").write_text("value = 5")
+        (tmp_path / "sub" / "s.py").write_text(
+            "import sibling, sys; print(sibling.value, sys.path)"
+        )
         same(nano_run, python, "sub/s.py")
 
     def test_a_module_with_relative_imports(

@@ -117,7 +117,7 @@ def test_hosts_meet_at_a_name_or_an_address_of_either_family(host, pool, master,
     assert expected in (None, first.addresses)
     assert (first.first, second.first) == (0, 1)
     assert {first.seed, second.seed} == {5}, "host 0 decides"
-    assert {first.restarts, second.restarts} == {3}, "a host that was started anew learns it"
+    assert {first.restarts, second.restarts} == {3}, "a host that was started again learns it"
 
 
 @pytest.mark.parametrize("can", [(True, True), (True, False), (False, True)])

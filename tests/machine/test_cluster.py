@@ -69,7 +69,7 @@ def test_slurms_list_of_hosts_is_expanded(text, hosts):
 
 @pytest.mark.parametrize("text", ["a[1", "a[x]", "a[3-1]", "a[]", "a[1-]"])
 def test_a_list_of_hosts_that_is_none_is_named(text):
-    with pytest.raises(UsageError, match="no list of hosts"):
+    with pytest.raises(UsageError, match="not a list of hosts"):
         parse_hostlist(text)
 
 

@@ -1,4 +1,4 @@
-"""Performance cores are told from efficiency cores by the best source there is."""
+"""Performance cores are distinguished from efficiency cores by the best source there is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Off Linux, sysctl or psutil and py-cpuinfo answer; what fails is told."""
+"""Off Linux, sysctl or psutil and py-cpuinfo answer; what fails is reported."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_root_that_does_not_exist_is_refused_in_one_sentence(tmp_path):
 def test_root_that_holds_no_machine_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "letters").mkdir()
 
-    with pytest.raises(RecordingError, match="is no recorded machine") as caught:
+    with pytest.raises(RecordingError, match="is not a recorded machine") as caught:
         probe(str(tmp_path))
 
     assert "\n" not in str(caught.value)
@@ -33,7 +33,7 @@ def test_file_that_is_no_archive_is_refused(tmp_path):
     path = tmp_path / "machine.tar.gz"
     path.write_text("no archive")
 
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         probe(str(path))
 
 

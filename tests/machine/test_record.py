@@ -109,7 +109,7 @@ def test_file_that_exists_is_kept_unless_forced(make_root, server, tmp_path):
     path = tmp_path / "machine.tar.gz"
     path.write_text("mine")
 
-    with pytest.raises(RecordingError, match="exists already; --force overwrites it"):
+    with pytest.raises(RecordingError, match="already exists; --force overwrites it"):
         record(str(path), root)
     assert path.read_text() == "mine"
 
@@ -153,7 +153,7 @@ def test_recording_that_would_write_outside_its_folder_is_refused(tmp_path):
 def test_links_in_a_recording_are_left_out(tmp_path):
     path = _archive_of(tmp_path / "evil.tar.gz", "proc/cpuinfo", tarfile.SYMTYPE)
 
-    with pytest.raises(RecordingError, match="is no recorded machine"):
+    with pytest.raises(RecordingError, match="is not a recorded machine"):
         probe(path)
 
 
@@ -162,7 +162,7 @@ def test_half_a_recording_is_refused(make_root, server, tmp_path):
     record(str(path), make_root(server()))
     path.write_bytes(path.read_bytes()[:200])
 
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         probe(str(path))
 
 
@@ -174,7 +174,8 @@ def test_file_that_is_no_archive_is_refused_in_one_short_sentence(tmp_path):
         probe(str(path))
 
     assert str(error.value) == (
-        f"{path} is no recording: it is no archive; record one with nano-init --record FILE.tar.gz"
+        f"{path} is not a recording: it is not an archive; record one with nano-init --record "
+        "FILE.tar.gz"
     )
 
 

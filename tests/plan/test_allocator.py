@@ -36,7 +36,7 @@ def test_jemalloc_gives_memory_back() -> None:
 
 
 def test_a_library_that_was_not_found_is_one_sentence_with_the_package() -> None:
-    with pytest.raises(UsageError, match="no jemalloc library that loads was found; install lib"):
+    with pytest.raises(UsageError, match="no usable jemalloc library found; install lib"):
         allocator_settings("jemalloc", None, {})
 
 

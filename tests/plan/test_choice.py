@@ -60,5 +60,5 @@ def test_a_configuration_brings_its_variables_its_allocator_and_its_precision() 
 def test_wrong_values_are_refused() -> None:
     with pytest.raises(PrecisionError, match="int3"):
         choose(Wishes(patch=PatchOptions("int3")), HERE)
-    with pytest.raises(UsageError, match="no tcmalloc library that loads"):
+    with pytest.raises(UsageError, match="no usable tcmalloc library"):
         choose(Wishes(Options(allocator="tcmalloc")), HERE)

@@ -52,7 +52,7 @@ class TestDecide:
     def test_the_users_own_value_wins_and_is_told(self) -> None:
         plan = decide(machine(), {"OMP_NUM_THREADS": "3"}, Options(), STOCK)
         assert setting(plan, "OMP_NUM_THREADS") == Setting(
-            "OMP_NUM_THREADS", "3", "your own value; nano-init would set 4", "kept"
+            "OMP_NUM_THREADS", "3", "your value is kept; nano-init would set 4", "kept"
         )
         assert "OMP_NUM_THREADS" not in plan.environment()
 

@@ -134,5 +134,5 @@ def test_variable_that_stands_for_threads_is_explained_by_them(probed):
 
 
 def test_unknown_fact_is_refused_with_those_there_are(probed):
-    with pytest.raises(UsageError, match="'colour' is nothing to explain; choose one of usable"):
+    with pytest.raises(UsageError, match="'colour' cannot be explained; choose one of usable"):
         explain("colour", *probed, {})

@@ -1,4 +1,4 @@
-"""What steers a training is told by its name, and oneDNN's settings are found as it finds them."""
+"""What steers a training is known by its name, and oneDNN's settings are found as it finds them."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_two_sockets_of_64_cores_are_two_workers():
     placement = place_workers(server(2, 64), None)
 
     assert table(placement) == [("0-63,128-191", 64, (0,)), ("64-127,192-255", 64, (1,))]
-    assert placement.reason == "2 workers: one for each NUMA node"
+    assert placement.reason == "2 workers: one per NUMA node"
 
 
 def test_four_sockets_of_48_cores_hold_four_workers_or_two_on_two_sockets_each():
@@ -81,7 +81,7 @@ def test_on_one_node_a_worker_has_a_last_level_cache_of_its_own():
     placement = place_workers(server(1, 32, smt=False, cache=8), None)
 
     assert [p[0] for p in table(placement)] == ["0-7", "8-15", "16-23", "24-31"]
-    assert placement.reason == "4 workers: one for each last-level cache"
+    assert placement.reason == "4 workers: one per last-level cache"
 
 
 def test_small_last_level_caches_are_no_reason_for_workers():

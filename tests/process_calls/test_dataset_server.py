@@ -1,4 +1,4 @@
-"""Workers are given each batch that the script's process reads, whole, in order, each pass anew."""
+"""Workers get each batch that the script's process reads, whole, in order, in each pass again."""
 
 from __future__ import annotations
 

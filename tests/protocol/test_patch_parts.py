@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_init.protocol.faster_paths import PATH_RECORDS, path_groups, path_table
+from nano_init.protocol.faster_paths import PATH_RECORDS, path_groups
 from nano_init.protocol.patch_parts import ALL_RECORDS
 from nano_init.protocol.patch_record import GUARD, PATH
 
@@ -55,10 +55,6 @@ def test_the_models_of_a_path_are_models_of_the_benchmarks() -> None:
     assert isinstance(models, ast.Dict)
     names = {key.value for key in models.keys if isinstance(key, ast.Constant)}
     assert {model for record in PATH_RECORDS for model in record.models} <= names
-
-
-def test_the_readme_has_the_table_of_the_records() -> None:
-    assert path_table() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_records_are_read_without_keras_and_tensorflow() -> None:

@@ -82,7 +82,7 @@ class TestExchanged:
         theirs = request["fd"]
         Watch(request if number is None else {**request, "fd": number}, {}).write("exit")
         assert capsys.readouterr().err == (
-            "nano-run: the record of the steps is lost: the script has closed its file\n"
+            "nano-run: the record of the steps is lost: the script closed its file\n"
         )
         assert precious.read_text() == "the user's results\n"
         assert content(file) == b""

@@ -1,4 +1,4 @@
-"""`nano-run --tune` measures, runs the script once in earnest, and never loses the run."""
+"""`nano-run --tune` measures, runs the script once for real, and never loses the run."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def ratio_of(trial: dict[str, Any]) -> float:
 
 
 def acceptable(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the tuner's own measurements speak for: the fastest, and what is as good."""
+    """Return what the tuner's own measurements favour: the fastest, and what is as good."""
     sound = [trial for trial in entry["trials"] if trial["runs"] and trial["is_sound"]]
     most = max(len(trial["runs"]) for trial in sound)
     last = [trial for trial in sound if len(trial["runs"]) == most]
     best = min(map(ratio_of, last))
     near = [trial["configuration"] for trial in last if ratio_of(trial) <= TIE * best]
-    # What others were held against took exactly its own time.
+    # What others were compared with took exactly its own time.
     default = [t for t in sound if {r for run in t["runs"] for r in run} == {1.0}]
     if default and best * LEAST_GAIN > 1:
         return [default[0]["configuration"]]
@@ -88,9 +88,7 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
     same, other = (
         nano_run("s.py", "recurrent", env={**cache, "UNITS": units}) for units in ("32", "16")
     )
-    sentence = (
-        "nano-run: the remembered choice was measured on another model; --tune measures again"
-    )
+    sentence = "nano-run: the stored choice was measured on another model; --tune measures again"
     assert same.stdout == other.stdout == "done\n"
     assert sentence not in same.stderr
     assert other.stderr.count(sentence) == 1
@@ -130,7 +128,7 @@ def test_a_script_that_cannot_be_sampled_runs_all_the_same(
     result = nano_run("--tune", "s.py", env=variables, input="typed")
     assert (result.stdout, result.returncode) == ("typed\n", 4)
     assert (
-        "nano-run: not tuned: the script reads its standard input, which a sample cannot have: "
+        "nano-run: not tuned: the script reads its standard input, which is empty in a sample: "
         "it failed before its first step"
     ) in result.stderr
     assert not (tmp_path / "cache").exists()
@@ -182,7 +180,7 @@ def test_precision_measured_is_measured_once_per_machine_and_auto_never(
     assert first.stdout == second.stdout == "ran\n"
     if line not in first.stderr or "could not be measured" in first.stderr:
         pytest.skip(f"there is nothing to measure here: {first.stderr}")
-    assert "matrix products measured" in first.stderr
+    assert "matrix products are" in first.stderr
     # The same sentence, from memory; the twin in the environment asks for it, too.
     assert second.stderr == first.stderr.replace(line, "")
     third = nano_run("s.py", env={**cache, "NANO_RUN_PRECISION": "measured"})

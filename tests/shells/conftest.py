@@ -1,4 +1,4 @@
-"""Real shells, a folder with the two files that are sourced, and a `nano-init` beside them."""
+"""Real shells, a folder with the two files that are sourced, and a `nano-init` next to them."""
 
 from __future__ import annotations
 

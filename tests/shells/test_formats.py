@@ -180,16 +180,16 @@ def test_conda_is_one_command_with_one_word_a_variable() -> None:
 @pytest.mark.parametrize(
     ("output", "value", "why"),
     [
-        ("docker", "a\nb", "docker cannot hold TF_A='a.nb': it has a line break in it"),
+        ("docker", "a\nb", "docker cannot hold TF_A='a.nb': it contains a line break"),
         ("docker", "a\rb", "docker cannot hold"),
         ("dotenv", "a${b}", "its readers expand"),
         ("dotenv", "a\rb", "its readers change"),
-        ("systemd", "\x01", "it has a control character in it"),
-        ("conda", "", "it takes an empty value for unset"),
+        ("systemd", "\x01", "it contains a control character"),
+        ("conda", "", "it treats an empty value as unset"),
         ("conda", "it's", "it does not escape quotes"),
         ("conda", "$HOME", "it does not escape quotes"),
         ("github", "\udcff", "it is not UTF-8"),
-        ("kubernetes", "a\0", "it has a NUL in it"),
+        ("kubernetes", "a\0", "it contains a NUL"),
         ("xml", "a", "the format is 'xml'; give one of conda, docker"),
     ],
 )

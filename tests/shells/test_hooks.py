@@ -155,7 +155,7 @@ def test_a_file_of_the_user_is_never_overwritten(conda_environment: Path, bin_fo
     mine.write_text("export MINE=1\n")
     before = _files(conda_environment)
 
-    with pytest.raises(UsageError, match="is not nano-init's: move it away first"):
+    with pytest.raises(UsageError, match="is not nano-init's: move it elsewhere first"):
         install_hook("conda", str(conda_environment), str(bin_folder))
 
     assert _files(conda_environment) == before
@@ -165,7 +165,7 @@ def test_a_file_of_the_user_is_never_overwritten(conda_environment: Path, bin_fo
 @pytest.mark.parametrize("kind", ["conda", "venv"])
 def test_a_folder_that_is_no_environment_is_refused(kind: str, tmp_path: Path) -> None:
     for act in (lambda: install_hook(kind, str(tmp_path), "/bin"), lambda: remove_hook(kind, "/x")):
-        with pytest.raises(UsageError, match=f"is no {kind} environment"):
+        with pytest.raises(UsageError, match=f"is not a {kind} environment"):
             act()
 
 

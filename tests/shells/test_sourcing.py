@@ -273,6 +273,6 @@ def test_an_interactive_bash_stays_usable(start_shell: Callable, bin_folder: Pat
 
 
 def _quoted(shell, name: str) -> str:
-    """Return the path of a file beside nano-init, quoted for a POSIX shell."""
+    """Return the path of a file next to nano-init, quoted for a POSIX shell."""
     path = shell.environ["PATH"].split(":")[0] + "/" + name
     return "'" + path.replace("'", "'\\''") + "'"

@@ -138,16 +138,16 @@ def test_the_note_about_a_changed_variable_names_both_values() -> None:
     notes = leave({**entered, "OMP_NUM_THREADS": "8"}).notes
 
     assert notes == (
-        "OMP_NUM_THREADS is '8' now, where nano-init had left it '2': it stays as it is",
+        "OMP_NUM_THREADS was changed from '2' to '8' since nano-init set it; it is left as it is",
     )
 
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("PATH", "/evil", "'PATH' is no variable that nano-init may change"),
-        ("OMP_X;id", "1", "'OMP_X;id' is no variable"),
-        (STATE_VARIABLE + "X", "a\0b", "has a NUL in it"),
+        ("PATH", "/evil", "'PATH' is not a variable that nano-init may change"),
+        ("OMP_X;id", "1", "'OMP_X;id' is not a variable"),
+        (STATE_VARIABLE + "X", "a\0b", "contains a NUL"),
     ],
 )
 def test_what_must_not_be_set_is_refused(name: str, value: str, why: str) -> None:

@@ -71,9 +71,9 @@ def test_empty_and_unset_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no version"),
-        ("2,OMP_NUM_THREADS=-:+2", "no version"),
-        ("$(touch /tmp/pwned)", "no version"),
+        ("", "version is unknown"),
+        ("2,OMP_NUM_THREADS=-:+2", "version is unknown"),
+        ("$(touch /tmp/pwned)", "version is unknown"),
         ("1,OMP_NUM_THREADS", "no second value"),
         ("1,OMP_NUM_THREADS=-", "no second value"),
         ("1,OMP_NUM_THREADS=-:2", "malformed value"),

@@ -90,24 +90,24 @@ def why_not(precision: str, examined: Examined) -> str:
     """
     choice = examined.plan.precision
     gain = examined.tensorflow.bf16_gain
-    measured = "" if gain is None else f"; matrix products measured {gain:.2f} times as fast"
+    measured = (
+        "" if gain is None else f"; matrix products were measured to be {gain:.2f} times as fast"
+    )
     if precision == "float32":
         if choice.recommended == "float32":
-            return (
-                f"there is no reason against float32: it is recommended here ({cause_of(choice)})"
-            )
+            return f"float32 is recommended here: {cause_of(choice)}"
         return (
-            "float32 is right everywhere, but mixed_bfloat16 is recommended here: "
+            "float32 works everywhere, but mixed_bfloat16 is recommended here: "
             f"{cause_of(choice)}{measured}"
         )
     if choice.recommended != "mixed_bfloat16":
-        return f"mixed_bfloat16 is not taken: {cause_of(choice)}"
+        return f"mixed_bfloat16 is not used here: {cause_of(choice)}"
     if gain is not None and gain < _LEAST_GAIN:
         return (
-            f"mixed_bfloat16 is not worth it: {cause_of(choice)}, but its matrix products "
-            f"measured only {gain:.2f} times as fast as float32's"
+            f"mixed_bfloat16 is not worth it: {cause_of(choice)}, but its matrix products were "
+            f"measured to be only {gain:.2f} times as fast as float32's"
         )
-    return f"there is no reason against mixed_bfloat16: {cause_of(choice)}{measured}"
+    return f"mixed_bfloat16 is recommended here: {cause_of(choice)}{measured}"
 
 
 def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def _check_tensorflow(examined: Examined) -> Iterator[Finding]:
             "problem",
             "TensorFlow",
             f"TensorFlow does not start: {facts.fault}",
-            "pip install 'nano-init[tensorflow]' in this environment, or repair its TensorFlow",
+            "pip install 'nano-init[tensorflow]' in this environment, or reinstall its TensorFlow",
         )
         return
     yield Finding(
@@ -176,13 +176,13 @@ def _check_onednn(examined: Examined) -> Iterator[Finding]:
 def _check_unit(examined: Examined) -> Iterator[Finding]:
     choice, isa = examined.plan.precision, examined.machine.isa
     if isa.bf16 is None:
-        yield Finding("note", "bfloat16 unit", f"float32 it is: {cause_of(choice)}")
+        yield Finding("note", "bfloat16 unit", f"float32 is recommended: {cause_of(choice)}")
     elif choice.recommended == "float32":
         yield Finding(
             "warning",
             "bfloat16 unit",
-            f"this processor has one, but {cause_of(choice)}",
-            "unset the variable that is named there",
+            f"the processor has bfloat16 instructions, but {cause_of(choice)}",
+            "unset that variable",
         )
     else:
         yield Finding("ok", "bfloat16 unit", cause_of(choice))
@@ -201,7 +201,7 @@ def _check_speed(examined: Examined) -> Iterator[Finding]:
     if gain is None:
         return
     seen = (
-        f"matrix products measured {speeds['float32']:.0f} GFLOP/s in float32 and "
+        f"matrix products ran at {speeds['float32']:.0f} GFLOP/s in float32 and "
         f"{speeds['bfloat16']:.0f} in bfloat16, {gain:.2f} times as fast"
     )
     wanted = examined.plan.precision.recommended == "mixed_bfloat16"
@@ -251,7 +251,7 @@ def _check_threads(examined: Examined) -> Iterator[Finding]:
                 "warning",
                 "CPU quota",
                 f"TensorFlow alone starts {allowed} threads under a quota of {quota:g} processors "
-                f"({examined.machine.limits.cpu_quota_source}) and is stopped in every period",
+                f"({examined.machine.limits.cpu_quota_source}) and is throttled in every period",
                 "start scripts with nano-run, or source bigdl-nano-init",
             )
 
@@ -263,7 +263,7 @@ def _check_switches(examined: Examined) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "TF_XLA_FLAGS",
-            f"TF_XLA_FLAGS={flags} lets XLA compile matrix products too, in place of oneDNN",
+            f"TF_XLA_FLAGS={flags} lets XLA compile matrix products too, instead of oneDNN",
             "add --tf_xla_ops_to_cluster=FUSIBLE, or unset it, and compare: nano-run --compare",
         )
     elif flags:
@@ -293,7 +293,7 @@ def _check_plug_ins(examined: Examined) -> Iterator[Finding]:
                 "problem",
                 "zentf",
                 f"the plug-in zentf {version} is made for inference: in training it was measured "
-                "slower than TensorFlow alone, with a wrong loss on convolutions",
+                "to be slower than TensorFlow alone, with a wrong loss on convolutions",
                 "pip uninstall zentf in the environment that trains",
             )
         else:
@@ -311,8 +311,7 @@ def _check_libraries(examined: Examined) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "OpenMP runtimes",
-            f"several are loaded into one process ({', '.join(runtimes)}), each with threads of "
-            "its own",
+            f"one process loads several ({', '.join(runtimes)}), each with its own threads",
             "install libraries that share one, as conda-forge's do",
         )
     for path, loads in examined.preloads.items():
@@ -320,8 +319,8 @@ def _check_libraries(examined: Examined) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 "LD_PRELOAD",
-                f"{path} does not load, and every program complains of it",
-                f"take {path} out of LD_PRELOAD",
+                f"{path} does not load, and every program prints an error about it",
+                f"remove {path} from LD_PRELOAD",
             )
 
 

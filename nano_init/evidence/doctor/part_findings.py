@@ -24,7 +24,7 @@ __all__ = ["list_part_findings"]
 _LOSSES = {
     PATH: "steps aside",
     REPAIR: "is left out",
-    OPTION: "cannot be had",
+    OPTION: "is not available",
     GUARD: "cannot guard mixed_bfloat16, so that training is in float32",
     WORKER: "is missing, so that no job of several workers trains",
 }

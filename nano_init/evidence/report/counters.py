@@ -90,7 +90,7 @@ def read_counters(quota_source: str = "", root: str = "/") -> Counters:
 
     Args:
         quota_source: the file of the CPU quota that binds, as `Limits.cpu_quota_source`; its
-            cgroup's `cpu.stat` stands beside it.
+            cgroup's `cpu.stat` is next to it.
         root: the folder that stands for "/".
     """
     ticks = _numbers(_read(os.path.join(root, "proc/stat")).partition("\n")[0].split()[1:9])

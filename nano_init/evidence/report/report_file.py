@@ -36,11 +36,13 @@ def check_report_file(path: str) -> None:
         raise UsageError(f"--report={path}: its name must end in {' or '.join(_FORMS)}")
     folder = os.path.dirname(path) or os.curdir
     if not os.path.isdir(folder):
-        raise UsageError(f"--report={path}: there is no folder {folder!r}; make it first")
+        raise UsageError(f"--report={path}: folder not found: {folder!r}")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"--report={path}: the folder {folder!r} cannot be written to")
     if os.path.lexists(path) and not _is_report(path):
-        raise UsageError(f"--report={path} exists and is no report of nano-run; name another file")
+        raise UsageError(
+            f"--report={path} exists and is not a report of nano-run; choose another file"
+        )
 
 
 def write_report(path: str, report: Report) -> str:
@@ -51,7 +53,7 @@ def write_report(path: str, report: Report) -> str:
         report: the report.
 
     Returns:
-        Where it was written: beside the path if a file that is no report is there by now.
+        Where it was written: next to the path if a file that is no report is there by now.
 
     Raises:
         OSError: it cannot be written.
@@ -80,7 +82,7 @@ def write_report(path: str, report: Report) -> str:
 
 
 def _move(source: str, path: str) -> str:
-    """Move a file to a path or, if that is not to be replaced, beside it; return where to."""
+    """Move a file to a path or, if that is not to be replaced, next to it; return where to."""
     if not os.path.lexists(path) or _is_report(path):
         os.replace(source, path)
         return path

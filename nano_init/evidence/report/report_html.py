@@ -42,9 +42,9 @@ svg text { font: 12px system-ui, sans-serif; fill: #333c4a; }
 """
 
 _KEY = (
-    ("#2c8a57", "bfloat16 on a unit"),
+    ("#2c8a57", "bfloat16 instructions"),
     ("#2563b0", "float32"),
-    ("#b3261e", "emulated or plain loops"),
+    ("#b3261e", "emulated or reference kernels"),
     ("#8a96a8", "other"),
 )
 
@@ -130,7 +130,7 @@ def _roofline(report: Report, sampled: SampledSteps) -> Iterator[str]:
     yield plot_roofline(roofs, points)
     yield (
         f"<p>The slope is the measured memory speed, {facts.gigabytes_a_second:.1f} GB/s. Small "
-        "ones stay in the caches and may lie above it.</p>"
+        "operations stay in the caches and may lie above it.</p>"
     )
 
 
@@ -139,7 +139,7 @@ def _no_sample(report: Report) -> Iterator[str]:
 
 
 def _advice(report: Report) -> Iterator[str]:
-    sentences = advise(report) or ("none; no number here calls for a change",)
+    sentences = advise(report) or ("nothing here is worth changing",)
     items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in sentences)
     yield f"<h2>Advice</h2><ul>{items}</ul>"
 

@@ -29,7 +29,7 @@ def format_report(report: Report) -> str:
     advice = advise(report)
     lines += ["", *(f"Advice: {sentence}." for sentence in advice)]
     if not advice:
-        lines.append("Advice: none; no number here calls for a change.")
+        lines.append("Advice: nothing here is worth changing.")
     return "\n".join(lines) + "\n"
 
 
@@ -40,24 +40,27 @@ def run_facts(run: Run) -> Iterator[tuple[str, str]]:
     if run.step_time is not None:
         yield "steps", f"{run.steps}, median {run.step_time * 1000:.2f} ms{_spread(run)}"
         if run.batch:
-            yield "samples a second", f"{run.batch / run.step_time:,.0f} (batches of {run.batch})"
+            yield (
+                "throughput",
+                f"{run.batch / run.step_time:,.0f} samples/s (batches of {run.batch})",
+            )
     else:
         nothing = "no Keras optimizer made two steps in the script's own process"
         yield "steps", f"none seen: {run.unseen or nothing}"
     if run.first_step_seconds is not None:
         yield "first step", f"after {run.first_step_seconds:.1f} s"
     yield "peak memory", f"{run.peak_kb / 1024:,.0f} MB"
-    yield "page faults", f"{run.minor_faults:,} without reading, {run.major_faults:,} from a disk"
+    yield "page faults", f"{run.minor_faults:,} minor, {run.major_faults:,} major (read from disk)"
     seen = sum(run.processors.values())
     where = ", ".join(
         f"{cpu}: {count / seen:.0%}" for cpu, count in sorted(run.processors.items())[:16]
     )
-    yield "threads", f"{run.most_threads} at most; busy on hardware thread {where or 'unknown'}"
+    yield "threads", f"at most {run.most_threads}; on hardware threads {where or 'unknown'}"
     if run.nodes:
         yield (
             "NUMA nodes",
             "; ".join(
-                f"{node}: {memory:.0%} of its memory, {work:.0%} of its threads' work"
+                f"{node}: {memory:.0%} of the memory, {work:.0%} of the threads' work"
                 for node, (memory, work) in sorted(run.nodes.items())
             ),
         )
@@ -65,7 +68,7 @@ def run_facts(run: Run) -> Iterator[tuple[str, str]]:
     for name, share in (
         ("throttled periods", usage.throttled),
         ("steal", usage.steal),
-        ("pages of another node", usage.numa_miss),
+        ("pages from another node", usage.numa_miss),
     ):
         if share is not None:
             yield name, f"{share:.1%}"
@@ -76,7 +79,7 @@ def sample_facts(sampled: SampledSteps) -> Iterator[tuple[str, str]]:
     onednn, step = sampled.onednn, sampled.steps * sampled.step_time * 1000
     yield (
         "step time",
-        f"{sampled.step_time * 1000:.2f} ms on average, with printing and profiling in it",
+        f"{sampled.step_time * 1000:.2f} ms on average, with the cost of log and profiler",
     )
     share = onednn.bf16_share
     if share is None:
@@ -84,14 +87,12 @@ def sample_facts(sampled: SampledSteps) -> Iterator[tuple[str, str]]:
     else:
         units = sorted({kind.unit for kind in onednn.kinds if kind.unit} - {"reference"})
         by = f" ({', '.join(units)})" if units else ""
-        yield "matrix products", f"{share:.0%} of their time in bfloat16 on a unit{by}"
-        yield "their share", f"{onednn.contraction_ms / step:.0%} of this step time"
-    yield "oneDNN in all", f"{onednn.milliseconds / sampled.steps:.2f} ms/step"
+        yield "matrix products", f"{share:.0%} of their time in bfloat16 instructions{by}"
+        yield "share of the step", f"{onednn.contraction_ms / step:.0%} of this step time"
+    yield "oneDNN total", f"{onednn.milliseconds / sampled.steps:.2f} ms/step"
     casts, layouts = onednn.cast_ms / sampled.steps, onednn.layout_ms / sampled.steps
-    theirs = sampled.operations.get("Cast", 0.0) / sampled.steps
-    text = (
-        f"{casts:.3f} and {layouts:.3f} ms/step in oneDNN, {theirs:.3f} ms in casts of TensorFlow"
-    )
+    cast = sampled.operations.get("Cast", 0.0) / sampled.steps
+    text = f"{casts:.3f} and {layouts:.3f} ms/step in oneDNN, {cast:.3f} ms in TensorFlow's casts"
     yield "casts and reorders", text
     yield "waiting for data", f"{sampled.get_next_ms / sampled.steps:.2f} ms/step"
     if sampled.unable:

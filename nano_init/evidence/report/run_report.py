@@ -172,12 +172,12 @@ def _advise_on_run(run: Run) -> Iterable[str]:
     if usage.steal is not None and usage.steal > _WORTH:
         yield (
             f"the hypervisor gave {usage.steal:.0%} of the processor time to others: step times "
-            "say more about the neighbours than about the script"
+            "depend on the neighbours more than on the script"
         )
     if usage.numa_miss is not None and usage.numa_miss > _MUCH:
         yield (
-            f"{usage.numa_miss:.0%} of the pages came from another NUMA node than wanted: keep "
-            "the process on one, as with numactl --cpunodebind=0 --membind=0"
+            f"{usage.numa_miss:.0%} of the pages came from another NUMA node: keep the process "
+            "on one, for example with numactl --cpunodebind=0 --membind=0"
         )
     if run.seconds and run.major_faults / run.seconds > 100:
         yield (
@@ -205,11 +205,11 @@ def _advise_on_input(report: Report) -> Iterable[str]:
     words = f"steps waited {min(1.0, max(shares)):.0%} of their time for data"
     kind, missing = run.input[:1], missing_stages(list(run.input))
     if kind == (PIPELINE,) and missing:
-        yield f"{words}, whose tf.data pipeline could have {', '.join(missing)}"
+        yield f"{words}; their tf.data pipeline could use {', '.join(missing)}"
     elif kind == (PYTHON,):
         yield (
-            f"{words} that Python makes: a keras.utils.PyDataset with workers, or a tf.data "
-            "pipeline, makes batches side by side"
+            f"{words} that Python produces: use a keras.utils.PyDataset with workers or a "
+            "tf.data pipeline, which produce batches in parallel"
         )
 
 
@@ -231,14 +231,14 @@ def _advise_on_sample(report: Report) -> Iterable[str]:
     if _can_win(sampled, onednn.emulated_ms):
         yield (
             f"{onednn.emulated_ms / max(onednn.contraction_ms, 1e-9):.0%} of the time in matrix "
-            "products was bfloat16 without a unit: use --precision float32"
+            "products was emulated bfloat16: use --precision float32"
         )
     if onednn.reference_ms > _WORTH * onednn.milliseconds and _can_win(
         sampled, onednn.reference_ms
     ):
         yield (
-            f"{onednn.reference_ms / onednn.milliseconds:.0%} of oneDNN's time was in plain "
-            "loops (ref) that it has no fast kernel for: try other shapes or layers there"
+            f"{onednn.reference_ms / onednn.milliseconds:.0%} of oneDNN's time was in its "
+            "reference kernels (ref), which are slow: try other shapes or layers there"
         )
     if report.precision == "mixed_bfloat16":
         yield from _advise_on_bfloat16(sampled)
@@ -249,14 +249,15 @@ def _advise_on_bfloat16(sampled: SampledSteps) -> Iterable[str]:
     casts = sampled.operations.get("Cast", 0.0)
     if casts > _MUCH * total and _can_win(sampled, casts):
         yield (
-            f"{casts / total:.0%} of the operations' time were casts: compare with float32, "
+            f"{casts / total:.0%} of the operations' time was in casts: compare with float32, "
             "nano-run --compare --precision float32"
         )
     unable = sum(sampled.operations[name] for name in sampled.unable)
     if unable > _MUCH * total and _can_win(sampled, unable):
         names = ", ".join(sampled.unable[:3])
         yield (
-            f"{unable / total:.0%} of the operations' time was in ones without a bfloat16 kernel "
+            f"{unable / total:.0%} of the operations' time was in operations without a bfloat16 "
+            "kernel "
             f"({names}): their layers gain nothing from bfloat16"
         )
     share = onednn.bf16_share
@@ -267,7 +268,7 @@ def _advise_on_bfloat16(sampled: SampledSteps) -> Iterable[str]:
     if share < 0.5 and onednn.contraction_ms > 0.2 * onednn.milliseconds:
         yield (
             f"only {share:.0%} of the time in matrix products was bfloat16: look for layers with "
-            "a dtype of their own"
+            "their own dtype"
         )
 
 

@@ -37,7 +37,7 @@ class Quantity:
 
 QUANTITIES = (
     Quantity("step time", "ms", lambda s: s.step_time * 1000),
-    Quantity("samples a second", "", lambda s: s.batch / s.step_time if s.batch else None),
+    Quantity("throughput", "samples/s", lambda s: s.batch / s.step_time if s.batch else None),
     Quantity("peak memory", "MB", lambda s: s.peak_kb / 1024 if s.peak_kb else None),
     Quantity("time to first step", "s", lambda s: s.first_step_seconds),
 )
@@ -88,7 +88,8 @@ class Comparison:
         span = f"{difference.low:.2f} to {difference.high:.2f}"
         if not difference.is_real:
             return (
-                f"no difference in step time that {difference.rounds} rounds can tell from noise "
+                f"no difference in step time that {difference.rounds} rounds can distinguish "
+                "from noise "
                 f"(ratio {difference.ratio:.2f}, 95 % interval {span})"
             )
         ratio, word = difference.ratio, "fast"

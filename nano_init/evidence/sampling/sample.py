@@ -234,8 +234,8 @@ def check_permitted(refusal: bytes) -> None:
     """
     if refusal:
         raise SampleError(
-            "a sample needs a copy-on-write view of the files, so that none is touched, and "
-            f"this system permits none: {refusal.decode(errors='replace')}"
+            "a sample needs a copy-on-write view of the file system, and this system does not "
+            f"permit one: {refusal.decode(errors='replace')}"
         )
 
 

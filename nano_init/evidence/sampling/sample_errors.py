@@ -15,7 +15,7 @@ _FULL = "No space left on device"
 # As Python, NumPy, TensorFlow and C++ report it.
 _NO_MEMORY = ("MemoryError", "ResourceExhaustedError", "OOM when allocating", "bad_alloc")
 
-_READS = "the script reads its standard input, which a sample cannot have"
+_READS = "the script reads its standard input, which is empty in a sample"
 
 
 def explain_sample_error(
@@ -37,7 +37,7 @@ def explain_sample_error(
         seconds: how long it was given.
         is_late: whether it was still running then.
         has_read: whether it has tried to read its standard input, which is empty.
-        has_closed: whether it still runs, but has closed what its steps are told by.
+        has_closed: whether it still runs, but closed the file that its steps are counted through.
 
     Returns:
         LateSampleError if it was, MemorySampleError if memory was short, ScriptError if the script
@@ -53,8 +53,8 @@ def explain_sample_error(
         )
     if has_closed:
         return SampleError(
-            f"the script has closed all files that it was started with {seen}, and with them "
-            "those by which its steps are told"
+            f"the script closed all inherited files {seen}, including the one that its steps are "
+            "counted through"
         )
     return _explain_end(steps, code, last, seen, has_read=has_read)
 
@@ -66,8 +66,8 @@ def _explain_end(
         return MemorySampleError(_short_of_memory(code, seen, last))
     if code != 0 and _FULL in last:
         return SampleError(
-            f"the script wrote more than a sample may {seen}: its files are kept in memory, and "
-            f"never reach a disk; let it write less ({last})"
+            f"the script wrote more than a sample may {seen}: a sample's files are kept in "
+            f"memory; let the script write less ({last})"
         )
     if (has_read or "EOFError" in last) and (code is None or code >= 0):
         kind = ScriptError if code != 0 else SampleError
@@ -81,8 +81,8 @@ def _explain_end(
 
 def _short_of_memory(code: int | None, seen: str, last: str) -> str:
     if code == -signal.SIGKILL:
-        return f"the script was ended by SIGKILL {seen}, as the system does where memory is short"
-    return f"the memory was too short for the script {seen}: {last}"
+        return f"the script was killed by SIGKILL {seen}, probably because memory ran out"
+    return f"the script ran out of memory {seen}: {last}"
 
 
 def _what_followed(steps: int, code: int | None, seen: str, last: str) -> str:
@@ -93,13 +93,10 @@ def _what_followed(steps: int, code: int | None, seen: str, last: str) -> str:
 
 def _too_few(steps: int, seen: str) -> str:
     if not steps:
-        return (
-            "the script trained nothing that can be seen: no Keras optimizer made a step in its "
-            "own process"
-        )
+        return "no training was seen: no Keras optimizer made a step in the script's own process"
     return (
-        f"the script's training ended {seen}, too few to measure; let it make more, as by more "
-        "epochs"
+        f"the script's training ended {seen}, too few to measure; let it train longer, for "
+        "example for more epochs"
     )
 
 

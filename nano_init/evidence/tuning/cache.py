@@ -35,7 +35,7 @@ __all__ = [
     "write_entry",
 ]
 
-# What a key's lines begin with, and what a user is told where they differ.
+# What a key's lines begin with, and the words for a difference in them.
 _CHANGES = {
     "script": "another script",
     "content": "other content",
@@ -200,7 +200,7 @@ def remember(
         "trials": list(trials),
     }
     fault = write_entry(_path(key, environ), entry)
-    return fault and f"the choice cannot be remembered in {fault}"
+    return fault and f"the choice cannot be stored in {fault}"
 
 
 def write_entry(path: str, entry: Mapping[str, object]) -> str:
@@ -275,7 +275,7 @@ def _parse_entry(text: str, key: str, path: str) -> Recalled:
     if changed and not is_foreign:
         *most, last = changed
         words = f"{', '.join(most)} and {last}" if most else last
-        return Recalled(fault=f"the script was tuned with {words}; ignored, --tune measures again")
+        return Recalled(fault=f"the script was tuned with {words}; ignored. --tune measures again")
     if configuration is None or is_foreign:
         return Recalled(fault=f"the tuned choice in {path} is damaged; ignored")
     signature = str(entry.get("signature", ""))

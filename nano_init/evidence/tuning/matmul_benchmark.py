@@ -65,7 +65,7 @@ def recall_matmul(path: str, key: str) -> MatmulSpeed | None:
     """
     try:
         entry = json.loads(read_entry(path))
-    except (OSError, ValueError, RecursionError):  # measured anew, and written over
+    except (OSError, ValueError, RecursionError):  # measured again, and written over
         return None
     if not isinstance(entry, dict) or (entry.get("form"), entry.get("key")) != (_FORM, key):
         return None
@@ -97,11 +97,11 @@ def measure_matmul(
     """
     facts = examine(environ)
     if facts.bf16_gain is None:
-        return None, f"matrix products could not be measured: {facts.fault or 'no speed was seen'}"
+        return None, f"the matmul benchmark failed: {facts.fault or 'it returned no speed'}"
     found = MatmulSpeed(facts.bf16_gain, time.strftime("%Y-%m-%d"))
     entry = {"form": _FORM, "key": key, "gain": found.gain, "date": found.date}
     fault = write_entry(path, entry) if keep else ""
-    return found, fault and f"what matrix products showed cannot be remembered in {fault}"
+    return found, fault and f"the result of the matmul benchmark cannot be stored in {fault}"
 
 
 def recommend_from_matmul(measured: MatmulSpeed, recommended: PrecisionChoice) -> PrecisionChoice:
@@ -112,8 +112,8 @@ def recommend_from_matmul(measured: MatmulSpeed, recommended: PrecisionChoice) -
         recommended: what the processor's instruction set recommends: mixed_bfloat16.
     """
     seen = (
-        f"matrix products measured {measured.gain:.2f} times as fast in bfloat16 as in float32 "
-        f"on this machine ({measured.date})"
+        f"matrix products are {measured.gain:.2f} times as fast in bfloat16 as in float32 on "
+        f"this machine (measured {measured.date})"
     )
     if measured.gain < _LEAST_GAIN:
         return PrecisionChoice("float32", f"mixed_bfloat16 not recommended: {seen}")

@@ -113,7 +113,7 @@ class PausableTraining:
         """
         if self.is_over:
             raise SampleError("the script's training has ended")
-        with suppress(BrokenPipeError):  # what it died of is told by `_read`
+        with suppress(BrokenPipeError):  # `_read` says what it died of
             os.write(
                 self._words, json.dumps([seconds, SETTLING + LEAST_SLICE_STEPS]).encode() + b"\n"
             )
@@ -127,7 +127,7 @@ class PausableTraining:
     def written_kb(self) -> int:
         """Return how much memory the files take that it has written; 0 where that is unknown.
 
-        An overlay tells of the file system that its upper layer is on: the training's own tmpfs.
+        An overlay reports the file system that its upper layer is on: the training's own tmpfs.
         """
         if self._process is None or self._scratch is None:
             return 0

@@ -4,7 +4,7 @@ All trainings of a group are started once and then take turns, a slice of a seco
 round. What counts is the ratio to the default's slice of the same round, so that a machine whose
 speed drifts slows both; the median of the rounds leaves out what disturbed one of them. After each
 round those that are clearly behind end. First the configurations that differ most are
-tried, then those beside the best of them, as long as that finds a better one; the last two or
+tried, then those next to the best of them, as long as that finds a better one; the last two or
 three start once more, for some processes are faster than others of the same configuration.
 """
 
@@ -64,12 +64,12 @@ _MOST_SLICES = 5
 # How much longer than a slice its least steps may take, in seconds.
 _SLICE_PATIENCE = 60.0
 
-_DEPARTS = "its loss departs from float32's"
+_DEPARTS = "its loss differs from float32's"
 _UNKNOWN = "its loss could not be compared with float32's"
 
 _TOO_SHORT = (
-    f"the time was too short: float32 from {SEEDS} seeds and the default are the least; "
-    "raise --tune-budget"
+    f"time ran out before float32 with {SEEDS} seeds and the default were measured; raise "
+    "--tune-budget"
 )
 
 
@@ -105,7 +105,7 @@ def search(
         candidates: what to try first; the first of them is float32, which others' losses are
             compared with.
         default: what would be run without tuning.
-        neighbours: gives the configurations beside one, given what was measured so far as step
+        neighbours: gives the configurations next to one, given what was measured so far as step
             times over the default's.
         runner: where trainings run.
         clock: the time that there is.
@@ -185,7 +185,7 @@ class _Search:
             self._run_rounds(_ROUNDS)
 
     def next_base(self, explored: set[Configuration]) -> Configuration | None:
-        """Return the fastest that nothing was tried beside yet, if it is near the best."""
+        """Return the fastest whose neighbours were not tried yet, if it is near the best."""
         ranked = self._ranked()
         for candidate in ranked:
             if self._ratio(candidate) > _NEAR * self._ratio(ranked[0]):
@@ -267,7 +267,7 @@ class _Search:
             if not self._clock.fits(len(group), 0):
                 raise SampleError(_TOO_SHORT)
             for training in self._start(group):
-                # Without one of them nothing else can be held against float32.
+                # Without one of them nothing else can be compared with float32.
                 if not isinstance(training, SampleError):
                     self._train_for_losses(training)
                     self._seeds.append(list(training.losses))

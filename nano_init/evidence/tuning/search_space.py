@@ -1,4 +1,4 @@
-"""What the tuner tries: the configurations that differ most, and those beside a good one. Pure."""
+"""What the tuner tries: the configurations that differ most, and those next to a good one. Pure."""
 
 from __future__ import annotations
 

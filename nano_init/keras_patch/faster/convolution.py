@@ -50,7 +50,7 @@ def _applies(layer: Layer, inputs: Any) -> bool:
         and inputs.dtype.name == layer.compute_dtype
         and inputs.shape.rank == layer.rank + 2
         and inputs.shape[-1] == layer.kernel.shape[-2]
-        # A size of nought cannot be inferred beside another one.
+        # A size of nought cannot be inferred next to another one.
         and 0 not in inputs.shape
         and (_is_product(layer) or _gains_by_gradient(layer, inputs))
     )

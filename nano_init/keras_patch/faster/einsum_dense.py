@@ -71,7 +71,7 @@ def _applies(layer: Layer, inputs: Any, training: Any = None) -> bool:
         and inputs.dtype.name == layer.compute_dtype
         and inputs.shape.rank == len(layer.equation.replace(" ", "").partition(",")[0])
         and None not in inputs.shape[-count:]
-        # A size of nought cannot be inferred beside another one.
+        # A size of nought cannot be inferred next to another one.
         and 0 not in inputs.shape
         and getattr(layer, "quantization_mode", None) is None
         and inputs.shape[-count:] == tuple(layer.kernel.shape)[:count]

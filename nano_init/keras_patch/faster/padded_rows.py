@@ -1,6 +1,6 @@
 """The rows that a sparse gradient names, in few sizes, so that XLA can compute on them.
 
-How many different ids a batch has is known only when it is there, and XLA compiles anew for each
+How many different ids a batch has is known only when it is there, and XLA compiles again for each
 size. Rows are padded to the next of a few sizes, at most an eighth apart; sums of the padding are
 zeros, and what was computed of it is cut off again, which copies nothing.
 """

@@ -198,7 +198,7 @@ def with_compiled_gradient(
 ) -> Callable[[Tensor], Tensor]:
     """Return an elementwise function whose value and gradient are an island each.
 
-    What the gradient needs is computed anew from the input, which is all that is kept.
+    What the gradient needs is computed again from the input, which is all that is kept.
 
     Args:
         forward: From a float32 tensor to the value.
@@ -286,7 +286,7 @@ def is_in_fit() -> bool:
 
 
 def is_inference() -> bool:
-    """Say whether layers are called that were told not to train, as by `predict`."""
+    """Say whether layers are called with training switched off, as by `predict`."""
     return _training() is False
 
 

@@ -47,7 +47,7 @@ def repeat_on_origin(value: Any, origin_of: Callable[[Any], Tensor | None]) -> T
         return origin
     if isinstance(value, tf.__internal__.EagerTensor) or value.op.type not in _DATA_INPUT:
         return None
-    # Made beside the op itself, for it may be used in a graph within its own.
+    # Made next to the op itself, for it may be used in a graph within its own.
     with value.graph.as_default():
         data = repeat_on_origin(value.op.inputs[_DATA_INPUT[value.op.type]], origin_of)
         return None if data is None else _repeat(value, data)

@@ -2,7 +2,7 @@
 
 Found by running every layer of Keras in both precisions, forward and backward, on TensorFlow
 2.16 to 2.21 and Keras 3.6 to 3.15, with and without oneDNN. What an image layer does before
-the first weight costs little in float32 and needs no word; the others are told of.
+the first weight costs little in float32 and needs no word; the others get a line.
 """
 
 from __future__ import annotations

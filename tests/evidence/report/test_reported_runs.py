@@ -1,4 +1,4 @@
-"""Programs that are run under --report end as they do without, and are told of."""
+"""Programs that are run under --report end as they do without, and are reported."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_whatever_fails_in_the_report_the_programs_end_is_its_own(
     )
     result = nano_run("--report", "s.py")
     assert result.returncode == status
-    assert "nano-run: there is no report (" in result.stderr
+    assert "nano-run: no report (" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -31,7 +31,7 @@ def compared(plain: list[float], ours: list[float], **more: Any) -> Comparison:
     return Comparison(
         tuple(map(sample, plain)),
         tuple(sample(each, **more) for each in ours),
-        "float32: as asked",
+        "float32: as requested",
     )
 
 
@@ -60,12 +60,12 @@ def test_a_slower_one_is_called_so() -> None:
 
 def test_noise_is_called_no_difference() -> None:
     text = format_comparison(compared([10, 12, 10], [11, 10, 12]))
-    assert "Verdict: no difference in step time that 3 rounds can tell from noise" in text
+    assert "Verdict: no difference in step time that 3 rounds can distinguish from noise" in text
 
 
 def test_what_a_sample_does_not_have_is_left_out() -> None:
     text = format_comparison(compared([10, 12, 10], [11, 10, 12], batch=None, peak_kb=None))
-    assert "samples a second" not in text
+    assert "throughput" not in text
     assert "peak memory" not in text
 
 
@@ -208,7 +208,5 @@ class TestBadInput:
         if "copy-on-write" in result.stderr:
             pytest.skip(result.stderr)
         assert (result.stdout, result.returncode) == ("", 1)
-        assert result.stderr.startswith(
-            "nano-run: under python: the script trained nothing that can be seen"
-        )
+        assert result.stderr.startswith("nano-run: under python: no training was seen")
         assert "--precision" not in result.stderr

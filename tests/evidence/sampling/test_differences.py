@@ -1,4 +1,4 @@
-"""A difference is told only where the rounds show one."""
+"""A difference is reported only where the rounds show one."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ class TestSteps:
     @pytest.mark.parametrize(
         ("tail", "reason"),
         [
-            ("", "the script trained nothing that can be seen: no Keras optimizer made a step"),
+            ("", "no training was seen: no Keras optimizer made a step"),
             (
                 "model.compile('sgd', 'mse'); model.fit(x, y, batch_size=16, verbose=0); x / None",
                 "the script failed after 4 steps: TypeError: unsupported operand",
@@ -179,7 +179,7 @@ class TestWithoutTraining:
         self, take: Any, script: str, followed: str
     ) -> None:
         with pytest.raises(
-            SampleError, match=f"reads its standard input, which a sample cannot have: {followed}"
+            SampleError, match=f"reads its standard input, which is empty in a sample: {followed}"
         ):
             take(script)
 
@@ -265,7 +265,7 @@ def test_what_fails_in_the_watch_does_not_fail_the_program(
         watch.note_optimizer(Odd())
         watch.look()
     assert watch.marks == []
-    assert capsys.readouterr().err == "nano-run: steps are not seen any more (RuntimeError: odd)\n"
+    assert capsys.readouterr().err == "nano-run: steps are no longer counted (RuntimeError: odd)\n"
     watch.write("exit")  # to a file that is closed
 
 
@@ -280,5 +280,7 @@ def test_a_system_that_permits_no_view_of_the_files_gets_no_sample(
         "sys.exit(125)\n"
     )
     monkeypatch.setattr("nano_init.evidence.sampling.isolated_command.ISOLATION", str(refusing))
-    with pytest.raises(SampleError, match=r"permits none: Operation not permitted \(user and"):
+    with pytest.raises(
+        SampleError, match=r"does not permit one: Operation not permitted \(user and"
+    ):
         take_sample([sys.executable, "-c", "print(1)"], {}, SampleRequest())

@@ -1,4 +1,4 @@
-"""Why there are too few steps is told in one sentence, and in the kind of the error."""
+"""Why there are too few steps is said in one sentence, and in the kind of the error."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from nano_init.evidence.sampling.sample_errors import explain_sample_error
             -9,
             "",
             MemorySampleError,
-            "was ended by SIGKILL after 2 steps, as the system does where memory is short",
+            "was killed by SIGKILL after 2 steps, probably because memory ran out",
         ),
         (
             0,
             1,
             "tensorflow.ResourceExhaustedError: {{function_node}} OOM when allocating",
             MemorySampleError,
-            "the memory was too short for the script before its first step: tensorflow.Res",
+            "the script ran out of memory before its first step: tensorflow.Res",
         ),
-        (0, 0, "", SampleError, "trained nothing that can be seen"),
+        (0, 0, "", SampleError, "no training was seen"),
         (3, 0, "WARNING", SampleError, "training ended after 3 steps, too few to measure; let it"),
         (
             3,
             1,
             "OSError: [Errno 28] No space left on device",
             SampleError,
-            "wrote more than a sample may after 3 steps: its files are kept in memory",
+            "wrote more than a sample may after 3 steps: a sample's files are kept in memory",
         ),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_script_that_has_read_its_standard_input_is_told_so_first(
 ) -> None:
     error = explain_sample_error(steps, code, complaints, 5.0, is_late=False, has_read=True)
     assert type(error) is kind
-    reads = "the script reads its standard input, which a sample cannot have: "
+    reads = "the script reads its standard input, which is empty in a sample: "
     assert str(error) == reads + sentence
 
 
@@ -87,10 +87,10 @@ def test_a_crash_is_none_of_its_standard_input() -> None:
 def test_what_waits_for_a_line_for_ever_is_late_and_told_of_it() -> None:
     error = explain_sample_error(0, None, "", 7.4, is_late=True, has_read=True)
     assert type(error) is LateSampleError
-    assert str(error).endswith("over (it reads its standard input, which a sample cannot have)")
+    assert str(error).endswith("over (it reads its standard input, which is empty in a sample)")
 
 
 def test_a_script_that_closes_all_its_files_has_not_ended() -> None:
     error = explain_sample_error(0, None, "", 5.0, is_late=False, has_closed=True)
     assert type(error) is SampleError
-    assert "has closed all files that it was started with before its first step" in str(error)
+    assert "closed all inherited files before its first step" in str(error)

@@ -107,7 +107,7 @@ def test_what_has_changed_since_is_named_and_the_choice_ignored(
         more["environ"] = {changed: "x"}
     found = recall(key_of(script, **more), theirs)
     assert found.configuration is None
-    assert found.fault == (f"the script was tuned with {words}; ignored, --tune measures again")
+    assert found.fault == (f"the script was tuned with {words}; ignored. --tune measures again")
 
 
 def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
@@ -115,7 +115,7 @@ def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict
     script.write_text("other")
     key = key_of(script, environ={"OMP_NUM_THREADS": "1"}, build=None)
     assert recall(key, theirs).fault == (
-        "the script was tuned with other content, other variables and other versions; ignored, "
+        "the script was tuned with other content, other variables and other versions; ignored. "
         "--tune measures again"
     )
 
@@ -258,7 +258,7 @@ def test_an_entry_with_a_wrong_configuration_is_damaged(
 def test_a_folder_that_cannot_be_written_is_told_of(script: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sentence = remember(key_of(script), CHOICE, "", "", {"XDG_CACHE_HOME": str(tmp_path / "file")})
-    assert sentence.startswith("the choice cannot be remembered in ")
+    assert sentence.startswith("the choice cannot be stored in ")
 
 
 def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ class TestNanoRun:
         assert result.stdout == "None\n"
         first, _ = result.stderr.splitlines()
         assert first == (
-            "nano-run: the script was tuned with other content; ignored, --tune measures again"
+            "nano-run: the script was tuned with other content; ignored. --tune measures again"
         )
         assert nano_run("-q", "s.py", env=tuned).stderr == ""
 

@@ -1,4 +1,4 @@
-"""What follows from trials is the fastest sound one; losses are held against float32's."""
+"""What follows from trials is the fastest sound one; losses are compared with float32's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products are measured once a machine, and say which precision is fast."""
+"""Matrix products are measured once per machine, and say which precision is fast."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_tensorflow_that_cannot_be_examined_is_told_of(user_environ: dict[str,
     found, fault = measure_matmul(
         path, key, user_environ, lambda _: TensorFlowFacts(fault="no module")
     )
-    assert (found, fault) == (None, "matrix products could not be measured: no module")
+    assert (found, fault) == (None, "the matmul benchmark failed: no module")
     assert not os.path.exists(path)
 
 
@@ -104,4 +104,4 @@ def test_a_unit_that_brings_nothing_is_not_taken(gain: float, precision: str) ->
     unit = PrecisionChoice("mixed_bfloat16", "AVX512_BF16 multiplies bfloat16 natively")
     choice = recommend_from_matmul(MatmulSpeed(gain, "2026-11-25"), unit)
     assert choice.recommended == precision
-    assert f"measured {gain:.2f} times as fast in bfloat16 as in float32" in choice.reason
+    assert f"{gain:.2f} times as fast in bfloat16 as in float32" in choice.reason

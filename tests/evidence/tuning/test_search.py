@@ -172,7 +172,7 @@ def test_a_loss_beyond_the_noise_of_seeds_is_never_chosen(loss: float) -> None:
     found = world.find()
     assert found.winner == FLOAT32
     assert [t.is_sound for t in found.trials if t.configuration == BFLOAT16] == [False]
-    assert found.objection == "its loss departs from float32's"
+    assert found.objection == "its loss differs from float32's"
 
 
 def test_a_loss_within_the_noise_of_seeds_is_sound() -> None:

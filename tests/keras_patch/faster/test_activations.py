@@ -1,7 +1,7 @@
 """Activations as islands have the numbers of Keras's own chains of ops.
 
 float32 within 1e-5 of the largest number: the formulas are the same, erfc, tanh and exp are
-XLA's instead of Eigen's. bfloat16 is held against the float32 numbers, and must not be farther
+XLA's instead of Eigen's. bfloat16 is compared with the float32 numbers, and must not be farther
 from them than Keras's own bfloat16 chain: the island rounds once, the chain after every op.
 """
 

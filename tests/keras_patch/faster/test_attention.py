@@ -1,7 +1,7 @@
 """Attention with its softmax as islands has the numbers of Keras's own.
 
 float32 within 1e-5 of the largest number: the same formulas, sums in another order. bfloat16 is
-held against the float32 numbers, and must not be farther from them than Keras's own.
+compared with the float32 numbers, and must not be farther from them than Keras's own.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.tensorflow
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 # A pause stands for training: by its end the thread sleeps for a hundred milliseconds or more,
-# so that a wait for it is told from the work of destroying an iterator without a clock's help.
+# so that a wait for it is not mistaken for the work of destroying an iterator.
 SCRIPT = """
 import sys, time
 import numpy as np

@@ -1,4 +1,4 @@
-"""Keras 2 (`tf_keras`) under TF_USE_LEGACY_KERAS, alone and beside Keras 3."""
+"""Keras 2 (`tf_keras`) under TF_USE_LEGACY_KERAS, alone and next to Keras 3."""
 
 from __future__ import annotations
 

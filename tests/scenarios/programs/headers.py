@@ -216,7 +216,7 @@ def without_call(is_eager):
 
 
 def looks_into_a_graph():
-    """A graph of TensorFlow 1 beside a training, and variables as numbers."""
+    """A graph of TensorFlow 1 next to a training, and variables as numbers."""
     with tf.Graph().as_default():
         tripled = 3 * tf.Variable(2.0)
         with tf.compat.v1.Session() as session:

@@ -141,7 +141,7 @@ def train(way, optimizer, loss):
 
 
 def tested(way):
-    """A step that returns what there is of each row, beside a mean."""
+    """A step that returns what there is of each row, next to a mean."""
     model, loss = build(), keras.losses.MeanSquaredError(reduction="none")
 
     def step(x, y, weights):
