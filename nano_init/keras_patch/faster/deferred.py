@@ -16,6 +16,8 @@ from __future__ import annotations
 import functools
 import zlib
 
+from nano_init.keras_patch.faster.xla_compiler import compiles
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -117,7 +119,7 @@ def _run_either(when: Tensor, first: Any, second: Any, tensors: Sequence[Tensor]
     import tensorflow as tf
 
     results = tf.nest.flatten(second.structured_outputs)
-    run = tf.raw_ops.If if _is_stateful(second) else tf.raw_ops.StatelessIf
+    run = tf.raw_ops.If if _is_stateful(first, second) else tf.raw_ops.StatelessIf
     outputs = run(
         cond=when,
         input=tensors,
@@ -129,8 +131,9 @@ def _run_either(when: Tensor, first: Any, second: Any, tensors: Sequence[Tensor]
     return tf.nest.pack_sequence_as(second.structured_outputs, outputs)
 
 
-def _is_stateful(function: Any) -> bool:
-    return any(op.op_def.is_stateful for op in function.graph.get_operations() if op.op_def)
+def _is_stateful(*functions: Any) -> bool:
+    operations = (op for each in functions for op in each.graph.get_operations())
+    return any(operation.op_def.is_stateful for operation in operations)
 
 
 def _run_compiled(function: Any, *tensors: Tensor) -> Any:
@@ -161,12 +164,22 @@ def _counting() -> Any:
 
 
 @functools.cache
-def _nothing_to_count() -> Any:
+def _always(value: Any, *types: Any) -> Any:
     import tensorflow as tf
 
-    return _traced_apart(
-        tf.function(lambda *_: tf.constant(0), autograph=False), *[tf.int64] * 3
-    )
+    function = tf.function(lambda *_: tf.constant(value), autograph=False)
+    return _traced_apart(function, *types)
+
+
+@functools.cache
+def _asking() -> Any:
+    """Return a function of nothing that asks Python whether XLA compiles; it starts XLA."""
+    import tensorflow as tf
+
+    def ask() -> Tensor:
+        return tf.ensure_shape(tf.numpy_function(compiles, [], tf.bool), [])
+
+    return _traced_apart(tf.function(ask, autograph=False))
 
 
 def _traced_apart(function: Any, *specs: Any) -> Any:
@@ -188,7 +201,7 @@ def _decide(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     import tensorflow as tf
 
     has_kernel = tf.reduce_any(tf.equal(_find(row), size)) | tf.equal(before, 0)
-    _run_either(has_kernel, _nothing_to_count(), _counting(), (row, size, before))
+    _run_either(has_kernel, _always(0, *[tf.int64] * 3), _counting(), (row, size, before))
     return has_kernel
 
 
@@ -204,6 +217,7 @@ def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     is_another = credit < 0
     candidate, credit = tf.where(is_another, size, candidate), tf.abs(credit)
     gets_kernel = (credit >= before) & (compiled < _MOST_SIZES) & (everywhere < _MOST_KERNELS)
+    gets_kernel = _run_either(gets_kernel, _asking(), _always(False), ())
     more = tf.cast(gets_kernel, tf.int64)
     is_place = gets_kernel & tf.equal(tf.range(_MOST_SIZES, dtype=tf.int64), compiled)
     counts = tf.stack([candidate * (1 - more), credit * (1 - more), compiled + more])
