@@ -93,9 +93,12 @@ class Deferred:
         key = (specs, tuple(sorted(known.items())))
         if key not in self._traced:
             self._traced[key] = self._trace(specs, known)
-        return _run_either(when, *self._traced[key], tensors)
+        kernel, plain = self._traced[key]
+        return _run_either(when, kernel, plain, tensors)
 
-    def _trace(self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]) -> Any:
+    def _trace(
+        self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
         """Return a function that calls the kernel, and one that is the ops."""
         import tensorflow as tf
 
@@ -177,9 +180,15 @@ def _asking() -> Any:
     import tensorflow as tf
 
     def ask() -> Tensor:
-        return tf.ensure_shape(tf.numpy_function(compiles, [], tf.bool), [])
+        return tf.ensure_shape(tf.numpy_function(_compiles_here, [], tf.bool), [])
 
     return _traced_apart(tf.function(ask, autograph=False))
+
+
+def _compiles_here() -> bool:
+    # A function of the module: what else a graph asks goes with Keras's `clear_session`
+    # (tensorflow/python/ops/script_ops.py, `_internal_py_func`).
+    return compiles()
 
 
 def _traced_apart(function: Any, *specs: Any) -> Any:
@@ -225,8 +234,8 @@ def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     with tf.control_dependencies([_insert(row, tf.concat([found, _stored(counts)], 0))]):
         # Where nothing is granted, a row that nobody reads takes the count.
         key = tf.where(gets_kernel, all_key, _UNREAD)
-        row_of_all = tf.concat([tf.constant(_NOTHING[:_COMPILED], tf.int64), [_stored(everywhere + more)]], 0)
-        return _insert(key, row_of_all)
+        rest = tf.constant(_NOTHING[:_COMPILED], tf.int64)
+        return _insert(key, tf.concat([rest, [_stored(everywhere + more)]], 0))
 
 
 def _stored(count: Tensor) -> Tensor:
