@@ -16,6 +16,8 @@ from __future__ import annotations
 import functools
 import zlib
 
+from nano_init.keras_patch.faster.xla_compiler import compiles
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +36,7 @@ _MOST_KERNELS = 256
 
 _TABLE = "nano_init_compiled_sizes"
 # The key of the row that counts the kernels of the process.
-_ALL = 0
+_ALL, _UNREAD = 0, -1
 # A row's columns: the sizes that have a kernel, or -1, and three counts. These are stored as
 # -2 - n, so that no size equals one of them.
 _CANDIDATE, _CREDIT, _COMPILED = range(_MOST_SIZES, _MOST_SIZES + 3)
@@ -91,19 +93,63 @@ class Deferred:
         key = (specs, tuple(sorted(known.items())))
         if key not in self._traced:
             self._traced[key] = self._trace(specs, known)
-        return self._traced[key](when, *tensors)
+        kernel, plain = self._traced[key]
+        return _run_either(when, kernel, plain, tensors)
 
-    def _trace(self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]) -> Any:
+    def _trace(
+        self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """Return a function that calls the kernel, and one that is the ops."""
         import tensorflow as tf
 
-        kernel = functools.partial(self._kernel, **known)
-        compiled = tf.function(kernel, jit_compile=True, autograph=False)
+        def as_graph(function: Any) -> Any:
+            opened = (tf.TensorSpec([None] * rank, dtype) for dtype, rank in specs)
+            return _traced_apart(tf.function(function, autograph=False), *opened)
 
-        def choose(when: Tensor, *tensors: Tensor) -> Any:
-            return tf.cond(when, lambda: compiled(*tensors), lambda: self._plain(*tensors, **known))
+        plain = as_graph(functools.partial(self._plain, **known))
+        is_same = self._kernel is self._plain
+        kernel = plain if is_same else as_graph(functools.partial(self._kernel, **known))
+        return as_graph(functools.partial(_run_compiled, kernel)), plain
 
-        opened = (tf.TensorSpec([None] * rank, dtype) for dtype, rank in specs)
-        return _traced_apart(tf.function(choose, autograph=False), tf.bool, *opened)
+
+def _run_either(when: Tensor, first: Any, second: Any, tensors: Sequence[Tensor]) -> Any:
+    """Run one of two traced functions whose results are alike.
+
+    This is one op in the graph that calls, whatever the functions hold: TensorFlow optimizes
+    neither of them along with each graph, and makes their ops ready once for all calls.
+    `tf.cond` would put both in the graph (tensorflow/core/common_runtime/lower_if_op.cc).
+    """
+    import tensorflow as tf
+
+    results = tf.nest.flatten(second.structured_outputs)
+    run = tf.raw_ops.If if _is_stateful(first, second) else tf.raw_ops.StatelessIf
+    outputs = run(
+        cond=when,
+        input=tensors,
+        Tout=[result.dtype for result in results],
+        then_branch=first,
+        else_branch=second,
+        output_shapes=[result.shape for result in results],
+    )
+    return tf.nest.pack_sequence_as(second.structured_outputs, outputs)
+
+
+def _is_stateful(*functions: Any) -> bool:
+    operations = (op for each in functions for op in each.graph.get_operations())
+    return any(operation.op_def.is_stateful for operation in operations)
+
+
+def _run_compiled(function: Any, *tensors: Tensor) -> Any:
+    """Call a traced function, and let XLA compile this call of it."""
+    import tensorflow as tf
+    from tensorflow.core.framework import attr_value_pb2
+
+    types = [result.dtype for result in tf.nest.flatten(function.structured_outputs)]
+    outputs = tf.raw_ops.PartitionedCall(args=tensors, Tout=types, f=function)
+    # As a tf.function with `jit_compile` has it
+    # (tensorflow/python/eager/polymorphic_function/atomic_function.py).
+    outputs[0].op._set_attr("_XlaMustCompile", attr_value_pb2.AttrValue(b=True))
+    return outputs
 
 
 @functools.cache
@@ -117,10 +163,32 @@ def _deciding() -> Any:
 def _counting() -> Any:
     import tensorflow as tf
 
-    # Inlined into each graph, it would make graphs far larger and slower to optimize.
-    apart = {"_noinline": True}
-    function = tf.function(_count, autograph=False, experimental_attributes=apart)
-    return _traced_apart(function, *[tf.int64] * 3)
+    return _traced_apart(tf.function(_count, autograph=False), *[tf.int64] * 3)
+
+
+@functools.cache
+def _always(value: Any, *types: Any) -> Any:
+    import tensorflow as tf
+
+    function = tf.function(lambda *_: tf.constant(value), autograph=False)
+    return _traced_apart(function, *types)
+
+
+@functools.cache
+def _asking() -> Any:
+    """Return a function of nothing that asks Python whether XLA compiles; it starts XLA."""
+    import tensorflow as tf
+
+    def ask() -> Tensor:
+        return tf.ensure_shape(tf.numpy_function(_compiles_here, [], tf.bool), [])
+
+    return _traced_apart(tf.function(ask, autograph=False))
+
+
+def _compiles_here() -> bool:
+    # A function of the module: what else a graph asks goes with Keras's `clear_session`
+    # (tensorflow/python/ops/script_ops.py, `_internal_py_func`).
+    return compiles()
 
 
 def _traced_apart(function: Any, *specs: Any) -> Any:
@@ -142,8 +210,7 @@ def _decide(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     import tensorflow as tf
 
     has_kernel = tf.reduce_any(tf.equal(_find(row), size)) | tf.equal(before, 0)
-    counting = _counting()
-    tf.cond(has_kernel, lambda: tf.constant(0), lambda: counting(row, size, before))
+    _run_either(has_kernel, _always(0, *[tf.int64] * 3), _counting(), (row, size, before))
     return has_kernel
 
 
@@ -151,40 +218,24 @@ def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     """Count elements for a size, and let it have a kernel if they are enough."""
     import tensorflow as tf
 
-    numbers = tf.unstack(_find(row))
-    candidate, credit, compiled = (_stored(numbers[n]) for n in (_CANDIDATE, _CREDIT, _COMPILED))
+    numbers, all_key = _find(row), tf.constant(_ALL, tf.int64)
+    sizes = numbers[:_MOST_SIZES]
+    candidate, credit, compiled = tf.unstack(_stored(numbers[_MOST_SIZES:]))
+    everywhere = _stored(_find(all_key)[_COMPILED])
     credit += tf.where(tf.equal(candidate, size), size, -size)
     is_another = credit < 0
     candidate, credit = tf.where(is_another, size, candidate), tf.abs(credit)
-    gets_kernel = (credit >= before) & (compiled < _MOST_SIZES)
-
-    def grant() -> Tensor:
-        return _grant(row, size, numbers)
-
-    def vote() -> Tensor:
-        return _insert(row, [*numbers[:_MOST_SIZES], *map(_stored, (candidate, credit, compiled))])
-
-    return tf.cond(gets_kernel, grant, vote)
-
-
-def _grant(row: Tensor, size: Tensor, numbers: Sequence[Tensor]) -> Tensor:
-    """Note a size as one that has a kernel, if the process may have more of them."""
-    import tensorflow as tf
-
-    compiled = _stored(numbers[_COMPILED])
-    everywhere = _stored(_find(tf.constant(_ALL, tf.int64))[_COMPILED])
-    may = everywhere < _MOST_KERNELS
-    sizes = [
-        tf.where(may & tf.equal(compiled, place), size, numbers[place])
-        for place in range(_MOST_SIZES)
-    ]
-    more = tf.cast(may, tf.int64)
-    none = tf.constant(_NOTHING, tf.int64)
-    with tf.control_dependencies(
-        [_insert(row, [*sizes, *tf.unstack(none[_CANDIDATE:_COMPILED]), _stored(compiled + more)])]
-    ):
-        rest = tf.unstack(none[:_COMPILED])
-        return _insert(tf.constant(_ALL, tf.int64), [*rest, _stored(everywhere + more)])
+    gets_kernel = (credit >= before) & (compiled < _MOST_SIZES) & (everywhere < _MOST_KERNELS)
+    gets_kernel = _run_either(gets_kernel, _asking(), _always(False), ())
+    more = tf.cast(gets_kernel, tf.int64)
+    is_place = gets_kernel & tf.equal(tf.range(_MOST_SIZES, dtype=tf.int64), compiled)
+    counts = tf.stack([candidate * (1 - more), credit * (1 - more), compiled + more])
+    found = tf.where(is_place, size, sizes)
+    with tf.control_dependencies([_insert(row, tf.concat([found, _stored(counts)], 0))]):
+        # Where nothing is granted, a row that nobody reads takes the count.
+        key = tf.where(gets_kernel, all_key, _UNREAD)
+        rest = tf.constant(_NOTHING[:_COMPILED], tf.int64)
+        return _insert(key, tf.concat([rest, [_stored(everywhere + more)]], 0))
 
 
 def _stored(count: Tensor) -> Tensor:
@@ -201,11 +252,10 @@ def _find(row: Tensor) -> Tensor:
     return tf.ensure_shape(found, [_COLUMNS])
 
 
-def _insert(row: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+def _insert(row: Tensor, numbers: Tensor) -> Tensor:
     import tensorflow as tf
 
-    values = tf.stack(numbers)
-    insert = tf.raw_ops.LookupTableInsertV2(table_handle=_table(), keys=row, values=values)
+    insert = tf.raw_ops.LookupTableInsertV2(table_handle=_table(), keys=row, values=numbers)
     with tf.control_dependencies([insert]):
         return tf.constant(0)
 

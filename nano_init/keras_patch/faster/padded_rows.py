@@ -7,7 +7,8 @@ zeros, and what was computed of it is cut off again, which copies nothing.
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.xla_fusion import has_compiler, is_compiled_by_xla
+from nano_init.keras_patch.faster.xla_compiler import compiles
+from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def is_worth_padding(gradient: IndexedSlices, variable: Variable) -> bool:
     if variable.dtype != "float32" or not shape.is_fully_defined():
         return False
     elements, ids = shape.num_elements(), shape[0]
-    return elements >= max(_FEWEST_ELEMENTS, _NARROWEST * ids) and has_compiler()
+    return elements >= max(_FEWEST_ELEMENTS, _NARROWEST * ids) and compiles()
 
 
 def sum_into_padded_rows(gradient: IndexedSlices) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,12 @@ XLA computes a vector of counters at once, and the numbers are the same.
 
 from __future__ import annotations
 
+import functools
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from nano_init.keras_patch.tensor_types import Tensor
 
 __all__ = ["random_words", "unit_floats"]
@@ -37,13 +41,34 @@ def random_words(
     low = counter[0] + tf.cast(tf.range(tf.cast(groups, tf.int64)), tf.uint64)
     high = counter[1] + tf.cast(low < counter[0], tf.uint64)
     state = (_low(low), _high(low), _low(high), _high(high))
-    keys = (_low(key[0]), _high(key[0]))
+    keys = tf.stack([_low(key[0]), _high(key[0])])
+    values = (*state, keys)
+    one_round = _round_function()
     for _ in range(_ROUNDS):
-        high_0, low_0 = _product(state[0], _MULTIPLIERS[0])
-        high_1, low_1 = _product(state[2], _MULTIPLIERS[1])
-        state = (high_1 ^ state[1] ^ keys[0], low_1, high_0 ^ state[3] ^ keys[1], low_0)
-        keys = (keys[0] + _word(_WEYL[0]), keys[1] + _word(_WEYL[1]))
-    return state
+        types = [value.dtype for value in values]
+        values = tf.raw_ops.PartitionedCall(args=values, Tout=types, f=one_round)
+    first, second, third, fourth, _ = values
+    return first, second, third, fourth
+
+
+@functools.cache
+def _round_function() -> Any:
+    """Return one round as a function in the graph, which is traced once for all ten."""
+    import tensorflow as tf
+
+    words = [tf.TensorSpec([None], tf.uint32)] * 4
+    function = tf.function(_round, autograph=False)
+    with tf.init_scope(), tf.device(None):
+        return function.get_concrete_function(*words, tf.TensorSpec([2], tf.uint32))
+
+
+def _round(first: Tensor, second: Tensor, third: Tensor, fourth: Tensor, keys: Tensor) -> Any:
+    import tensorflow as tf
+
+    high_0, low_0 = _product(first, _MULTIPLIERS[0])
+    high_1, low_1 = _product(third, _MULTIPLIERS[1])
+    state = (high_1 ^ second ^ keys[0], low_1, high_0 ^ fourth ^ keys[1], low_0)
+    return *state, keys + tf.constant(_WEYL, tf.uint32)
 
 
 def unit_floats(words: Tensor) -> Tensor:

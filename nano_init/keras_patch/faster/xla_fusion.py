@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.faster.deferred import Deferred, pays
+from nano_init.keras_patch.faster.xla_compiler import compiles, has_compiler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = [
     "as_shape_of",
     "compiled",
     "flattened",
-    "has_compiler",
     "is_compiled_by_xla",
     "is_in_fit",
     "is_inference",
@@ -100,6 +100,8 @@ def _is_large(tensor: Any, shape: TensorShape | None) -> bool:
 
 def _may_be_compiled_at_once(dtype: DType, shape: TensorShape) -> bool:
     """Say whether a size outside of `fit` is among the first ones; count it if it is."""
+    if not compiles():
+        return False
     known = _sizes_at_once.setdefault((dtype, tuple(shape[1:])), set())
     if shape[0] in known:
         return True
@@ -119,19 +121,6 @@ def is_compiled_by_xla() -> bool:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
-
-
-@functools.cache
-def has_compiler() -> bool:
-    """Say whether this TensorFlow can compile at all: some builds leave XLA's CPU part out."""
-    import tensorflow as tf
-
-    with tf.init_scope():
-        try:
-            tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.zeros(()))
-        except (tf.errors.OpError, ValueError):
-            return False
-    return True
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

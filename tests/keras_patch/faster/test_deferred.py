@@ -87,6 +87,44 @@ def test_the_kernels_of_a_process_are_limited(counted, monkeypatch):
         deferred._deciding.cache_clear()
 
 
+def test_a_size_gets_a_kernel_after_the_session_was_cleared(counted):
+    """The graph asks Python whether XLA compiles, and Keras drops what the default graph holds."""
+    import gc
+
+    import keras
+
+    for cached in (deferred._asking, deferred._counting, deferred._deciding):
+        cached.cache_clear()
+    run = counted()
+    assert run(*[100] * 5) == []
+    keras.backend.clear_session()
+    gc.collect()
+    assert run(*[100] * 7) == [100, 100]
+
+
+def test_no_size_gets_a_kernel_where_xla_does_not_compile(counted, monkeypatch):
+    monkeypatch.setattr(deferred, "compiles", lambda: False)
+    assert counted()(*[100] * 20) == []
+
+
+def test_a_kernel_is_compiled_also_where_it_is_the_plain_function():
+    import tensorflow as tf
+
+    def double(tensor):
+        return 2.0 * tensor
+
+    function = deferred.Deferred(double, double)
+    traced = tf.function(lambda x: function(tf.constant(True), x)).get_concrete_function(tf.ones(3))
+    nodes = [
+        node
+        for each in traced.graph.as_graph_def().library.function
+        for node in each.node_def
+        if node.attr["_XlaMustCompile"].b
+    ]
+    assert len(nodes) == 1
+    assert traced(tf.ones(3)).numpy().tolist() == [2.0, 2.0, 2.0]
+
+
 def test_what_is_traced_is_traced_once_for_all_widths(only):
     import tensorflow as tf
 
