@@ -94,6 +94,9 @@ PATH_RECORDS = (
         PATH,
         "the same elements as Keras drops in float32, from a vectorized generator",
         ("keras.src.backend.tensorflow.random:dropout",),
+        uses=tuple(
+            f"keras.src.backend.tensorflow.random:{n}" for n in ("_cast_seed", "tf_draw_seed")
+        ),
         group=_DENSE,
         models=("encoder", "vit"),
         tolerance=1e-6,

@@ -35,10 +35,8 @@ def attention_replacements() -> Iterator[Replacement]:
     """Yield what normalizes attention scores by islands while training."""
     from keras.src.backend.tensorflow import nn
 
-    # Earlier versions of Keras 3 have no such function; what they have stays.
-    if hasattr(nn, _NAME):
-        faster = with_faster_path("attention", vars(nn)[_NAME], _applies, _attend)
-        yield Replacement(nn, _NAME, faster)
+    faster = with_faster_path("attention", vars(nn)[_NAME], _applies, _attend)
+    yield Replacement(nn, _NAME, faster)
 
 
 def _applies(
