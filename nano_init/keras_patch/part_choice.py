@@ -60,6 +60,8 @@ def state_after_failure(state: PartState, error: Exception) -> PartState:
         error: What was raised.
     """
     cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, KeyError):
+        cause = f"{error.args[0]} is missing"
     return PartState(state.name, state.kind, ASIDE, cause)
 
 
