@@ -75,6 +75,7 @@ def run_suite(
         paths: Files and folders below the checkout's root.
         processes: How many run at the same time.
         log: Where pytest's output goes; its report goes next to it.
+        required: What no test may be skipped for want of, as in `NANO_TEST_REQUIRE`.
 
     Raises:
         RuntimeError: pytest came to no result.
