@@ -31,6 +31,8 @@ REPAIR_RECORDS = (
             "keras.src.optimizers.base_optimizer:BaseOptimizer._backend_apply_gradients",
             "keras.src.backend.tensorflow.optimizer:TFOptimizer._all_reduce_sum_gradients",
         ),
+        # In Keras 3.3.
+        optional=("keras.src.optimizers.base_optimizer:BaseOptimizer._clip_gradients",),
         tolerance=1e-5,
     ),
     PatchRecord(

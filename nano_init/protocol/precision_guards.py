@@ -157,7 +157,11 @@ GUARD_RECORDS = (
             "keras.src.models.functional:Functional._convert_inputs_to_tensors",
             f"{_POLICY}:DTypePolicy.convert_input",
         ),
-        optional=("keras.src.ops.core:Cast.call",),
+        # Before Keras 3.6.
+        optional=(
+            "keras.src.ops.core:Cast.call",
+            "keras.src.ops.operation:Operation.symbolic_call",
+        ),
         uses=("keras.src.backend.common.variables:standardize_shape",),
     ),
     PatchRecord(
@@ -197,6 +201,8 @@ GUARD_RECORDS = (
             f"{_POLICY}:DTypePolicy.get_config",
             "keras.src.models.functional:Functional.get_config",
         ),
+        # In Keras 3.3.
+        optional=(f"{_LAYER}.get_config",),
     ),
     PatchRecord(
         "keras_exports",

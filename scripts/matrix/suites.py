@@ -65,7 +65,9 @@ def read_versions(python: Path) -> Versions:
     return Versions(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def run_suite(python: Path, paths: Sequence[str], processes: int, log: Path) -> Counts | None:
+def run_suite(
+    python: Path, paths: Sequence[str], processes: int, log: Path, required: str = ""
+) -> Counts | None:
     """Run tests in an environment; return None where the checkout has none of them yet.
 
     Args:
@@ -73,6 +75,7 @@ def run_suite(python: Path, paths: Sequence[str], processes: int, log: Path) -> 
         paths: Files and folders below the checkout's root.
         processes: How many run at the same time.
         log: Where pytest's output goes; its report goes next to it.
+        required: What no test may be skipped for want of, as in `NANO_TEST_REQUIRE`.
 
     Raises:
         RuntimeError: pytest came to no result.
@@ -89,7 +92,7 @@ def run_suite(python: Path, paths: Sequence[str], processes: int, log: Path) -> 
         subprocess.run(
             [*command, *there],
             cwd=ROOT,
-            env=_environ(python),
+            env={**_environ(python), "NANO_TEST_REQUIRE": required},
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,

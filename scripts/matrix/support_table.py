@@ -87,7 +87,7 @@ def _shown(counts: Counts | None) -> str:
     if counts is None:
         return "not run"
     if not counts.failed:
-        return "pass"
+        return "pass" if counts.passed >= counts.skipped else f"{counts.skipped} skipped"
     return f"{counts.failed} of {counts.passed + counts.failed} fail"
 
 

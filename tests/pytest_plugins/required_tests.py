@@ -85,6 +85,7 @@ REQUIREMENTS = {
     "network-namespaces": Requirement(
         lambda: _missing_commands("ip") or _missing_namespace("--net"), r"network namespaces"
     ),
+    "bfloat16": Requirement(lambda: "", r"mixed_bfloat16 is refused"),
     "jemalloc": Requirement(lambda: "", r"jemalloc"),
     "cgroups": Requirement(lambda: "", r"cgroup"),
     "git": Requirement(lambda: _missing_commands("git"), r"needs a git checkout"),
