@@ -184,10 +184,30 @@ def _choose_groups(
     elif len(caches) > 1 and min(map(len, caches)) >= _CORES_OF_A_CACHE_GROUP:
         groups, what = caches, "one per last-level cache"
     else:
-        groups, what = [cores], "all cores share one NUMA node and last-level cache"
+        groups, what = [cores], _explain_one(caches)
     if len(groups) > usable:
         return _deal(nodes, usable), f"{count_of(usable, 'worker')}: as many as usable cores"
     return groups, f"{count_of(len(groups), 'worker')}: {what}"
+
+
+def _explain_one(caches: list[list[Core]]) -> str:
+    """Return why the cores of one NUMA node are best left to one process."""
+    if sum(map(len, caches)) == 1:
+        return "there is one core"
+    if len(caches) > 1:
+        least = min(map(len, caches))
+        return (
+            f"some of the {len(caches)} last-level caches have no more than "
+            f"{count_of(least, 'core')}, and a worker of fewer than {_CORES_OF_A_CACHE_GROUP} "
+            "spends too much on adding up"
+        )
+    if not caches[0][0].cache:
+        return "which cores share a last-level cache is not known here"
+    # benchmarks/README.md, "Workers": the model that loses most by it.
+    return (
+        "all cores share one last-level cache, where two workers may be slower than one process "
+        "(an MLP has 0.65 of its speed); --nproc-per-node 2 tries it"
+    )
 
 
 def _grouped(cores: Sequence[Core], key: object) -> list[list[Core]]:

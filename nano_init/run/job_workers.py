@@ -120,6 +120,8 @@ def run_workers(
     workers = _plan(request, surroundings, own, host)
     is_alone = host.count == 1 and len(workers.plans) == 1
     if is_alone and not (job.max_restarts or job.log_dir or job.tee or job.sysroot != "/"):
+        if job.workers == "auto" and not request.quiet:
+            say(NANO_RUN, workers.placement.reason)
         return None
     if request.dry_run:
         write_output(os.fsencode(_explain(request, host, workers)))

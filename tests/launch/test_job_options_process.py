@@ -104,6 +104,17 @@ def test_a_nano_run_that_a_worker_starts_is_no_worker(
     assert result.stdout == "None\n", result.stderr
 
 
+def test_auto_says_in_one_line_why_it_takes_one_process(nano_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("print('ran')")
+    flags = ("--nproc-per-node", "auto", "--threads", "1", "s.py")
+    result = nano_run(*flags)
+
+    assert result.stdout == "ran\n"
+    lines = [line for line in result.stderr.splitlines() if "worker" in line]
+    assert [line.startswith("nano-run: 1 worker: ") for line in lines] == [True]
+    assert "worker" not in nano_run("-q", *flags).stderr
+
+
 def test_logs_and_restarts_of_a_ready_cluster_are_somebody_elses(
     nano_run: Run, tmp_path: Path
 ) -> None:

@@ -7,8 +7,9 @@ import tarfile
 
 import pytest
 
-from nano_init.machine.cpulist import parse_cpu_list
+from nano_init.machine.cpulist import format_cpu_list, parse_cpu_list
 from nano_init.machine.probe import probe
+from nano_init.plan.placement import place_workers
 from nano_init.plan.threads import count_threads
 
 # The names are known here so that each machine is a test of its own; the answers are not.
@@ -131,3 +132,28 @@ def test_cpuinfo_machine_has_its_names_and_level(
 
     assert (isa.arch, isa.vendor, isa.level) == (arch, vendor, level)
     assert model in (None, isa.model)
+
+
+# Counted by hand from each recording's node and sibling lists.
+PLACES = {
+    "128arm-2pa2n8cluster4co": [("0-31", (0,)), ("32-63", (1,)), ("64-95", (2,)), ("96-127", (3,))],
+    "32intel64-2p8co2t+8ve": [("0-7,16-23", (0,)), ("8-15,24-31", (1,))],
+    "48amd64-4pa2n6c-sparse": [
+        ("0-5", (0,)), ("6-11", (1,)), ("12-17", (2,)), ("18-23", (33,)),
+        ("24-29", (34,)), ("30-35", (45,)), ("36-41", (72,)), ("42-47", (73,)),
+    ],
+    "offline-cpu0-node0": [("4,6,8,10,12,14,16,18,20", ()), ("5,7,9,11,13,15,17,19", ())],
+    "16em64t-4s2c2t-offlines": [("0-1,3-4,6-12,15", ())],
+    "8em64t-2s2ca2c": [("0-7", ())],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_workers_of_a_server_of_several_sockets_are_placed_as_by_hand(recorded, name):
+    root, _ = recorded(name)
+    placement = place_workers(probe(root, {}), None)
+
+    places = [(format_cpu_list(place.cpus), place.nodes) for place in placement.places]
+    assert places == PLACES[name]
+    several = f"{len(places)} workers: one per NUMA node"
+    assert placement.reason == several or placement.reason.startswith("1 worker: some of the ")

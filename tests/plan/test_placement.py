@@ -89,6 +89,21 @@ def test_small_last_level_caches_are_no_reason_for_workers():
 
     assert len(placement.places) == 1
     assert placement.places[0].nodes == ()
+    assert placement.reason == (
+        "1 worker: some of the 4 last-level caches have no more than 4 cores, and a worker of "
+        "fewer than 8 spends too much on adding up"
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "why"),
+    [
+        (server(1, 16), "all cores share one last-level cache, where two workers may be slower"),
+        (server(1, 1), "there is one core"),
+    ],
+)
+def test_one_worker_says_why_there_are_no_more(machine, why):
+    assert place_workers(machine, None).reason.startswith(f"1 worker: {why}")
 
 
 def test_workers_that_do_not_divide_the_cores_leave_the_first_ones_a_core_more():
