@@ -105,7 +105,7 @@ def _part(table: Table, rows: tuple[str, ...], columns: tuple[str, ...]) -> Tabl
 
 def _about(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    measured = f"`{record['command']}` on {record['machine']}; {versions}"
+    measured = f"Measured by `{record['command']}` on {record['machine']}; {versions}"
     when = f"{record['date']}, commit {record['commit']}."
     return " ".join(filter(None, (f"{measured}; {when}", record["note"])))
 

@@ -16,6 +16,7 @@ sys.path[:0] = [str(_HERE), str(_ROOT / "benchmarks"), str(_ROOT)]
 
 from message_catalog import messages_markdown  # noqa: E402
 from option_reference import command_markdown  # noqa: E402
+from support_table import support_markdown  # noqa: E402
 from tables import figures_markdown, fill_blocks  # noqa: E402
 from variable_table import variables_markdown  # noqa: E402
 
@@ -44,6 +45,7 @@ _GENERATORS: dict[str, Callable[[str], str]] = {
     "messages": messages_markdown,
     "figures": figures_markdown,
     "include": _include,
+    "support": lambda _: support_markdown(),
 }
 
 # Links out of docs/ are written as they work in the repository.
