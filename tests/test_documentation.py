@@ -149,7 +149,7 @@ def test_the_api_page_has_every_public_function() -> None:
 
 
 def test_the_support_table_names_the_verified_versions() -> None:
-    table = load("support_table").support_markdown()
+    table = load("version_table").support_markdown()
     assert f"| Keras | {' to '.join(KERAS_RANGE)};" in table
     assert f"| TensorFlow | {' to '.join(TENSORFLOW_RANGE)} |" in table
 

@@ -16,9 +16,9 @@ sys.path[:0] = [str(_HERE), str(_ROOT / "benchmarks"), str(_ROOT)]
 
 from message_catalog import messages_markdown  # noqa: E402
 from option_reference import command_markdown  # noqa: E402
-from support_table import support_markdown  # noqa: E402
 from tables import figures_markdown, fill_blocks  # noqa: E402
 from variable_table import variables_markdown  # noqa: E402
+from version_table import support_markdown  # noqa: E402
 
 from nano_init.protocol.faster_paths import path_table  # noqa: E402
 

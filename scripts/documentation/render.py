@@ -12,8 +12,8 @@ sys.path[:0] = [str(_HERE), str(ROOT / "benchmarks"), str(ROOT)]
 
 from manual_pages import manual_page  # noqa: E402
 from option_reference import COMMANDS  # noqa: E402
-from support_table import fill_support  # noqa: E402
 from tables import fill_blocks  # noqa: E402
+from version_table import fill_support  # noqa: E402
 
 __all__ = ["rendered"]
 
