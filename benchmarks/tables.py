@@ -5,7 +5,7 @@
 prints them. `scripts/render-docs` puts them into README.md and benchmarks/README.md, between a
 line `<!-- figures: NAME/TABLE -->` and a line `<!-- end -->`, and the documentation site asks for
 them by `<!-- generate: figures NAME/TABLE -->`. `NAME/about` is the line that says where, when and
-how the figures of a file were measured.
+how the figures of a file were measured, and `NAME/machine` a shorter one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def figures_markdown(wanted: str) -> str:
     """Return a table in Markdown, or the line about a file.
 
     Args:
-        wanted: the file and the table, such as "training-amx/summary"; "FILE/about" is the line.
+        wanted: the file and the table, such as "training-amx/summary"; "FILE/about" and
+            "FILE/machine" are the lines.
 
     Raises:
         KeyError: the file has no such table.
@@ -75,7 +76,11 @@ def figures_markdown(wanted: str) -> str:
         source, rows, columns = VIEWS[wanted]
         return format_table(_part(_table(source), rows, columns))
     name, _, table = wanted.partition("/")
-    return _about(read_record(name)) if table == "about" else format_table(_table(wanted))
+    if table == "about":
+        return _about(read_record(name))
+    if table == "machine":
+        return _machine(read_record(name))
+    return format_table(_table(wanted))
 
 
 def fill_blocks(markdown: str) -> str:
@@ -103,9 +108,15 @@ def _part(table: Table, rows: tuple[str, ...], columns: tuple[str, ...]) -> Tabl
     )
 
 
+def _machine(record: dict[str, Any]) -> str:
+    version = record["versions"].get("TensorFlow")
+    software = f" with TensorFlow {version}" if version else ""
+    return f"Measured on {record['machine']}{software}, {record['date']}."
+
+
 def _about(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    measured = f"`{record['command']}` on {record['machine']}; {versions}"
+    measured = f"Measured by `{record['command']}` on {record['machine']}; {versions}"
     when = f"{record['date']}, commit {record['commit']}."
     return " ".join(filter(None, (f"{measured}; {when}", record["note"])))
 

@@ -1,19 +1,19 @@
 """The errors that nano-init raises.
 
 NanoError
-├── UsageError (ValueError)       a value the user gave is not one of those allowed
-│   └── PrecisionError            the value is a precision
+├── UsageError (ValueError)       a value that the user gave is not allowed
+│   └── PrecisionError            that value is a precision
 ├── RecordingError (OSError)      a recorded machine cannot be read or written
 ├── StateError (ValueError)       the undo state of the environment is damaged
-├── PatchError (RuntimeError)     Keras cannot be patched as asked
+├── PatchError (RuntimeError)     Keras cannot be patched as requested
 ├── LaunchError (OSError)         a script cannot be started
-├── WorkerError (RuntimeError)    a worker that a script has started has failed
+├── WorkerError (RuntimeError)    a worker that a script started has failed
 └── SampleError (RuntimeError)    a sample of a script's training cannot be taken
-    ├── LateSampleError           its time was over before it had enough steps
-    ├── MemorySampleError         the memory was too short for it
-    └── ScriptError               the script failed in it, by an error of its own
+    ├── LateSampleError           time ran out before it had enough steps
+    ├── MemorySampleError         it ran out of memory
+    └── ScriptError               the script itself failed in it
 
-Each child also inherits the builtin that it refines, so that either can be caught.
+Each class also inherits the builtin that it refines, so either can be caught.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NanoError(Exception):
 
 
 class UsageError(NanoError, ValueError):
-    """A value that the user gave is not one of those allowed."""
+    """A value that the user gave is not allowed."""
 
 
 class PrecisionError(UsageError):
@@ -57,7 +57,7 @@ class StateError(NanoError, ValueError):
 
 
 class PatchError(NanoError, RuntimeError):
-    """Keras cannot be patched as asked."""
+    """Keras cannot be patched as requested."""
 
 
 class LaunchError(NanoError, OSError):
@@ -65,7 +65,7 @@ class LaunchError(NanoError, OSError):
 
 
 class WorkerError(NanoError, RuntimeError):
-    """A worker that a script has started has failed; its traceback follows the sentence."""
+    """A worker that a script started has failed; its traceback follows the sentence."""
 
     exit_code = 1
 
@@ -77,12 +77,12 @@ class SampleError(NanoError, RuntimeError):
 
 
 class LateSampleError(SampleError):
-    """The time of a sample was over before it had enough steps."""
+    """Time ran out before a sample had enough steps."""
 
 
 class MemorySampleError(SampleError):
-    """The memory was too short for a sample; of the script itself that says nothing."""
+    """A sample ran out of memory, which does not mean that the script would."""
 
 
 class ScriptError(SampleError):
-    """The script failed in a sample by an error of its own."""
+    """The script itself failed in a sample."""

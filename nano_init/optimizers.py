@@ -16,14 +16,14 @@ __all__ = ["LazyAdam", "SparseAdam"]
 class LazyAdam(keras.optimizers.Adam):  # type: ignore[misc]
     """Adam that updates only the rows that a sparse gradient names.
 
-    Adam moves every row of an embedding in every step, because the moments of rows that a
-    batch does not name decay all the same; a table of 200,000 rows is then read and written
-    whole for a batch of a thousand ids. LazyAdam leaves the rows that are not named as they
-    are, moments included. That is faster, and it is another algorithm: results differ from
-    Adam's (https://www.tensorflow.org/addons/api_docs/python/tfa/optimizers/LazyAdam).
+    Adam moves every row of an embedding in every step, because the moments of all rows decay, so a
+    batch of a thousand ids reads and writes a whole table of 200,000 rows. LazyAdam leaves rows
+    that are not named as they are, including their moments. This is faster, but a different
+    algorithm: results differ from Adam's
+    (https://www.tensorflow.org/addons/api_docs/python/tfa/optimizers/LazyAdam).
 
-    A dense gradient is treated as by Adam, and so is a sparse one with `amsgrad`. Arguments
-    are those of `keras.optimizers.Adam`.
+    Dense gradients, and sparse ones with `amsgrad`, are treated as in Adam. The arguments are
+    those of `keras.optimizers.Adam`.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -66,38 +66,38 @@ def patch_tensorflow(
     lazy_adam: bool = False,
     steps_per_execution: int | str | None = None,
 ) -> None:
-    """Patch Keras: layers created from now on take this precision.
+    """Patch Keras in place; layers created from now on use this precision.
 
     A layer's own `dtype=` wins, and so does a policy that the script sets afterwards. Models
-    built before keep their policy. Patching twice is patching once; patching with another
-    precision switches to it.
+    built before the call keep their policy. Calling it again replaces the previous options.
 
-    What this Keras or TensorFlow does not fit steps aside, with one line on stderr; training is in
-    float32 where that is a guard of bfloat16. `nano_init.active_paths()` lists what is in force.
+    Parts of the patch that do not fit the installed Keras or TensorFlow step aside, with one line
+    on stderr. If one of them guards bfloat16, layers stay in float32. `nano_init.active_paths()`
+    lists what is active.
 
     Args:
-        precision: `"float32"`, which leaves the dtype policy to Keras, or `"mixed_bfloat16"`:
-            computation in bfloat16, variables in float32.
-        keep_float32: Layers that stay in float32 under `"mixed_bfloat16"`, with all that they
-            hold: patterns, as in `fnmatch`, of a layer's name or its class's, such as
-            `("head*", "LayerNormalization")`. One that no layer matches does nothing.
-        disable: Faster paths to switch off, besides those that NANO_INIT_DISABLE names: see
-            `nano_init.keras_patch.faster.registry.FASTER_PATHS`; `"all"` is all of them.
+        precision: `"float32"` leaves the dtype policy to Keras. `"mixed_bfloat16"` computes in
+            bfloat16 and keeps variables in float32.
+        keep_float32: Layers that stay in float32 under `"mixed_bfloat16"`, including the layers
+            inside them: `fnmatch` patterns of layer names or class names, such as
+            `("head*", "LayerNormalization")`. A pattern that matches no layer does nothing.
+        disable: Names of faster paths to switch off, in addition to `NANO_INIT_DISABLE`;
+            `"all"` switches off every one.
         lazy_adam: Let Keras 3's Adam and AdamW update only the rows that a sparse gradient
-            names: another algorithm, see `nano_init.keras_patch.sparse.lazy_adam`.
-        steps_per_execution: How many training steps `fit` runs between two returns to Python.
-            By default, and with `"auto"`, small models run as many as take 50 ms, where no
-            callback needs every batch; `"auto"` says where it cannot. 1 is Keras's own way. A
-            number that the script gives `compile` wins.
+            names. This is a different algorithm with different results.
+        steps_per_execution: Number of training steps that `fit` runs before it returns to Python.
+            By default, and with `"auto"`, small models run as many as take 50 ms if no callback
+            needs every batch; `"auto"` also reports why a fit cannot. 1 is Keras's own way. A
+            number that the script passes to `compile` wins.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
-        UsageError: A pattern is empty or no string, or the number of steps is none.
+        UsageError: A pattern is empty or not a string, or the number of steps is invalid.
         PatchError: TensorFlow is missing, Keras or TensorFlow is too old, or Keras runs on another
             backend.
 
     Warns:
-        UserWarning: A faster path to switch off is unknown.
+        UserWarning: `disable` names an unknown faster path.
     """
     import os
 
@@ -188,9 +188,10 @@ def apply_from_launcher(options: str, name: str) -> None:
 
 
 def unpatch_tensorflow() -> None:
-    """Restore everything that `patch_tensorflow` replaced; without a patch, do nothing.
+    """Restore everything that `patch_tensorflow` replaced; do nothing if there is no patch.
 
-    What makes a worker of a job train its shares stays: without it, it would hold up the others.
+    In a worker of a job, the parts that make it train its shard stay in place: without them the
+    other workers would wait for it.
     """
     with _LOCK:
         keras_packages = _keras_packages
@@ -199,12 +200,12 @@ def unpatch_tensorflow() -> None:
 
 
 def is_patched() -> bool:
-    """Say whether Keras is patched now."""
+    """Return whether Keras is patched."""
     return active_options() is not None
 
 
 def current_precision() -> str | None:
-    """Return the precision of the patch, or None without a patch."""
+    """Return the precision of the patch, or None if Keras is not patched."""
     options = active_options()
     return options.precision if options else None
 

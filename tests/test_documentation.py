@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
+import nano_init
 from nano_init.protocol import variables
 from nano_init.protocol.faster_paths import path_table
+from nano_init.protocol.supported_versions import KERAS_RANGE, TENSORFLOW_RANGE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -138,3 +140,20 @@ def test_a_cell_shows_its_unit_and_its_spread() -> None:
         "| 1,234.6 | 21% | 1.00 (0.50 to 2.00) |",
         "|  | fails | 3.00 |",
     ]
+
+
+def test_the_api_page_has_every_public_function() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = {name.rsplit(".", 1)[-1] for name in re.findall(r"^::: (\S+)", text, re.MULTILINE)}
+    assert set(nano_init.__all__) - {"__version__"} <= shown
+
+
+def test_the_support_table_names_the_verified_versions() -> None:
+    table = load("version_table").support_markdown()
+    assert f"| Keras | {' to '.join(KERAS_RANGE)};" in table
+    assert f"| TensorFlow | {' to '.join(TENSORFLOW_RANGE)} |" in table
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    words = (ROOT / "README.md").read_text(encoding="utf-8").split()
+    assert len(words) <= 700

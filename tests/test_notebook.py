@@ -99,7 +99,7 @@ def test_the_extension_applies_reports_and_takes_back(python: Run, tmp_path: Pat
     assert lines[0].startswith(("nano-init: float32: ", "nano-init: mixed_bfloat16: "))
     assert lines[1].startswith("nano-init: threads 1: ")
     assert lines[2] == (
-        "nano-init: too late for OMP_NUM_THREADS: numpy is loaded already; "
+        "nano-init: too late for OMP_NUM_THREADS: numpy is already loaded; "
         "restart the kernel and load nano_init first"
     )
     assert lines[3] == "OMP None INTRA 1"

@@ -19,18 +19,18 @@ __all__ = ["nano_multiprocessing", "nano_multiprocessing_loss"]
 
 
 def nano_multiprocessing(function: Any) -> Any:
-    """Compute a training or test step on this worker's shard of its batch.
+    """Compute a training or test step on this worker's shard of the batch.
 
     The decorator goes above or below `@tf.function`. Tensors and arrays among the arguments,
-    however deep in dicts, lists and tuples, are the batch: each worker computes its own rows
-    of them. Models, optimizers, metrics and other arguments stay. Floating results come back
-    averaged over the batch, the same on all workers. Results with a row for each of the batch's,
-    such as predictions and losses without a reduction, come back with all rows. Metrics that
-    the step updates count each row once. Outside a job of several workers the function stays
-    as it is.
+    however deep in dicts, lists and tuples, are the batch, of which each worker computes its own
+    rows. Models, optimizers, metrics and other arguments are passed unchanged. Floating-point
+    results are averaged over the batch and are the same on all workers. Results with one row per
+    row of the batch, such as predictions and unreduced losses, are returned with all rows. Metrics
+    that the step updates count each row once. Outside a job of several workers the decorator has no
+    effect.
 
     Args:
-        function: The step, or the `tf.function` of it.
+        function: The step, as a function or a `tf.function`.
     """
     if hasattr(function, "python_function") and hasattr(function, "_clone"):
         return function._clone(python_function=_on_shard(function.python_function))

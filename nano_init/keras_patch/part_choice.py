@@ -86,8 +86,9 @@ def guard_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
     aside = [s for s in states if s.state == ASIDE and s.kind == GUARD]
     if not aside:
         return ""
-    what = "training is in float32, as guards of mixed_bfloat16 do not fit"
-    return _sentence(versions, what, aside)
+    return _sentence(
+        versions, "training is in float32, as guards of mixed_bfloat16 do not fit", aside
+    )
 
 
 def job_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
@@ -98,8 +99,7 @@ def job_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
         states: The state of each part of a worker.
     """
     aside = [s for s in states if s.state == ASIDE and s.kind == WORKER]
-    what = "workers cannot train together"
-    return _sentence(versions, what, aside) if aside else ""
+    return _sentence(versions, "workers cannot train together", aside) if aside else ""
 
 
 def _sentence(versions: Sequence[str], what: str, states: Sequence[PartState]) -> str:

@@ -108,16 +108,16 @@ def _bound_by_quota(quota: float | None, workers: int) -> list[tuple[int, str]]:
 
 
 def _describe_mask(machine: Machine, cores: Sequence[Core]) -> str:
-    threads = len(machine.limits.affinity)
-    allowed = f"{count_of(threads, 'allowed thread')} {'is' if threads == 1 else 'are'}"
+    threads = count_of(len(machine.limits.affinity), "hardware thread")
+    allowed = f"({threads}) in the affinity mask"
     if not machine.topology.hybrid:
-        return f"{allowed} {count_of(len(cores), 'core')}"
+        return f"{count_of(len(cores), 'core')} {allowed}"
     mask = frozenset(machine.limits.affinity)
     touched = [core for core in machine.topology.cores if not mask.isdisjoint(core.cpus)]
     left_out = len(touched) - len(cores)
     kind = cores[0].kind if cores else "performance"
-    rest = f" ({count_of(left_out, 'slower core')} left out)" if left_out else ""
-    return f"{allowed} {count_of(len(cores), f'{kind} core')}{rest}"
+    rest = f", {count_of(left_out, 'slower core')} left out" if left_out else ""
+    return f"{count_of(len(cores), f'{kind} core')} {allowed}{rest}"
 
 
 def _warn_of_quota(machine: Machine) -> list[str]:

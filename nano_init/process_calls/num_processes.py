@@ -51,18 +51,18 @@ def _wrap_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
 def nano(num_processes: int = 1) -> Callable[[Any], Any]:
     """Run a training function in several processes that share its steps.
 
-    The function runs as it is in each of them. Models, optimizers and metrics that it uses have
-    the trained values afterwards, and it returns what it returns in the first process. What it
-    trains by is a step under `nano_multiprocessing`, or `fit`. Data sets are read by the
-    script's own process, once.
+    The function runs unchanged in each process and must train through `fit` or a step decorated
+    with `nano_multiprocessing`. Afterwards the models, optimizers and metrics that it uses have the
+    trained values, and it returns what it returned in the first process. The script's own process
+    reads the data sets, once.
 
     Args:
-        num_processes: How many there shall be.
+        num_processes: Number of processes.
 
     Raises:
-        UsageError: The number is none; or, when the function is called, something that it uses
+        UsageError: The number is invalid; or, when the function is called, something that it uses
             cannot be sent to another process.
-        WorkerError: A process has failed, when the function is called; models are as they were.
+        WorkerError: A process failed when the function was called; models are as before the call.
     """
     _check_number(num_processes)
 

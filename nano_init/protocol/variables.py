@@ -37,7 +37,7 @@ ARGUMENTS_VARIABLE = "NANO_INIT_ARGS"
 # Faster paths to switch off, separated by commas; `all` switches off every one.
 DISABLE_VARIABLE = "NANO_INIT_DISABLE"
 
-# `1` uses parts of the patch on a Keras or TensorFlow that they were not verified on.
+# `1` keeps parts of the patch on a Keras or TensorFlow version that they were not verified on.
 UNVERIFIED_VARIABLE = "NANO_INIT_UNVERIFIED"
 
 # The maximum number of cores to use, like `--threads`.
@@ -55,9 +55,9 @@ SHARED_MEMORY_VARIABLE = "NANO_INIT_SHARED_MEMORY"
 # `--threads 4`. An option on the command line wins.
 OPTION_PREFIX = "NANO_RUN_"
 
-# The secret that the launchers of a job's hosts prove to each other. It is no option, so that no
-# list of processes shows it.
-JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"
+# The secret that the launchers of a job's hosts prove to each other that they know. It has no
+# option, so that no list of processes shows it.
+JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"  # noqa: S105 - its name
 
 # The default of `nano-run --precision`; `nano-init --precision` sets it in a shell.
 PRECISION_VARIABLE = "NANO_RUN_PRECISION"

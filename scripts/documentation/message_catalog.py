@@ -15,7 +15,7 @@ __all__ = ["Message", "messages_markdown", "read_messages"]
 _PACKAGE = Path(nano_init.__file__).parent
 
 # Functions that print a sentence, and the position of the sentence among their arguments.
-_SPEAKERS = {"say": 1, "say_once": 0, "warn": 0}
+_SPEAKERS = {"say": 1, "say_once": 0, "warn": 0, "_sentence": 1}
 
 # Errors that no user sees: others answer for them.
 _INTERNAL = frozenset({"FrozenInstanceError", "PicklingError"})

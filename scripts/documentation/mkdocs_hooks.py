@@ -18,6 +18,7 @@ from message_catalog import messages_markdown  # noqa: E402
 from option_reference import command_markdown  # noqa: E402
 from tables import figures_markdown, fill_blocks  # noqa: E402
 from variable_table import variables_markdown  # noqa: E402
+from version_table import support_markdown  # noqa: E402
 
 from nano_init.protocol.faster_paths import path_table  # noqa: E402
 
@@ -44,6 +45,7 @@ _GENERATORS: dict[str, Callable[[str], str]] = {
     "messages": messages_markdown,
     "figures": figures_markdown,
     "include": _include,
+    "support": lambda _: support_markdown(),
 }
 
 # Links out of docs/ are written as they work in the repository.

@@ -13,6 +13,7 @@ sys.path[:0] = [str(_HERE), str(ROOT / "benchmarks"), str(ROOT)]
 from manual_pages import manual_page  # noqa: E402
 from option_reference import COMMANDS  # noqa: E402
 from tables import fill_blocks  # noqa: E402
+from version_table import fill_support  # noqa: E402
 
 __all__ = ["rendered"]
 
@@ -25,7 +26,7 @@ def rendered() -> dict[Path, str]:
     files = {ROOT / "man" / f"{name}.1": manual_page(name) for name in COMMANDS}
     for name in _WITH_TABLES:
         path = ROOT / name
-        files[path] = fill_blocks(path.read_text(encoding="utf-8"))
+        files[path] = fill_support(fill_blocks(path.read_text(encoding="utf-8")))
     return files
 
 

@@ -41,7 +41,7 @@ def read_variables() -> list[NanoVariable]:
     section = ""
     for line in source.splitlines():
         heading = re.fullmatch(r"# -- (.+?) -*", line)
-        constant = re.fullmatch(r'[A-Z_]+ = "(NANO_[A-Z_]+)"', line)
+        constant = re.fullmatch(r'[A-Z_]+ = "(NANO_[A-Z_]+)"(?:  #.*)?', line)
         if heading:
             section, comment = heading[1], []
         elif line.startswith("# "):

@@ -51,7 +51,7 @@ def encoder():
 
 
 def losses_of(make):
-    """Train a model that is made anew, and return the loss of each epoch."""
+    """Train a model that is made again, and return the loss of each epoch."""
     import keras
 
     keras.utils.set_random_seed(3)

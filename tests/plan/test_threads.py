@@ -38,7 +38,8 @@ def test_mask_is_counted_in_cores_and_quota_in_processors():
 
     assert count.usable_cores == 6
     assert count.reason == (
-        "6: 12 allowed threads are 6 cores; quota 7.5 does not bind; host has 384"
+        "6: 6 cores (12 hardware threads) in the affinity mask; "
+        "quota 7.5 does not bind; host has 384"
     )
 
 
@@ -47,13 +48,14 @@ def test_quota_is_rounded_down_and_not_divided_by_smt():
     count = count_threads(smt_server(8, cpu_quota=3.9))
 
     assert count.usable_cores == 3
-    assert count.reason == "3: 16 allowed threads are 8 cores; quota 3.9 binds"
+    assert count.reason == "3: 8 cores (16 hardware threads) in the affinity mask; quota 3.9 binds"
 
 
 def test_mask_of_sibling_threads_is_one_core():
     count = count_threads(smt_server(4, affinity=(1, 5)))
 
-    assert (count.usable_cores, count.reason) == (1, "1: 2 allowed threads are 1 core; host has 8")
+    assert count.usable_cores == 1
+    assert count.reason == "1: 1 core (2 hardware threads) in the affinity mask; host has 8"
 
 
 @pytest.mark.parametrize("quota", [0.05, 0.5, 0.999])
@@ -83,14 +85,16 @@ def test_efficiency_cores_are_left_out():
     count = count_threads(hybrid_laptop())
 
     assert count.usable_cores == 6
-    assert "20 allowed threads are 6 performance cores (8 slower cores left out)" in count.reason
+    assert (
+        "6 performance cores (20 hardware threads) in the affinity mask, 8 slower" in count.reason
+    )
 
 
 def test_efficiency_cores_are_used_where_there_are_no_others_with_a_warning():
     machine = hybrid_laptop(affinity=(12, 13, 14))
 
     assert count_threads(machine).usable_cores == 3
-    assert "3 allowed threads are 3 efficiency cores" in count_threads(machine).reason
+    assert "3 efficiency cores (3 hardware threads) in" in count_threads(machine).reason
     (warning,) = thread_warnings(machine, {})
     assert "efficiency cores only" in warning
 

@@ -111,7 +111,10 @@ class TestComparison:
             ("float32", ""),
             (
                 "mixed_bfloat16",
-                "; python's did not, so that mixed_bfloat16 may be why: try --precision float32",
+                (
+                    "; under python it did not, so mixed_bfloat16 may be the cause: "
+                    "try --precision float32"
+                ),
             ),
         ],
     )

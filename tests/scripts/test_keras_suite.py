@@ -1,4 +1,4 @@
-"""Keras's own tests, plain and patched: what differs is found, and what may is told why."""
+"""Keras's own tests, plain and patched: what differs is found, and what may differ says why."""
 
 from __future__ import annotations
 

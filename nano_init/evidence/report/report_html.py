@@ -139,7 +139,7 @@ def _no_sample(report: Report) -> Iterator[str]:
 
 
 def _advice(report: Report) -> Iterator[str]:
-    sentences = advise(report) or ("nothing here is worth changing",)
+    sentences = advise(report) or ("Nothing here is worth changing",)
     items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in sentences)
     yield f"<h2>Advice</h2><ul>{items}</ul>"
 

@@ -18,33 +18,31 @@ _OUTPUT_DTYPES = ("float32", "bfloat16")
 
 
 def nano_bf16(function: Any = None, *, output_dtype: str = "float32") -> Any:
-    """Call a function or method with its floating arguments in bfloat16.
+    """Call a function or method with its floating-point arguments in bfloat16.
 
-    The decorator goes above or below `@tf.function`, with or without parentheses, and adds no
-    retracing. What it does with each argument, however deep in dicts, lists, tuples, named
-    tuples or dataclasses, positional or by keyword:
+    The decorator goes above or below `@tf.function`, with or without parentheses, and causes no
+    retracing. Arguments, positional or by keyword and however deep in dicts, lists, tuples, named
+    tuples or dataclasses, are treated by type:
 
-    - float32 and float16 tensors and NumPy arrays, sparse and ragged ones too, arrive as
-      bfloat16 tensors;
-    - float64 stays: who chose it wants its digits, and a Keras layer casts it anyway;
-    - integers (labels, ids), booleans, strings, Python and NumPy scalars, `tf.Variable`s,
-      models and optimizers stay.
+    - float32 and float16 tensors and NumPy arrays, also sparse and ragged ones, become bfloat16
+      tensors;
+    - float64 stays float64: a Keras layer casts it anyway;
+    - integers (labels, ids), booleans, strings, Python and NumPy scalars, `tf.Variable`s, models
+      and optimizers stay as they are.
 
-    Inside the function bfloat16 and float32 may meet where TensorFlow itself refuses them:
-    matrix products and convolutions then run in bfloat16, everything else in float32, for
-    which an argument gives its original digits. So `tf.square(y - model(x))` works whether or
-    not the last layer is float32, and a float32 last layer is compared with the exact `y`;
-    under `patch_tensorflow` every model hands out float32, hence always. Code on raw
-    `tf.Variable`s, such as `x @ w + b`, computes its matrix products in bfloat16. What is made
-    inside the function from float32 alone stays float32.
+    Inside the function, bfloat16 and float32 may be mixed where TensorFlow itself refuses that:
+    matrix products and convolutions run in bfloat16, everything else in float32 with the original
+    float32 values of the arguments. So `tf.square(y - model(x))` compares with the exact `y`. Code
+    on raw `tf.Variable`s, such as `x @ w + b`, computes its matrix products in bfloat16. Values
+    computed inside the function from float32 alone stay float32.
 
     Args:
         function: The function, method or `tf.function` to decorate.
-        output_dtype: `"float32"` hands bfloat16 results back as float32; `"bfloat16"` leaves
-            them as they were computed.
+        output_dtype: `"float32"` returns bfloat16 results as float32; `"bfloat16"` returns them as
+            computed.
 
     Raises:
-        PrecisionError: `output_dtype` is another one.
+        PrecisionError: `output_dtype` is neither of the two.
     """
     if output_dtype not in _OUTPUT_DTYPES:
         allowed = " or ".join(repr(name) for name in _OUTPUT_DTYPES)

@@ -244,7 +244,7 @@ def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
             MemorySampleError,
-            "was ended by SIGKILL before its first step, as the system does where memory is short",
+            "was killed by SIGKILL before its first step, probably because memory ran out",
         ),
         ("print('ran')", SampleError, "no training was seen"),
         ("input()", ScriptError, r"cannot have: it failed before its first step \(EOFError"),
