@@ -57,7 +57,7 @@ OPTION_PREFIX = "NANO_RUN_"
 
 # The secret that the launchers of a job's hosts prove to each other that they know. It has no
 # option, so that no list of processes shows it.
-JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"  # noqa: S105 - its name
+JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"
 
 # The default of `nano-run --precision`; `nano-init --precision` sets it in a shell.
 PRECISION_VARIABLE = "NANO_RUN_PRECISION"
