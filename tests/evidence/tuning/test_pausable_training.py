@@ -247,11 +247,11 @@ def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
             "was killed by SIGKILL before its first step, probably because memory ran out",
         ),
         ("print('ran')", SampleError, "no training was seen"),
-        ("input()", ScriptError, r"cannot have: it failed before its first step \(EOFError"),
+        ("input()", ScriptError, r"empty in a sample: it failed before its first step \(EOFError"),
         (
             "import sys; int(sys.stdin.readline())",
             ScriptError,
-            r"cannot have: it failed before its first step \(ValueError",
+            r"empty in a sample: it failed before its first step \(ValueError",
         ),
     ],
 )
