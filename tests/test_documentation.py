@@ -152,6 +152,8 @@ def test_the_support_table_names_the_verified_versions() -> None:
     table = load("version_table").support_markdown()
     assert f"| Keras | {' to '.join(KERAS_RANGE)};" in table
     assert f"| TensorFlow | {' to '.join(TENSORFLOW_RANGE)} |" in table
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- support -->\n\n{table}\n\n<!-- end -->\n" in readme
 
 
 def test_the_readme_is_read_in_one_sitting() -> None:
