@@ -21,6 +21,7 @@ FASTER_PATHS = (
     "gru",
     "layer_norm",
     "lstm",
+    "one_trace",
     "rmsprop",
     "sgd",
     "step_call",
