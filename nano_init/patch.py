@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from nano_init.errors import PatchError
 from nano_init.frozen import replace
 from nano_init.keras_patch.active_options import activate, active_options
+from nano_init.keras_patch.import_preparation import prepare_import
 from nano_init.keras_patch.ledger import Ledger
 from nano_init.plan.precision import check_precision
 from nano_init.protocol.patch_options import (
@@ -88,6 +90,8 @@ def patch_tensorflow(
         steps_per_execution=parse_steps_per_execution(steps_per_execution),
     )
     options = replace(options, disable=disabled_paths(os.environ, disable))
+    if "tensorflow" not in sys.modules and "keras" not in sys.modules:
+        prepare_import(options.to_json(), os.environ, sys.meta_path)
     keras_packages = require_keras_packages(os.environ)
     with _LOCK:
         if (active_options(), _keras_packages) != (options, keras_packages):
