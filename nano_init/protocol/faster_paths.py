@@ -27,6 +27,7 @@ FASTER_PATHS = (
     "rmsprop",
     "sgd",
     "step_call",
+    "step_scalars",
 )
 
 

@@ -47,12 +47,12 @@ def _read_numbers() -> tuple[Any, ...]:
     import numpy as np
     from tensorflow.python.eager import context
 
-    _, keys, *rest = np.random.get_state()
+    _, keys, *rest = np.random.get_state(legacy=True)
     seeds = getattr(context.context(), "_rng", None)
-    return random.getstate(), keys.tobytes(), *rest, seeds and seeds.getstate()
+    return random.getstate(), np.asarray(keys).tobytes(), *rest, seeds and seeds.getstate()
 
 
 def _names() -> dict[str, int]:
     from keras.src.backend.common import global_state
 
-    return global_state.get_global_attribute("object_name_uids") or {}  # type: ignore[no-any-return]
+    return global_state.get_global_attribute("object_name_uids") or {}

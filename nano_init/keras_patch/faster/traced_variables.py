@@ -95,7 +95,8 @@ def wrap_creation(create: Callable[..., Any]) -> Callable[..., Any]:
     def create_outside(self: Variable, initializer: Any, *args: Any, **kwargs: Any) -> None:
         trace = running_trace()
         if trace is None or trace.is_creating or not _applies(initializer):
-            return create(self, initializer, *args, **kwargs)
+            create(self, initializer, *args, **kwargs)
+            return
         import tensorflow as tf
 
         trace.is_creating = True
