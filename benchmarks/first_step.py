@@ -3,10 +3,10 @@
     python benchmarks/first_step.py [--models resnet50,tiny] [--rounds 5] [--torch FOLDER]
 
 Each run is a process of its own, in turn. Processor seconds (user and system) are counted, since
-other processes on the machine do not change them; wall seconds are beside them. Phases are
-measured inside the process by `first_step_one.py`; what they leave is the interpreter's and,
-under nano-run, the launcher's. With `--torch FOLDER`, the scripts MODEL.py of that folder run
-beside the others, where there is one.
+other processes on the machine do not change them; wall seconds are beside them. They are read
+inside the process, which is the launcher's own under nano-run, so that it counts; what the
+phases leave of the sum is the interpreter's and the launcher's. With `--torch FOLDER`, the scripts MODEL.py of that folder run
+beside the others, where there is one; their last line is JSON with `cpu` and `ended_at`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 def _measure(model: str, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     script = [str(HERE / "first_step_one.py"), model]
-    nano = [sys.executable, "-m", "nano_init", "run", "-q", "--precision", options.precision]
+    nano = [str(Path(sys.executable).with_name("nano-run")), "-q", "--precision", options.precision]
     commands = {"stock": [sys.executable, *script], "nano-run": [*nano, *options.more, *script]}
     torch = Path(options.torch) / f"{model}.py" if options.torch else None
     if torch and torch.exists():
@@ -62,16 +62,12 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, list[dict[str
 def _run(command: list[str]) -> dict[str, float]:
     """Run one process, and return its phases and its time up to the end of its first step."""
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    before, started = os.times(), time.time()
+    started = time.time()
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    after = os.times()
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    whole = sum(after[2:4]) - sum(before[2:4])
-    # What the process did after its first step is no start.
-    found["cpu"] = whole - found.pop("after_cpu", 0.0)
-    found["wall"] = found.pop("ended_at", time.time()) - started
+    found["wall"] = found.pop("ended_at") - started
     return found
 
 
