@@ -156,6 +156,7 @@ def test_groups_name_known_paths_once_each() -> None:
         "collection_pause",
         "lazy_imports",
         "one_trace",
+        "step_scalars",
     }
 
 
