@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from nano_init.errors import NanoError, PatchError
@@ -15,6 +16,7 @@ from nano_init.keras_patch.active_parts import (
     active_paths,
     note_parts,
 )
+from nano_init.keras_patch.import_preparation import prepare_import
 from nano_init.keras_patch.ledger import Ledger
 from nano_init.keras_patch.notice import say_once
 from nano_init.keras_patch.part_choice import (
@@ -111,6 +113,8 @@ def patch_tensorflow(
         steps_per_execution=parse_steps_per_execution(steps_per_execution),
     )
     options = replace(options, disable=disabled_paths(os.environ, disable))
+    if "tensorflow" not in sys.modules and "keras" not in sys.modules:
+        prepare_import(options.to_json(), os.environ, sys.meta_path)
     keras_packages = require_keras_packages(os.environ)
     with _LOCK:
         if (active_options(), _keras_packages) != (options, keras_packages):

@@ -131,8 +131,10 @@ class _KerasFinder:
     def find_spec(self, name, path=None, target=None):
         if name not in self._names:
             return None
-        for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+        # Those before it were asked before; one that asked all others would be asked by them.
+        start = sys.meta_path.index(self) + 1 if self in sys.meta_path else 0
+        for finder in sys.meta_path[start:]:
+            if not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
@@ -166,6 +168,28 @@ class _KerasFinder:
                 _meet(name)
 
         loader.exec_module = exec_module
+
+
+class _ImportFinder:
+    """A meta path finder that prepares the first import of TensorFlow or Keras, and is gone."""
+
+    def find_spec(self, name, *_):
+        if name not in ("tensorflow", "keras"):
+            return
+        sys.meta_path.remove(self)
+        try:
+            with _PackageOnPath():
+                from nano_init.keras_patch.import_preparation import prepare_import
+
+                prepare_import(os.environ.get(_VARIABLE) or "{}", os.environ, sys.meta_path)
+        except ImportError:  # not even Python's own library is on the path
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+            sys.stderr.write(
+                "nano-run: the import of %s is not prepared (%s: %s)\n"  # noqa: UP031
+                % (name, type(error).__name__, error)
+            )
+        return
 
 
 class _BigdlFinder:
@@ -222,6 +246,7 @@ _IS_WORKER = "NANO_INIT_WORKER" in os.environ
 if os.environ.get(_VARIABLE) or _watch:
     sys.meta_path.insert(0, _KerasFinder((*_join_job(), *_DIVIDING)))
 if os.environ.get(_VARIABLE):
+    sys.meta_path.insert(0, _ImportFinder())
     sys.meta_path.append(_BigdlFinder())
 _restore_preload()
 _leave_path()

@@ -9,6 +9,7 @@ __all__ = ["FASTER_PATHS", "PATH_RECORDS", "parse_disabled", "path_groups", "pat
 
 _NN = "keras.src.backend.tensorflow.nn"
 _DATA = "tensorflow.python.data.ops"
+_FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 
 # The groups of the tuner: of one kind of layer, or of one technique.
 _ISLANDS = "islands"
@@ -59,6 +60,12 @@ PATH_RECORDS = (
         group=_CONVOLUTIONS,
         models=("cnn", "resnet50", "mobilenet"),
         tolerance=1e-4,
+    ),
+    PatchRecord(
+        "collection_pause",
+        PATH,
+        "no garbage collection while TensorFlow and Keras are imported",
+        (),
     ),
     PatchRecord(
         "convolution",
@@ -152,6 +159,13 @@ PATH_RECORDS = (
         tolerance=1e-5,
     ),
     PatchRecord(
+        "lazy_imports",
+        PATH,
+        "`keras.wrappers` and `keras.visualization` import scikit-learn, matplotlib and pandas on "
+        "first use",
+        (),
+    ),
+    PatchRecord(
         "lstm",
         PATH,
         "LSTM over whole sequences, with weights cast once and each weight's gradient one product",
@@ -159,6 +173,19 @@ PATH_RECORDS = (
         group=_RECURRENT,
         models=("lstm",),
         tolerance=1e-5,
+    ),
+    PatchRecord(
+        "one_trace",
+        PATH,
+        "a step is traced once: Keras creates its variables outside the graph. Python code in a "
+        "step, such as a `print`, runs once instead of twice",
+        (
+            f"{_FUNCTION}:Function._initialize",
+            f"{_FUNCTION}:Function._generate_scoped_tracing_options",
+            "keras.src.backend.tensorflow.core:Variable.__init__",
+            "keras.src.layers.layer:Layer._maybe_build",
+            "keras.src.random.seed_generator:global_seed_generator",
+        ),
     ),
     PatchRecord(
         "rmsprop",
@@ -188,6 +215,13 @@ PATH_RECORDS = (
         keras=("3.7", KERAS_RANGE[1]),
         group=_CALLS,
         models=("tiny",),
+    ),
+    PatchRecord(
+        "step_scalars",
+        PATH,
+        "the learning rate and the other scalars of an optimizer made once per step, not once per "
+        "variable",
+        ("keras.src.backend.tensorflow.optimizer:TFOptimizer._backend_update_step",),
     ),
 )
 

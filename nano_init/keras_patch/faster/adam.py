@@ -17,6 +17,7 @@ from nano_init.keras_patch.faster.fused_optimizer import (
     resource,
     scalar,
 )
+from nano_init.keras_patch.faster.step_scalars import once_a_step
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.sparse.row_sums import sum_into_dense
 
@@ -53,17 +54,25 @@ def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning
     if isinstance(gradient, tf.IndexedSlices):
         gradient = sum_into_dense(gradient, variable.shape)
     index = optimizer._get_variable_index(variable)
-    step = scalar(optimizer.iterations) + 1.0
-    beta_1, beta_2 = scalar(optimizer.beta_1), scalar(optimizer.beta_2)
     tf.raw_ops.ResourceApplyAdam(
         var=resource(variable).handle,
         m=resource(optimizer._momentums[index]).handle,
         v=resource(optimizer._velocities[index]).handle,
-        beta1_power=tf.pow(beta_1, step),
-        beta2_power=tf.pow(beta_2, step),
-        lr=scalar(learning_rate),
-        beta1=beta_1,
-        beta2=beta_2,
-        epsilon=scalar(optimizer.epsilon),
         grad=tf.cast(gradient, tf.float32),
+        **once_a_step(optimizer, _scalars, optimizer, learning_rate),
     )
+
+
+def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
+    import tensorflow as tf
+
+    step = scalar(optimizer.iterations) + 1.0
+    beta_1, beta_2 = scalar(optimizer.beta_1), scalar(optimizer.beta_2)
+    return {
+        "beta1_power": tf.pow(beta_1, step),
+        "beta2_power": tf.pow(beta_2, step),
+        "lr": scalar(learning_rate),
+        "beta1": beta_1,
+        "beta2": beta_2,
+        "epsilon": scalar(optimizer.epsilon),
+    }

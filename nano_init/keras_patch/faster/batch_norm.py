@@ -71,13 +71,15 @@ def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = N
     is_training = bool(training and layer.trainable)
     wide = tf.cast(_as_rank_4(_fit_for_kernel(layer, inputs)), _kernel_dtype(layer, inputs))
     mean, variance = (tf.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
+    # The kernel takes no statistics where it makes them itself.
+    given = (tf.constant([], tf.float32),) * 2 if is_training else (mean, variance)
     result = tf.raw_ops.FusedBatchNormV3(
         x=wide,
         # Keras 3.3 has no such attributes where a layer has no such weights.
         scale=_or_constant(getattr(layer, "gamma", None), tf.ones_like, mean),
         offset=_or_constant(getattr(layer, "beta", None), tf.zeros_like, mean),
-        mean=mean[:0] if is_training else mean,
-        variance=variance[:0] if is_training else variance,
+        mean=given[0],
+        variance=given[1],
         epsilon=layer.epsilon,
         exponential_avg_factor=1.0,
         data_format="NHWC",
@@ -86,8 +88,12 @@ def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = N
     outputs = tf.cast(_as_shape_of(inputs, result.y), layer.compute_dtype)
     if is_training:
         biased = result.batch_variance * _biased_share(wide)
-        _move(layer.moving_mean, mean, result.batch_mean, layer.momentum)
-        _move(layer.moving_variance, variance, biased, layer.momentum)
+        share, rest = (
+            tf.constant(layer.momentum, tf.float32),
+            tf.constant(1.0 - layer.momentum, tf.float32),
+        )
+        layer.moving_mean.assign(mean * share + result.batch_mean * rest)
+        layer.moving_variance.assign(variance * share + biased * rest)
     return outputs
 
 
@@ -133,9 +139,6 @@ def _or_constant(
 def _biased_share(wide: Tensor) -> Tensor:
     import tensorflow as tf
 
-    count = tf.cast(tf.reduce_prod(tf.shape(wide)[:3]), tf.float32)
-    return tf.maximum(count - 1.0, 1.0) / count
-
-
-def _move(variable: Variable, moving: Tensor, batch: Tensor, momentum: float) -> None:
-    variable.assign(moving * momentum + batch * (1.0 - momentum))
+    count = tf.cast(tf.size(wide, tf.int64) // wide.shape[-1], tf.float32)
+    one = tf.constant(1.0)
+    return tf.maximum(count - one, one) / count

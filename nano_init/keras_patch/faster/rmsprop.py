@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.fused_optimizer import is_dense_float32, resource, scalar
+from nano_init.keras_patch.faster.step_scalars import once_a_step
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -45,14 +46,20 @@ def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning
         "var": resource(variable).handle,
         "ms": resource(optimizer._velocities[index]).handle,
         "mom": resource(optimizer._momentums[index]).handle,
-        "lr": scalar(learning_rate),
-        "rho": scalar(optimizer.rho),
-        "momentum": scalar(optimizer.momentum),
-        "epsilon": scalar(optimizer.epsilon),
         "grad": tf.cast(gradient, tf.float32),
+        **once_a_step(optimizer, _scalars, optimizer, learning_rate),
     }
     if optimizer.centered:
         mean = resource(optimizer._average_gradients[index]).handle
         tf.raw_ops.ResourceApplyCenteredRMSProp(mg=mean, **arguments)
     else:
         tf.raw_ops.ResourceApplyRMSProp(**arguments)
+
+
+def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
+    return {
+        "lr": scalar(learning_rate),
+        "rho": scalar(optimizer.rho),
+        "momentum": scalar(optimizer.momentum),
+        "epsilon": scalar(optimizer.epsilon),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.fused_optimizer import is_dense_float32, resource, scalar
+from nano_init.keras_patch.faster.step_scalars import once_a_step
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -39,7 +40,8 @@ def _applies(
 def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
     import tensorflow as tf
 
-    rate, gradient = scalar(learning_rate), tf.cast(gradient, tf.float32)
+    rate = once_a_step(optimizer, scalar, learning_rate)
+    gradient = tf.cast(gradient, tf.float32)
     target = resource(variable).handle
     if optimizer.momentum == 0:
         tf.raw_ops.ResourceApplyGradientDescent(var=target, alpha=rate, delta=gradient)
@@ -50,6 +52,6 @@ def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning
         accum=resource(accumulator).handle,
         lr=rate,
         grad=gradient,
-        momentum=scalar(optimizer.momentum),
+        momentum=once_a_step(optimizer, scalar, optimizer.momentum),
         use_nesterov=bool(optimizer.nesterov),
     )

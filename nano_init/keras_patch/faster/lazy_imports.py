@@ -1,0 +1,146 @@
+"""Libraries that Keras imports wherever they are installed, imported when they are touched.
+
+`import keras` imports scikit-learn for `keras.wrappers`, matplotlib for `keras.visualization`,
+and what hangs on them, SciPy and pandas: a third of the time of `import tensorflow`. Here these
+two modules run when one of their attributes is read. Keras asks pandas and IPython only whether
+an object is one of theirs (keras/src/trainers/data_adapters/array_slicing.py), or whether it
+runs in a notebook: it gets them when the program has imported them, before which there is no
+such object.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+
+from nano_init.keras_patch.faster.shadowed_loader import find_shadowed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from nano_init.keras_patch.ledger import Replacement
+
+__all__ = ["LazyImportFinder", "lazy_imports_replacements"]
+
+# What is read of a module while others are imported; it does not run for these.
+_QUIET = frozenset(
+    [
+        *("__class__", "__spec__", "__name__", "__loader__", "__package__", "__path__"),
+        *("__file__", "__cached__"),
+    ]
+)
+
+# The name that Keras gives each library that it asks about its own objects only.
+_ASKED = {"pandas": "pandas", "IPython": "ipython"}
+
+_LOCK = threading.RLock()
+_waiting: dict[int, Callable[[types.ModuleType], None]] = {}
+
+
+def lazy_imports_replacements() -> Iterator[Replacement]:
+    """Yield nothing: the path is in place before there is anything to replace."""
+    return iter(())
+
+
+class LazyModule(types.ModuleType):
+    """A module that has not run yet, and runs when an attribute is read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute, of the module as it is once it has run."""
+        if name not in _QUIET:
+            _run(self)
+        return types.ModuleType.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; a submodule, which the import system sets, does not run the module."""
+        if name != "__class__" and sys.modules.get(f"{self.__name__}.{name}") is not value:
+            _run(self)
+        types.ModuleType.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute of the module that has run."""
+        _run(self)
+        types.ModuleType.__delattr__(self, name)
+
+
+def _run(module: types.ModuleType) -> None:
+    with _LOCK:
+        # None for another thread's, which has run, and for this one's, which is running.
+        run = _waiting.pop(id(module), None)
+        if run is None:
+            return
+        try:
+            run(module)
+        except BaseException:
+            _waiting[id(module)] = run
+            raise
+        module.__class__ = types.ModuleType
+
+
+class LazyImportFinder:
+    """A meta path finder before all others, which defers modules of Keras.
+
+    Args:
+        finders: The meta path, which it stands in.
+    """
+
+    def __init__(self, finders: list[Any]) -> None:
+        self._finders = finders
+        self._deferred: set[str] = set()
+        self._asking: dict[str, set[str]] = {name: set() for name in _ASKED}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec of a module that waits, or of a library that Keras asks about."""
+        if name in self._asking:
+            self._refuse_keras(name)
+            return find_shadowed(self._finders, self, (name, path, target), self._introduce)
+        if name not in self._deferred and _is_optional(name):
+            return find_shadowed(self._finders, self, (name, path, target), self._defer)
+        return None
+
+    def _defer(self, module: types.ModuleType, run: Callable[[Any], None]) -> None:
+        self._deferred.add(module.__name__)
+        _waiting[id(module)] = run
+        module.__class__ = LazyModule
+
+    def _refuse_keras(self, name: str) -> None:
+        asking = _importing_module()
+        if asking.startswith("keras.src."):
+            self._asking[name].add(asking)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    def _introduce(self, module: types.ModuleType, run: Callable[[Any], None]) -> None:
+        run(module)
+        for asking in self._asking.pop(module.__name__, ()):
+            _give(sys.modules.get(asking), module)
+
+
+def _is_optional(name: str) -> bool:
+    if name == "keras.src.visualization":
+        return True
+    is_public = name.startswith("keras.") and not name.startswith("keras.src.")
+    return is_public and name.endswith((".wrappers", ".visualization"))
+
+
+def _importing_module() -> str:
+    """Return the name of the module that an import statement stands in, outside of functions."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        where = frame.f_globals.get("__name__") or ""
+        if where != __name__ and not where.startswith(("importlib", "_frozen_importlib")):
+            return str(where) if frame.f_code.co_name == "<module>" else ""
+        frame = frame.f_back
+    return ""
+
+
+def _give(asking: Any, library: types.ModuleType) -> None:
+    """Let a module of Keras's have a library as if it had imported it."""
+    attribute = _ASKED[library.__name__]
+    if asking is None or getattr(asking, attribute, None) is not None:
+        return
+    setattr(asking, attribute, library)
+    if hasattr(asking, "ARRAY_TYPES") and library.__name__ == "pandas":
+        asking.ARRAY_TYPES = (*asking.ARRAY_TYPES, library.Series, library.DataFrame)

@@ -1,0 +1,52 @@
+"""Another way to run one module, by a loader that is otherwise as it was."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+__all__ = ["find_shadowed"]
+
+
+def find_shadowed(
+    finders: list[Any],
+    asking: Any,
+    where: tuple[str, Any, Any],
+    run: Callable[[ModuleType, Callable[[Any], None]], None],
+) -> Any:
+    """Return the spec of a module that a finder behind has found, which `run` will run.
+
+    Args:
+        finders: The meta path.
+        asking: The finder that asks, with others before and behind it.
+        where: The arguments of `find_spec`.
+        run: Takes the module, and what the loader runs it by.
+    """
+    # Those before it were asked before; one that asked all others would be asked by them.
+    start = finders.index(asking) + 1 if asking in finders else 0
+    for finder in finders[start:]:
+        if not hasattr(finder, "find_spec"):
+            continue
+        spec = finder.find_spec(*where)
+        if spec is not None:
+            _shadow(spec.loader, where[0], run)
+            return spec
+    return None
+
+
+def _shadow(loader: Any, name: str, replacement: Callable[..., None]) -> None:
+    run = getattr(loader, "exec_module", None)
+    if run is None:
+        return
+
+    def exec_module(module: ModuleType) -> None:
+        if module.__name__ != name:  # a zipimporter loads all modules of its archive
+            run(module)
+            return
+        vars(loader).pop("exec_module", None)
+        replacement(module, run)
+
+    loader.exec_module = exec_module

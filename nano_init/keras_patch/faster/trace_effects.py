@@ -1,0 +1,58 @@
+"""What Python code in a traced step may change beside the graph, in states that can be read."""
+
+from __future__ import annotations
+
+import random
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["TraceEffects"]
+
+
+class TraceEffects:
+    """The random numbers and names that code draws while it is traced, and would draw again.
+
+    The numbers are those of Python's `random`, of NumPy's global generator, and the seeds that
+    TensorFlow draws for eager ops; the names those that Keras numbers (`dense`, `dense_1`).
+    """
+
+    def __init__(self) -> None:
+        self.has_drawn_numbers = False
+        self._drawn_names: dict[str, int] = {}
+        self.forget()
+
+    def note(self) -> None:
+        """Keep what has been drawn until now."""
+        self.has_drawn_numbers = self.has_drawn_numbers or _read_numbers() != self._numbers
+        for name, count in _names().items():
+            if count != self._names.get(name, 0):
+                more = count - self._names.get(name, 0)
+                self._drawn_names[name] = self._drawn_names.get(name, 0) + more
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave out what has been drawn since the last note: it would not be drawn again."""
+        self._numbers, self._names = _read_numbers(), dict(_names())
+
+    def draw_names_again(self) -> None:
+        """Count the names as if the code were traced once more."""
+        names = _names()
+        for name, count in self._drawn_names.items():
+            names[name] += count
+
+
+def _read_numbers() -> tuple[Any, ...]:
+    import numpy as np
+    from tensorflow.python.eager import context
+
+    _, keys, *rest = np.random.get_state(legacy=True)
+    seeds = getattr(context.context(), "_rng", None)
+    return random.getstate(), np.asarray(keys).tobytes(), *rest, seeds and seeds.getstate()
+
+
+def _names() -> dict[str, int]:
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute("object_name_uids") or {}
