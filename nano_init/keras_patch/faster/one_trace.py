@@ -7,7 +7,7 @@ step again without them (tensorflow/python/eager/polymorphic_function/polymorphi
 that Keras creates in the first trace of a `tf.function` is an eager one, in the order and with
 the name and the value that it has in Keras, and the first trace is the graph.
 
-What differs from Keras is what Python code in a step does beside the graph: it runs once instead
+What differs from Keras is what Python code in a step does outside the graph: it runs once instead
 of twice, such as a `print`. Where it draws numbers of Python's or NumPy's global generators, the
 step is traced twice as ever, and the numbers are the same.
 """

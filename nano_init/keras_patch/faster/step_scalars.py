@@ -1,7 +1,7 @@
 """An optimizer's scalars once a step instead of once for each variable.
 
 Keras asks for the learning rate, the number of the step and powers of the betas in the update
-of each variable (keras/src/optimizers/adam.py, `update_step`): ten ops of a scalar beside one
+of each variable (keras/src/optimizers/adam.py, `update_step`): ten ops on scalars for one
 that updates, which a model of hundreds of variables is traced for. The fused updates of
 `adam`, `sgd` and `rmsprop` ask here.
 """

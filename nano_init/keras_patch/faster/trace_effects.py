@@ -1,4 +1,4 @@
-"""What Python code in a traced step may change beside the graph, in states that can be read."""
+"""What Python code in a traced step may change outside the graph, in states that can be read."""
 
 from __future__ import annotations
 
