@@ -3,10 +3,10 @@
     python benchmarks/first_step.py [--models resnet50,tiny] [--rounds 5] [--torch FOLDER]
 
 Each run is a process of its own, in turn. Processor seconds (user and system) are counted, since
-other processes on the machine do not change them; wall seconds are beside them. They are read
+other processes on the machine do not change them; wall seconds are printed too. They are read
 inside the process, which is the launcher's own under nano-run, so that it counts; what the
 phases leave of the sum is the interpreter's and the launcher's. With `--torch FOLDER`, the
-scripts MODEL.py of that folder run beside the others, where there is one; their last line is
+scripts MODEL.py of that folder run with the others, where there is one; their last line is
 JSON with `cpu` and `ended_at`.
 """
 

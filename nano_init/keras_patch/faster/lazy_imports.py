@@ -3,7 +3,7 @@
 `import keras` imports scikit-learn for `keras.wrappers`, matplotlib for `keras.visualization`,
 and what hangs on them, SciPy and pandas: a third of the time of `import tensorflow`. Here these
 two modules run when one of their attributes is read. Keras asks pandas and IPython only whether
-an object is one of theirs (keras/src/trainers/data_adapters/array_slicing.py), or whether it
+an object belongs to them (keras/src/trainers/data_adapters/array_slicing.py), or whether it
 runs in a notebook: it gets them when the program has imported them, before which there is no
 such object.
 """
