@@ -1,4 +1,4 @@
-"""The table of what works on which pair: kept as data, shown in the README."""
+"""The table of what works on which pair: kept as data, shown in the support policy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
-    "README",
     "SUPPORT_FILE",
+    "SUPPORT_PAGE",
     "SupportRow",
     "merge_rows",
     "read_rows",
@@ -25,7 +25,7 @@ __all__ = [
 
 _ROOT = Path(__file__).resolve().parents[2]
 SUPPORT_FILE = _ROOT / "docs" / "support.json"
-README = _ROOT / "README.md"
+SUPPORT_PAGE = _ROOT / "docs" / "support.md"
 _BEGIN, _END = "<!-- scripts/test-matrix -->\n", "<!-- end of scripts/test-matrix -->\n"
 
 

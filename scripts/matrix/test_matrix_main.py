@@ -12,8 +12,8 @@ from environments import EnvironmentFailedError, find_python, make_environment
 from pairs import PRE_RELEASE, choose_pairs, read_matrix
 from suites import read_versions, run_suite
 from support_table import (
-    README,
     SUPPORT_FILE,
+    SUPPORT_PAGE,
     SupportRow,
     merge_rows,
     read_rows,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """
 example: scripts/test-matrix oldest pre-release
-         scripts/test-matrix --write        all pairs; the README's table is the output
+         scripts/test-matrix --write        all pairs; the table in docs/support.md is the output
 """
 
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--write",
         action="store_true",
-        help=f"keep the results in {SUPPORT_FILE.name} and the README",
+        help=f"keep the results in {SUPPORT_FILE.name} and docs/support.md",
     )
     return parser
 
@@ -120,8 +120,8 @@ def _write(rows: Sequence[SupportRow], matrix: Matrix) -> None:
     old = read_rows() if SUPPORT_FILE.is_file() else []
     merged = merge_rows(old, rows, [pair.name for pair in matrix.pairs])
     write_rows(merged)
-    text = README.read_text(encoding="utf-8")
-    README.write_text(with_table(text, render_table(merged)), encoding="utf-8")
+    text = SUPPORT_PAGE.read_text(encoding="utf-8")
+    SUPPORT_PAGE.write_text(with_table(text, render_table(merged)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def suites(import_from):
 
 
 def test_the_readme_shows_the_table_of_the_data(table):
-    text = table.README.read_text(encoding="utf-8")
+    text = table.SUPPORT_PAGE.read_text(encoding="utf-8")
     assert table.with_table(text, table.render_table(table.read_rows())) == text
 
 
