@@ -146,7 +146,9 @@ def test_a_program_that_touches_them_all(nano_run: Run, tmp_path: Path) -> None:
     for library in ("sklearn", "matplotlib", "pandas"):
         pytest.importorskip(library)
     (tmp_path / "s.py").write_text(REAL)
-    result = nano_run("-q", "--precision", "float32", "s.py")
+    # Without the folder that hides these libraries from the other tests.
+    path = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    result = nano_run("-q", "--precision", "float32", "s.py", env=path)
     assert result.stdout.splitlines() == ["[]", "True", "plot_image_gallery plot_model", "2"], (
         result.stderr
     )
