@@ -41,21 +41,22 @@ class Blocks:
 
         Args:
             epoch_iterator: Keras's, which counts the steps as `steps` is advanced.
-            steps: First step, last step and data iterator, one step each.
+            steps: First step, last step and data iterator, one step each; before Keras 3.11, step
+                and data iterator.
         """
         self._epochs -= 1
-        for begin, end, data in steps:
-            self.count, last = 1, end
+        for begin, *ends, data in steps:
+            self.count, last = 1, begin
             while self.count < self._limit() and not _is_at_end(epoch_iterator, last):
-                _, last, data = next(steps)
+                last = next(steps)[-2]
                 self.count += 1
-            yield from self._until_done(epoch_iterator, begin, last, data)
+            for first, end in self._until_done(epoch_iterator, begin, last):
+                # A callback that is given one step is given the last one.
+                yield (first, end, data) if ends else (end, data)
 
-    def _until_done(
-        self, epoch_iterator: Any, begin: int, last: int, data: Any
-    ) -> Iterator[tuple[int, int, Any]]:
+    def _until_done(self, epoch_iterator: Any, begin: int, last: int) -> Iterator[tuple[int, int]]:
         self.done, self._has_ended = self.count, False
-        yield begin, last, data
+        yield begin, last
         while self.done < self.count:
             # A block that took too long, or the end of the data within it.
             begin, self.count = begin + self.done, self.count - self.done
@@ -65,7 +66,7 @@ class Blocks:
                 epoch_iterator._steps_seen -= self.count - 1
                 last, self.count = begin, 1
             self.done = self.count
-            yield begin, last, data
+            yield begin, last
 
     def run(self, function: BlockFunction, data: Any) -> Any:
         """Run one block, and return what its last step returned.
