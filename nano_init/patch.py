@@ -184,6 +184,11 @@ def apply_from_launcher(options: str, name: str) -> None:
         if current_membership() is not None:
             if isinstance(error, NanoError):
                 _refuse_in_job(str(error))
+            if isinstance(error, ImportError):  # `import tensorflow` would go on without Keras
+                _refuse_in_job(
+                    f"{name} cannot be prepared for several workers ({error}); run the script "
+                    "without --nproc-per-node"
+                )
             raise
         from nano_init.message import NANO_RUN, say
 

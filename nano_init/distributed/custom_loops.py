@@ -26,7 +26,8 @@ def nano_multiprocessing(function: Any) -> Any:
     rows. Models, optimizers, metrics and other arguments are passed unchanged. Floating-point
     results are averaged over the batch and are the same on all workers. Results with one row per
     row of the batch, such as predictions and unreduced losses, are returned with all rows. Metrics
-    that the step updates count each row once. Outside a job of several workers the decorator has no
+    that the step updates count each row once, and what it reads from them is of the whole batch.
+    Outside a job of several workers the decorator has no
     effect.
 
     Args:

@@ -34,9 +34,11 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
     if "tf_keras" in kerases:
         from nano_init.distributed.legacy_losses import legacy_loss_replacements
         from nano_init.distributed.legacy_steps import legacy_step_replacements
+        from nano_init.distributed.metric_results import legacy_metric_replacements
         from nano_init.distributed.writing import legacy_writing_replacements
 
         yield from legacy_loss_replacements()
+        yield from legacy_metric_replacements()
         yield from legacy_step_replacements(compress=membership.compress)
         yield from legacy_writing_replacements(membership)
     yield from checkpoint_replacements(membership)
@@ -50,6 +52,7 @@ def worker_replacements(membership: Membership, kerases: Collection[str]) -> Ite
 def _keras_3_replacements(membership: Membership) -> Iterator[Replacement]:
     from nano_init.distributed.gradients import gradient_replacements
     from nano_init.distributed.losses import loss_replacements
+    from nano_init.distributed.metric_results import metric_replacements
     from nano_init.distributed.normalization import normalization_replacements
     from nano_init.distributed.randomness import randomness_replacements
     from nano_init.distributed.state import state_replacements
@@ -60,6 +63,7 @@ def _keras_3_replacements(membership: Membership) -> Iterator[Replacement]:
     yield from state_replacements()
     yield from loss_replacements()
     yield from gradient_replacements(compress=membership.compress)
+    yield from metric_replacements()
     yield from normalization_replacements()
     yield from randomness_replacements()
     yield from writing_replacements(membership)

@@ -10,6 +10,7 @@ models would drift apart; the workers average it at the end of the step.
 from __future__ import annotations
 
 import functools
+import threading
 
 from nano_init.distributed.batch_shard import current_shard, note_written
 from nano_init.distributed.gradients import is_summed
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Variable
 
-__all__ = ["state_replacements"]
+__all__ = ["is_overwritten", "state_replacements"]
+
+_HERE = threading.local()
 
 
 def state_replacements() -> Iterator[Replacement]:
     """Yield what watches over the variables that a step writes."""
+    from keras.src.backend.common import variables
     from keras.src.backend.tensorflow.core import Variable
 
+    # The class had the longer name before Keras 3.8.
+    base = getattr(variables, "KerasVariable", None) or variables.Variable
+    for name in ("assign_add", "assign_sub"):
+        yield Replacement(base, name, _wrap_assign_add(vars(base)[name]))
     name = "_direct_assign"
     yield Replacement(Variable, name, _wrap_assign(vars(Variable)[name]))
 
@@ -40,6 +48,8 @@ def _wrap_assign(assign: Callable[..., None]) -> Callable[..., None]:
         if shard is None:
             assign(self, value)
         elif self.synchronization == "on_read":
+            if not getattr(_HERE, "is_adding", False):
+                self._is_overwritten_on_shards = True
             assign(self, _unless_padding(self, value) if shard.may_be_padding else value)
         else:
             assign(self, value)
@@ -48,6 +58,23 @@ def _wrap_assign(assign: Callable[..., None]) -> Callable[..., None]:
                 note_written(self)
 
     return watched_assign
+
+
+def _wrap_assign_add(add: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(add)
+    def noted_add(self: Variable, value: Any) -> Any:
+        _HERE.is_adding = True
+        try:
+            return add(self, value)
+        finally:
+            _HERE.is_adding = False
+
+    return noted_add
+
+
+def is_overwritten(variable: Variable) -> bool:
+    """Say whether a step has written a variable otherwise than by adding to it."""
+    return bool(getattr(variable, "_is_overwritten_on_shards", False))
 
 
 def _unless_padding(variable: Variable, value: Any) -> Any:

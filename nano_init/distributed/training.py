@@ -19,6 +19,7 @@ from nano_init.distributed.batch_shard import (
     shard_of,
 )
 from nano_init.distributed.job_strategy import is_job_strategy, under_job
+from nano_init.distributed.metric_results import deferring_results
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -101,24 +102,31 @@ def train_on_shard(
     from keras.src import tree
 
     shard = shard_of(batch, membership.index, membership.workers)
-    with computing_shard(shard) as written:
+    with deferring_results() as deferred, computing_shard(shard) as written:
         outputs = step(shard.take(batch))
     flat = [_as_tensor(value) for value in tree.flatten(outputs)]
+    results = deferred.among(flat)
     of_rows = [joins_rows and is_of_rows(value, shard) for value in flat]
     flat = [
         at_rows_of_batch(v, shard) if joins else v for v, joins in zip(flat, of_rows, strict=True)
     ]
-    places = [i for i, value in enumerate(flat) if _is_floating(value)]
+    places = [i for i, value in enumerate(flat) if _is_floating(value) and i not in results]
     for place, joins in enumerate(of_rows):
         if joins and place not in places:
             flat[place] = _sum_of_integers(flat[place])
-    values = [*(flat[i] for i in places), *(_as_tensor(v.value) for v in written)]
-    sums = [of_rows[i] for i in places] + [False] * len(written)
+    reads = dict.fromkeys(read for read, _ in results.values())
+    added = [value for read in reads for value in deferred.own(read)]
+    values = [*(flat[i] for i in places), *(_as_tensor(v.value) for v in written), *added]
+    sums = [of_rows[i] for i in places] + [False] * len(written) + [True] * len(added)
     averaged = _average(values, sums, shard, batch)
     for place, value in zip(places, averaged, strict=False):
         flat[place] = value
-    for variable, value in zip(written, averaged[len(places) :], strict=True):
+    for variable, value in zip(written, averaged[len(places) :], strict=False):
         variable.value.assign(value)
+    totals = iter(averaged[len(places) + len(written) :])
+    leaves = {r: deferred.result(r, [next(totals) for _ in deferred.own(r)]) for r in reads}
+    for place, (read, leaf) in results.items():
+        flat[place] = leaves[read][leaf]
     return tree.pack_sequence_as(outputs, flat)
 
 

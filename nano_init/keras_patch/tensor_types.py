@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keras import Variable as Variable
     from keras.callbacks import Callback as Callback
     from keras.layers import Layer as Layer
+    from keras.metrics import Metric as Metric
     from keras.optimizers import Optimizer as Optimizer
     from tensorflow import DType as DType
     from tensorflow import Graph as Graph

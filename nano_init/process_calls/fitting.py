@@ -122,11 +122,20 @@ def _source(model: Model, **data: Any) -> ServedDataset:
 
 def _build(model: Model, dataset: Dataset) -> None:
     """Make the model's variables here, so that they begin as in one process."""
+    import keras
+
     from nano_init.distributed.training import symbolic_batch
 
     batch = symbolic_batch(dataset)
-    if batch is not None:
+    # A model of sub-models need not compute anything as a whole.
+    if batch is None or type(model).call is keras.Model.call:
+        return
+    try:
         model._symbolic_build(data_batch=batch)
+    except (RuntimeError, TypeError, ValueError):
+        # A step of its own may give the model something else than the data.
+        if type(model).train_step is keras.Model.train_step:
+            raise
 
 
 def _callbacks(given: Any) -> list[Callback]:

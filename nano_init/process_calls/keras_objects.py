@@ -12,6 +12,7 @@ import types
 from contextlib import contextmanager
 
 from nano_init.errors import UsageError
+from nano_init.process_calls.model_attributes import is_made_of_attributes, reduce_model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def reduce_valued(thing: Any) -> tuple[Any, ...]:
     """
     import keras
 
+    if is_made_of_attributes(thing):
+        return reduce_model(thing)
     config, custom = _describe(thing)
     if not isinstance(thing, keras.Model):
         return _rebuild, (config, custom)

@@ -22,6 +22,11 @@ from nano_init.process_calls.keras_objects import (
     reduce_loss,
     reduce_valued,
 )
+from nano_init.process_calls.model_attributes import (
+    is_made_of_attributes,
+    own_attributes,
+    reduce_tracked,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,11 +67,36 @@ def pack(value: Any, reduce_dataset: Callable[[Any], Any]) -> tuple[Packed, list
     Raises:
         UsageError: something in it cannot travel.
     """
+    sent: list[Any] = []
+    try:
+        return _pack(value, reduce_dataset, sent), sent
+    except UsageError as error:
+        raise UsageError(f"{_name_attribute(sent, reduce_dataset)}{error}") from error
+
+
+def _pack(value: Any, reduce_dataset: Callable[[Any], Any], sent: list[Any]) -> Packed:
     buffers: list[Any] = []
     file = io.BytesIO()
-    pickler = _pickler(_CallPickling)(file, buffers.append, reduce_dataset)
-    _dump(pickler, lambda sent: (value, sent), pickler.sent)
-    return Packed(file.getvalue(), tuple(buffers)), pickler.sent
+    pickler = _pickler(_CallPickling)(file, buffers.append, reduce_dataset, sent)
+    _dump(pickler, lambda sent: (value, sent), sent)
+    return Packed(file.getvalue(), tuple(buffers))
+
+
+def _name_attribute(models: Sequence[Any], reduce_dataset: Callable[[Any], Any]) -> str:
+    """Return which attribute of a model cannot travel, or nothing where it is none."""
+    for model in filter(is_made_of_attributes, models):
+        for name, value in own_attributes(model).items():
+            if not _can_travel(value, reduce_dataset):
+                return f"{type(model).__name__} {model.name!r}, attribute {name!r}: "
+    return ""
+
+
+def _can_travel(value: Any, reduce_dataset: Callable[[Any], Any]) -> bool:
+    try:
+        _pack(value, reduce_dataset, [])
+    except UsageError:
+        return False
+    return True
 
 
 def pack_back(value: Any, known: Sequence[Any]) -> Packed:
@@ -176,12 +206,15 @@ class _CallPickling:
         file: where the pickle is written to.
         keep: takes a buffer that stays apart.
         reduce_dataset: how to pickle a data set.
+        sent: takes the Keras objects with values.
     """
 
-    def __init__(self, file: Any, keep: Any, reduce_dataset: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, file: Any, keep: Any, reduce_dataset: Callable[[Any], Any], sent: list[Any]
+    ) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)  # type: ignore[call-arg]
         self._reduce_dataset = reduce_dataset
-        self.sent: list[Any] = []
+        self._sent = sent
         self._owners: dict[int, tuple[Any, int]] = {}
 
     def reducer_override(self, thing: Any) -> Any:
@@ -190,7 +223,7 @@ class _CallPickling:
             return self._reduce_valued(thing)
         if is_loss(thing):
             return reduce_loss(thing)
-        reduced = self._reduce_tensorflow(thing)
+        reduced = reduce_tracked(thing) or self._reduce_tensorflow(thing)
         return super().reducer_override(thing) if reduced is None else reduced  # type: ignore[misc]
 
     def _reduce_tensorflow(self, thing: Any) -> Any:
@@ -212,6 +245,8 @@ class _CallPickling:
         if id(thing) in self._owners:
             return _part, self._owners[id(thing)]
         parts = list(thing._flatten_layers()) if hasattr(thing, "_flatten_layers") else []
+        if is_made_of_attributes(thing):
+            parts = [thing]  # its parts travel as its attributes
         if any(id(part) in self._owners for part in parts):
             raise UsageError(
                 f"{thing.name} shares layers with another model that the call uses, and would be "
@@ -219,7 +254,7 @@ class _CallPickling:
                 "instead"
             )
         self._owners.update({id(part): (thing, n) for n, part in enumerate(parts)})
-        self.sent.append(thing)
+        self._sent.append(thing)
         return reduce_valued(thing)
 
 

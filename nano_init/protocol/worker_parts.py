@@ -45,7 +45,26 @@ WORKER_RECORDS = (
         "worker_state",
         WORKER,
         "what workers assign to a variable of the model is averaged",
-        (f"{_BACKEND}.core:Variable._direct_assign",),
+        (
+            f"{_BACKEND}.core:Variable._direct_assign",
+            # Keras 3.8 gave the class its shorter name.
+            *(
+                f"keras.src.backend.common.variables:{owner}.{name}"
+                for owner in ("KerasVariable", "Variable")
+                for name in ("assign_add", "assign_sub")
+            ),
+        ),
+        keras=("3.8", KERAS_RANGE[1]),
+    ),
+    PatchRecord(
+        "worker_metrics",
+        WORKER,
+        "a step reads the whole batch's metrics",
+        (
+            "keras.src.metrics.metric:Metric.__init__",
+            "keras.src.metrics.reduction_metrics:Mean.update_state",
+            "keras.src.trainers.trainer:Trainer.get_metrics_result",
+        ),
         keras=("3.8", KERAS_RANGE[1]),
     ),
     PatchRecord(
@@ -117,6 +136,12 @@ WORKER_RECORDS = (
             f"{_LEGACY}.engine.compile_utils:LossesContainer.__call__",
             f"{_LEGACY}.utils.losses_utils:scale_loss_for_distribution",
         ),
+    ),
+    PatchRecord(
+        "worker_legacy_metrics",
+        WORKER,
+        "a mean of `tf_keras` counts a step once",
+        (f"{_LEGACY}.metrics.base_metric:Reduce.update_state",),
     ),
     PatchRecord(
         "worker_legacy_steps",

@@ -198,3 +198,22 @@ def test_fit_takes_num_processes_with_several_steps_per_execution():
     rows = keras.ops.ones((8, 2))
     history = model.fit(rows, rows[:, :1], batch_size=2, num_processes=1, verbose=0)
     assert len(history.history["loss"]) == 1
+
+
+def test_a_worker_whose_keras_cannot_be_prepared_ends_the_job_even_under_import_tensorflow(
+    monkeypatch, capsys
+):
+    """TensorFlow imports Keras itself, and goes on where that raises an ImportError."""
+    from nano_init import patch
+    from nano_init.distributed import refusal, worker_startup
+
+    def fail(*_):
+        raise ImportError("no such name")
+
+    monkeypatch.setattr(worker_startup, "current_membership", object)
+    monkeypatch.setattr(refusal, "_refused", [])
+    monkeypatch.setattr(patch, "patch_imported", fail)
+    with pytest.raises(SystemExit) as ended:
+        patch.apply_from_launcher("{}", "keras")
+    assert ended.value.code == 2
+    assert "keras cannot be prepared for several workers (no such name)" in capsys.readouterr().err

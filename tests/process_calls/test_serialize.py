@@ -126,30 +126,70 @@ def test_what_comes_back_refers_to_what_the_script_has(tmp_path):
     assert read_packed(str(tmp_path / "result"), [model]) == {"model": model, "n": 1}
 
 
-class Adversary(keras.Model):
-    def compile(self, other, **options):
-        super().compile(**options)
-        self.other = other
-
-
 class Given(keras.Model):
     def __init__(self, part):
         super().__init__()
         self.part = part
 
 
+class Parts(keras.Model):
+    """A model of sub-models, without `call` and `get_config`, compiled its own way."""
+
+    def __init__(self, first, others):
+        super().__init__(name="parts")
+        self.first, self.others = first, others
+        self.seeds = keras.random.SeedGenerator(3)
+        self.scale = keras.Variable(2.0, name="scale")
+        self.own_name = lambda: self.name
+
+    def compile(self, optimizers, loss_function):
+        super().compile(loss="mae")
+        self.optimizers, self.loss_function = optimizers, loss_function
+        self.tracker = keras.metrics.Mean(name="tracker")
+
+
+class Joined(keras.Sequential):
+    """Its config makes it again, but nothing says how it is compiled."""
+
+    def compile(self, other):
+        super().compile(other)
+
+
 def compiled_its_own_way():
-    model = Adversary()
-    model.compile("adam", loss="mse")
+    model = Joined([keras.Input((2,)), layers.Dense(1)])
+    model.compile("adam")
     return model
+
+
+def test_a_model_without_call_and_config_has_its_parts_and_their_values(sent):
+    model = Parts(model_of(), {"second": [model_of(layers.Dense(3))]})
+    optimizer = keras.optimizers.Adam()
+    model.compile([optimizer], lambda y, p: y - p)
+    optimizer.build(model.first.trainable_variables)
+    optimizer.iterations.assign(4)
+    model.tracker.update_state(3.0)
+    model.scale.assign(5.0)
+    model.seeds.next()
+    again, first = sent((model, model.first))
+
+    assert (type(again), again.own_name(), again.built) == (Parts, "parts", False)
+    assert first is again.first
+    assert (again.loss, again.loss_function(3, 1)) == ("mae", 2)
+    assert (int(again.optimizers[0].iterations), float(again.tracker.result())) == (4, 3.0)
+    assert again.optimizers[0]._trainable_variables[0] is first.trainable_variables[0]
+    assert len(again.variables) == len(model.variables) > 7
+    for ours, theirs in zip(again.variables, model.variables, strict=True):
+        assert ours.trainable == theirs.trainable
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    assert [m.name for m in again.metrics] == [m.name for m in model.metrics]
 
 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (threading.Lock, "cannot be sent to another process .*lock"),
-        (compiled_its_own_way, "Adversary has a compile.. of its own"),
-        (lambda: Given(object()), "Given .* cannot be sent to workers"),
+        (compiled_its_own_way, "Joined has a compile.. of its own"),
+        (lambda: Given(threading.Lock()), "Given 'given.*', attribute 'part': .*lock.* nano-run"),
         (lambda: iter(tf.data.Dataset.range(2)), "give its data set"),
     ],
 )

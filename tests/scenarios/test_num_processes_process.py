@@ -49,6 +49,30 @@ class Subclassed(keras.Model):
     def call(self, inputs):
         return self.out(self.hidden(inputs))
 
+class Pair(keras.Model):  # no `call` and no config, as a GAN's
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+    def compile(self, optimizers, loss_function):
+        super().compile()
+        self.optimizers, self.loss_function = optimizers, loss_function
+        self.tracker = keras.metrics.Mean(name="loss")
+    @property
+    def metrics(self):
+        return [self.tracker]
+    def train_step(self, data):
+        for part, optimizer in zip((self.first, self.second), self.optimizers):
+            with tf.GradientTape() as tape:
+                loss = self.loss_function(data[1], self.second(self.first(data[0])))
+            gradients = tape.gradient(loss, part.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, part.trainable_variables))
+            self.tracker.update_state(loss)
+        return {"loss": self.tracker.result(), "again": self.tracker.result()}
+
+class Aside(Pair):
+    def call(self, inputs):  # takes what lies between its parts, and not the data
+        return self.second(inputs)
+
 def functional():
     inputs = keras.Input((6,))
     hidden = Scale(0.5)(layers.Dense(8, activation=lambda v: tf.tanh(v) * WEIGHT)(inputs))
@@ -90,7 +114,19 @@ def train(make, data, **processes):
         "after": model.evaluate(x, y, verbose=0),
     }
 
-told = {}
+def train_pair(kind, **processes):
+    keras.utils.set_random_seed(3)
+    first = keras.Sequential([keras.Input((6,)), layers.Dense(4, activation="tanh")])
+    model = kind(first, keras.Sequential([keras.Input((4,)), layers.Dense(1)]))
+    model.compile([keras.optimizers.Adam(0.05), keras.optimizers.SGD(0.1)],
+                  lambda y, p: tf.reduce_mean(tf.square(p[:, 0] - tf.cast(y, tf.float32))))
+    history = model.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False, **processes)
+    weights = [w.ravel().tolist() for part in (first, model.second) for w in part.get_weights()]
+    return {"history": history.history, "weights": weights, "count": float(model.tracker.count),
+            "optimizers": [np.ravel(v).tolist() for o in model.optimizers for v in o.variables]}
+
+told = {kind.__name__: [train_pair(kind), train_pair(kind, num_processes=2)]
+        for kind in (Pair, Aside)}
 for make, data in ((functional, from_arrays), (Subclassed, from_a_generator)):
     told[data.__name__] = [train(make, data), train(make, data, num_processes=2)]
 with open("told.json", "w") as file:

@@ -156,6 +156,50 @@ def tested(way):
     return {f"{i} {k}": v.numpy().tolist() for i, r in enumerate(results) for k, v in r.items()}
 
 
+class Largest(keras.metrics.Metric):
+    """A metric of the program's own: what it keeps is no sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.value = self.add_weight(name="value", shape=(), initializer="zeros")
+
+    def update_state(self, value):
+        self.value.assign(tf.maximum(self.value, value))
+
+    def result(self):
+        return tf.convert_to_tensor(self.value)
+
+
+def tracked(way):
+    """A step that returns what trackers read at several moments, by several names."""
+    model, mean, by_row = build(), keras.metrics.Mean(), keras.metrics.Mean()
+    root, pairs = keras.metrics.RootMeanSquaredError(), keras.metrics.AUC(num_thresholds=5)
+    largest = Largest()
+
+    @tf.function
+    def read():
+        return by_row.result()
+
+    def step(x, y, _):
+        outputs = model(x)
+        mean.update_state(tf.reduce_mean(tf.square(outputs)))
+        first = mean.result()
+        mean.update_state(3 * tf.reduce_mean(outputs))
+        by_row.update_state(outputs[:, 0])
+        root.update_state(y, outputs)
+        pairs.update_state(y[:, 0] > 0, tf.sigmoid(outputs[:, 0]))
+        largest.update_state(tf.reduce_mean(tf.ones_like(outputs)))
+        return {"first": first, "second": mean.result(), "again": mean.result(),
+                "root": root.result(), "within": read(), "of it": tf.exp(by_row.result()),
+                "largest": 1 if IS_LEGACY else largest.result(),  # Keras 2 adds up whatever it is
+                "pairs": pairs.result()}  # fmt: skip
+
+    run = way(step)
+    results = [{k: float(v) for k, v in run(*batch).items()} for batch in batches()]
+    metrics = (mean, by_row, root, pairs)
+    return {"steps": results, "after": [float(metric.result()) for metric in metrics]}
+
+
 def loops():
     every = dict(losses())
     for way in ("graph", "decorated below"):
@@ -172,6 +216,8 @@ def main():
     for way in WAYS:
         if way != "strategy.run":
             print("RESULT", json.dumps([f"{way}, tested", tested(WAYS[way])]), flush=True)
+    for way in ("graph", "decorated", "decorated above"):
+        print("RESULT", json.dumps([f"{way}, tracked", tracked(WAYS[way])]), flush=True)
     for way, optimizer, loss in dict.fromkeys(loops()):
         result = train(WAYS[way], OPTIMIZERS[optimizer](), every[loss])
         print("RESULT", json.dumps([f"{way}, {optimizer}, {loss}", result]), flush=True)

@@ -257,13 +257,14 @@ class OwnStep(keras.Model):
         super().__init__()
         self.dense = layers.Dense(3)
         self.tracker = keras.metrics.Mean(name="own")
+        self.steps = keras.metrics.Mean(name="steps")
 
     def call(self, x):
         return self.dense(x)
 
     @property
     def metrics(self):
-        return [self.tracker]
+        return [self.tracker, self.steps]
 
     def train_step(self, batch):
         x, y = batch
@@ -275,7 +276,11 @@ class OwnStep(keras.Model):
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         self.tracker.update_state(loss, sample_weight=tf.shape(x)[0])
-        return {"own": self.tracker.result()}
+        first = self.tracker.result()
+        self.steps.update_state(loss)
+        self.steps.update_state(2 * loss)
+        again = {"first": first, "again": self.steps.result(), "of it": tf.exp(first)}
+        return {**self.get_metrics_result(), **again}
 
 
 def own_step():
