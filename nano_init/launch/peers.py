@@ -54,7 +54,7 @@ class Peers:
         self._beaten = 0.0
 
     def beat(self, now: float) -> None:
-        """Send heartbeats to the other hosts, and check theirs."""
+        """Send heartbeats to the other hosts, and check that they send some."""
         if now - self._beaten > _BEAT:
             self._beaten = now
             self._tell("alive")
