@@ -26,7 +26,7 @@ from pathlib import Path
 START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
 WORKER = """
 import contextlib, hashlib, json, os, time
-with contextlib.suppress(OSError):  # sched(7): other sessions of this machine shall not count
+with contextlib.suppress(OSError):  # sched(7): take precedence over other sessions on this machine
     open("/proc/self/autogroup", "w").write("-19")
 import numpy as np
 import tensorflow as tf

@@ -59,7 +59,7 @@ def prepare_command(
         bootstrap: the folder to put first in PYTHONPATH.
 
     Raises:
-        LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
+        LaunchError: PYTHONPATH cannot contain the bootstrap's path.
     """
     variables = plan.environment()
     # Lets a nano-run or shell that the program starts distinguish these from the user's own.
@@ -85,7 +85,7 @@ def prepare_plain_command(
         bootstrap: the folder to put first in PYTHONPATH.
 
     Raises:
-        LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
+        LaunchError: PYTHONPATH cannot contain the bootstrap's path.
     """
     path = _put_first(bootstrap, environ.get("PYTHONPATH"))
     return Command((python, *target.python_arguments), {"PYTHONPATH": path})
