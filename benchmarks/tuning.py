@@ -5,8 +5,8 @@
 Each model of the suite is trained by its own script. First the search runs as in `nano-run --tune`.
 Then every combination of precision, XLA, faster paths on or off, threads and inter-op threads
 trains, interleaved with the chosen one in rounds and groups. A twin of the chosen one shows how
-much two processes of one configuration differ. Finally the fastest of all groups are compared with the
-chosen one in new processes, for more rounds. One half of the rounds selects the best, and the other
+much two processes of one configuration differ. Finally the fastest of all groups are compared with
+the chosen one in new processes, for more rounds. One half of the rounds selects the best; the other
 half gives its ratio, because the minimum of many noisy numbers is biased. With --keep the
 measurements are stored, and another call continues from there; --pieces ends a call after that
 number of searches, groups or finals.
