@@ -1,9 +1,9 @@
-"""What the first `fit` costs when batches have many sizes, in plain Python and under nano-run.
+"""Cost of the first `fit` with batches of many sizes, in plain Python and under nano-run.
 
     python benchmarks/batch_sizes.py [--patterns a,b] [--configurations c,d] [--rounds N]
 
-Each figure comes from its own process, which times one call of `fit` with all its tracing. The
-configurations run in turn, round after round, and ratios are taken within a round.
+Each figure comes from its own process, which times one call of `fit` including tracing. The
+configurations are interleaved in rounds, and ratios are computed within a round.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _random(count: int, smallest: int, largest: int) -> list[int]:
     return random.Random(0).sample(range(smallest, largest + 1), count)
 
 
-# Rows of each batch, of the multilayer perceptron or, where lengths are named, of a sequence.
+# The rows of each batch: of the MLP, or of sequences where lengths are given.
 PATTERNS: dict[str, Callable[[], list[int]]] = {
     "growing, 16 sizes": lambda: list(range(200, 2001, 120)),
     "random, 120 sizes": lambda: _random(120, 200, 2000),
@@ -134,7 +134,7 @@ def _train(pattern: str) -> dict[str, float]:
     batches, build = (_ids, _encoder) if "lengths" in pattern else (_rows, _perceptron)
     model, data = build(), list(batches(sizes))
     model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    # TensorFlow's first tensor and thread pools are not what is timed.
+    # Exclude TensorFlow's first tensor and its thread pools from the timing.
     tf.zeros(1).numpy()
     grown, used, started = _peak_mb(), _processor_seconds(), time.perf_counter()
     fitted = model.fit((batch for batch in data), steps_per_epoch=len(data), verbose=0)

@@ -1,6 +1,6 @@
-"""Models with a `train_step` of their own, in the shape of two examples of keras.io.
+"""Models with their own `train_step`, based on two examples of keras.io.
 
-Their steps take what `fit` gives one by one: a tape, a loss object, the optimizer, a metric. The
+Their steps use the parts of `fit` directly: a tape, a loss object, the optimizer, a metric. The
 layers and sizes are those of "End-to-end Masked Language Modeling with BERT" (with a smaller
 batch) and of "Vector-Quantized Variational Autoencoders".
 """
@@ -25,7 +25,7 @@ def masked_lm(ids: int = 30_000) -> Any:
     loss_of = keras.losses.SparseCategoricalCrossentropy(reduction="none")
 
     class MaskedLanguageModel(keras.Model):  # type: ignore[misc]
-        """Learns from the weighted positions alone."""
+        """Trains on the weighted positions only."""
 
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
@@ -59,7 +59,7 @@ def masked_lm(ids: int = 30_000) -> Any:
 
 
 def masked_lm_batch(rows: int = 8, ids: int = 30_000) -> Any:
-    """Return a batch: tokens, and labels with a weight of 1 where one was masked."""
+    """Return a batch: tokens, and labels with a weight of 1 at masked positions."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def vq_vae(latent: int = 16, codes: int = 128) -> Any:
     layers = keras.layers
 
     class Quantizer(keras.layers.Layer):  # type: ignore[misc]
-        """Replaces each vector by the nearest one of the codebook."""
+        """Replaces each vector with the nearest one in the codebook."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""The figures of a benchmark run: as tables and as a plot."""
+"""The figures of a benchmark run, as tables and as a plot."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Result", "means_table", "models_table", "plot_results", "summary_tab
 
 @dataclass
 class Result:
-    """One model in one configuration; the lists have one entry a round.
+    """One model in one configuration; the lists have one entry per round.
 
     Args:
         model: The model's key.
         configuration: The configuration's key.
-        title: What the table calls the configuration.
+        title: The name of the configuration in the table.
         medians: Milliseconds per step, median of a process.
         fastest_fifths: Milliseconds per step, 20th percentile of a process.
-        first_steps: Milliseconds until the first step was done, with building the model.
+        first_steps: Milliseconds until the end of the first step, including building the model.
         peaks_mb: Peak memory of the process.
         losses: The loss after the last step.
-        failure: Why it did not run, if it did not.
+        failure: Why it failed, or "".
     """
 
     model: str
@@ -45,7 +45,7 @@ class Result:
     failure: str = ""
 
     def add(self, figures: Mapping[str, Any]) -> None:
-        """Add what one process printed."""
+        """Add the output of one process."""
         steps = sorted(figures["steps"])
         self.medians.append(statistics.median(steps))
         self.fastest_fifths.append(steps[len(steps) // 5])
@@ -60,7 +60,7 @@ class Result:
 
 
 def models_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table:
-    """Return a row for each model and configuration; ratios are against stock, round by round.
+    """Return one row per model and configuration; ratios to stock are computed per round.
 
     Args:
         titles: What the table calls each model.
@@ -98,7 +98,7 @@ def _model_row(title: str, stock: Result, result: Result) -> tuple[Cell, ...]:
 
 
 def summary_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table:
-    """Return a row for each model: stock's milliseconds, and how much faster the others are.
+    """Return one row per model: stock's milliseconds, and the speedup of the others.
 
     Args:
         titles: What the table calls each model.
@@ -125,12 +125,12 @@ def _gain(stock: Result, result: Result | None) -> Cell:
 
 
 def means_table(results: Sequence[Result]) -> Table:
-    """Return the geometric mean of each configuration's ratios over the models that it ran."""
+    """Return the geometric mean of each configuration's ratios over its models."""
     stocks = {r.model: r for r in results if r.configuration == "stock"}
     nano = {r.model: r for r in results if r.configuration == "nano"}
     table_rows = []
     for key, title in {r.configuration: r.title for r in results}.items():
-        # Where an option has nothing to do, nano-run without it stands in.
+        # Where an option does not apply, nano-run without it is used.
         own = {r.model: r for r in results if r.configuration == key and not r.failure}
         stands_in = nano if key in ("lazy", "steps", "both") else {}
         rows = [own.get(name) or stands_in.get(name) for name in stocks]
@@ -150,12 +150,12 @@ def means_table(results: Sequence[Result]) -> Table:
 
 
 def plot_results(results: Sequence[Result], path: str, machine: str) -> None:
-    """Draw how many times as fast as stock each configuration trains each model.
+    """Plot the speedup of each configuration over stock for each model.
 
     Args:
         results: All results of a run.
         path: The PNG file to write.
-        machine: What the title calls the processor.
+        machine: The name of the processor in the title.
     """
     import matplotlib as mpl
 

@@ -2,12 +2,12 @@
 
     python benchmarks/first_step.py [--models resnet50,tiny] [--rounds 5] [--torch FOLDER]
 
-Each run is a process of its own, in turn. Processor seconds (user and system) are counted, since
-other processes on the machine do not change them; wall seconds are printed too. They are read
-inside the process, which is the launcher's own under nano-run, so that it counts; what the
-phases leave of the sum is the interpreter's and the launcher's. With `--torch FOLDER`, the
-scripts MODEL.py of that folder run with the others, where there is one; their last line is
-JSON with `cpu` and `ended_at`.
+Each run is a separate process, interleaved with the others. Processor seconds (user and system)
+are reported, because other processes on the machine hardly change them; wall seconds are printed
+too. They are read inside the process, which under nano-run is the launcher's own process, so the
+launcher counts. The difference between the total and the phases is the time of the interpreter and
+the launcher. With `--torch FOLDER`, scripts MODEL.py in that folder run too; their last line of
+output is JSON with `cpu` and `ended_at`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/first_step_one.py MODEL
 
-It is a plain script: what is compared is how it is started. `first` is the first step without
-its trace: graph optimization, XLA's compilation and the first execution; `step` is a later one.
+It is a plain script, because the comparison is about how it is started. `first` is the first step
+without its trace: graph optimization, XLA's compilation and the first execution; `step` is a later
+step.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _timed(name: str, run: Callable[[], Any]) -> Any:
 
 
 def main() -> None:
-    """Train the model that the command line names for two steps; evaluate and predict."""
+    """Train the model from the command line for two steps; evaluate and predict."""
     name = sys.argv[1]
     _timed("import_tf", lambda: __import__("tensorflow"))
     _timed("import_keras", lambda: __import__("keras"))

@@ -1,13 +1,13 @@
-"""What the guards of `patch_tensorflow` cost a training step, against a bare policy.
+"""Overhead of the guards of `patch_tensorflow` in a training step, against a bare policy.
 
     python benchmarks/guards.py [--rounds 40] [--json FILE]
 
-Both variants of a model are built, compiled and warmed up in one process, then timed in turn,
-a few steps at a time; a ratio is of neighbouring turns, so that what else the machine does
-falls on both. The faster paths are switched off. Processor time counts all threads and little
-of what others do. The guards act while a step is traced; a ratio above 1.02 would mean that
-they leave operations behind. Three more rows are of what the guards do outside of a traced step:
-single operations and a small custom loop in eager mode, and tracing itself.
+Both variants of a model are built, compiled and warmed up in one process, then timed alternately,
+a few steps at a time. Ratios are of neighbouring turns, so that other load on the machine affects
+both. The faster paths are switched off. Processor time counts all threads, and depends little on
+other processes. The guards act while a step is traced; a ratio above 1.02 would mean that they add
+operations to the graph. Three more rows show the overhead outside of a traced step: single
+operations and a small custom loop in eager mode, and tracing itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TITLE = "A training step under the patch without faster paths, against a bare p
 
 @dataclass(frozen=True)
 class Cost:
-    """Ratios of patched to bare steps, one for each round, and the bare step itself."""
+    """Ratios of patched to bare steps, one per round, and the time of the bare step."""
 
     model: str
     bare_milliseconds: float
@@ -99,7 +99,7 @@ MODELS: dict[str, Callable[[], tuple[Any, ...]]] = {
 def _trainer(
     make: Callable[[], tuple[Any, ...]], is_patched: bool
 ) -> Callable[[], tuple[float, float]]:
-    """Return what runs some steps and gives the milliseconds of one, by clock and processor."""
+    """Return a function that runs some steps and returns the clock and processor ms of one."""
     import keras
     import tensorflow as tf
 
@@ -134,16 +134,16 @@ def _trainer(
 
 
 def measure(name: str, rounds: int) -> Cost:
-    """Time both variants of a model in turn.
+    """Time both variants of a model alternately.
 
     Args:
         name: a key of `MODELS`.
-        rounds: how many times each is timed, after one round that is not counted.
+        rounds: the number of times that each is timed, after one uncounted round.
     """
     bare, patched = (_trainer(MODELS[name], is_patched) for is_patched in (False, True))
     pairs = []
     for number in range(rounds + 1):
-        # Each goes first every other time.
+        # Each variant goes first every other time.
         order = (bare, patched) if number % 2 else (patched, bare)
         times = {run: run() for run in order}
         pairs.append((times[bare], times[patched]))
@@ -153,7 +153,7 @@ def measure(name: str, rounds: int) -> Cost:
 
 
 def _operations() -> Callable[[], float]:
-    """Return what runs 400 eager operations and gives the processor time of one."""
+    """Return a function that runs 400 eager operations and returns the processor time of one."""
     import tensorflow as tf
 
     x, w = tf.random.normal((8, 16)), tf.Variable(tf.random.normal((16, 16)))
@@ -170,7 +170,7 @@ def _operations() -> Callable[[], float]:
 
 
 def _eager_loop() -> Callable[[], float]:
-    """Return what trains a small model without `tf.function`, 10 steps, and times one."""
+    """Return a function that trains a small model eagerly for 10 steps, and times one."""
     import keras
     import tensorflow as tf
 
@@ -192,7 +192,7 @@ def _eager_loop() -> Callable[[], float]:
 
 
 def _tracing() -> Callable[[], float]:
-    """Return what traces a training step of the encoder, forward and backward."""
+    """Return a function that traces a training step of the encoder, forward and backward."""
     import tensorflow as tf
 
     model, shape, _ = _encoder()
@@ -222,11 +222,11 @@ OUTSIDE: dict[str, Callable[[], Callable[[], float]]] = {
 
 
 def measure_outside(name: str, rounds: int) -> Cost:
-    """Time what is not a traced step, under the bare policy and under the patch in turn.
+    """Time code outside of traced steps, alternately under the bare policy and the patch.
 
     Args:
         name: a key of `OUTSIDE`.
-        rounds: how many times each is timed, after one round that is not counted.
+        rounds: the number of times that each is timed, after one uncounted round.
     """
     import keras
 
@@ -263,7 +263,7 @@ def _quartiles(ratios: tuple[float, ...]) -> tuple[float, float, float] | None:
 
 
 def cost_table(costs: list[Cost]) -> Table:
-    """Return all costs; the spread holds the middle half of the rounds."""
+    """Return all costs; the spread covers the middle half of the rounds."""
     columns = (
         Column("model"),
         Column("bare, ms/step", 2),
@@ -286,7 +286,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [name for name in (*MODELS, *OUTSIDE) if name.startswith(tuple(options.only or ("",)))]
     if not chosen or options.rounds < 2:
-        parser.error("--only names no model" if not chosen else "--rounds is at least 2")
+        parser.error("--only names no model" if not chosen else "--rounds must be at least 2")
     costs = [
         measure(name, options.rounds) if name in MODELS else measure_outside(name, options.rounds)
         for name in chosen

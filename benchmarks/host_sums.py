@@ -1,12 +1,13 @@
-"""Time sums over workers on several hosts: network namespaces joined by shaped links.
+"""Time all-reduce between workers on several hosts: network namespaces with shaped links.
 
     sudo benchmarks/host_sums.py --shape 2x2 --rates 1 10 --lengths 10000 1000000 10000000
     sudo benchmarks/host_sums.py --shape 2x2 --one-level      # as TensorFlow alone would
 
-A host is a namespace whose one device sends no faster than the rate. The limit is what a host must
-send of a sum, 2 (M - 1) / M of its bytes for M hosts (Patarasu, Yuan, "Bandwidth optimal all-reduce
-algorithms for clusters of workstations", 2009), at that rate. Prints the median of several sums,
-and the processor time of all workers together, which other programs on the machine hardly change.
+A host is a namespace whose only device sends no faster than the rate. The limit is the time to
+send, at that rate, what each host must send of a sum: 2 (M - 1) / M of its bytes for M hosts
+(Patarasu, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009).
+Prints the median of several sums, and the processor time of all workers together, which other
+programs on the machine hardly change.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
 WORKER = """
 import contextlib, hashlib, json, os, time
-with contextlib.suppress(OSError):  # sched(7): other sessions of this machine shall not count
+with contextlib.suppress(OSError):  # sched(7): take precedence over other sessions on this machine
     open("/proc/self/autogroup", "w").write("-19")
 import numpy as np
 import tensorflow as tf
@@ -67,7 +68,7 @@ def run(*words: str) -> None:
 
 @contextlib.contextmanager
 def made_hosts(count: int):
-    """Make namespaces, all joined by a bridge in one more."""
+    """Create namespaces, connected by a bridge in another one."""
     names = [f"sum{os.getpid()}h{n}" for n in range(count)]
     switch = f"sum{os.getpid()}s"
     try:
@@ -89,7 +90,7 @@ def made_hosts(count: int):
 
 
 def shape_links(names: list[str], rate: float) -> None:
-    """Let each host send no faster than a rate in Gbit/s."""
+    """Limit each host's send rate, in Gbit/s."""
     for name in names:
         run(
             *f"ip netns exec {name} tc qdisc replace dev eth9 root tbf".split(),
@@ -106,7 +107,7 @@ def wait_for(paths: list[Path], processes: list[subprocess.Popen[bytes]]) -> Non
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run a job, and print how long its sums take."""
+    """Run a job, and print the time of its sums."""
     hosts, workers = map(int, options.shape.split("x"))
     plan = {
         "rates": options.rates, "lengths": options.lengths, "rounds": options.rounds,

@@ -1,11 +1,11 @@
-"""How fast a training step could be on this machine, if nothing but the arithmetic took time.
+"""Lower bound of the time of a training step on this machine, from the arithmetic alone.
 
     python benchmarks/limits.py [--models a,b] [--results FILE] [--json [FILE]]
 
-The limit of a step is its matrix products and convolutions at the speed of the fastest matrix
-product measured here, and one pass of the optimizer over weights and moments at the speed of
-the fastest stream measured here. Activations are supposed to cost nothing, so that no program
-can reach it. `--results` names the JSON file that `training.py` wrote, to be compared with it.
+The limit of a step is the time of its matrix products and convolutions at the speed of the fastest
+matrix product measured here, plus one pass of the optimizer over weights and moments at the speed
+of the fastest stream measured here. Activations count as free, so no program can reach the limit.
+`--results` names the JSON file from `training.py` to compare with.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _COLUMNS = (
 
 
 def main() -> None:
-    """Measure the peaks, count the models' products, and print the table."""
+    """Measure the peaks, count the models' operations, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default=",".join(MODELS), help="names with commas between")
-    parser.add_argument("--results", metavar="FILE", help="what training.py --json wrote")
+    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
+    parser.add_argument("--results", metavar="FILE", help="the file from training.py --json")
     add_json_option(parser, "limits")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -89,7 +89,7 @@ def count_flops(model: Any, batch: int) -> float:
 
 
 def _products(layer: Any, batch: int) -> float:
-    """Return how many multiplications a layer's forward pass takes."""
+    """Return the number of multiplications in a layer's forward pass."""
     kind = type(layer).__name__
     if kind in ("LSTM", "GRU"):
         weights = math.prod(layer.cell.kernel.shape) + math.prod(layer.cell.recurrent_kernel.shape)
@@ -105,7 +105,7 @@ def _kernel_products(layer: Any, kind: str) -> Iterator[int]:
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
         return
-    # A transposed convolution multiplies every input, the others make every output.
+    # A transposed convolution multiplies every input; others compute every output.
     shape = layer.input.shape if "Transpose" in kind else layer.output.shape
     positions = math.prod(shape[1:-1])
     share = kernel.shape[2] if kind == "DepthwiseConv2D" else 1

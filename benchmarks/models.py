@@ -1,8 +1,8 @@
-"""The models that the benchmarks train: one of each family, in sizes that two cores can step.
+"""The models that the benchmarks train: one per family, small enough for two cores.
 
-A model is a function that builds and compiles it under the policy in force, and a batch of
-synthetic data that fits it. Nothing here is newer than TensorFlow 2.10, so that one script
-trains them under every TensorFlow that is compared.
+A model consists of a function that builds and compiles it under the active policy, and a matching
+batch of synthetic data. Only features of TensorFlow 2.10 are used, so that one script trains them
+under every TensorFlow in the comparison.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Model:
     """One model of the suite.
 
     Args:
-        title: What the table calls it.
+        title: Its name in the table.
         build: Returns the compiled model.
         batch: Returns one batch, inputs and labels, as NumPy arrays.
         steps: Steps of one timed block.
-        is_loop: Trained by a custom loop in `tf.function` instead of `fit`.
-        is_short: Trained by one `fit` of two batches after the other; a step is such a `fit`.
+        is_loop: Whether a custom loop in `tf.function` trains it instead of `fit`.
+        is_short: Whether repeated calls of `fit` with two batches train it; a step is one call.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Model:
 
     @property
     def warm_up(self) -> int:
-        """Return the steps that are not timed."""
+        """Return the number of steps that are not timed."""
         return max(3, self.steps)
 
 

@@ -1,10 +1,10 @@
-"""What the patch and its options bring where the overhead, not the arithmetic, is the cost.
+"""Gain of the patch and its options for models dominated by overhead, not arithmetic.
 
     python benchmarks/options.py [--rounds N] [--json [FILE]]
 
-A table of 200,000 rows before a small network, trained by Adam; and a small network alone. The
-variants of each take turns within one process; a figure is the median, the ratio that of the
-pairs with plain Keras, with its quartiles.
+The models are an embedding of 200,000 rows before a small network, trained with Adam, and a small
+network alone. The variants of each are interleaved in one process. Figures are medians; ratios are
+of pairs with plain Keras, with quartiles.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any] | None]] = {
 
 
 def main() -> None:
-    """Print a line for each variant of each model."""
+    """Print one line per variant of each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10, help="epochs of each variant")
     add_json_option(parser, "options")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _epochs(name: str, options: dict[str, Any] | None) -> Callable[[], float]:
-    """Return what trains one epoch under the options and answers its milliseconds a step."""
+    """Return a function that trains one epoch under the options and returns its ms/step."""
     import keras
 
     from nano_init import patch_tensorflow, unpatch_tensorflow

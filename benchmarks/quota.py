@@ -1,12 +1,12 @@
-"""What the right number of threads is worth under a container's CPU quota.
+"""Gain from the right number of threads under a container's CPU quota.
 
     sudo "$(which python)" benchmarks/quota.py [--quota 1.0] [--rounds 3]
 
-Makes a cgroup with a CPU quota (as `docker run --cpus` does), trains the same network in it
-under plain `python` and under `nano-run --precision float32`, in turn, and prints the time of
-a training step and how many of the scheduler's periods were throttled. The faster
-paths are switched off, so that the number of threads is the only difference. Needs the right
-to make a cgroup (root), and TensorFlow.
+Creates a cgroup with a CPU quota (as `docker run --cpus` does), trains the same network in it
+alternately under plain `python` and `nano-run --precision float32`, and prints the time of a
+training step and the number of throttled scheduler periods. The faster paths are switched off, so
+that the number of threads is the only difference. Needs permission to create a cgroup (root), and
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ print(json.dumps([1000 * (b - a) for a, b in zip(times, times[1:])]))
 
 
 def main() -> None:
-    """Train under the quota both ways, in turn, and print the table."""
+    """Train under the quota both ways alternately, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     half = len(os.sched_getaffinity(0)) / 2
     parser.add_argument("--quota", type=float, default=half, help="processors of CPU time")
@@ -101,7 +101,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def quota_group(processors: float) -> Iterator[Path]:
-    """Make a cgroup (version 1 or 2) with a CPU quota, and remove it at the end."""
+    """Create a cgroup (version 1 or 2) with a CPU quota, and remove it at the end."""
     first = Path("/sys/fs/cgroup/cpu")
     parent = first if first.is_dir() else Path("/sys/fs/cgroup")
     group = parent / f"nano-init-benchmark-{os.getpid()}"
@@ -114,7 +114,7 @@ def quota_group(processors: float) -> Iterator[Path]:
         else:
             (group / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
     except OSError as error:
-        sys.exit(f"cannot make a cgroup with a quota: {error}; run as root")
+        sys.exit(f"cannot create a cgroup with a quota: {error}; run as root")
     try:
         yield group
     finally:

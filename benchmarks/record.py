@@ -1,7 +1,7 @@
-"""What a benchmark has measured, as data: tables, and the machine, versions and command.
+"""The results of a benchmark as data: tables, and the machine, versions and command.
 
-A benchmark prints its tables and, with `--json`, writes them into `benchmarks/results/`, from
-where `tables.py` renders them into the documentation.
+A benchmark prints its tables and, with `--json`, writes them to `benchmarks/results/`. `tables.py`
+renders them into the documentation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    # A text, a number, a number with its least and greatest, or nothing.
+    # A text, a number, a number with its minimum and maximum, or nothing.
     Cell = str | float | Sequence[float] | None
 
 __all__ = [
@@ -45,7 +45,7 @@ class Column:
     Args:
         name: its heading, with the unit.
         decimals: decimal places of its numbers.
-        percent: its numbers are shares, shown in percent.
+        percent: whether its numbers are fractions, shown in percent.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Table:
         name: a short name, unique in its file.
         title: what it shows.
         columns: its columns.
-        rows: a cell for each column; a number with its spread is [median, least, greatest].
+        rows: a cell for each column; a number with its spread is [median, minimum, maximum].
     """
 
     name: str
@@ -96,18 +96,18 @@ def _format(cell: Cell, column: Column) -> str:
 
 
 def add_json_option(parser: argparse.ArgumentParser, name: str) -> None:
-    """Give a benchmark the option `--json [FILE]`.
+    """Add the option `--json [FILE]` to a benchmark.
 
     Args:
-        parser: the benchmark's.
-        name: the benchmark's name, which its file in `results/` has too.
+        parser: the benchmark's parser.
+        name: the benchmark's name, which is also that of its file in `results/`.
     """
     parser.add_argument(
         "--json",
         metavar="FILE",
         nargs="?",
         const=str(RESULTS / f"{name}.json"),
-        help=f"write the figures as JSON; without FILE into benchmarks/results/{name}.json",
+        help=f"write the figures as JSON; by default to benchmarks/results/{name}.json",
     )
 
 
@@ -126,7 +126,7 @@ def describe_run() -> dict[str, Any]:
 
 
 def write_record(path: str, name: str, tables: Sequence[Table], **more: Any) -> None:
-    """Write what a benchmark has measured.
+    """Write the results of a benchmark.
 
     Args:
         path: the file.

@@ -1,8 +1,8 @@
-"""Models for benchmarks that train each of them many times: small, each of one family.
+"""Small models, one per family, for benchmarks that train each of them many times.
 
-A model is a function that builds and compiles under the policy in force, and a batch of
-synthetic data that fits it. What a figure here says about a larger model of the same family is
-for the reader to measure: the shapes are arguments of the functions.
+A model consists of a function that builds and compiles it under the active policy, and a matching
+batch of synthetic data. Figures may differ for larger models of the same family; the shapes are
+arguments of the functions.
 """
 
 from __future__ import annotations

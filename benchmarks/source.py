@@ -1,10 +1,10 @@
-"""What `source bigdl-nano-init` costs, against the bare interpreter that answers it.
+"""Cost of `source bigdl-nano-init`, compared with the bare interpreter that it starts.
 
     python benchmarks/source.py [--rounds N] [--against FILE] [--json [FILE]]
 
-Shells source the files in turn with `python -c pass`, and every figure is also given against
-that in the same round. `--against` adds another file to source in bash, such as the
-`bigdl-nano-init` of BigDL-Nano 2.4. "bash alone" is part of each figure in bash.
+Runs of shells that source the files alternate with `python -c pass`, and every figure is also given
+relative to that in the same round. `--against` adds another file to source in bash, such as the
+`bigdl-nano-init` of BigDL-Nano 2.4. Each figure in bash includes "bash alone".
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _install(folder: Path) -> dict[str, str]:
-    """Lay the files out as an installation has them; return an environment to use them in."""
+    """Lay out the files as in an installation; return an environment to use them in."""
     for name in ("bigdl-nano-init", "bigdl-nano-unset-env"):
         shutil.copy(REPOSITORY / "scripts" / f"{name}.sh", folder / name)
     command = folder / "nano-init"

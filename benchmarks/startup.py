@@ -1,9 +1,9 @@
-"""What nano-run adds to the start of a script, and how long nano-init takes to answer.
+"""Overhead of nano-run at the start of a script, and response time of nano-init.
 
     python benchmarks/startup.py [--rounds N] [--json [FILE]]
 
-The commands are run in turn, and every figure is also given against `python script.py`
-in the same round, so that a machine whose speed drifts does not change the comparison.
+The commands are interleaved, and every figure is also given relative to `python script.py` in
+the same round, so that a machine whose speed drifts does not change the comparison.
 """
 
 from __future__ import annotations

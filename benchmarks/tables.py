@@ -2,10 +2,10 @@
 
     python benchmarks/tables.py [NAME/TABLE ...]
 
-prints them. `scripts/render-docs` puts them into README.md and benchmarks/README.md, between a
-line `<!-- figures: NAME/TABLE -->` and a line `<!-- end -->`, and the documentation site asks for
-them by `<!-- generate: figures NAME/TABLE -->`. `NAME/about` is the line that says where, when and
-how the figures of a file were measured, and `NAME/machine` a shorter one.
+prints them. `scripts/render-docs` writes them to README.md and benchmarks/README.md, between the
+lines `<!-- figures: NAME/TABLE -->` and `<!-- end -->`. The documentation site includes them with
+`<!-- generate: figures NAME/TABLE -->`. `NAME/about` is the line that says where, when and how the
+figures of a file were measured, and `NAME/machine` a shorter one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["VIEWS", "figures_markdown", "fill_blocks", "read_record", "read_tabl
 
 _BLOCK = re.compile(r"^<!-- figures: (\S+) -->$.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 
-# Parts of tables that are shown in a place of their own: the table, the rows by their first cell,
-# and the columns.
+# Parts of tables that are shown separately: the table, the rows by their first cell, and the
+# columns.
 VIEWS = {
     "training-amx/gain": (
         "training-amx/summary",
@@ -40,7 +40,7 @@ VIEWS = {
 
 
 def read_record(name: str) -> dict[str, Any]:
-    """Return what a file of `results/` holds.
+    """Return the content of a file in `results/`.
 
     Args:
         name: the file's name without `.json`.
@@ -50,7 +50,7 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def read_tables(name: str) -> dict[str, Table]:
-    """Return the tables of a file of `results/`, by their names."""
+    """Return the tables of a file in `results/` by name."""
     return {
         table["name"]: Table(
             table["name"],
@@ -70,7 +70,7 @@ def figures_markdown(wanted: str) -> str:
             "FILE/machine" are the lines.
 
     Raises:
-        KeyError: the file has no such table.
+        KeyError: the table does not exist.
     """
     if wanted in VIEWS:
         source, rows, columns = VIEWS[wanted]
@@ -84,7 +84,7 @@ def figures_markdown(wanted: str) -> str:
 
 
 def fill_blocks(markdown: str) -> str:
-    """Return a text with its blocks of figures as they are now."""
+    """Return a text with its blocks of figures updated."""
 
     def block(match: re.Match[str]) -> str:
         return f"<!-- figures: {match[1]} -->\n\n{figures_markdown(match[1])}\n\n<!-- end -->"
@@ -122,7 +122,7 @@ def _about(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print the tables that are named, or all of them."""
+    """Print the named tables, or all of them."""
     wanted = sys.argv[1:] or [
         f"{path.stem}/{table}"
         for path in sorted(RESULTS.glob("*.json"))

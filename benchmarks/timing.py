@@ -35,11 +35,11 @@ def time_commands(
     environ: Mapping[str, str],
     cwd: str | None = None,
 ) -> list[Timing]:
-    """Run commands in turn, round after round, and time each run from outside.
+    """Run commands interleaved in rounds, and time each run from outside.
 
     Args:
         commands: argument lists by the name to show.
-        rounds: how many times each command runs, after one warm-up that is not counted.
+        rounds: the number of runs of each command, after one uncounted warm-up.
         environ: the environment of all commands.
         cwd: the folder to run in.
 
@@ -57,12 +57,12 @@ def time_commands(
 
 
 def timing_table(name: str, title: str, timings: Sequence[Timing]) -> Table:
-    """Return a table; difference and ratio are against the first command, round by round.
+    """Return a table; differences and ratios to the first command are computed per round.
 
     Args:
         name: the table's name.
         title: what it shows.
-        timings: the commands' times; the first one's is the base.
+        timings: the commands' times; the first command is the baseline.
     """
     base = timings[0].milliseconds
     columns = (

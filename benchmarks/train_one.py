@@ -1,9 +1,9 @@
-"""Train one model of the suite and print how long its steps took, as JSON on the last line.
+"""Train one model of the suite, and print its step times as JSON on the last line.
 
     python benchmarks/train_one.py MODEL [--blocks N] [--batch-factor N]
 
-It is a plain script: what is compared is how it is started. The switches are for what needs a
-line in the script, a policy or a call of somebody's patch.
+It is a plain script, because the comparison is about how it is started. The switches are for
+settings that need a line in the script: a policy, or a call of another patch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BLOCKS = 6
 
 
 def main() -> None:
-    """Train the model that the command line names."""
+    """Train the model from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--blocks", type=int, default=BLOCKS)
-    parser.add_argument("--batch-factor", type=int, default=1, help="times as large a batch")
+    parser.add_argument("--batch-factor", type=int, default=1, help="factor of the batch size")
     parser.add_argument("--policy", help="set this dtype policy, as a script would")
     parser.add_argument("--rewrite", action="store_true", help="let TensorFlow rewrite the graph")
     parser.add_argument("--bigdl", metavar="PRECISION", help="call BigDL-Nano's patch first")
@@ -79,7 +79,7 @@ def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[
     import tensorflow as tf
 
     class Clock(tf.keras.callbacks.Callback):  # type: ignore[misc]
-        """Times epochs: a callback that wants each batch would forbid several in one call."""
+        """Times epochs: a callback for each batch would prevent several steps per execution."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -94,7 +94,7 @@ def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[
             self.times.append(time.perf_counter() - self.started)
 
     options = tf.data.Options()
-    # Its thread may hold up the end of `fit` for seconds, which is not what is timed here.
+    # The autotuning thread may delay the end of `fit` for seconds, which should not be timed here.
     options.autotune.enabled = False
     batches = tf.data.Dataset.from_tensors(batch).cache().repeat().with_options(options)
 
@@ -132,7 +132,7 @@ def _loop(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy()
     optimizer = tf.keras.optimizers.Adam()
 
-    # TensorFlow 2.10's AutoGraph has a `zip` that knows no `strict`.
+    # In TensorFlow 2.10 AutoGraph's `zip` has no `strict`.
     @tf.function(autograph=False)
     def step(inputs: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -162,6 +162,6 @@ def _peak_mb() -> float:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # What is timed is to be a step of a long training.
+    # Time steps as in a long training.
     os.environ.setdefault("NANO_INIT_COMPILE_SOON", "1")
     main()

@@ -1,12 +1,12 @@
-"""What nano-init brings a training step: every model in every configuration, in turn.
+"""Gain from nano-init in a training step: every model in every configuration.
 
     python benchmarks/training.py [--models a,b] [--configurations c,d] [--rounds N]
         [--json [FILE]] [--add FILE] [--plot FILE] [--bigdl FOLDER] [--force] [--batch-factor N]
 
-Each figure comes from its own process. The configurations of a model run in turn, round after
-round, and ratios are taken within a round, so that a machine whose speed drifts does not
-change the comparison. `--bigdl` names the virtual environment that BigDL-Nano is installed in.
-With --batch-factor batches are N times as large, which shows memory where activations dominate.
+Each figure comes from its own process. The configurations of a model are interleaved in rounds, and
+ratios are computed within a round, so that a machine whose speed drifts does not change the
+comparison. `--bigdl` names the virtual environment of BigDL-Nano. With --batch-factor batches are N
+times as large, which shows the memory use when activations dominate.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
-# Seconds that one process may take; a training that hangs is a failure.
+# The time limit of a process in seconds; a training that hangs is a failure.
 _LONGEST = 150
 
 
@@ -39,11 +39,11 @@ class Configuration:
     """How the training script is started.
 
     Args:
-        title: What the table calls it.
+        title: Its name in the table.
         script: Arguments of `train_one.py`.
         nano_run: Options of `nano-run`; None runs plain `python`.
-        needs_unit: Left out where bfloat16 is emulated.
-        is_bigdl: In BigDL-Nano's environment.
+        needs_unit: Whether to skip it where bfloat16 is emulated.
+        is_bigdl: Whether it runs in BigDL-Nano's environment.
         models: The models for which it makes sense; all by default.
     """
 
@@ -78,7 +78,7 @@ def main() -> None:
     options = _parse()
     has_unit = options.force or _has_bfloat16_unit()
     if not has_unit:
-        print("No bfloat16 unit here, so bfloat16 is emulated: its rows are left out (--force)")
+        print("No bfloat16 unit here, so bfloat16 is emulated: its rows are skipped (--force)")
     started = time.perf_counter()
     titles = {name: model.title for name, model in MODELS.items()}
     results: list[Result] = []
@@ -108,16 +108,16 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default=",".join(MODELS), help="names with commas between")
+    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
     parser.add_argument("--configurations", default=",".join(CONFIGURATIONS), help="likewise")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--blocks", type=int, default=6, help="timed blocks of steps a process")
-    parser.add_argument("--batch-factor", type=int, default=1, help="times as large batches")
+    parser.add_argument("--blocks", type=int, default=6, help="timed blocks of steps per process")
+    parser.add_argument("--batch-factor", type=int, default=1, help="factor of the batch size")
     parser.add_argument("--force", action="store_true", help="bfloat16 even where emulated")
     parser.add_argument("--bigdl", metavar="FOLDER", help="BigDL-Nano's virtual environment")
     add_json_option(parser, "training")
-    parser.add_argument("--add", metavar="FILE", help="rounds of an earlier --json count too")
-    parser.add_argument("--plot", metavar="FILE", help="draw them as PNG (needs matplotlib)")
+    parser.add_argument("--add", metavar="FILE", help="add the rounds of an earlier --json file")
+    parser.add_argument("--plot", metavar="FILE", help="plot the results as PNG (needs matplotlib)")
     options = parser.parse_args()
     for asked, known in ((options.models, MODELS), (options.configurations, CONFIGURATIONS)):
         unknown = sorted(set(asked.split(",")) - set(known))

@@ -1,15 +1,15 @@
-"""How near `nano-run --tune` comes to the best configuration, found by trying all of them.
+"""Compare the choice of `nano-run --tune` with the best configuration of an exhaustive search.
 
     python benchmarks/tuning.py [--models mlp,lstm] [--budget S] [--keep FOLDER [--pieces N]]
 
-Each model of the suite is trained by a script of its own. First the search is run as `nano-run
---tune` runs it. Then every combination of precision, XLA, faster paths on or off, threads and
-inter-op threads trains in turn with the chosen one, round after round, in groups; the chosen one
-has a twin there, which tells how far two processes of one configuration differ. At last the
-fastest of all groups are compared with it in new processes, for more rounds. The best is picked
-by one half of the rounds and its ratio taken from the other: the smallest of many noisy
-numbers is too small, and nobody can choose it. With --keep what was measured stays, and another
-call goes on from there; --pieces ends a call after as many searches, groups or finals.
+Each model of the suite is trained by its own script. First the search runs as in `nano-run --tune`.
+Then every combination of precision, XLA, faster paths on or off, threads and inter-op threads
+trains, interleaved with the chosen one in rounds and groups. A twin of the chosen one shows how
+much two processes of one configuration differ. Finally the fastest of all groups are compared with
+the chosen one in new processes, for more rounds. One half of the rounds selects the best; the other
+half gives its ratio, because the minimum of many noisy numbers is biased. With --keep the
+measurements are stored, and another call continues from there; --pieces ends a call after that
+number of searches, groups or finals.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ GROUP = 11
 FINALISTS = 4
 SLICE = 0.4
 ROUNDS, FINAL_ROUNDS = 4, 12
-# After two rounds, what is as much slower than the chosen one cannot be the best.
+# A configuration that is this much slower than the chosen one after two rounds is dropped.
 HOPELESS = 1.3
 
 
 class Race:
-    """One model: what was measured of it, in a file, and what is to be measured next."""
+    """One model: its measurements in a file, and the next measurement."""
 
     def __init__(self, name: str, folder: str, budget: float) -> None:
         self.name = name
@@ -108,11 +108,11 @@ class Race:
 
     @property
     def winner(self) -> Configuration:
-        """Return what was chosen."""
+        """Return the chosen configuration."""
         return Configuration(**self.kept["winner"])
 
     def everything(self):
-        """Give all that could have been chosen, in an order that mixes the choices."""
+        """Yield all possible configurations, with mixed choices."""
         cores = self.plain.plan.threads.usable_cores
         few = (0, max(1, cores // 2)) if cores > 1 else (0,)
         choices = (precisions_of(self.plain), (False, True), ("", "all"), few, (0, 1)[: len(few)])
@@ -120,11 +120,11 @@ class Race:
             yield Configuration(precision, xla, disable, threads=threads, interop=interop)
 
     def race(self, others: list[Configuration], rounds: int) -> list:
-        """Train the chosen one, its twin and others in turn.
+        """Train the chosen one, its twin and others, interleaved.
 
         Returns:
-            Pairs of a configuration's values and its step times over the chosen one's, one a
-            round; the twin is the first.
+            Pairs of a configuration's values and its step times relative to the chosen one's, one
+            per round; the twin is the first.
         """
         clock = Clock(600, time.monotonic)
         entries = [self.winner, self.winner, *(o for o in others if o != self.winner)]
@@ -152,14 +152,14 @@ class Race:
         ]
 
     def leaders(self) -> list[Configuration]:
-        """Return those that were fastest in the groups, the sound ones."""
+        """Return the fastest valid configurations of the groups."""
         rows = [row for group in self.kept["groups"] for row in group[1:]]
         sound = [row for row in rows if row[0] not in self.kept["unsound"]]
         sound.sort(key=lambda row: statistics.median(row[1]))
         return [Configuration(**values) for values, _ in sound[:FINALISTS]]
 
     def tell(self) -> None:
-        """Print what was chosen, what is best, and how far apart they are."""
+        """Print the chosen and the best configuration, and their difference."""
         print(f"{self.name}: chosen in {self.kept['seconds']:.0f} s: {self.winner}")
         for trial in self.kept["trials"]:
             rounds = list(itertools.chain.from_iterable(trial["runs"]))
@@ -185,7 +185,7 @@ class Race:
         return (self.name, *chosen, name, _middle([1 / each for each in others]), _middle(twin))
 
     def _best(self) -> tuple:
-        """Return the fastest of the final by every other round, and its ratios between them."""
+        """Return the fastest of the final by every other round, and its ratios in the others."""
         (_, twin), *rows = self.kept["final"]
         chosen = [self.kept["winner"], [1.0] * len(twin)]
         best = min([chosen, *rows], key=lambda row: statistics.median(row[1][::2]))
@@ -219,11 +219,11 @@ def _spread(numbers) -> str:
 
 
 def main() -> None:
-    """Search, try all, and print how far apart they are."""
+    """Run the search and the exhaustive search, and print the difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--budget", type=float, default=60.0)
-    parser.add_argument("--keep", metavar="FOLDER", help="keep what was measured, and go on")
+    parser.add_argument("--keep", metavar="FOLDER", help="store measurements, and resume")
     parser.add_argument("--pieces", type=int, default=1000, metavar="N")
     add_json_option(parser, "tuning")
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""What workers bring: one process with all cores' threads against a worker on each core.
+"""Gain from several workers: one process with threads on all cores against one worker per core.
 
     python benchmarks/workers.py [--models a,b] [--rounds N] [--workers N]
     python benchmarks/workers.py --reduce
 
-Both train the same model by `fit` on the same batches through nano-run, each time in
-processes of their own, in turn. The ratio is the one process's time a step over the workers',
-taken within a round. `--reduce` times the sum of a gradient over the workers, by its size: by
-TensorFlow's collective, and as a job on one host adds up, through shared memory.
+Both train the same model with `fit` on the same batches under nano-run, alternately and in new
+processes each time. The ratio is the time per step of the single process divided by that of the
+workers, within a round. `--reduce` times the all-reduce of a gradient by its size: with
+TensorFlow's collective, and through shared memory as in a job on one host.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def train(name: str, path: str) -> None:
 
 def reduce(path: str) -> None:
     """Sum tensors over the workers, and write the milliseconds of both sums for each size."""
-    import keras  # noqa: F401 - the patch comes with it
+    import keras  # noqa: F401 - importing it applies the patch
     import tensorflow as tf
 
     from nano_init.distributed.all_reduce import all_reduce
@@ -95,7 +95,7 @@ def _write(path: str, value: object) -> None:
 
 
 def run(flags: list[str], *arguments: str) -> object:
-    """Run this file under nano-run, and return what its chief wrote."""
+    """Run this file under nano-run, and return the output of its chief."""
     start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "result.json")
@@ -109,7 +109,7 @@ def run(flags: list[str], *arguments: str) -> object:
 
 
 def compare(names: list[str], rounds: int, workers: int, precision: str) -> Table:
-    """Return the times of models in one process and in workers, in turn."""
+    """Return the times of models in one process and in workers, interleaved."""
     rows = []
     for name in names:
         alone, shared = [], []

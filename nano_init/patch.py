@@ -1,4 +1,4 @@
-"""Patch Keras in place and take the patch out again: which contributions make up the patch."""
+"""Patch Keras in place, and undo it: composes the patch from its contributions."""
 
 from __future__ import annotations
 
@@ -122,18 +122,18 @@ def patch_tensorflow(
 
 
 def patch_imported(name: str, options: PatchOptions) -> None:
-    """Patch a Keras that is being imported, next to one that is patched already.
+    """Patch a Keras that is being imported, in addition to one that is already patched.
 
-    Unlike `patch_tensorflow`, this imports no Keras that the script has not asked for:
-    TensorFlow itself may be half imported at this point.
+    Unlike `patch_tensorflow`, this imports no Keras that the script does not import itself:
+    TensorFlow may be partially imported at this point.
 
     Args:
         name: `"keras"` or `"tf_keras"`.
-        options: What the patch is asked for, not yet checked.
+        options: The options of the patch, not yet checked.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
-        UsageError: A pattern is empty or no string, or the number of steps is none.
+        UsageError: A pattern is empty or not a string, or the number of steps is invalid.
         PatchError: Keras runs on another backend, or is too old.
     """
     import os
@@ -157,11 +157,11 @@ def patch_imported(name: str, options: PatchOptions) -> None:
 
 
 def apply_from_launcher(options: str, name: str) -> None:
-    """Patch Keras as the launcher was asked to; on failure say so and let the script run.
+    """Patch Keras as the launcher requested; on failure print a line and let the script run.
 
     Args:
-        options: What `PatchOptions.to_json` has written.
-        name: The package that has just been imported, `"keras"` or `"tf_keras"`.
+        options: The text that `PatchOptions.to_json` wrote.
+        name: The package that was just imported, `"keras"` or `"tf_keras"`.
     """
     from nano_init.distributed.worker_startup import current_membership
 
@@ -178,8 +178,8 @@ def apply_from_launcher(options: str, name: str) -> None:
             from nano_init.keras_patch.precision.way_out import name_way_out
 
             name_way_out()
-    # Whatever fails here must not fail the user's `import keras`; a worker that is not patched
-    # would hold up or mislead all others.
+    # An error here must not fail the user's `import keras`. But an unpatched worker would block or
+    # corrupt all others.
     except Exception as error:
         if current_membership() is not None:
             if isinstance(error, NanoError):
@@ -220,7 +220,7 @@ def current_precision() -> str | None:
 
 
 def _switch(options: PatchOptions, keras_packages: frozenset[str]) -> None:
-    # Restored first: a replacement that wraps its original must not wrap an older wrapper.
+    # Restored first, so that a replacement never wraps an older wrapper.
     previous = active_options(), _keras_packages
     _restore()
     try:
@@ -241,7 +241,7 @@ def _restore() -> None:
 
 
 def _apply(options: PatchOptions, keras_packages: frozenset[str]) -> None:
-    """Put in place what fits this Keras; nothing is in place before."""
+    """Install the parts that fit this Keras, which is unpatched before."""
     global _keras_packages
     from nano_init.keras_patch.part_verdicts import list_versions
 
@@ -249,8 +249,8 @@ def _apply(options: PatchOptions, keras_packages: frozenset[str]) -> None:
     states = _put_in_place(options, keras_packages)
     sentence = guard_sentence(versions, states)
     if sentence:
-        # bfloat16 without one of its guards would be silently wrong: float32 is not.
-        _refuse_in_job(f"{sentence}; give --precision float32")
+        # Without one of its guards bfloat16 would be silently wrong; float32 needs none.
+        _refuse_in_job(f"{sentence}; use --precision float32")
         say_once(sentence)
         _LEDGER.restore()
         options = replace(options, precision="float32")
@@ -266,7 +266,7 @@ def _apply(options: PatchOptions, keras_packages: frozenset[str]) -> None:
 
 
 def _put_in_place(options: PatchOptions, keras_packages: frozenset[str]) -> tuple[PartState, ...]:
-    """Replace what the parts that fit replace, and return what has become of each part."""
+    """Install the parts that fit, and return the state of each part."""
     from nano_init.keras_patch.part_verdicts import judge_parts
 
     producers = part_producers(options, keras_packages)
@@ -288,12 +288,12 @@ def _put_in_place(options: PatchOptions, keras_packages: frozenset[str]) -> tupl
 
 
 def part_producers(options: PatchOptions, keras_packages: frozenset[str]) -> dict[str, Producer]:
-    """Return what gives the replacements of each part, in the order to put them in place.
+    """Return the functions that make each part's replacements, in the order of installation.
 
-    What a later part replaces may wrap what an earlier one has.
+    The replacements of a later part may wrap those of an earlier one.
 
     Args:
-        options: What the patch is asked for.
+        options: The options of the patch.
         keras_packages: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or
             both.
     """
@@ -309,7 +309,7 @@ def part_producers(options: PatchOptions, keras_packages: frozenset[str]) -> dic
 
 
 def _apply_for_worker(keras_packages: frozenset[str]) -> None:
-    """Make a worker of a job train its shares; whatever else is replaced is wrapped by this."""
+    """Make a worker train its shards; these replacements wrap all others."""
     from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
@@ -333,7 +333,7 @@ def _require_worker_parts(keras_packages: frozenset[str]) -> None:
 
 
 def _refuse_in_job(sentence: str) -> None:
-    """End the job where this process is a worker of one: all workers must train alike."""
+    """End the job if this process is a worker, because all workers must train alike."""
     from nano_init.distributed.refusal import refuse
     from nano_init.distributed.worker_startup import current_membership
 

@@ -1,11 +1,11 @@
 """Patch Keras as soon as the program imports it; leave no other trace.
 
 `nano-run` puts this folder first in PYTHONPATH, so that Python imports this module before
-the program, in the process itself and in every Python that it starts. The module takes
-the folder off `sys.path` again, puts a hook in front of the import of Keras, and hands
-over to the `sitecustomize` that it stands before, if there is one.
+the program, in the process itself and in every Python process that it starts. The module removes
+the folder from `sys.path`, installs an import hook for Keras, and imports the `sitecustomize` that
+it shadows, if there is one.
 
-It imports nothing that Python has not imported by then: it runs before every program.
+It imports only what Python has already imported, since it runs before every program.
 """
 
 import os
@@ -16,12 +16,12 @@ _PACKAGE_PARENT = os.path.dirname(os.path.dirname(_FOLDER))
 _VARIABLE = "NANO_INIT_PATCH"
 _WATCH_VARIABLE = "NANO_INIT_WATCH"
 _SIGNATURE_VARIABLE = "NANO_INIT_SIGNATURE"
-# Libraries that divide the cores among their workers, unless OMP_NUM_THREADS is set.
+# Libraries that divide the cores among their own workers, unless OMP_NUM_THREADS is set.
 _DIVIDING = ("joblib", "loky", "distributed", "ray", "torch.distributed.elastic")
 
 
 class _PackageOnPath:
-    """Let this nano-init be imported, in whichever environment the program runs."""
+    """Make this nano-init importable in the program's environment."""
 
     def __enter__(self):
         self._is_borrowed = _PACKAGE_PARENT not in sys.path
@@ -34,7 +34,7 @@ class _PackageOnPath:
 
 
 def _join_job():
-    """Take this worker's place in its job; what it starts itself is no worker of it."""
+    """Take this worker's place in its job; its child processes are not workers."""
     membership = os.environ.pop("NANO_INIT_WORKER", None)
     if membership is None:
         return ()
@@ -46,7 +46,7 @@ def _join_job():
 
 
 def _meet(name):
-    """Do what is to be done to a module that has just been imported."""
+    """Prepare or patch a module that was just imported."""
     if name in _DIVIDING:
         _let_divide()
         return
@@ -65,10 +65,9 @@ def _meet(name):
 
 
 def _let_divide():
-    """Take nano-init's own OMP_NUM_THREADS out of what the program, and its workers, see.
+    """Remove nano-init's OMP_NUM_THREADS from `os.environ`, which the program and its workers see.
 
-    OpenMP libraries that this process loads later read the process's own environment, where the
-    number of threads stays.
+    OpenMP libraries that this process loads later read the C environment, where it stays.
     """
     with _PackageOnPath():
         from nano_init.thread_division import withdraw_threads
@@ -77,7 +76,7 @@ def _let_divide():
 
 
 def _recognize_model(name):
-    """Warn of a stored choice that was measured on another model; never raise into the program."""
+    """Warn about a stored choice measured on another model; never raise into the program."""
     try:
         with _PackageOnPath():
             from nano_init.instrumentation.model_check import expect_model
@@ -85,13 +84,13 @@ def _recognize_model(name):
             expect_model(_signature, name)
     except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
         sys.stderr.write(
-            "nano-run: the model is not recognized (%s: %s)\n"  # noqa: UP031
+            "nano-run: cannot check the model of the stored choice (%s: %s)\n"  # noqa: UP031
             % (type(error).__name__, error)
         )
 
 
 def _watch_keras(name):
-    """Note the steps of a sample or a reported run; never raise into the program."""
+    """Record the steps of a sample or a reported run; never raise into the program."""
     try:
         with _PackageOnPath():
             import json
@@ -101,19 +100,19 @@ def _watch_keras(name):
             start_watching(json.loads(_watch), name)
     except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
         sys.stderr.write(
-            "nano-run: steps are not seen (%s: %s)\n"  # noqa: UP031
+            "nano-run: cannot record steps (%s: %s)\n"  # noqa: UP031
             % (type(error).__name__, error)
         )
 
 
 def _patch_keras(name):
-    """Patch the Keras that has just been imported; never raise into the program."""
+    """Patch the Keras that was just imported; never raise into the program."""
     try:
         with _PackageOnPath():
             from nano_init.patch import apply_from_launcher
 
             apply_from_launcher(os.environ.get(_VARIABLE) or "{}", name)
-    except Exception as error:  # whatever it is, the program must go on, but for a worker
+    except Exception as error:  # whatever it is, the program must go on, except in a worker
         if _IS_WORKER:
             raise
         sys.stderr.write(
@@ -123,7 +122,7 @@ def _patch_keras(name):
 
 
 class _KerasFinder:
-    """A meta path finder that finds Keras by the finders behind it, and patches it."""
+    """A meta path finder that finds Keras through the finders after it, and patches it."""
 
     def __init__(self, others=()):
         self._names = ["keras", "tf_keras", *others]
@@ -131,7 +130,7 @@ class _KerasFinder:
     def find_spec(self, name, path=None, target=None):
         if name not in self._names:
             return None
-        # Those before it were asked before; one that asked all others would be asked by them.
+        # The finders before it were asked already. Asking all others would cause a recursion.
         start = sys.meta_path.index(self) + 1 if self in sys.meta_path else 0
         for finder in sys.meta_path[start:]:
             if not hasattr(finder, "find_spec"):
@@ -143,11 +142,11 @@ class _KerasFinder:
         return None
 
     def _watch(self, name, loader):
-        """Let the loader patch Keras once it has run the module.
+        """Make the loader patch Keras after it has run the module.
 
-        The loader's own method is shadowed on the one object rather than the loader
-        wrapped in another, so that the module's `__loader__` and all that reads source
-        or data through it stay as they are.
+        The loader's method is shadowed on this one object instead of wrapping the loader, so
+        that the module's `__loader__`, and everything that reads source or data through it,
+        stay the same.
         """
         run = getattr(loader, "exec_module", None)
         if run is None:
@@ -156,7 +155,7 @@ class _KerasFinder:
         def exec_module(module):
             try:
                 run(module)
-            except BaseException as error:  # its traceback is the program's: without this frame
+            except BaseException as error:  # the program's traceback must not show this frame
                 if error.__traceback__ is not None:
                     error.__traceback__ = error.__traceback__.tb_next
                 raise
@@ -171,7 +170,7 @@ class _KerasFinder:
 
 
 class _ImportFinder:
-    """A meta path finder that prepares the first import of TensorFlow or Keras, and is gone."""
+    """A meta path finder that prepares the first import of TensorFlow or Keras, then goes away."""
 
     def find_spec(self, name, *_):
         if name not in ("tensorflow", "keras"):
@@ -182,18 +181,18 @@ class _ImportFinder:
                 from nano_init.keras_patch.import_preparation import prepare_import
 
                 prepare_import(os.environ.get(_VARIABLE) or "{}", os.environ, sys.meta_path)
-        except ImportError:  # not even Python's own library is on the path
+        except ImportError:  # not even the standard library is on the path
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
             sys.stderr.write(
-                "nano-run: the import of %s is not prepared (%s: %s)\n"  # noqa: UP031
+                "nano-run: cannot prepare the import of %s (%s: %s)\n"  # noqa: UP031
                 % (name, type(error).__name__, error)
             )
         return
 
 
 class _BigdlFinder:
-    """A meta path finder that stands last, and brings BigDL-Nano's names if none is installed."""
+    """The last meta path finder, which provides BigDL-Nano's names if it is not installed."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "bigdl" and not name.startswith("bigdl."):
@@ -207,7 +206,7 @@ class _BigdlFinder:
 
 
 def _restore_preload():
-    """Keep an allocator that was preloaded into this process out of those that it starts."""
+    """Keep an allocator that was preloaded into this process out of its child processes."""
     before = os.environ.pop("NANO_INIT_PRELOAD", None)
     if before is None:
         return
@@ -224,10 +223,10 @@ def _leave_path():
 
 
 def _run_shadowed():
-    """Import the sitecustomize that this one stands before.
+    """Import the sitecustomize that this one shadows.
 
-    Where there is none, the ImportError names this module, and Python's `site` goes on
-    just as it does for a sitecustomize that does not exist.
+    If there is none, the ImportError names this module, and Python's `site` goes on as it does
+    without a sitecustomize.
     """
     shadow = sys.modules.pop("sitecustomize", None)
     try:
@@ -239,7 +238,7 @@ def _run_shadowed():
         raise
 
 
-# Taken out: the processes that the program starts are not watched.
+# Removed: the processes that the program starts are not observed.
 _watch = os.environ.pop(_WATCH_VARIABLE, None)
 _signature = os.environ.pop(_SIGNATURE_VARIABLE, None)
 _IS_WORKER = "NANO_INIT_WORKER" in os.environ

@@ -1,10 +1,10 @@
-"""Sums over the workers within a step: through shared memory on one host, else by TensorFlow.
+"""All-reduce inside a step: through shared memory on one host, otherwise by TensorFlow.
 
-TensorFlow's collectives between processes go through gRPC, on one host as well. Where the
-launcher gave all workers one memory, dense floating tensors and the rows of sparse ones go
-through that, in one operation that calls Python. On several hosts dense floating tensors are added
-up on each host first (`host_sums`). XLA can compile neither: its steps and integers stay with
-the collectives. What decides is the same on all workers.
+TensorFlow's collectives between processes use gRPC, even on one host. If all workers share memory,
+dense floating tensors and the rows of sparse ones go through that memory, in one operation that
+calls Python. On several hosts, dense floating tensors are summed on each host first (`host_sums`).
+XLA can compile neither, so steps under XLA and integers use TensorFlow's collectives. The choice is
+the same on all workers.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ def all_reduce(
     *,
     compress: bool = False,
 ) -> list[Tensor | IndexedSlices]:
-    """Add up tensors over the workers; all call it in a replica, in the same order.
+    """All-reduce tensors; all workers must call it in a replica, in the same order.
 
     Args:
-        values: Tensors or `IndexedSlices`; dense ones are of the same shapes on all workers.
-        weight: A scalar to multiply this worker's with, or None.
-        compress: Dense float32 tensors travel as bfloat16 where they leave the host.
+        values: Tensors or `IndexedSlices`; dense ones have the same shapes on all workers.
+        weight: A scalar that multiplies this worker's values, or None.
+        compress: Whether to send dense float32 tensors between hosts as bfloat16.
 
     Returns:
-        The sums. Of `IndexedSlices`, the rows of all workers, the first worker's first.
+        The sums. For `IndexedSlices`, the rows of all workers in the order of the workers.
     """
     group, host_sums = _shared_group(), _host_sums()
     if group is not None:
@@ -82,7 +82,7 @@ def all_reduce(
 
 
 def all_reduce_scalar(value: float) -> float:
-    """Return the sum of a number of each worker's; all call it, outside of steps."""
+    """Return the sum of one number per worker; all must call it, outside of steps."""
     import numpy as np
     import tensorflow as tf
     from tensorflow.python.eager import context
@@ -93,12 +93,12 @@ def all_reduce_scalar(value: float) -> float:
     if group is None:
         return float(job_strategy().reduce("SUM", tf.constant(value), axis=None))
 
-    context.async_wait()  # for the steps before it, should execution be asynchronous
+    context.async_wait()  # for the steps before it, if execution is asynchronous
     return float(group.all_reduce([np.array([value])])[0][0])
 
 
 def open_group() -> None:
-    """Let the others know that this worker is there, so that its end is noticed."""
+    """Notify the others that this worker has started, so that they detect its end."""
     _shared_group()
     _host_sums()
 
@@ -106,11 +106,11 @@ def open_group() -> None:
 def begin_save(membership: Membership, path: str) -> Participation:
     """Begin a save that a script may leave to some workers, outside of steps.
 
-    Through shared memory a worker sees who takes part. Otherwise all have to.
+    With shared memory a worker can see who takes part. Without it, all must take part.
 
     Args:
         membership: This worker's place in the job.
-        path: What is about to be saved, to be named if the others keep this worker waiting.
+        path: The path of the save, for a report if this worker has to wait for the others.
     """
     from tensorflow.python.eager import context
 
@@ -124,21 +124,21 @@ def begin_save(membership: Membership, path: str) -> Participation:
 
 
 def abandon_save() -> None:
-    """End a save that has failed here: let the others go on, or fail in turn."""
+    """End a save that failed here, so that the others continue or fail too."""
     group = _shared_group()
     if group is not None:
         group.finish_save()
 
 
 def finish_save(participation: Participation, path: str) -> str:
-    """Finish a save: return when what it saves is whole.
+    """Finish a save: return when its file is complete.
 
     Args:
-        participation: Who takes part.
-        path: Where this worker was to save.
+        participation: The participation in the save.
+        path: The path of this worker's save.
 
     Returns:
-        Where the first worker has saved, as far as that is known.
+        The path of the first worker's save, as far as it is known.
     """
     import numpy as np
 
@@ -154,13 +154,13 @@ def finish_save(participation: Participation, path: str) -> str:
 
 
 def note_collective(*, takes_all: bool) -> None:
-    """Let the others know that this worker has come to a collective of TensorFlow's own.
+    """Notify the others that this worker has reached one of TensorFlow's own collectives.
 
     Args:
-        takes_all: It ends on no worker before all have come.
+        takes_all: Whether it needs all workers to finish on any.
 
     Raises:
-        PeerLostError: It takes all, and another worker has ended.
+        PeerLostError: It needs all workers, and another one has ended.
     """
     group = _shared_group()
     if group is not None:
@@ -168,7 +168,7 @@ def note_collective(*, takes_all: bool) -> None:
 
 
 def _shared_group() -> SharedMemoryGroup | None:
-    """Return this worker's end of the memory that all share, or None where there is none."""
+    """Return this worker's end of the memory that all workers share, or None."""
     from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()
@@ -178,7 +178,7 @@ def _shared_group() -> SharedMemoryGroup | None:
 
 
 def _host_sums() -> HostSums | None:
-    """Return this worker's part in sums of two levels, or None where there are none."""
+    """Return this worker's part in two-level sums, or None."""
     global _levels
     from nano_init.distributed.worker_startup import current_membership
 
@@ -240,7 +240,7 @@ def _sum_by_collectives(
         sent = [_narrowed(value) for value in sent]
     replica = tf.distribute.get_replica_context()
     sums: list[Tensor | IndexedSlices] = list(sent)
-    # TensorFlow makes one vector of all that it is given, which must be of one dtype.
+    # TensorFlow concatenates all values to one vector, so they must have one dtype.
     for dtype in dict.fromkeys(value.dtype for value in sent):
         places = [i for i, value in enumerate(sent) if value.dtype == dtype]
         totals = replica.all_reduce(tf.distribute.ReduceOp.SUM, [sent[i] for i in places])
@@ -259,7 +259,7 @@ def _narrowed(value: Tensor | IndexedSlices) -> Tensor | IndexedSlices:
 def _sum_in_memory(
     values: Sequence[Tensor | IndexedSlices], weight: Tensor | None, group: SharedMemoryGroup
 ) -> list[Tensor | IndexedSlices]:
-    """Add up floating values in one operation; halves are added up in float32."""
+    """All-reduce floating values in one operation; half precision is summed in float32."""
     import tensorflow as tf
 
     if not values:
@@ -281,7 +281,7 @@ def _sum_in_memory(
 def _sum_on_hosts(
     values: Sequence[Tensor], weight: Tensor | None, host_sums: HostSums, *, compress: bool
 ) -> list[Tensor]:
-    """Add up floating tensors on each host, then over the hosts; halves in float32."""
+    """All-reduce floating tensors per host, then over the hosts; half precision in float32."""
     import tensorflow as tf
 
     packs = pack([(i, widened(value)) for i, value in enumerate(values)])
@@ -302,10 +302,10 @@ def _sum_on_hosts(
 
 
 def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
-    """Make an operation that runs in the order of the program, as those of the peers do.
+    """Create an operation that runs in program order, like those of the peers.
 
-    TensorFlow orders what touches the same variable (auto_control_deps.py), through nested
-    functions and loops; it does so for its collectives by a variable as well
+    TensorFlow orders operations on the same variable (auto_control_deps.py), across nested
+    functions and loops. It orders its collectives in the same way
     (tensorflow/python/distribute/cross_device_utils.py, `_get_ordering_token`).
     """
     global _order
@@ -315,7 +315,7 @@ def _in_order(act: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
     if _order is None:
         with tf.init_scope():
             _order = ResourceVariable(0.0)
-    # The bare operations: no tape and no custom gradient shall find a variable here.
+    # Raw operations, so that no tape and no custom gradient sees a variable here.
     handle = _order.handle
     with tf.control_dependencies([tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)]):
         answers = act()

@@ -1,9 +1,9 @@
-"""What a program's own step divides by, where it runs on a shard of the batch.
+"""Divisors of losses in a program's own step that runs on a shard of the batch.
 
 A shard's loss stays a mean over its rows, and the gradients are weighted afterwards (see
-`gradients`). So a step computes as one replica does. TensorFlow would divide by the number of
-all replicas: `tf.nn.scale_regularization_loss`, `tf.nn.compute_average_loss` without a batch
-size, Keras's losses, and a program's own `loss / strategy.num_replicas_in_sync`
+`gradients`). So a step computes as with one replica. TensorFlow would divide by the number of
+replicas in `tf.nn.scale_regularization_loss`, in `tf.nn.compute_average_loss` without a batch
+size, in Keras's losses, and in a program's own `loss / strategy.num_replicas_in_sync`
 (tensorflow/python/ops/nn_impl_distribute.py).
 """
 
@@ -26,10 +26,10 @@ __all__ = ["average_as_one_replica"]
 
 
 def average_as_one_replica(is_job_strategy: Callable[[Strategy], bool]) -> None:
-    """Let steps on shards see one replica, and sums divided by the whole batch's size.
+    """Make steps on shards see one replica, and correct sums divided by the global batch size.
 
     Args:
-        is_job_strategy: Says whether a strategy is the one whose steps run on shards.
+        is_job_strategy: Returns whether a strategy is the one whose steps run on shards.
     """
     import tensorflow as tf
     from tensorflow.python.distribute.distribute_lib import StrategyBase
@@ -38,7 +38,7 @@ def average_as_one_replica(is_job_strategy: Callable[[Strategy], bool]) -> None:
     base: Any = StrategyBase
     count = base.num_replicas_in_sync.fget
     base.num_replicas_in_sync = property(_wrap_replica_count(count, is_job_strategy))
-    # The function leads to nothing that could be changed in place.
+    # The function cannot be changed in place.
     average = _wrap_average_loss(nn_impl_distribute.compute_average_loss)
     modules: tuple[Any, ...] = (nn_impl_distribute, tf.nn, tf.compat.v1.nn, tf.compat.v2.nn)
     for module in modules:
@@ -73,9 +73,9 @@ def _wrap_average_loss(average: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _rows_factor(divisor: Any, shard: BatchShard) -> Tensor:
-    """Return what makes a shard's sum, divided as the program divides it, the shard's mean.
+    """Return the factor that turns a shard's sum, divided by the program, into the shard's mean.
 
-    A program that divides by the rows of its argument has divided by the shard's already.
+    A program that divides by the rows of its argument has already divided by the shard's rows.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""What the workers make sure of together: the same batches, the same end, the same moment."""
+"""Checks that all workers make together: the same batches, the same end, the same moment."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ __all__ = [
 ]
 
 _DIFFERENT = (
-    "nano-run: the workers were given different batches, so that their shards are not those of "
-    "one batch: seed what shuffles or makes the data"
+    "nano-run: the workers got different batches, so their shards do not belong to one "
+    "batch: use a fixed seed for shuffling and generating the data"
 )
 
 
 class UnequalDataError(NanoError, ValueError):
-    """The workers' data differ."""
+    """The workers have different data."""
 
 
 def agreed_batches(dataset: Dataset, length: int | None) -> Any:
-    """Return what iterates over a data set on all workers alike.
+    """Return an iterable over a data set that ends on all workers together.
 
-    A data set of unknown length may end on one worker before it does on others, which would
-    wait for the first forever: there the workers agree before each batch.
+    A data set of unknown length may end on one worker earlier than on the others, which would
+    then wait forever. So the workers agree before each batch.
 
     Args:
-        dataset: The data set, of whole batches.
-        length: How many there are, or None where that is not known.
+        dataset: The data set, of global batches.
+        length: The number of batches, or None if unknown.
 
     Raises:
-        UnequalDataError: Other workers' data set has another length.
+        UnequalDataError: Other workers' data sets have a different length.
     """
     import tensorflow as tf
 
@@ -63,7 +63,7 @@ def _check_length(length: int) -> None:
 
 
 class _AgreedBatches:
-    """Iterates over a data set of unknown length until it has ended on all workers."""
+    """An iterable over a data set of unknown length until it has ended on all workers."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -78,11 +78,11 @@ class _AgreedBatches:
             batch = next(batches, end)
             having = all_reduce_scalar(0.0 if batch is end else 1.0)
             if having == 0:
-                # Keras's loop over an iterator that is not TensorFlow's expects no other end.
+                # Keras's loop over an iterator that is not TensorFlow's expects no other exception.
                 raise tf.errors.OutOfRangeError(None, None, "end of data")
             if batch is end:
                 raise UnequalDataError(
-                    f"this worker's data ended after {number} batches, other workers' go on: "
+                    f"this worker's data ended after {number} batches, other workers have more: "
                     "give all the same data"
                 )
             if having < _count_workers():
@@ -96,16 +96,16 @@ class _AgreedBatches:
 def all_reduce_consistent(
     parts: Sequence[Tensor], batch: Any, workers: int, dtype: DType
 ) -> Tensor:
-    """Add up vectors over the workers, and make sure that their batches were the same.
+    """Sum vectors over the workers, and check that the workers had the same batch.
 
     Args:
-        parts: Vectors, as long on all workers.
-        batch: The whole batch that they were made from.
-        workers: How many there are.
+        parts: Vectors, of the same lengths on all workers.
+        batch: The global batch that they were computed from.
+        workers: The number of workers.
         dtype: The vectors' dtype.
 
     Returns:
-        The sum, as one vector.
+        The sums, as one vector.
     """
     import tensorflow as tf
 
@@ -114,7 +114,7 @@ def all_reduce_consistent(
     message = tf.concat([*parts, checks], 0)
     (total,) = all_reduce([message])
     mean, mean_square = tf.unstack(total[-2:] / workers)
-    # Workers on different processors may have made the same batch with other roundings.
+    # Workers on different processors may have computed the same batch with different rounding.
     is_alike = tf.abs(mean_square - mean * mean) <= 1e-5 * tf.abs(mean_square) + 1e-12
     check = tf.debugging.Assert(is_alike, [_DIFFERENT])
     with tf.control_dependencies([check] if check is not None else []):
@@ -122,9 +122,9 @@ def all_reduce_consistent(
 
 
 def _fingerprint(batch: Any) -> Tensor:
-    """Return a number in [0, 1] of the first and the last row of a batch.
+    """Return a checksum in [0, 1] of the first and the last row of a batch.
 
-    Other roundings of floating values change it as little as they are.
+    Rounding differences of floating values change it as little as the values.
     """
     import tensorflow as tf
     from keras.src import tree
@@ -147,14 +147,14 @@ def _fingerprint(batch: Any) -> Tensor:
 
 
 def sum_in_step(value: Tensor, weight: Tensor) -> Tensor:
-    """Add up a float32 tensor over the workers within a step, gradients included.
+    """Sum a float32 tensor over the workers inside a step, with correct gradients.
 
-    The gradients of a step are weighted by its shard at last (see `gradients`), those that
-    flow to other workers' shards must be by the shard that they come from.
+    The gradients of a step are finally weighted by its shard (see `gradients`). Gradients that
+    flow to other workers' shards must be weighted by the shard that they come from.
 
     Args:
         value: A tensor, of the same shape on all workers.
-        weight: What this worker's shard weighs.
+        weight: The weight of this worker's shard.
     """
     import tensorflow as tf
 
@@ -171,7 +171,7 @@ def sum_in_step(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def wait_for_all() -> None:
-    """Wait until every worker has come to the same place of the program."""
+    """Wait until every worker has reached the same place in the program."""
     all_reduce_scalar(1.0)
 
 
@@ -182,16 +182,16 @@ def _count_workers() -> int:
 
 
 def count_workers_where(condition: bool) -> int:
-    """Return on how many workers a condition holds; all have to ask."""
+    """Return the number of workers on which a condition holds; all must call this."""
     return int(all_reduce_scalar(1.0 if condition else 0.0))
 
 
 def broadcast_bytes(content: bytes, *, is_chief: bool) -> bytes:
-    """Return the chief's bytes on all workers; all have to ask.
+    """Return the chief's bytes on all workers; all must call this.
 
     Args:
-        content: What to send; only the chief's counts.
-        is_chief: This worker is the chief.
+        content: The bytes to send; only the chief's are used.
+        is_chief: Whether this worker is the chief.
     """
     import numpy as np
     import tensorflow as tf

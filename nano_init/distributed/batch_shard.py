@@ -1,9 +1,9 @@
-"""A worker's shard of a batch: which rows are its own, and what they weigh.
+"""A worker's shard of a batch: its rows, and their weight.
 
-Each worker reads whole batches, the same as its peers, and computes its own rows of each. A
-batch whose size the workers do not divide gives the first ones a row more. One with fewer
-rows than workers pads the empty shards with its first row: their gradients, metrics and
-predictions count for nothing, yet every layer sees a batch that is not empty.
+Each worker reads the same whole batches as its peers, and computes its own rows of each. If the
+number of workers does not divide the batch size, the first workers get one more row. If there are
+fewer rows than workers, empty shards are padded with the first row. Their gradients, metrics and
+predictions have no weight, but every layer sees a batch that is not empty.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HERE = threading.local()
 
 
 class UnsharableDataError(NanoError, ValueError):
-    """A batch has no rows that workers could share."""
+    """A batch has no rows that could be divided among workers."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class BatchShard:
     """One worker's rows of a batch.
 
     Args:
-        index: The worker's number.
-        workers: How many share the batch.
-        total: Rows of the whole batch; a number where it is known while tracing, else a
+        index: The worker's index.
+        workers: The number of workers that share the batch.
+        total: The rows of the whole batch; a number if it is known while tracing, otherwise a
             scalar tensor.
-        start: The first row of this worker's.
-        count: How many rows it computes, at least 1.
-        owned: How many of them count: `count`, or 0 where the row is padding.
+        start: This worker's first row.
+        count: The number of rows that it computes, at least 1.
+        owned: The number of them that count: `count`, or 0 if the row is padding.
     """
 
     index: int
@@ -62,22 +62,22 @@ class BatchShard:
 
     @property
     def weight(self) -> Tensor:
-        """Return the part of the batch that this worker computes, as a float64 scalar."""
+        """Return this worker's fraction of the batch as a float64 scalar."""
         import tensorflow as tf
 
         return tf.cast(self.owned, tf.float64) / tf.cast(self.total, tf.float64)
 
     @property
     def may_be_padding(self) -> bool:
-        """Say whether the batch might have too few rows, as far as tracing knows."""
+        """Say whether the batch may have too few rows, as far as tracing knows."""
         return not isinstance(self.total, int) or self.total < self.workers
 
     def take(self, batch: Any) -> Any:
         """Return this worker's rows of a batch.
 
         Args:
-            batch: A nest of tensors, sparse and ragged ones too, whose first dimension is the
-                batch's; scalars and None stay as they are.
+            batch: A nest of tensors, including sparse and ragged ones, whose first dimension is
+                the batch; scalars and None are returned unchanged.
         """
         from keras.src import tree
 
@@ -100,12 +100,12 @@ def shard_of(batch: Any, index: int, workers: int) -> BatchShard:
     """Return a worker's shard of a batch.
 
     Args:
-        batch: A nest of tensors; the first one that is no scalar has the number of rows.
-        index: The worker's number.
-        workers: How many share the batch.
+        batch: A nest of tensors; the first that is not a scalar gives the number of rows.
+        index: The worker's index.
+        workers: The number of workers that share the batch.
 
     Raises:
-        UnsharableDataError: The batch holds scalars only.
+        UnsharableDataError: The batch contains only scalars.
     """
     import tensorflow as tf
     from keras.src import tree
@@ -113,7 +113,7 @@ def shard_of(batch: Any, index: int, workers: int) -> BatchShard:
     leaves = [leaf for leaf in tree.flatten(batch) if leaf is not None and leaf.shape.rank != 0]
     if not leaves:
         raise UnsharableDataError(
-            "the data has no rows that workers could share: its elements are scalars; "
+            "the data cannot be divided among workers, because its elements are scalars; "
             "batch the data set"
         )
     static = leaves[0].shape[0] if leaves[0].shape.rank else None
@@ -143,7 +143,7 @@ def shard_of(batch: Any, index: int, workers: int) -> BatchShard:
 
 
 def is_of_rows(value: Any, shard: BatchShard) -> bool:
-    """Say whether a step's output has a row for each of the shard's, as far as tracing knows.
+    """Say whether a step's output has one row per row of the shard, as far as tracing knows.
 
     Args:
         value: The output.
@@ -160,10 +160,10 @@ def is_of_rows(value: Any, shard: BatchShard) -> bool:
 
 
 def at_rows_of_batch(value: Tensor, shard: BatchShard) -> Tensor:
-    """Return an output of the shard's rows at their places in the whole batch, else zeros.
+    """Return an output's rows at their places in the whole batch, with zeros elsewhere.
 
     Args:
-        value: The output, whose first dimension is the shard's rows.
+        value: The output; its first dimension is the shard's rows.
         shard: The shard.
     """
     import tensorflow as tf
@@ -181,10 +181,10 @@ def _rows(total: Any, index: int, workers: int, least: Any) -> tuple[Any, Any]:
 
 @contextmanager
 def computing_shard(shard: BatchShard) -> Iterator[list[Variable]]:
-    """Let a step be traced, or run eagerly, on a shard; in this thread only.
+    """Trace a step on a shard, or run it eagerly; affects this thread only.
 
     Yields:
-        The variables that the step writes and that workers have to average.
+        The variables that the step writes and that the workers must average.
     """
     before = current_shard(), getattr(_HERE, "written", [])
     _HERE.shard, _HERE.written = shard, []
@@ -195,11 +195,11 @@ def computing_shard(shard: BatchShard) -> Iterator[list[Variable]]:
 
 
 def note_written(variable: Variable) -> None:
-    """Note that the step writes a variable, once however often it does."""
+    """Record that the step writes a variable; repeated writes count once."""
     if not any(variable is other for other in _HERE.written):
         _HERE.written.append(variable)
 
 
 def current_shard() -> BatchShard | None:
-    """Return the shard that this thread computes a step on, or None outside such a step."""
+    """Return the shard of the step that this thread computes, or None outside such a step."""
     return getattr(_HERE, "shard", None)

@@ -1,7 +1,6 @@
-"""Memory for what a step receives, used again by a later step.
+"""Reusable memory for the data that a step receives.
 
-Fresh memory comes a page at a time, with a fault each: for 4 MB of sums that took longer than
-to add them up.
+Fresh memory causes a page fault per page: for 4 MB of sums that took longer than the summation.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Buffers"]
 
-_ALIGNMENT = 64  # TensorFlow takes over an array's memory where it starts at a multiple of it
+_ALIGNMENT = 64  # TensorFlow uses an array's memory in place if it has this alignment
 _MOST_SIZES = 16
-_MOST_OF_A_SIZE = 3  # one may wait for TensorFlow to let it go, one be kept by a variable
+_MOST_OF_A_SIZE = 3  # TensorFlow may still hold one, and a variable another
 
 
 class Buffers:
-    """Gives memory for arrays, and takes it again when nothing refers to them any more."""
+    """A pool of memory for arrays, which reuses memory that is no longer referenced."""
 
     def __init__(self) -> None:
         self._kept: dict[int, list[NDArray[np.uint8]]] = {}
         self._unused = _count_references([np.empty(1, np.uint8)], 0)
 
     def take(self, lengths: Sequence[int], dtype: Any) -> list[NDArray[Any]]:
-        """Return arrays that are not set to anything.
+        """Return uninitialized arrays.
 
         Args:
-            lengths: How many numbers each shall have.
+            lengths: The arrays' lengths.
             dtype: Their dtype.
         """
         width = np.dtype(dtype).itemsize
@@ -62,5 +61,5 @@ class Buffers:
 
 
 def _count_references(kept: Sequence[NDArray[np.uint8]], number: int) -> int:
-    """Return how many references there are; each view of an array is one."""
+    """Return the number of references; each view of an array counts."""
     return sys.getrefcount(kept[number])

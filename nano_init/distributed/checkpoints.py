@@ -1,8 +1,8 @@
 """TensorFlow's own checkpoints, `tf.train.Checkpoint` and its manager, written by one worker only.
 
-As with Keras's files, the other workers write their own into a scratch folder, since a checkpoint
-may read variables together with its peers; they get the writer's path, and go on when it is
-whole. Which checkpoints there are, and which to delete, is recorded by the one that writes.
+As with Keras's files, the other workers write to a scratch folder, because a checkpoint may read
+variables in collectives. They get the writer's path, and continue when the checkpoint is complete.
+The writer records which checkpoints exist, and which to delete.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["checkpoint_replacements"]
 
 
 def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what lets the chief alone write TensorFlow's checkpoints.
+    """Yield the replacements that let only the chief write TensorFlow's checkpoints.
 
     Args:
         membership: This worker's place in the job.
@@ -38,10 +38,10 @@ def checkpoint_replacements(membership: Membership) -> Iterator[Replacement]:
     import tensorflow as tf
     from tensorflow.python.checkpoint import checkpoint_management
 
-    # `save`, `write` and the manager's `save` all come to it (checkpoint.py).
+    # `save`, `write` and the manager's `save` all call it (checkpoint.py).
     write = vars(tf.train.Checkpoint)["_write"]
     yield Replacement(tf.train.Checkpoint, "_write", _wrap_write(write, membership))
-    # Counts begin at 0 on all workers, and some of them may never save.
+    # Counters start at 0 on all workers, and some workers may never save.
     name = "_maybe_create_save_counter"
     count = vars(tf.train.Checkpoint)[name]
     yield Replacement(tf.train.Checkpoint, name, without_collectives(count))

@@ -1,4 +1,4 @@
-"""Arrays divided into chunks, one array behind the other. Pure."""
+"""Split concatenated arrays into chunks. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ __all__ = ["FIRST_KIND", "Pieces", "divide"]
 
 Pieces = tuple[tuple[int, int, int, int], ...]
 
-# The numbers that identify lengths begin here; smaller ones are free for other things.
+# Identifiers of lengths start here; smaller numbers are free for other kinds.
 FIRST_KIND = 16
 
 
 @functools.lru_cache(maxsize=256)
 def divide(lengths: tuple[int, ...], chunk: int) -> tuple[tuple[Pieces, ...], int]:
-    """Divide arrays, one behind the other, into chunks.
+    """Split concatenated arrays into chunks.
 
     Args:
         lengths: The arrays' lengths.
-        chunk: The most numbers in one chunk.
+        chunk: The maximum number of elements in a chunk.
 
     Returns:
-        The chunks, each as pieces: an array's number, where in it the piece begins and ends,
-        and where in the chunk it begins. And a number that identifies these lengths.
+        The chunks, each a list of pieces: the index of an array, where the piece begins and ends
+        in it, and where it begins in the chunk. And a number that identifies these lengths.
     """
     chunks: list[list[tuple[int, int, int, int]]] = [[]]
     used = 0

@@ -1,8 +1,8 @@
-"""Let the others know when this worker comes to a collective of TensorFlow's own.
+"""Notify the other workers when this worker reaches one of TensorFlow's own collectives.
 
-Whoever comes to one has left out what others of them still save. Collectives are met with
-wherever a script, Keras or TensorFlow itself makes them: outside of functions as they are
-made; within one, which is marked while it is traced, whenever that is called.
+A worker that reaches one does not take part in the saves before it. The notice is sent wherever a
+script, Keras or TensorFlow itself creates a collective: outside of functions when it is created;
+inside a function, which is marked while it is traced, whenever that is called.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["collective_replacements"]
 
-# On a function's graph: whether one of its collectives takes all workers.
+# An attribute of a function's graph: whether one of its collectives needs all workers.
 _MARK = "_nano_init_takes_all"
 
 
 def collective_replacements() -> Iterator[Replacement]:
-    """Yield what notes TensorFlow's collectives, and calls of functions that hold some."""
+    """Yield the replacements that note TensorFlow's collectives and functions with some."""
     from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
     from tensorflow.python.ops import collective_ops
 
-    # What MultiWorkerMirroredStrategy makes (cross_device_utils.py, `CollectiveReplicaLauncher`;
-    # collective_all_reduce_strategy.py, `_get_variable_creator_initial_value`). What has been
-    # sent is there to be received also when the sender has come to its end.
+    # The collectives of MultiWorkerMirroredStrategy (cross_device_utils.py,
+    # `CollectiveReplicaLauncher`; collective_all_reduce_strategy.py,
+    # `_get_variable_creator_initial_value`). Sent data can be received after the sender has ended.
     for name in ("all_reduce_v2", "all_gather_v2", "broadcast_send", "broadcast_recv"):
         make = vars(collective_ops)[name]
         yield Replacement(
@@ -66,7 +66,7 @@ def _note(*, takes_all: bool) -> None:
     from tensorflow.python.framework import ops
 
     if tf.executing_eagerly():
-        # What is marked need not run: one that saves alone leaves its collectives out.
+        # Marked collectives need not run: a worker that saves alone skips its collectives.
         if not skips_collectives():
             note_collective(takes_all=takes_all)
         return

@@ -1,9 +1,9 @@
-"""Variables of a job as Python's numbers and NumPy's arrays, as TensorFlow's plain ones are.
+"""Conversions of a job's variables to Python numbers and NumPy arrays, as for plain variables.
 
-`DistributedVariable` lacks what `BaseResourceVariable` has for that (tensorflow/python/ops/
-resource_variable_ops.py, TensorFlow 2.21): `float(variable)` is an error otherwise, and
-`np.asarray(variable)` an array of objects. Its truth stays that of an object: TensorFlow asks
-for it to see whether there is a variable at all.
+`DistributedVariable` lacks the methods of `BaseResourceVariable` (tensorflow/python/ops/
+resource_variable_ops.py, TensorFlow 2.21). Without them `float(variable)` is an error, and
+`np.asarray(variable)` an array of objects. Its truth value stays that of an object, because
+TensorFlow uses it to check whether there is a variable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONVERSIONS = ("__float__", "__int__", "__complex__")
 
 
 def convert_as_plain_variables() -> None:
-    """Let variables of a job be converted where plain ones are."""
+    """Make variables of a job convertible as plain variables are."""
     from tensorflow.python.distribute.values import DistributedVariable
     from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
@@ -40,5 +40,5 @@ def _by_value(name: str) -> Callable[..., Any]:
 def _as_array(self: Any, dtype: Any = None) -> Any:
     import numpy as np
 
-    # The value of a scalar is a scalar, which is not an array yet.
+    # The value of a scalar variable is a NumPy scalar, not an array.
     return np.array(self.read_value().numpy(), dtype=dtype)

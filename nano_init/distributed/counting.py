@@ -1,10 +1,10 @@
-"""Variables that are added up when they are read: each row counts once.
+"""Variables that are summed over the workers when they are read: each row counts once.
 
-Outside of any step all workers write alike. TensorFlow divides what is assigned by the number
-of replicas, which integers and rounding lose, and refuses what is added
-(tensorflow/python/distribute/values_util.py, `on_read_assign_add_cross_replica`). Here the
-first worker holds all of it, and the others nothing. Within a step, a row that pads an
-empty shard is not counted; what Keras 3 assigns there is seen to in `state`.
+Outside of steps all workers write the same values. TensorFlow divides an assigned value by the
+number of replicas, which is inexact for integers and under rounding, and refuses `assign_add`
+(tensorflow/python/distribute/values_util.py, `on_read_assign_add_cross_replica`). Here the first
+worker holds the whole value, and the others zero. In a step, a row that pads an empty shard is not
+counted; `state` handles what Keras 3 assigns there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["counting_replacements"]
 
 
 def counting_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what lets a program count outside of steps, as with metrics of Keras 2.
+    """Yield the replacements for counting outside of steps, as with metrics of Keras 2.
 
     Args:
         membership: This worker's place in the job.

@@ -1,7 +1,7 @@
 """Custom training loops on several workers: one decorator on the step.
 
-BigDL-Nano's names. A step that is not decorated runs on whole batches on every worker:
-nothing is wrong, and nothing is gained.
+The names are BigDL-Nano's. A step without the decorator runs on whole batches on every worker: the
+result is correct, but not faster.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def nano_multiprocessing(function: Any) -> Any:
 def nano_multiprocessing_loss(
     function: Any = None, *, name: str | None = None, reduction: str | None = None, **options: Any
 ) -> Any:
-    """Make a loss of a function that returns each row's own: their mean over the whole batch.
+    """Turn a function that returns a loss per row into a loss: the mean over the whole batch.
 
     Args:
-        function: The function, of targets and outputs; without one, a decorator comes back.
+        function: A function of targets and outputs; without one, a decorator is returned.
         name: The loss's name.
-        reduction: One of Keras's reductions; BigDL-Nano's `"none"` is the mean as well.
+        reduction: One of Keras's reductions; BigDL-Nano's `"none"` means the mean, too.
         **options: Further arguments for the function.
     """
     if function is None:
@@ -68,12 +68,12 @@ def _on_shard(function: Callable[..., Any]) -> Callable[..., Any]:
         membership = current_membership()
         if membership is None:
             return _converted(function)(*args, **kwargs)
-        own_step = _converted(function)  # within `Strategy.run` AutoGraph is off
+        own_step = _converted(function)  # AutoGraph is off inside `Strategy.run`
         import tensorflow as tf
 
         from nano_init.distributed.job_strategy import is_in_replica, job_strategy
 
-        tf.convert_to_tensor(0)  # the strategy is made at the first use of TensorFlow
+        tf.convert_to_tensor(0)  # the strategy is created at the first use of TensorFlow
         strategy = job_strategy()
         if strategy is None or is_in_replica():
             return own_step(*args, **kwargs)
@@ -90,14 +90,14 @@ def _on_shard(function: Callable[..., Any]) -> Callable[..., Any]:
 
         return strategy.run(tf.autograph.experimental.do_not_convert(sharded_step), args=batch)
 
-    # AutoGraph leaves the wrapper's own source alone (see `decorator`).
+    # AutoGraph does not convert the wrapper itself (see `decorator`).
     run_on_shard.autograph_info__ = None  # type: ignore[attr-defined]
     shown: Callable[..., Any] = without_own_frames(run_on_shard)
     return shown
 
 
 def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Any], Any]]:
-    """Return the tensors among arguments, and how to put their rows in their places."""
+    """Return the tensors among arguments, and a function that puts rows in their places."""
     import numpy as np
     import tensorflow as tf
     from keras.src import tree

@@ -1,8 +1,8 @@
-"""The gradients of all shards, added up before the optimizer sees any of them.
+"""All-reduce the gradients of all shards before the optimizer sees them.
 
-Keras adds up the replicas' gradients inside `_backend_update_step`, after it has clipped and
-accumulated each replica's own (keras/src/optimizers/base_optimizer.py). Clipping and sums of
-repeated ids are right on the whole batch's gradient only, so it is made first.
+Keras sums the replicas' gradients inside `_backend_update_step`, after it has clipped and
+accumulated those of each replica (keras/src/optimizers/base_optimizer.py). Clipping and sums of
+repeated ids are correct only on the gradient of the whole batch, so that is computed first.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _warned: list[bool] = []
 
 
 def gradient_replacements(*, compress: bool) -> Iterator[Replacement]:
-    """Yield what makes every optimizer apply the whole batch's gradients.
+    """Yield the replacements that make every optimizer apply the whole batch's gradients.
 
     Args:
-        compress: Dense float32 gradients travel between hosts as bfloat16.
+        compress: Whether to send dense float32 gradients between hosts as bfloat16.
     """
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
     from keras.src.optimizers.base_optimizer import BaseOptimizer
@@ -51,7 +51,7 @@ def _wrap_apply(apply: Callable[..., Any], *, compress: bool) -> Callable[..., A
         trainable_variables: Any = None,
     ) -> Any:
         shard = current_shard()
-        # The optimizer inside a LossScaleOptimizer is handed what its wrapper was.
+        # The optimizer inside a LossScaleOptimizer gets the same gradients as its wrapper.
         if shard is None:
             warn_of_own_loop()
         if shard is None or is_summed():
@@ -67,7 +67,7 @@ def _wrap_apply(apply: Callable[..., Any], *, compress: bool) -> Callable[..., A
 
 
 def warn_of_own_loop() -> None:
-    """Tell once that a step outside of any shard computes the same on every worker."""
+    """Warn once that a step outside of shards computes the same on every worker."""
     import sys
 
     from nano_init.distributed.job_strategy import is_in_replica, job_strategy
@@ -81,7 +81,7 @@ def warn_of_own_loop() -> None:
     _warned.append(True)
     print(
         "nano-run: warning: the script's own training step computes whole batches on every "
-        "worker; to share them, decorate it with nano_init.nano_multiprocessing",
+        "worker; to shard them, decorate it with nano_init.nano_multiprocessing",
         file=sys.stderr,
     )
 
@@ -95,7 +95,7 @@ def _wrap_all_reduce_sum(reduce: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_summed() -> bool:
-    """Say whether an optimizer is at work on gradients that were summed already."""
+    """Say whether an optimizer is applying gradients that are already summed."""
     return getattr(_HERE, "is_summed", False)
 
 
@@ -105,9 +105,9 @@ def sum_shards(
     """Return the whole batch's gradients.
 
     Args:
-        grads: The shard's, of its mean loss; None where there is none.
+        grads: The shard's gradients of its mean loss; None where there is none.
         shard: The shard.
-        compress: Dense float32 gradients travel between hosts as bfloat16.
+        compress: Whether to send dense float32 gradients between hosts as bfloat16.
     """
     import tensorflow as tf
 

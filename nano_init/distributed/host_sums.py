@@ -1,13 +1,12 @@
-"""Sums over the workers of several hosts, in two levels.
+"""Two-level all-reduce over the workers of several hosts.
 
-The workers of a host add up through the memory that they share. The first of them, the host's
-leader, exchanges the sum with the other leaders through TensorFlow's collective, and hands the
-result to its peers through the memory. So each number crosses a host's link as often as the
-leaders' exchange needs, however many workers there are; and all workers get the same bits,
-because all leaders do.
+The workers of a host reduce through shared memory. The first of them, the host's leader,
+all-reduces the sum with the other leaders through TensorFlow's collective, and broadcasts the
+result to its peers through shared memory. So the traffic on a host's link does not depend on the
+number of workers per host. All workers get the same bits, because all leaders do.
 
-A long sum goes in segments. While some are on their way between the hosts, the next are added up,
-and those before them handed over.
+A long sum is pipelined in segments. While some are in transit between the hosts, later ones are
+reduced and earlier ones broadcast.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ __all__ = ["HostSums"]
 
 # TensorFlow numbers its own groups from 1 (cross_device_utils.py, `CollectiveKeys`).
 _FIRST_GROUP = 1 << 20
-# Numbers; a multiple of the 16 that make the segments' places fit for TensorFlow to take over.
+# In numbers; a multiple of 16, so that segments have the alignment that TensorFlow requires.
 _SEGMENT = 1 << 19
 _MOST_SEGMENTS = 64
-_LANES = 6  # segments on their way at once, in groups of their own
+_LANES = 6  # segments in transit at once, each in its own group
 
 
 @frozen
 class _Segment:
-    """A part of the tensors, one behind the other.
+    """A part of the concatenated tensors.
 
     Args:
-        start: where it begins among all numbers.
-        stop: where it ends.
-        tensors: the numbers of the tensors that it has parts of.
+        start: its first index among all elements.
+        stop: the index after its last element.
+        tensors: the indices of the tensors that it has parts of.
         pieces: for each of them, where its part begins and ends.
     """
 
@@ -55,7 +54,7 @@ class _Segment:
     pieces: tuple[tuple[int, int], ...]
 
     def cut(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return its parts of its tensors' values."""
+        """Return the segment's parts of the tensors' values."""
         return [
             array.reshape(-1)[first:last]
             for array, (first, last) in zip(arrays, self.pieces, strict=False)
@@ -63,12 +62,12 @@ class _Segment:
 
 
 class HostSums:
-    """One worker's part in sums of two levels.
+    """One worker's part in a two-level all-reduce.
 
     Args:
-        group: Its end of its host's memory; None where it is alone there.
-        is_leader: It exchanges with the other hosts.
-        hosts: How many there are.
+        group: Its end of its host's shared memory; None if it is the only worker there.
+        is_leader: Whether it communicates with the other hosts.
+        hosts: The number of hosts.
     """
 
     def __init__(self, group: SharedMemoryGroup | None, *, is_leader: bool, hosts: int) -> None:
@@ -83,12 +82,12 @@ class HostSums:
     def sum(
         self, tensors: Sequence[Tensor], weight: Tensor | None, *, compress: bool
     ) -> list[Tensor]:
-        """Return sums over all workers; all call it in a replica, in the same order.
+        """Return sums over all workers; all must call it in a replica, in the same order.
 
         Args:
-            tensors: Tensors of float32 or of float64, whose shapes are known, and the same on all.
-            weight: A float64 scalar to multiply this worker's with, or None.
-            compress: They travel between hosts as bfloat16, if they are float32.
+            tensors: Tensors of float32 or of float64, with known shapes, equal on all workers.
+            weight: A float64 scalar that multiplies this worker's tensors, or None.
+            compress: Whether to send float32 tensors between hosts as bfloat16.
         """
         import tensorflow as tf
 
@@ -202,7 +201,7 @@ class HostSums:
         return tf.concat(totals, 0)
 
     def _exchange(self, own: Tensor, number: int, *, compress: bool) -> Tensor:
-        """Add up over the leaders; collectives of one lane wait for each other."""
+        """All-reduce over the leaders; the collectives of one lane run in sequence."""
         import tensorflow as tf
 
         if not self._lanes:
@@ -231,7 +230,7 @@ def _listed(weight: Tensor | None) -> list[Tensor]:
 
 
 def _call(act: Callable[..., Any], tensors: Sequence[Tensor], dtype: DType) -> Tensor:
-    """Return what a function of arrays answers, a vector; in a graph by an operation."""
+    """Return the result of a function of arrays, a vector; in a graph through an operation."""
     import tensorflow as tf
 
     if tf.executing_eagerly():
@@ -242,9 +241,9 @@ def _call(act: Callable[..., Any], tensors: Sequence[Tensor], dtype: DType) -> T
 
 
 def _make_lanes(hosts: int) -> list[Any]:
-    """Return what makes collectives of the leaders alone: groups with keys of their own.
+    """Return launchers of collectives for the leaders only: groups with their own keys.
 
-    As `CollectiveAllReduceExtended._make_collective_launchers` makes one for all workers.
+    `CollectiveAllReduceExtended._make_collective_launchers` creates one for all workers.
     """
     from tensorflow.python.distribute import cross_device_utils
 

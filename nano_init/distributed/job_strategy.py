@@ -1,6 +1,6 @@
-"""The strategy of a job, and the scope in which the program's variables and models belong to it.
+"""The strategy of a job, and the scope in which the program creates variables and models.
 
-`strategy_creation` makes it when TensorFlow is first used.
+`strategy_creation` creates it when TensorFlow is first used.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _home = -1  # the thread that first used TensorFlow
 
 
 def adopt_strategy(strategy: Strategy) -> None:
-    """Make a strategy this worker's, and this thread the one that makes the job's variables.
+    """Set this worker's strategy, and let this thread create the job's variables.
 
     Args:
-        strategy: What nano-init has made for this worker.
+        strategy: The strategy that nano-init created for this worker.
     """
     global _strategy, _home
     _strategy, _home = strategy, threading.get_ident()
 
 
 def job_strategy() -> Any:
-    """Return the strategy that nano-init made for this worker, or None without one."""
+    """Return the strategy that nano-init created for this worker, or None."""
     return _strategy
 
 
 def is_job_strategy(strategy: Strategy | None) -> bool:
-    """Say whether a strategy is the one that nano-init made."""
+    """Say whether a strategy is the one that nano-init created."""
     return _strategy is not None and strategy is _strategy
 
 
 def in_scope_of_job() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which variables and models belong to the job.
 
-    Nothing changes within a strategy's scope, in sessions, and in threads that the program
-    has started: those of the workers would make their variables in different orders.
+    It changes nothing inside a strategy's scope, in sessions, and in threads that the program
+    started: there the workers could create their variables in different orders.
     """
     from tensorflow.python.distribute import distribute_lib
     from tensorflow.python.framework import ops
@@ -70,7 +70,7 @@ def in_scope_of_job() -> contextlib.AbstractContextManager[Any]:
 
 
 def under_job(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that makes something of the job's: it remembers the strategy."""
+    """Return a function that creates an object in the job's scope, which remembers the strategy."""
 
     @functools.wraps(make)
     def make_under_job(*args: Any, **kwargs: Any) -> Any:
@@ -84,7 +84,7 @@ def under_job(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_in_replica() -> bool:
-    """Say whether a strategy's step runs here, and not the program outside of any."""
+    """Say whether this runs inside a strategy's step, not in the program outside of steps."""
     import tensorflow as tf
 
     return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()

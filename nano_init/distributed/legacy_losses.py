@@ -1,8 +1,8 @@
-"""Losses of Keras 2 (`tf_keras`), such that uneven shards count by their numbers of rows.
+"""Losses of Keras 2 (`tf_keras`) that weight uneven shards by their numbers of rows.
 
-Keras 2 shares out a batch by itself, and divides each worker's mean loss by the number of
-workers (tf_keras/src/utils/losses_utils.py, `scale_loss_for_distribution`), which is right for
-equal shards only. Here it is multiplied by the shard's part of the batch.
+Keras 2 shards a batch itself, and divides each worker's mean loss by the number of workers
+(tf_keras/src/utils/losses_utils.py, `scale_loss_for_distribution`). That is correct only for equal
+shards. Here the loss is multiplied by the shard's fraction of the batch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HERE = threading.local()
 
 
 def legacy_loss_replacements() -> Iterator[Replacement]:
-    """Yield what makes Keras 2 weigh each worker's loss by its rows."""
+    """Yield the replacements that weight each worker's loss in Keras 2 by its rows."""
     from tf_keras.src.engine.compile_utils import LossesContainer
     from tf_keras.src.utils import losses_utils
 
@@ -57,11 +57,11 @@ def _wrap_container_call(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _part_of_batch(outputs: Any) -> Tensor | None:
-    """Return this worker's part of the batch's rows, or None where all parts are equal."""
+    """Return this worker's fraction of the batch's rows, or None if all shards are equal."""
     import tensorflow as tf
 
     first = tf.nest.flatten(outputs)[0]
-    # Shards of a size that is known before the step are of the same size on all workers.
+    # Shards whose size is known before the step have the same size on all workers.
     if not isinstance(first, tf.Tensor) or not first.shape.rank or first.shape[0] is not None:
         return None
     rows = tf.cast(tf.shape(first)[0], tf.float32)

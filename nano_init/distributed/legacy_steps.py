@@ -1,8 +1,8 @@
 """A program's own steps with Keras 2 (`tf_keras`), or with optimizers of TensorFlow 1.
 
-Under `nano_multiprocessing` they run on shards, as those with Keras 3 do: losses are means
-over the shard (see `losses`), and gradients are weighted and added up before an optimizer
-sees any (see `gradients`).
+Under `nano_multiprocessing` they run on shards, as with Keras 3: losses are means over the shard
+(see `losses`), and gradients are weighted and summed before an optimizer sees them (see
+`gradients`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["first_optimizer_replacements", "legacy_step_replacements"]
 
 
 def legacy_step_replacements(*, compress: bool) -> Iterator[Replacement]:
-    """Yield what makes Keras 2's models the job's, and its losses and optimizers share steps.
+    """Yield the replacements that put Keras 2's models in the job and shard its steps.
 
     Args:
-        compress: Dense float32 gradients travel between hosts as bfloat16.
+        compress: Whether to send dense float32 gradients between hosts as bfloat16.
     """
     from tf_keras.src import losses
     from tf_keras.src.engine.training import Model
@@ -55,10 +55,10 @@ def legacy_step_replacements(*, compress: bool) -> Iterator[Replacement]:
 
 
 def first_optimizer_replacements(*, compress: bool) -> Iterator[Replacement]:
-    """Yield what makes optimizers of TensorFlow 1 apply the whole batch's gradients.
+    """Yield the replacements that make TensorFlow 1 optimizers apply the whole batch's gradients.
 
     Args:
-        compress: Dense float32 gradients travel between hosts as bfloat16.
+        compress: Whether to send dense float32 gradients between hosts as bfloat16.
     """
     from tensorflow.python.training.optimizer import Optimizer
 
@@ -111,7 +111,7 @@ def _summed(
 
 
 def _wrap_get_reduction(get_reduction: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a `_get_reduction` that allows means, which are right on a shard."""
+    """Return a `_get_reduction` that allows means, which are correct on a shard."""
 
     @functools.wraps(get_reduction)
     def get_reduction_on_shard(self: Any) -> Any:

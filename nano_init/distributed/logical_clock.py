@@ -1,19 +1,19 @@
-"""A logical clock: where a worker is in its program, as one number that the others can read.
+"""A logical clock: the position of a worker in its program, as a number that others can read.
 
-All workers come to the same barriers in the same order, and between two of them to the same
-collectives of TensorFlow: nobody gets beyond one before all have come to it. A time counts
-both, the collectives since the last barrier. In between there may be saves that a script leaves
-to some workers (see `save_consensus`). The idea: Lamport, "Time, Clocks, and the Ordering of
+All workers reach the same barriers in the same order, and between two barriers the same collectives
+of TensorFlow. None passes one before all have reached it. A time consists of the number of barriers
+and of the number of collectives since the last barrier. In between there may be saves that a script
+leaves to some workers (see `save_consensus`). The idea: Lamport, "Time, Clocks, and the Ordering of
 Events in a Distributed System", 1978.
 
-Counts begin again after two thousand million: no two workers are so far apart.
+Counters wrap around after two billion: no two workers are so far apart.
 """
 
 from __future__ import annotations
 
 __all__ = ["is_at_later_collective", "is_later", "next_barrier", "next_collective"]
 
-_BITS = 31  # of either count, so that both fit into an int64
+_BITS = 31  # of each counter, so that both fit into an int64
 _MOST = (1 << _BITS) - 1
 
 
@@ -28,11 +28,11 @@ def next_collective(time: int) -> int:
 
 
 def is_later(time: int, other: int) -> bool:
-    """Say whether one time comes after another.
+    """Say whether one time is later than another.
 
     Args:
-        time: Of a worker.
-        other: Of another one.
+        time: The time of a worker.
+        other: The time of another worker.
     """
     barriers = (time >> _BITS) - (other >> _BITS) & _MOST
     collectives = time - other & _MOST
@@ -40,11 +40,11 @@ def is_later(time: int, other: int) -> bool:
 
 
 def is_at_later_collective(time: int, other: int) -> bool:
-    """Say whether one time comes after another, with no barrier in between.
+    """Say whether one time is later than another, with no barrier in between.
 
     Args:
-        time: Of a worker.
-        other: Of another one.
+        time: The time of a worker.
+        other: The time of another worker.
     """
     return time >> _BITS == other >> _BITS and is_later(time, other)
 

@@ -1,11 +1,11 @@
-"""Losses of a shard, such that the workers' gradients add up to those of the whole batch.
+"""Losses of shards whose gradients sum to those of the whole batch.
 
-Keras divides each replica's mean loss by the number of replicas, which is right for equal
-shards only, and only for losses that go through Keras (keras/src/losses/loss.py,
-`scale_loss_for_distribution`). Here a shard's loss stays its mean, and its gradients are
-weighted by the shard's part of the batch before they are added (see `gradients`), so that a
-custom `train_step` with a mean of its own is right as well. What is no mean over the batch
-is brought to one: sums, and means over unmasked or weighted elements only.
+Keras divides each replica's mean loss by the number of replicas. That is correct only for equal
+shards, and only for Keras's own losses (keras/src/losses/loss.py,
+`scale_loss_for_distribution`). Here a shard's loss stays its mean, and its gradients are weighted
+by the shard's fraction of the batch before they are summed (see `gradients`). So a custom
+`train_step` with its own mean is correct, too. Losses that are not means over the batch are
+converted: sums, and means over unmasked or weighted elements only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["factor_of_unmasked", "inverse_weight", "loss_replacements"]
 
 
 def loss_replacements() -> Iterator[Replacement]:
-    """Yield what makes a shard's losses count as its part of the batch."""
+    """Yield the replacements that make a shard's losses count as its fraction of the batch."""
     from keras.src.losses import loss
 
     for name in ("scale_loss_for_distribution", "unscale_loss_for_distribution"):
@@ -60,7 +60,7 @@ def _wrap_apply_mask(apply_mask: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def factor_of_unmasked(mask: Tensor, shard: BatchShard) -> Tensor:
-    """Return what turns a mean by the shard's unmasked elements into one by all of them.
+    """Return the factor from a mean over the shard's unmasked elements to one over all of them.
 
     Args:
         mask: The shard's mask.
@@ -94,7 +94,7 @@ def _wrap_reduce_values(reduce_values: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _weight_factor(sample_weight: Any, shard: BatchShard) -> Tensor:
-    """Return what turns a mean by the shard's sample weights into one by all of them."""
+    """Return the factor from a mean over the shard's sample weights to one over all of them."""
     import tensorflow as tf
 
     own = tf.reduce_sum(tf.cast(sample_weight, tf.float64)) * tf.cast(shard.owned > 0, tf.float64)
@@ -103,7 +103,7 @@ def _weight_factor(sample_weight: Any, shard: BatchShard) -> Tensor:
 
 
 def inverse_weight(shard: BatchShard) -> Tensor:
-    """Return what turns a shard's part of a sum over the batch into one that is averaged."""
+    """Return the factor from a shard's part of a sum over the batch to a value to average."""
     import tensorflow as tf
 
     return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), shard.weight)

@@ -1,4 +1,4 @@
-"""What a worker of a job changes in the modules that its program imports."""
+"""The changes that a worker makes to modules that its program imports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["prepare_module"]
 
 
 def prepare_module(name: str) -> None:
-    """Prepare a module that the program has just imported for its part in the job.
+    """Prepare a module that the program just imported for the job.
 
     Args:
         name: "numpy" or "tensorflow".

@@ -1,8 +1,8 @@
 """`BatchNormalization(synchronized=True)` over the shards of a batch.
 
-Keras adds up the moments over the replicas (keras/src/backend/tensorflow/nn.py,
-`_compute_moments_sync`), whose gradients reach the other shards unweighted: that is right for
-equal shards only.
+Keras sums the moments over the replicas (keras/src/backend/tensorflow/nn.py,
+`_compute_moments_sync`). Their gradients reach the other shards unweighted, which is correct only
+for equal shards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["normalization_replacements"]
 
 
 def normalization_replacements() -> Iterator[Replacement]:
-    """Yield what makes synchronized moments those of the whole batch."""
+    """Yield the replacements that make synchronized moments those of the whole batch."""
     from keras.src.backend.tensorflow import nn
 
     name = "_compute_moments_sync"

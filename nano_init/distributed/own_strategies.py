@@ -1,9 +1,9 @@
-"""Strategies that a program makes or asks for itself, next to the one of its job.
+"""Strategies that a program itself creates or uses, in addition to the job's strategy.
 
-In plain Python on a processor most of them are one replica on one device, which changes
-nothing: the default strategy, `MirroredStrategy()`, `OneDeviceStrategy("/cpu:0")`. In a job
-these are all the default strategy, under which the job's models train on their shards. What
-has several replicas in one process, or a cluster of its own, cannot be shared among workers.
+In plain Python on a CPU most of them have one replica on one device, and change nothing: the
+default strategy, `MirroredStrategy()`, `OneDeviceStrategy("/cpu:0")`. In a job these all become the
+default strategy, under which the job's models train on their shards. Strategies with several
+replicas in one process, or with their own cluster, cannot run on several workers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["adapt_default_strategy", "share_own_strategies"]
 
-_WAY_OUT = "run it without --nproc-per-node, or leave the strategy out of it"
+_WAY_OUT = "run it without --nproc-per-node, or remove the strategy"
 
 
 def adapt_default_strategy() -> None:
-    """Let the default strategy's scope and steps hold variables and models of the job."""
+    """Let the default strategy's scope and steps use variables and models of the job."""
     from tensorflow.python.distribute import distribute_lib
 
     extended: Any = distribute_lib._DefaultDistributionExtended
@@ -40,10 +40,10 @@ def adapt_default_strategy() -> None:
 def _without_creator(
     _extended: Any, strategy: Strategy
 ) -> contextlib.AbstractContextManager[Strategy]:
-    """Return the scope of the default strategy, which is in force wherever no other is.
+    """Return the scope of the default strategy, which is active where no other is.
 
-    TensorFlow's own refuses variables of other strategies, and to stand within their scope
-    (tensorflow/python/distribute/distribute_lib.py, `_DefaultDistributionContext`).
+    TensorFlow's own scope refuses variables of other strategies, and cannot be nested in their
+    scope (tensorflow/python/distribute/distribute_lib.py, `_DefaultDistributionContext`).
     """
     return _yielding(strategy)
 
@@ -54,9 +54,9 @@ def _yielding(strategy: Strategy) -> Iterator[Strategy]:
 
 
 def _wrap_update(update: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an update of a variable of the job's, whose one replica here is the first.
+    """Return an update of a job's variable, whose only replica here is the first.
 
-    TensorFlow's own gives the variable in place of a replica's number.
+    TensorFlow's own passes the variable instead of a replica's index.
     """
 
     @functools.wraps(update)
@@ -75,7 +75,7 @@ def _wrap_update(update: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_require(require: Callable[..., None]) -> Callable[..., None]:
-    """Return a check that takes steps of the default strategy for the program outside of any."""
+    """Return a check that treats steps of the default strategy as outside of steps."""
 
     @functools.wraps(require)
     def require_unless_default(extended: Any, *args: Any, **kwargs: Any) -> None:
@@ -88,10 +88,10 @@ def _wrap_require(require: Callable[..., None]) -> Callable[..., None]:
 
 
 def share_own_strategies(is_joint: Callable[[Strategy], bool]) -> None:
-    """Make strategies of one replica the default one, and refuse those of several.
+    """Replace strategies of one replica by the default one, and refuse those of several.
 
     Args:
-        is_joint: Says whether a strategy joins the workers by itself, and is left alone.
+        is_joint: Returns whether a strategy spans the workers itself; it is not changed.
     """
     from tensorflow.python.distribute import distribute_lib, parameter_server_strategy_v2
 
@@ -135,24 +135,24 @@ def _check_shareable(strategy: Strategy) -> None:
         central_storage_strategy.CentralStorageStrategyV1,
     )
     if not isinstance(strategy, known):
-        refuse(f"the script makes its own {name}, which workers cannot share; {_WAY_OUT}")
+        refuse(f"the script creates its own {name}, which workers cannot share; {_WAY_OUT}")
     replicas = strategy.num_replicas_in_sync
     if replicas > 1:
         refuse(
-            f"the script makes its own {name} of {replicas} replicas in one process, which "
+            f"the script creates its own {name} of {replicas} replicas in one process, which "
             f"workers cannot share; {_WAY_OUT}"
         )
     (device,) = strategy.extended.worker_devices
     if "CPU" not in device.upper():
-        refuse(f"the script makes its own {name} on {device}, workers share CPUs; {_WAY_OUT}")
+        refuse(f"the script creates its own {name} on {device}, but workers use CPUs; {_WAY_OUT}")
 
 
 def _wrap_server_init(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
     def refuse_own_cluster(_self: Any, *_args: Any, **_kwargs: Any) -> None:
         refuse(
-            "the script makes its own ParameterServerStrategy, whose servers are other processes "
-            f"than nano-run's workers; {_WAY_OUT}"
+            "the script creates its own ParameterServerStrategy, whose servers are not workers "
+            f"of nano-run; {_WAY_OUT}"
         )
 
     return refuse_own_cluster

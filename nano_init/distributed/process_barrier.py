@@ -1,7 +1,7 @@
-"""A barrier of processes: each posts the semaphores of all others, and waits for their posts.
+"""A barrier for processes: each posts the semaphores of all others, and waits for their posts.
 
-POSIX semaphores (sem_overview(7)) order memory as well: what a worker has written before it
-posts is there for whoever has waited for it, on every architecture.
+POSIX semaphores (sem_overview(7)) are memory barriers too: what a worker writes before it posts is
+visible to a worker that has waited for it, on every architecture.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessBarrier"]
 
-# About as long as it takes to be woken up (30 to 60 us), after which to sleep costs no more.
+# About the latency of a wake-up (30 to 60 us); after that sleeping costs no more than spinning.
 _TRIES = 150
-_YIELD = 25  # whoever shares this core gets it after so many tries
+_YIELD = 25  # yield the core to other threads after this many tries
 _SLICE_SECONDS = 0.1
 
 
@@ -39,7 +39,7 @@ class ProcessBarrier:
         memory: The shared memory.
         layout: Where the semaphores are in it.
         index: This worker's number.
-        find_lost: Asked for every 0.1 s of waiting; an error that it returns ends it.
+        find_lost: Called every 0.1 s while waiting; an error that it returns is raised.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class ProcessBarrier:
         others = [worker for worker in range(layout.workers) if worker != index]
         self._own = [semaphore(index, parity) for parity in (0, 1)]
         self._others = [[semaphore(worker, parity) for worker in others] for parity in (0, 1)]
-        # To keep the GIL costs less than to give it away for less than a microsecond.
+        # Keeping the GIL costs less than releasing it for less than a microsecond.
         brief = ctypes.PyDLL(None)
         self._post, self._try = brief.sem_post, brief.sem_trywait
         self._timed_wait = ctypes.CDLL(None, use_errno=True).sem_timedwait
 
     def wait(self, parity: int) -> None:
-        """Wait until every worker has come to this barrier.
+        """Wait until every worker has reached this barrier.
 
         Args:
-            parity: 0 and 1 alternately: a worker that is early for the next barrier posts
-                another semaphore than one that is late for this.
+            parity: Alternately 0 and 1, so that a worker that is early for the next barrier
+                posts a different semaphore than one that is late for this barrier.
         """
         for semaphore in self._others[parity]:
             self._post(semaphore)
@@ -90,8 +90,8 @@ class ProcessBarrier:
                 return
             if ctypes.get_errno() not in (errno.ETIMEDOUT, errno.EINTR):
                 raise OSError(ctypes.get_errno(), "sem_timedwait failed")
-            # A worker that has left after this barrier has posted for it, as the others have or
-            # will: only what is still so a while later is a loss.
+            # A worker that ended after this barrier has posted for it. So a worker counts as lost
+            # only if its post is still missing a while later.
             if lost is not None:
                 raise lost
             lost = self._find_lost()

@@ -1,8 +1,8 @@
 """Random numbers that are equal on all workers where they must be, and only there.
 
-Every worker runs the same program and takes its own shard of each batch, so that shuffles,
-splits and initial weights must come out alike. Dropout must not: two workers that drop the
-same units of their shards would share half of the noise.
+Every worker runs the same program and takes its own shard of each batch. So shuffles, splits and
+initial weights must be the same on all workers. Dropout must differ, or the workers would drop the
+same units in their shards and lose part of the noise.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["randomness_replacements", "seed_numpy"]
 
-# Seeds of neighbouring workers must not meet those that a generator gives one after the other.
+# The seeds of neighbouring workers must not coincide with a generator's consecutive seeds.
 _STRIDE = 1_000_003
 
 
 def seed_numpy(seed: int) -> None:
-    """Start NumPy's random numbers alike on all workers, those of `default_rng()` too.
+    """Seed NumPy's random numbers alike on all workers, including those of `default_rng()`.
 
     NumPy asks `secrets.randbits` for the entropy of a generator without a seed
     (numpy/random/bit_generator.pyx, SeedSequence).
 
     Args:
-        seed: where they start.
+        seed: the seed.
     """
     import random
 
@@ -43,7 +43,7 @@ def seed_numpy(seed: int) -> None:
 
 
 def randomness_replacements() -> Iterator[Replacement]:
-    """Yield what gives each worker's shard of a batch random numbers of its own."""
+    """Yield the replacements that give each worker's shard its own random numbers."""
     from keras.src.random.seed_generator import SeedGenerator
 
     yield Replacement(SeedGenerator, "next", _wrap_next_seed(vars(SeedGenerator)["next"]))

@@ -1,4 +1,4 @@
-"""End a job whose program cannot be shared among workers, before it trains."""
+"""End a job whose program cannot run on several workers, before it trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _refused: list[str] = []
 
 
 def has_refused() -> bool:
-    """Say whether this worker is about to be ended, whatever its program makes of that."""
+    """Say whether this worker is being ended, whatever its program does about that."""
     return bool(_refused)
 
 
@@ -27,7 +27,7 @@ def refuse(sentence: str) -> NoReturn:
     """End this worker, and with it the job, with a sentence and exit status 2.
 
     Args:
-        sentence: What cannot be shared, and the way out.
+        sentence: What cannot run on several workers, and the way out.
     """
     from nano_init.distributed.worker_startup import report_status
     from nano_init.protocol.worker_refusal import REFUSED, REFUSED_STATUS
@@ -36,14 +36,14 @@ def refuse(sentence: str) -> NoReturn:
     _refused.append(sentence)
     report_status("failed", REFUSED)
     if threading.current_thread() is not threading.main_thread():
-        os._exit(REFUSED_STATUS)  # SystemExit would end the thread only
+        os._exit(REFUSED_STATUS)  # SystemExit would end only the thread
     sys.exit(REFUSED_STATUS)
 
 
 def refuse_sessions() -> None:
-    """Refuse training by TensorFlow 1's graphs and sessions, which no strategy of 2 shares.
+    """Refuse training in TensorFlow 1 graphs and sessions, which strategies do not support.
 
-    A program that trains otherwise may look into a graph by a session.
+    A program that trains otherwise may inspect a graph in a session.
     """
     from tensorflow.python.client import session
     from tensorflow.python.training import optimizer
@@ -55,7 +55,7 @@ def refuse_sessions() -> None:
 
 
 def is_eager_disabled() -> bool:
-    """Say whether the program has gone back to TensorFlow 1's graphs for all that it does."""
+    """Say whether the program has switched to TensorFlow 1 graphs entirely."""
     from tensorflow.python.eager import context
 
     return bool(context.default_execution_mode == context.GRAPH_MODE)
@@ -71,9 +71,9 @@ def _wrap_refused(act: Callable[..., Any], is_refused: Callable[[], bool]) -> Ca
     @functools.wraps(act)
     def refuse_or_act(*args: Any, **kwargs: Any) -> Any:
         if is_refused():
-            args[0]._session = None  # what a session looks at as it is deleted
+            args[0]._session = None  # a session reads this when it is deleted
             refuse(
-                "the script trains by TensorFlow 1's graphs and sessions, which workers cannot "
+                "the script trains in TensorFlow 1 graphs and sessions, which workers cannot "
                 "share; run it without --nproc-per-node"
             )
         return act(*args, **kwargs)

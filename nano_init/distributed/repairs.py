@@ -1,7 +1,7 @@
-"""The two defects of Keras 3 under MultiWorkerMirroredStrategy, whoever made the strategy.
+"""Repairs of two defects of Keras 3 under any MultiWorkerMirroredStrategy.
 
-keras#20585: `TensorFlowTrainer._maybe_symbolic_build` reduces a batch over the replicas where
-it needs any one's, and `reduce_per_replica` reduces scalars along an axis
+keras#20585: `TensorFlowTrainer._maybe_symbolic_build` reduces a batch over the replicas although
+the batch of any replica is enough, and `reduce_per_replica` reduces scalars along an axis
 (keras/src/backend/tensorflow/trainer.py).
 """
 
@@ -22,7 +22,7 @@ __all__ = ["is_multi_worker", "multi_worker_repairs"]
 
 
 def multi_worker_repairs() -> Iterator[Replacement]:
-    """Yield what lets `fit` and `evaluate` run under a multi-worker strategy."""
+    """Yield the replacements that let `fit` and `evaluate` run under a multi-worker strategy."""
     from keras.src.backend.tensorflow import trainer
 
     name = "_maybe_symbolic_build"
@@ -34,7 +34,7 @@ def multi_worker_repairs() -> Iterator[Replacement]:
 
 
 def is_multi_worker(strategy: Strategy | None) -> bool:
-    """Say whether a strategy joins several processes."""
+    """Say whether a strategy spans several processes."""
     from keras.src.backend.tensorflow.trainer import _collective_all_reduce_multi_worker
 
     return strategy is not None and bool(_collective_all_reduce_multi_worker(strategy))

@@ -1,4 +1,4 @@
-"""Everything that Keras's patch replaces for a worker of a job."""
+"""All replacements of the Keras patch for a worker of a job."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["worker_replacements"]
 
 
 def worker_replacements(membership: Membership, kerases: Collection[str]) -> Iterator[Replacement]:
-    """Yield what makes Keras train in a job: Keras 3 on this worker's shards of the batches.
+    """Yield the replacements that make Keras train in a job, Keras 3 on this worker's shards.
 
-    Keras 2 shares out the script's data by itself; its shards are weighed here. The replacements
-    wrap what else is replaced, and are therefore to be made after it.
+    Keras 2 shards the script's data itself; here its shards are weighted. These replacements wrap
+    all others, and must be installed after them.
 
     Args:
         membership: This worker's place in the job.

@@ -1,13 +1,12 @@
-"""Agree on who takes part in a save, which a script may leave to some workers.
+"""Agree on which workers take part in a save, which a script may leave to some workers.
 
-Such as `if rank == 0: model.save(...)`: nobody knows beforehand who comes to it. Each worker
-records the saves that it comes to, where the others can read it, and waits until it is known of
-each whether it takes part: it has recorded the same save, it has gone on to what comes after
-(see `logical_clock`), or it has ended. A save is known by the name of its file, without the
-digits in it, which may be a time or the worker's number.
+With `if rank == 0: model.save(...)` it is unknown beforehand who will reach the save. Each worker
+records the saves that it reaches where the others can read it. It waits until each other worker has
+recorded the same save, has moved past it (see `logical_clock`), or has ended. A save is identified
+by its file name without digits, since these may be a time or the worker's index.
 
-Where two workers wait at different saves for each other, the one with the lowest number is let
-go. Whoever comes later to a save that others have been let go from does as they did.
+If two workers wait for each other at different saves, the one with the lowest index is released. A
+worker that reaches a save from which others were released acts as they did.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Participation", "SaveConsensus", "WorkerView", "decide"]
 
-# A record: where the worker was, and the save's mark with what has become of it since.
+# A record: the worker's time, the save's mark, and the state of the save.
 _WHERE, _WHAT = 0, 1
 _FLAG_BITS = 4
 _DECIDED, _WHOLE, _WRITES, _WRITTEN = 1, 2, 4, 8
-_LOOK_SECONDS = 0.001  # how often to look where the others are
+_LOOK_SECONDS = 0.001  # seconds between checks of the other workers
 
 
 @dataclass(frozen=True)
 class Participation:
-    """Who takes part in a save.
+    """The participation in a save.
 
     Args:
-        is_complete: All workers do.
-        is_writer: This one has the lowest number of those that do.
+        is_complete: Whether all workers take part.
+        is_writer: Whether this worker has the lowest index of those that take part.
     """
 
     is_complete: bool
@@ -51,13 +50,13 @@ class Participation:
 
 @dataclass(frozen=True)
 class WorkerView:
-    """What one worker has done since the last barrier, as another one sees it.
+    """A worker's saves since the last barrier, as another worker sees them.
 
     Args:
-        saves: The marks of saves that it has come to, and whether it was let go from each: None
-            where not, else whether all took part.
-        waits_at: The mark of the save that it waits at, if it does.
-        is_gone: It comes to no further one, having gone on or ended.
+        saves: The marks of the saves that it has reached, each with None if it still waits there,
+            or else whether all took part.
+        waits_at: The mark of the save that it waits at, if any.
+        is_gone: Whether it will reach no further save, because it has moved on or ended.
     """
 
     saves: dict[int, bool | None]
@@ -69,12 +68,12 @@ def decide(index: int, mark: int, workers: Sequence[WorkerView]) -> Participatio
     """Decide who takes part in a save.
 
     Args:
-        index: The number of the worker that asks.
+        index: The index of the worker that asks.
         mark: The save's mark.
-        workers: What is seen of all workers, the one that asks among them.
+        workers: The state of all workers, including the one that asks.
 
     Returns:
-        Who takes part; or, as long as that is open, the number of a worker to wait for.
+        The participation; or, as long as it is undecided, the index of a worker to wait for.
     """
     parts = [i for i, seen in enumerate(workers) if mark in seen.saves]
     is_writer = index == parts[0]
@@ -93,14 +92,14 @@ def decide(index: int, mark: int, workers: Sequence[WorkerView]) -> Participatio
 
 
 class SaveConsensus:
-    """One worker's saves among those of all.
+    """One worker's view of the saves of all workers.
 
     Args:
-        index: This worker's number.
-        records: Each worker's last records, in memory that all share.
-        counts: How many records each worker has made.
+        index: This worker's index.
+        records: Each worker's last records, in shared memory.
+        counts: The number of records of each worker.
         clocks: Each worker's logical clock.
-        has_ended: Says whether a worker has ended.
+        has_ended: Returns whether a worker has ended.
     """
 
     def __init__(
@@ -120,12 +119,12 @@ class SaveConsensus:
     def begin_save(
         self, path: str, seconds: float, notice_after: float, report: Callable[[int], None]
     ) -> Participation:
-        """Begin a save, and wait until all are known to take part or not to.
+        """Begin a save, and wait until the participation of all workers is decided.
 
         Args:
-            path: What is about to be saved.
-            seconds: How long to wait for workers that do neither, before it goes on without.
-            notice_after: After how many seconds to report whom this worker waits for.
+            path: The path of the save.
+            seconds: The time to wait for undecided workers before continuing without them.
+            notice_after: The time in seconds after which to report whom this worker waits for.
             report: Reports the worker that is waited for.
         """
         self._record(path)
@@ -147,7 +146,7 @@ class SaveConsensus:
         return answer
 
     def finish_save(self) -> None:
-        """Finish a save: note that the file is whole, or wait until it is."""
+        """Finish a save: record that the file is complete, or wait until it is."""
         if self._participation.is_writer:
             self._note(_WRITTEN)
         elif not self._participation.is_complete:
@@ -159,9 +158,9 @@ class SaveConsensus:
             self._where, self._times = where, {}
         name = re.sub(r"\d+", "", os.path.basename(path.rstrip("/")))
         self._times[name] = times = self._times.get(name, 0) + 1
-        self._mark = crc32(f"{times} {name}".encode()) | 1 << 32  # none is as empty memory
+        self._mark = crc32(f"{times} {name}".encode()) | 1 << 32  # 0 is empty memory
         record = self._records[self._index, count % self._records.shape[1]]
-        record[_WHAT] = 0  # first, for the others may read it at any moment
+        record[_WHAT] = 0  # first, because the others may read it at any moment
         record[_WHERE] = where
         record[_WHAT] = self._mark << _FLAG_BITS
         self._counts[self._index] = count + 1
@@ -171,10 +170,10 @@ class SaveConsensus:
         self._records[self._index, (count - 1) % self._records.shape[1], _WHAT] |= flags
 
     def _look(self) -> list[WorkerView]:
-        """Return what is seen of all workers at one moment."""
+        """Return the state of all workers at one moment."""
         workers = range(len(self._clocks))
         while True:
-            # In this order: what a worker did before it ended or went on counts.
+            # In this order, because what a worker did before it ended or moved on counts.
             has_ended = [w != self._index and self._has_ended(w) for w in workers]
             clocks = self._clocks.tolist()
             counts = self._counts.tolist()
@@ -206,7 +205,7 @@ class SaveConsensus:
         return seen if self._mark in seen.saves else replace(seen, waits_at=None, is_gone=True)
 
     def _wait_while_written(self) -> None:
-        """Wait while another worker writes what this save is about, or is about to write it."""
+        """Wait while another worker writes this save, or is about to write it."""
         others = [w for w in range(len(self._clocks)) if w != self._index]
         while True:
             has_ended = {w: self._has_ended(w) for w in others}

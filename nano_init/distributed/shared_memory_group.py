@@ -1,14 +1,14 @@
-"""Sums over the workers of one host, through the memory that they share.
+"""All-reduce among the workers of one host, through shared memory.
 
-A worker puts what it has into its slot, a chunk at a time, and waits at a barrier: then every
-slot holds the same chunk. With two workers, or little to add, each worker adds up all slots by
-itself. With more, each adds up a part of the chunk and all wait again to take the parts from
-each other (a reduce-scatter and an all-gather: Thakur, Rabenseifner, Gropp, "Optimization of
-Collective Communication Operations in MPICH", 2005). The order of the terms is that of the
-workers, so that sums are the same bits on all of them, and in every run.
+A worker copies its data to its slot, one chunk at a time, and waits at a barrier. Then every slot
+holds the same chunk. With two workers, or little data, each worker sums all slots itself. Otherwise
+each worker sums a part of the chunk, and after another barrier all read each other's parts (a
+reduce-scatter and an all-gather: Thakur, Rabenseifner, Gropp, "Optimization of Collective
+Communication Operations in MPICH", 2005). Terms are added in the order of the workers, so sums are
+bitwise equal on all workers and in every run.
 
-Slots and notices are there twice. What is read after one barrier is written again before the
-next but one, and by then all have come to the next: they have read it.
+Slots and notices exist twice. Data read after one barrier is overwritten only after the next
+barrier, when all workers have read it.
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ if TYPE_CHECKING:
 
 __all__ = ["PeerLostError", "SharedMemoryGroup", "UnequalStepsError"]
 
-_ALONE = 64 << 10  # up to so many bytes, adding up all of it takes less than another barrier
+_ALONE = 64 << 10  # up to this size, summing everything takes less time than another barrier
 
-# The fields of a notice; kind and size are there twice.
+# The fields of a notice; kind and size exist twice.
 _PID, _HAS_LEFT, _KIND, _SIZE, _CLOCK, _SAVES, _FIELDS = 0, 1, 2, 3, 6, 7, 8
-_GATHER, _BROADCAST = 1, 2  # other kinds are those of sums, from FIRST_KIND
-_PATIENCE_SECONDS = 10.0  # of a worker that saves, before it says whom it waits for
+_GATHER, _BROADCAST = 1, 2  # kinds from FIRST_KIND on are sums
+_PATIENCE_SECONDS = 10.0  # seconds before a worker that saves reports whom it waits for
 
 
 class PeerLostError(NanoError, RuntimeError):
-    """Another worker has ended, and its part will never come."""
+    """Another worker has ended, so its data will never arrive."""
 
 
 class UnequalStepsError(NanoError, RuntimeError):
-    """The workers have come to a barrier from different places of their programs."""
+    """The workers reached a barrier from different places in their programs."""
 
 
 class SharedMemoryGroup:
     """One worker's end of the shared memory.
 
     Args:
-        fd: A descriptor of the memory, which may be closed afterwards.
-        index: This worker's number.
-        workers: How many there are.
-        first: The number in the job of the first one, for messages.
+        fd: A descriptor of the memory; it may be closed afterwards.
+        index: This worker's local rank.
+        workers: The number of workers.
+        first: The index in the job of the first worker, for messages.
     """
 
     def __init__(self, fd: int, index: int, workers: int, first: int = 0) -> None:
@@ -97,19 +97,19 @@ class SharedMemoryGroup:
         atexit.register(self.leave)
 
     def leave(self) -> None:
-        """Let the others know that this worker will take part in no further sum."""
+        """Notify the others that this worker will take part in no further all-reduce."""
         if self._notices[self._index, _PID] == os.getpid():
             self._notices[self._index, _HAS_LEFT] = 1
 
     def begin_save(self, path: str, seconds: float) -> Participation:
-        """Begin a save that others may leave out, and wait until all are known to or not to.
+        """Begin a save that others may skip, and wait until it is known who takes part.
 
-        Who leaves it out is seen at what comes after it, or has ended. After some seconds stderr
-        says who is waited for.
+        A worker skips it if it reaches something later, or has ended. After some seconds stderr
+        reports the worker that is waited for.
 
         Args:
-            path: What is about to be saved.
-            seconds: How long to wait before this worker saves without the others.
+            path: The path of the save.
+            seconds: The time after which this worker saves without the others.
         """
 
         def report(other: int) -> None:
@@ -119,18 +119,18 @@ class SharedMemoryGroup:
             return self._saves.begin_save(path, seconds, _PATIENCE_SECONDS, report)
 
     def finish_save(self) -> None:
-        """Finish a save that not all workers take part in: wait until what it saves is whole."""
+        """Finish a save in which not all workers take part: wait until its file is complete."""
         with self._lock:
             self._saves.finish_save()
 
     def pass_collective(self, *, takes_all: bool = False) -> None:
-        """Let the others know that this worker has come to a collective of TensorFlow.
+        """Notify the others that this worker has reached a collective of TensorFlow.
 
         Args:
-            takes_all: It ends on no worker before all have come.
+            takes_all: Whether it needs all workers to finish on any.
 
         Raises:
-            PeerLostError: It takes all, and another worker has ended.
+            PeerLostError: It needs all workers, and another one has ended.
         """
         with self._lock:
             self._advance(next_collective(self._time))
@@ -142,15 +142,15 @@ class SharedMemoryGroup:
         self._time = self._notices[self._index, _CLOCK] = time
 
     def all_reduce(self, arrays: Sequence[NDArray[Any]], weight: Any = None) -> list[NDArray[Any]]:
-        """Return the sums of arrays over all workers, the same bits on each.
+        """Return the sums of arrays over all workers, bitwise equal on each.
 
         Args:
             arrays: Arrays of one floating dtype, of the same shapes on all workers.
-            weight: A number to multiply this worker's with first.
+            weight: A factor for this worker's arrays.
 
         Raises:
             PeerLostError: Another worker has ended.
-            UnequalStepsError: Other workers add up something else.
+            UnequalStepsError: Other workers sum something else.
         """
         dtype = arrays[0].dtype
         flat = [array.reshape(-1) for array in arrays]
@@ -168,16 +168,16 @@ class SharedMemoryGroup:
     def reduce_to_first(
         self, arrays: Sequence[NDArray[Any]], into: NDArray[Any], weight: Any = None
     ) -> None:
-        """Put the sums of arrays over all workers into a vector of the first one.
+        """Write the sums of arrays over all workers to a vector of the first worker.
 
         Args:
             arrays: Vectors of one floating dtype, of the same lengths on all workers.
-            into: Where the sums go on the first worker, one behind the other.
-            weight: A number to multiply this worker's with first.
+            into: The destination on the first worker, where the sums are concatenated.
+            weight: A factor for this worker's arrays.
 
         Raises:
             PeerLostError: Another worker has ended.
-            UnequalStepsError: Other workers add up something else.
+            UnequalStepsError: Other workers sum something else.
         """
         dtype = arrays[0].dtype
         chunks, kind = divide(tuple(map(len, arrays)), self._chunk // dtype.itemsize)
@@ -209,10 +209,10 @@ class SharedMemoryGroup:
             np.copyto(into, total[:length])
 
     def broadcast(self, vector: NDArray[Any]) -> None:
-        """Put the first worker's vector into those of all others.
+        """Copy the first worker's vector to those of all others.
 
         Args:
-            vector: The vector to read or to write, as long and of the same dtype on all workers.
+            vector: The vector to read or write, of the same length and dtype on all workers.
 
         Raises:
             PeerLostError: Another worker has ended.
@@ -233,7 +233,7 @@ class SharedMemoryGroup:
         """Return the rows of all workers' arrays, the first worker's first.
 
         Args:
-            array: Rows, any number of them; each of the same shape on all workers.
+            array: Any number of rows; each has the same shape on all workers.
 
         Raises:
             PeerLostError: Another worker has ended.
@@ -300,7 +300,7 @@ class SharedMemoryGroup:
             raise self._disagreement()
 
     def _wait(self, kind: int, size: int) -> list[int]:
-        """Wait until all have come, and return what size each has."""
+        """Wait until all have reached this point, and return the size that each announced."""
         parity = self._parity
         self._parity = 1 - parity
         fields = slice(_KIND + 2 * parity, _SIZE + 2 * parity + 1)
@@ -316,18 +316,18 @@ class SharedMemoryGroup:
     def _disagreement(self) -> UnequalStepsError:
         return UnequalStepsError(
             f"nano-run: {self._name(self._index)} and its peers add up different things in one "
-            "step: give all workers the same model and the same data, and let none leave out a step"
+            "step: give all workers the same model and the same data, and let none skip a step"
         )
 
     def _find_lost(self) -> NanoError | None:
-        """Return what to say of a worker that will not come, if one is; asked for while waiting."""
+        """Return an error if a worker will never arrive, otherwise None; called while waiting."""
         for worker in range(self._workers):
             time = int(self._notices[worker, _CLOCK])
             if worker != self._index and is_at_later_collective(time, self._before):
                 return UnequalStepsError(
                     f"nano-run: worker {worker} waits in predict, in a metric's result or in "
-                    f"another collective of TensorFlow, which worker {self._index} has left out: "
-                    "let all workers come to it, or none"
+                    f"another collective of TensorFlow, which worker {self._index} has skipped: "
+                    "let all workers call it, or none"
                 )
         return self._find_ended()
 
@@ -350,7 +350,7 @@ class SharedMemoryGroup:
 
 def _report_waiting(index: int, other: int, path: str, seconds: float) -> None:
     print(
-        f"nano-run: worker {index} saves {path!r} once worker {other} saves too, comes to its "
+        f"nano-run: worker {index} saves {path!r} once worker {other} saves too, reaches its "
         f"next step or ends, or after {seconds:g} s (--start-timeout); a script should not wait "
         "for the file in between",
         file=sys.stderr,

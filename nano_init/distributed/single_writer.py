@@ -1,7 +1,7 @@
-"""Writing by one worker for all: the chief, or whom the script leaves it to.
+"""One worker writes for all: the chief, or the worker that the script chooses.
 
-A script may save on some workers only (`if rank == 0: model.save(...)`). Those others are then
-at something else already, will not add up anything with the writer, and need not wait for it.
+A script may save on some workers only (`if rank == 0: model.save(...)`). Then the others are
+already further in the program, take part in no all-reduce of the writer, and need not wait for it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _HERE = threading.local()
 
 @dataclass
 class SaveTarget:
-    """Where a worker saves.
+    """The place where a worker saves.
 
     Args:
         path: Where this worker writes.
-        is_own: It is where the script wants it, and not removed afterwards.
-        chosen: Where the script wants it on the first worker that saves; known afterwards.
+        is_own: Whether it is the script's path, which is not removed afterwards.
+        chosen: The script's path on the first worker that saves; known afterwards.
     """
 
     path: Any
@@ -54,12 +54,12 @@ class SaveTarget:
 def single_writer(path: Any, membership: Membership) -> Iterator[SaveTarget]:
     """Let one worker write for all; what others write is removed afterwards.
 
-    The first worker that saves writes where the script wants it. Those that write go on
-    when the file is whole, for the script may read it next. What is written as a part of
-    something else is where that is.
+    The first worker that saves writes to the script's path. The others that save continue when
+    the file is complete, because the script may read it next. A file written as a part of another
+    save is placed with it.
 
     Args:
-        path: Where the script wants to write.
+        path: The script's path.
         membership: This worker's place in the job.
     """
     if getattr(_HERE, "target", None) is not None:
@@ -82,7 +82,7 @@ def single_writer(path: Any, membership: Membership) -> Iterator[SaveTarget]:
 
 
 def is_recording(membership: Membership) -> bool:
-    """Say whether this worker notes down what has been saved, and removes what is old.
+    """Say whether this worker keeps the list of saved files, and removes old ones.
 
     Args:
         membership: This worker's place in the job.
@@ -112,7 +112,7 @@ def _skipping_collectives(*, is_alone: bool) -> Iterator[None]:
 
 
 def without_collectives(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an act that each worker does by itself, whether or not the others do it too."""
+    """Return a function that each worker can call by itself, whether or not the others do."""
 
     @functools.wraps(act)
     def act_alone(*args: Any, **kwargs: Any) -> Any:
@@ -123,9 +123,9 @@ def without_collectives(act: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def single_writer_replacements() -> Iterator[Replacement]:
-    """Yield what lets a worker that writes alone do without collectives, to which nobody came.
+    """Yield the replacements that skip collectives in a worker that writes alone.
 
-    They add up what workers have counted each, and send round a new variable's initial value.
+    Those collectives sum the workers' counts, and broadcast a new variable's initial value.
     """
     from tensorflow.python.distribute.collective_all_reduce_strategy import (
         CollectiveAllReduceExtended,
@@ -141,7 +141,7 @@ def single_writer_replacements() -> Iterator[Replacement]:
 
 
 def skips_collectives() -> bool:
-    """Say whether this worker does without collectives, as nobody else comes to them."""
+    """Say whether this worker skips collectives, because no other worker takes part."""
     return getattr(_HERE, "is_alone", False)
 
 
@@ -170,7 +170,7 @@ def _wrap_initial_value(begin: Callable[..., Any]) -> Callable[..., Any]:
                 return tf.convert_to_tensor(value, dtype=kwargs.get("dtype"))
 
         def make_value() -> Any:
-            # `make` would use up a collective's key.
+            # `make` would consume a collective's key.
             return make_alone() if skips_collectives() else make()
 
         return make_value if replica_id == 0 else make

@@ -1,10 +1,10 @@
-"""What a step leaves in variables: metrics count each row once, and other state is averaged.
+"""The state that a step writes: metrics count each row once, and other state is averaged.
 
-Keras's metrics keep their state in variables that are added up when they are read
-(keras/src/metrics/metric.py, `synchronization="on_read"`). What a worker computes on a row of
-padding is not to be counted. Other state that layers write, such as the moving moments of
-BatchNormalization, Keras leaves to each replica's own (`aggregation="none"`), and the workers'
-models would drift apart; the workers average it at the end of the step.
+Keras's metrics keep their state in variables that are summed over the workers when they are read
+(keras/src/metrics/metric.py, `synchronization="on_read"`). Rows of padding must not count. Other
+state of layers, such as the moving moments of BatchNormalization, is separate on each replica in
+Keras (`aggregation="none"`), so the workers' models would drift apart. Here the workers average it
+at the end of the step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HERE = threading.local()
 
 
 def state_replacements() -> Iterator[Replacement]:
-    """Yield what watches over the variables that a step writes."""
+    """Yield the replacements that track the variables that a step writes."""
     from keras.src.backend.common import variables
     from keras.src.backend.tensorflow.core import Variable
 
@@ -53,7 +53,7 @@ def _wrap_assign(assign: Callable[..., None]) -> Callable[..., None]:
             assign(self, _unless_padding(self, value) if shard.may_be_padding else value)
         else:
             assign(self, value)
-            # What an optimizer writes follows from summed gradients, and is alike already.
+            # An optimizer's state follows from summed gradients, so it is equal already.
             if self.aggregation == "none" and not is_summed() and _is_floating(self):
                 note_written(self)
 

@@ -1,15 +1,14 @@
-"""The strategy of a job, made at the last moment at which TensorFlow takes one.
+"""Create the strategy of a job at the last moment that TensorFlow allows.
 
-`MultiWorkerMirroredStrategy` must be made before TensorFlow's context is initialized, which
-its first operation does (tensorflow/python/distribute/collective_all_reduce_strategy.py,
-"Known Issues"). Made any earlier it would initialize the context itself, and a program's own
-`tf.config.threading...` would fail. So it is made within that first initialization, unless
-the program makes a strategy of its own, which then takes its place.
+`MultiWorkerMirroredStrategy` must be created before TensorFlow's context is initialized, which
+the first operation does (tensorflow/python/distribute/collective_all_reduce_strategy.py,
+"Known Issues"). If created earlier, it would initialize the context itself, and a program's own
+`tf.config.threading...` would fail. So it is created inside that first initialization, unless the
+program creates its own strategy, which then replaces it.
 
-The program itself runs outside of the strategy's scope, as plain Python does: the strategy,
-the number of replicas and the context that it asks TensorFlow for are the default ones. Only
-its variables, models and optimizers are made within the scope (`in_scope_of_job`), which is how
-TensorFlow's guides use a strategy.
+The program itself runs outside of the strategy's scope, as under plain Python: it sees the default
+strategy, number of replicas and context. Only its variables, models and optimizers are created in
+the scope (`in_scope_of_job`), as in TensorFlow's guides.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["await_first_use"]
 
-# A worker that says nothing for so long has died or is stopped.
+# A worker that is silent for so long has died or is stopped.
 _HEARTBEAT_SECONDS = 30
 
 _LOCK = threading.RLock()
@@ -51,7 +50,7 @@ _is_own = False
 
 
 def await_first_use(membership: Membership) -> None:
-    """Make the job's strategy when TensorFlow is first used; TensorFlow is imported already.
+    """Create the job's strategy when TensorFlow is first used; TensorFlow is already imported.
 
     Args:
         membership: This worker's place in the job.
@@ -79,7 +78,7 @@ def await_first_use(membership: Membership) -> None:
 
     @functools.wraps(make_variable)
     def make_variable_in_job(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        # A variable whose own value is the first use would be made outside of the strategy.
+        # A variable whose initial value is the first use would be created outside of the strategy.
         if ops.executing_eagerly_outside_functions():
             context.ensure_initialized()
         with in_scope_of_job():
@@ -91,7 +90,7 @@ def await_first_use(membership: Membership) -> None:
 
 
 def _adapt_strategies() -> None:
-    """Let the job's strategy stand next to what the program does, and one of its own before it."""
+    """Make the job's strategy coexist with the program's own strategies, which take precedence."""
     from tensorflow.python.distribute import distribute_lib, mirrored_strategy
     from tensorflow.python.distribute.collective_all_reduce_strategy import (
         CollectiveAllReduceStrategy,
@@ -124,11 +123,11 @@ def _make(membership: Membership) -> None:
 
     _is_making = True
     try:
-        with tf.init_scope(), context.eager_mode():  # which a graph of TensorFlow 1 is not
+        with tf.init_scope(), context.eager_mode():  # a TensorFlow 1 graph is not eager
             _configure_coordination(membership)
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
-            # One replica a worker needs no thread to merge it with others, and optimizers
-            # that update within `tf.cond` cannot have one.
+            # One replica per worker needs no thread for merge calls, and optimizers that update
+            # inside `tf.cond` cannot have one.
             strategy.extended._use_merge_call = lambda: False
             adopt_strategy(strategy)
     finally:
@@ -139,21 +138,21 @@ def _make(membership: Membership) -> None:
 
 
 def _leave_sigterm_to_the_program() -> None:
-    """Put the program's handler of SIGTERM back, or none: TensorFlow's only takes note.
+    """Restore the program's handler of SIGTERM, or the default: TensorFlow's only sets a flag.
 
-    The service that joins the workers installs it for preemption (tsl/distributed_runtime/
-    preemption/preemption_notifier.cc, `SigtermNotifier`); with it a worker goes on training.
+    The coordination service installs it for preemption (tsl/distributed_runtime/preemption/
+    preemption_notifier.cc, `SigtermNotifier`). With it a worker would continue training.
     """
-    handler = signal.getsignal(signal.SIGTERM)  # what Python knows of, which is the program's
+    handler = signal.getsignal(signal.SIGTERM)  # as Python knows it: the program's
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
 
 
 def _configure_coordination(membership: Membership) -> None:
-    """Bound the waiting for peers that never come, and for those that have stopped.
+    """Limit the time to wait for peers that never start, and for those that have stopped.
 
-    The same fields as in `CollectiveAllReduceExtended._initialize_multi_worker`, which leaves
-    a service that is configured as it is.
+    Sets the same fields as `CollectiveAllReduceExtended._initialize_multi_worker`, which keeps an
+    existing configuration of the service.
     """
     import tensorflow as tf
     from tensorflow.python.distribute import multi_worker_util
@@ -161,7 +160,7 @@ def _configure_coordination(membership: Membership) -> None:
 
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     spec = multi_worker_util.normalize_cluster_spec(resolver.cluster_spec())
-    # The messages' module has moved from one version of TensorFlow to another.
+    # The module with these messages differs between versions of TensorFlow.
     job = context.coordination_config_pb2.CoordinatedJob
     context.context().configure_coordination_service(
         service_type="standalone",
@@ -177,12 +176,12 @@ def _configure_coordination(membership: Membership) -> None:
 
 
 def _wrap_capture(capture: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `capture_call_time_value` that works for functions called within control flow.
+    """Return a `capture_call_time_value` that works for functions called inside control flow.
 
     A collective's key is captured that way (tensorflow/python/distribute/
-    cross_device_utils.py, `_next_instance_key`), which looks beyond the branches and bodies
-    around it, but not beyond those around a function that holds it: Keras calls its step's
-    function within the loop of `steps_per_execution`.
+    cross_device_utils.py, `_next_instance_key`). It handles branches and loop bodies around the
+    collective, but not around a function that contains it. Keras calls its step function inside
+    the loop of `steps_per_execution`.
     """
 
     @functools.wraps(capture)
@@ -197,9 +196,9 @@ def _wrap_capture(capture: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a getter that knows a variable's handle outside of replicas too.
+    """Return a getter of a variable's handle that works outside of replicas too.
 
-    A script's own loop is outside of them, and asks for gradients by its variables
+    A script's own loop runs outside of replicas, and takes gradients by its variables
     (tensorflow/python/distribute/values.py, DistributedVariable.handle).
     """
 
@@ -214,18 +213,18 @@ def _wrap_handle(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _wrap_list_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """Return an `all_local_devices` that leaves out the devices of other workers.
+    """Return an `all_local_devices` without the devices of other workers.
 
-    A `MirroredStrategy` of the program's own takes all that are listed, which ends in a
-    segmentation fault where they are another process's (TensorFlow 2.21, with and without
-    nano-init, for any `MirroredStrategy()` after a `MultiWorkerMirroredStrategy`).
+    The program's own `MirroredStrategy` uses all listed devices, and crashes with a segmentation
+    fault if they belong to another process (TensorFlow 2.21, with and without nano-init, for any
+    `MirroredStrategy()` after a `MultiWorkerMirroredStrategy`).
     """
 
     @functools.wraps(list_devices)
     def list_own(*args: Any, **kwargs: Any) -> list[Any]:
         from tensorflow.python.eager.context import context
 
-        devices = list_devices(*args, **kwargs)  # first: it may be what makes the strategy
+        devices = list_devices(*args, **kwargs)  # first, because it may create the strategy
         server = context()._collective_ops_server_def
         if server is None:
             return devices
@@ -236,7 +235,7 @@ def _wrap_list_devices(list_devices: Callable[..., list[Any]]) -> Callable[..., 
 
 
 def _wrap_extended_init(initialize: Callable[..., None]) -> Callable[..., None]:
-    """Return an `__init__` that steps aside for a joint strategy of the program's own."""
+    """Return an `__init__` that steps aside for the program's own multi-worker strategy."""
 
     @functools.wraps(initialize)
     def initialize_and_notice(self: Any, container_strategy: Strategy) -> None:

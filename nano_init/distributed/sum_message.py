@@ -1,4 +1,4 @@
-"""The values of a sum as they travel: small ones as one vector, halves as float32."""
+"""The message format of a sum: small values as one vector, half precision as float32."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SumMessage", "cast", "pack", "unpack", "weighted", "widened"]
 
-# An operation's tensor costs about 8 us to hand over to Python, a part of a vector 2 us.
+# Passing a tensor to Python costs about 8 us, a part of a vector 2 us.
 _SMALL = 1 << 14
 
 
 class SumMessage:
-    """What goes to Python and comes back, in this order: dense values, then rows and ids.
+    """What is passed to Python and back, in this order: dense values, then rows and ids.
 
     Args:
         values: Floating tensors and `IndexedSlices`.
-        weight: A scalar to multiply all with, or None.
+        weight: A scalar that multiplies all values, or None.
     """
 
     def __init__(self, values: Sequence[Tensor | IndexedSlices], weight: Tensor | None) -> None:
@@ -41,7 +41,7 @@ class SumMessage:
         self.tensors = [*packed, *tables, *([] if weight is None else [self._weight])]
 
     def answer(self, arrays: Sequence[Any], group: SharedMemoryGroup) -> list[Any]:
-        """Exchange the arrays with the other workers; called while the step runs."""
+        """All-reduce the arrays with the other workers; called while the step runs."""
         weight = None if self._weight is None else arrays[-1]
         count = len(self._kinds)
         answers: list[Any] = [None] * count
@@ -54,7 +54,7 @@ class SumMessage:
         return answers
 
     def unpack(self, answers: Sequence[Tensor]) -> list[Tensor | IndexedSlices]:
-        """Return the sums of the values from the answers."""
+        """Return the sums of the values from the results."""
         import tensorflow as tf
 
         sums: list[Tensor | IndexedSlices] = list(self._values)
@@ -72,14 +72,14 @@ class SumMessage:
 
 
 def widened(value: Tensor) -> Tensor:
-    """Return a tensor in the dtype that it is added up in: float64, or else float32."""
+    """Return a tensor in its summation dtype: float64 stays, others become float32."""
     import tensorflow as tf
 
     return value if value.dtype == tf.float64 else cast(value, tf.float32)
 
 
 def pack(values: Sequence[tuple[int, Tensor]]) -> list[tuple[list[int], Tensor]]:
-    """Return numbered values as they travel: the small ones of a dtype as one vector."""
+    """Return indexed values in message format: the small ones of a dtype as one vector."""
     import tensorflow as tf
 
     packs: list[tuple[list[int], Tensor]] = []
@@ -100,10 +100,10 @@ def pack(values: Sequence[tuple[int, Tensor]]) -> list[tuple[list[int], Tensor]]
 def unpack(
     numbers: Sequence[int], total: Tensor, values: Sequence[Tensor | IndexedSlices]
 ) -> list[tuple[int, Tensor]]:
-    """Return the numbered values that a total is the sum of, as `pack` put them together.
+    """Split a total into the indexed sums that `pack` combined.
 
     Args:
-        numbers: The numbers of these values.
+        numbers: The indices of these values.
         total: The total.
         values: All values, for their shapes.
     """
@@ -118,7 +118,7 @@ def unpack(
 
 
 def weighted(value: Tensor | IndexedSlices, weight: Tensor | None) -> Tensor | IndexedSlices:
-    """Return a value multiplied with a scalar, if there is one."""
+    """Return a value multiplied by a scalar, if there is one."""
     import tensorflow as tf
 
     if weight is None:

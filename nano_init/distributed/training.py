@@ -1,9 +1,9 @@
 """Keras's `fit`, `evaluate` and `predict` on a worker's shards of the script's batches.
 
-A batch of the script's is the whole batch. Each worker's input pipeline gives it whole, and
-the step computes the worker's rows of it, so that any source of data will do: arrays,
-`tf.data`, generators, `train_on_batch`. What a step returns is averaged over the workers
-by what their shards weigh.
+A batch of the script is the global batch. Each worker's input pipeline produces the whole batch,
+and the step computes the worker's rows of it. So any source of data works: arrays, `tf.data`,
+generators, `train_on_batch`. The outputs of a step are averaged over the workers, weighted by their
+shards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["symbolic_batch", "train_on_shard", "training_replacements"]
 
 
 def training_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what makes Keras's loops compute this worker's shards.
+    """Yield the replacements that make Keras's loops compute this worker's shards.
 
     Args:
         membership: This worker's place in the job.
@@ -43,7 +43,7 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
     from keras.src.backend.tensorflow import trainer
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
-    # A model or an optimizer remembers the strategy that there was when it was made.
+    # A model or an optimizer remembers the strategy that was active when it was created.
     for owner, name in (
         (trainer.TensorFlowTrainer, "__init__"),
         (TFOptimizer, "__init__"),
@@ -70,15 +70,15 @@ def training_replacements(membership: Membership) -> Iterator[Replacement]:
 def compute_on_shard(
     step: Callable[[Any], Any], batch: Any, membership: Membership
 ) -> tuple[Any, BatchShard]:
-    """Compute a step on this worker's rows of a batch; to be called by `Strategy.run`.
+    """Compute a step on this worker's rows of a batch; called by `Strategy.run`.
 
     Args:
-        step: What to compute, of a batch.
-        batch: The whole batch.
+        step: The step, a function of a batch.
+        batch: The global batch.
         membership: This worker's place in the job.
 
     Returns:
-        What the step returned, and the shard.
+        The step's outputs, and the shard.
     """
     shard = shard_of(batch, membership.index, membership.workers)
     with computing_shard(shard):
@@ -88,16 +88,16 @@ def compute_on_shard(
 def train_on_shard(
     step: Callable[[Any], Any], batch: Any, membership: Membership, *, joins_rows: bool = False
 ) -> Any:
-    """Compute a step on this worker's rows, and average over the workers what it leaves.
+    """Compute a step on this worker's rows, and average its results over the workers.
 
-    Floating outputs, and what layers keep in variables, are averaged in one message; other
+    One message averages floating outputs and the state that layers keep in variables. Other
     outputs are this worker's own.
 
     Args:
-        step: What to compute, of a batch.
-        batch: The whole batch, which the workers check to have alike.
+        step: The step, a function of a batch.
+        batch: The global batch; the workers check that it is the same on all.
         membership: This worker's place in the job.
-        joins_rows: Outputs with a row for each of the shard's are joined to the whole batch's.
+        joins_rows: Whether to gather outputs with one row per row of the shard to the whole batch.
     """
     from keras.src import tree
 
@@ -137,7 +137,7 @@ def _sum_of_integers(value: Tensor) -> Tensor:
 
 
 def _average(values: list[Tensor], sums: list[bool], shard: BatchShard, batch: Any) -> list[Tensor]:
-    """Return averages by the shards' weights; sums where `sums` says so."""
+    """Return averages weighted by shard; plain sums where `sums` is true."""
     import tensorflow as tf
 
     dtype = tf.float64 if any(v.dtype == tf.float64 for v in values) else tf.float32
@@ -164,7 +164,7 @@ def _wrap_make_function(make: Callable[..., Any], membership: Membership) -> Cal
         def sharded_step(batch: Any) -> Any:
             return train_on_shard(step_function, batch, membership)
 
-        # XLA would compile the whole step, and cannot take another process's part in it.
+        # XLA would compile the whole step, which communicates with other processes.
         asked, self._jit_compile = self._jit_compile, False
         try:
             return make(self, sharded_step)
@@ -247,8 +247,8 @@ def _wrap_symbolic_build(
 ) -> Callable[..., None]:
     """Return a build that leaves variables to the first step, as in one process.
 
-    Keras builds a model by its `call` where it has a strategy. A model that trains by its own
-    `train_step` need not have one, or one that takes what a data set gives.
+    Under a strategy Keras builds a model through its `call`. A model with its own `train_step` may
+    have no `call`, or one that does not accept the elements of the data set.
     """
 
     @functools.wraps(build)
@@ -260,7 +260,7 @@ def _wrap_symbolic_build(
 
 
 def symbolic_batch(dataset: Dataset) -> Any:
-    """Return the specs of a data set's elements, or None where a rank is not known."""
+    """Return the specs of a data set's elements, or None if a rank is unknown."""
     import tensorflow as tf
     from keras.src import tree
 
@@ -286,10 +286,10 @@ def _wrap_iterator_init(initialize: Callable[..., None]) -> Callable[..., None]:
 
 
 class _WholeBatches:
-    """Stands for the strategy where Keras has a data set distributed: it stays whole."""
+    """A substitute for the strategy where Keras distributes a data set: it stays whole."""
 
     def experimental_distribute_dataset(self, dataset: Dataset) -> Dataset:
-        """Return the data set as it is."""
+        """Return the data set unchanged."""
         return dataset
 
 

@@ -1,4 +1,4 @@
-"""What a worker of a job does before its program runs."""
+"""The startup of a worker, before its program runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def join(text: str) -> None:
     """Take this process's place in its job.
 
     Args:
-        text: the membership, as the launcher wrote it.
+        text: the membership that the launcher wrote.
 
     Raises:
         LaunchError: the text is damaged.
@@ -56,27 +56,27 @@ def current_membership() -> Membership | None:
 
 
 def report_status(word: str, fault: str = "") -> None:
-    """Report to the launcher what has become of this worker: one line, with the time.
+    """Report the state of this worker to the launcher: one line, with the time.
 
     Args:
         word: "joined", "failed" or "done".
-        fault: what it failed by, the name of an exception.
+        fault: the name of the exception that made it fail.
     """
     from time import monotonic_ns
 
-    # A process that this one has forked is no worker, whatever it has inherited.
+    # A child process is not a worker, whatever it inherited.
     if _membership is None or _membership.status_fd < 0 or os.getpid() != _pid:
         return
     try:
         os.write(_membership.status_fd, f"{word} {monotonic_ns()} {fault}\n".encode())
     except OSError:
-        return  # a launcher that has gone takes this process with it
+        return  # if the launcher has ended, this process ends too
 
 
 def _leave_together() -> None:
-    """Stay until all workers have come to their end: one may still need what this one holds.
+    """Wait until all workers have finished, because one may still need data from this one.
 
-    The launcher lets this worker go when they have, or when it has waited long enough.
+    The launcher releases this worker when all have finished, or after a timeout.
     """
     if _membership is None or _membership.status_fd < 0 or _is_failing or os.getpid() != _pid:
         return
@@ -88,7 +88,7 @@ def _leave_together() -> None:
 
 
 def _wrap_exit(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
-    """Return a `sys.exit` after whose failing status this worker does not wait for others."""
+    """Return a `sys.exit` after which a failing worker does not wait for the others."""
 
     @functools.wraps(leave)
     def note_and_leave(*status: object) -> NoReturn:
@@ -100,9 +100,9 @@ def _wrap_exit(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
 
 
 def _wrap_excepthook(hook: Excepthook) -> Excepthook:
-    """Return an excepthook that reports to the launcher when this worker began to fail.
+    """Return an excepthook that reports to the launcher when this worker started to fail.
 
-    Its peers fail a moment later, over its absence, and may be gone before it is.
+    Its peers fail a moment later because it is missing, and may end before it does.
     """
 
     def report_and_show(

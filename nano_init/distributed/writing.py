@@ -1,8 +1,8 @@
-"""Only the chief writes: models, weights, backups, logs.
+"""Only the chief writes models, weights, backups and logs.
 
-Other workers write the same into a scratch folder and drop it, so that whatever a save does
-together with its peers, such as reading a metric's state, is done by all. They go on when
-the chief's file is whole, for the script may read it next.
+Other workers write the same files to a scratch folder and discard them. So all workers take part in
+the collectives of a save, such as reading a metric's state. They continue when the chief's file is
+complete, because the script may read it next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _is_saving = False
 
 
 def writing_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what keeps every worker but the chief from writing files and progress bars.
+    """Yield the replacements that let only the chief write files and progress bars.
 
     Args:
         membership: This worker's place in the job.
@@ -61,9 +61,9 @@ def writing_replacements(membership: Membership) -> Iterator[Replacement]:
 
 
 def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what keeps workers but the chief from writing files, for Keras 2 (`tf_keras`).
+    """Yield the replacements that let only the chief write files, for Keras 2 (`tf_keras`).
 
-    Its callbacks know the chief by themselves, but for one; a script's own saves do not.
+    All but one of its callbacks detect the chief themselves; a script's own saves do not.
 
     Args:
         membership: This worker's place in the job.
@@ -86,14 +86,14 @@ def legacy_writing_replacements(membership: Membership) -> Iterator[Replacement]
 
 
 def saved_model_replacements(membership: Membership) -> Iterator[Replacement]:
-    """Yield what keeps workers but the chief from writing TensorFlow's SavedModels.
+    """Yield the replacements that let only the chief write TensorFlow's SavedModels.
 
     Args:
         membership: This worker's place in the job.
     """
     from tensorflow.python.saved_model import save
 
-    # `tf.saved_model.save`, and what exports by it, come to it (saved_model/save.py).
+    # `tf.saved_model.save` and the exports based on it call this (saved_model/save.py).
     yield from _saving_replacements([(save, "save_and_return_nodes")], membership)
 
 
@@ -112,7 +112,7 @@ def _wrap_save(save: Callable[..., Any], membership: Membership) -> Callable[...
     @functools.wraps(save)
     def save_once(model: Model, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         global _is_saving
-        # What saves by another one has a place of its own already.
+        # A save inside another save already has its own place.
         if _is_saving or job_strategy() is None or not isinstance(filepath, (str, os.PathLike)):
             return save(model, filepath, *args, **kwargs)
         _is_saving = True
@@ -149,7 +149,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
         elif membership.index == 0:
             _save_then_replace(self, save)
         else:
-            self.model.save_weights(_new(self._weights_path))  # as the chief names it
+            self.model.save_weights(_new(self._weights_path))  # named as on the chief
 
     @functools.wraps(start)
     def start_alike(self: Callback, logs: Any = None) -> None:
@@ -174,7 +174,7 @@ def _backup_replacements(owner: Any, membership: Membership) -> Iterator[Replace
 def _start_from_the_chiefs(
     callback: Callback, start: Callable[..., None], logs: Any, membership: Membership
 ) -> None:
-    """Start from a copy of the chief's backup: hosts that share no file system have none."""
+    """Start from a copy of the chief's backup: hosts without a shared file system lack it."""
     with tempfile.TemporaryDirectory(dir=membership.scratch or None) as folder:
         _receive_backup(callback, folder, membership)
         paths = callback._weights_path, callback._training_metadata_path
@@ -189,7 +189,7 @@ def _start_from_the_chiefs(
 
 
 def _receive_backup(callback: Callback, folder: str, membership: Membership) -> None:
-    """Copy the chief's backup, as far as it has one, into every other worker's folder."""
+    """Copy the chief's backup, if it has one, to every other worker's folder."""
     for path in (callback._weights_path, callback._training_metadata_path):
         content = b""
         if membership.index == 0 and os.path.exists(path):
@@ -202,9 +202,9 @@ def _receive_backup(callback: Callback, folder: str, membership: Membership) -> 
 
 
 def _save_then_replace(callback: Callback, save: Callable[[Callback], None]) -> None:
-    """Save a backup next to the last one, and put it in its place when it is whole.
+    """Save a backup next to the last one, and replace the last one when it is complete.
 
-    A job that is killed while it saves starts from the last backup, not from half of one.
+    A job that is killed while it saves resumes from the last complete backup.
     """
     paths = (callback._weights_path, callback._training_metadata_path)
     new = tuple(map(_new, paths))

@@ -1,1 +1,1 @@
-"""Which sources of Keras and TensorFlow the patch was verified on: digests, and their data."""
+"""The Keras and TensorFlow sources that the patch was verified on, as digests."""

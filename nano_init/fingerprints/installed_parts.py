@@ -1,6 +1,6 @@
-"""Whether the parts of the patch fit the Keras and TensorFlow that are installed, unimported.
+"""Decide from the installed sources alone whether the parts of the patch can be used.
 
-What a program replaces while it runs is not seen here: the patch itself has the last word.
+Callables that a program replaces at run time are not seen here. The patch checks again.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class InstalledPackages:
 
     Args:
         keras: `"keras"`, or `"tf_keras"` where TF_USE_LEGACY_KERAS is set.
-        versions: the releases, by package; "" for one that does not say.
-        folders: the folders that hold the packages, by package.
+        versions: the releases, by package; "" if unknown.
+        folders: the folders that contain the packages, by package.
     """
 
     keras: str
@@ -51,7 +51,7 @@ def find_installed(
         environ: the user's environment; TF_USE_LEGACY_KERAS is read.
         search_path: folders to look in, in order.
     """
-    # TensorFlow takes exactly these (tensorflow/python/util/lazy_loader.py).
+    # TensorFlow accepts exactly these (tensorflow/python/util/lazy_loader.py).
     is_legacy = environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
     keras = "tf_keras" if is_legacy else "keras"
     folders = {}
@@ -67,10 +67,10 @@ def find_installed(
 def bfloat16_fault(installed: InstalledPackages | None, environ: Mapping[str, str]) -> str:
     """Return a phrase that says why mixed_bfloat16 cannot be guarded here, or "".
 
-    Sources are compared only of versions that nobody has verified; this runs before every script.
+    Sources are compared only for unverified versions, since this runs before every script.
 
     Args:
-        installed: what is installed, if anything is.
+        installed: what is installed, or None.
         environ: the user's environment; NANO_INIT_UNVERIFIED is read.
     """
     if installed is None:
@@ -92,7 +92,7 @@ def bfloat16_fault(installed: InstalledPackages | None, environ: Mapping[str, st
 def judge_installed(
     records: Iterable[PatchRecord], installed: InstalledPackages
 ) -> dict[str, Verdict]:
-    """Return whether parts can be used, by name, from the sources alone.
+    """Return the verdict on each part, by name, from the sources alone.
 
     Args:
         records: the parts.
@@ -119,7 +119,7 @@ def _guard_fault(installed: InstalledPackages) -> str:
 
     verdicts = judge_installed(GUARD_RECORDS, installed)
     for name, verdict in verdicts.items():
-        # Those are asked for by name.
+        # The user asks for those by name.
         if verdict.state != VERIFIED and not name.endswith("kept_layers"):
             title = "tf_keras" if installed.keras == "tf_keras" else "Keras"
             version = installed.versions[installed.keras]
@@ -128,7 +128,7 @@ def _guard_fault(installed: InstalledPackages) -> str:
 
 
 def _read_version(folder: str, package: str) -> str:
-    """Return the version that a package's sources say, which a nightly build has there alone."""
+    """Return the version in a package's sources, the only place where a nightly build has it."""
     for place in (("src", "version.py"), ("__init__.py",), ("src", "__init__.py")):
         try:
             with open(os.path.join(folder, package, *place), encoding="utf-8") as file:

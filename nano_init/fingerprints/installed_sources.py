@@ -1,6 +1,6 @@
-"""The sources of an installed Keras or TensorFlow: which callables they hold, by digest.
+"""The digests of the callables in an installed Keras or TensorFlow.
 
-A file that is known answers for all that is in it; only an unknown one is parsed.
+If a file's digest is known, so are the digests of its callables. Only unknown files are parsed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNREADABLE", "digests_of_callables", "read_below"]
 
-# What stands for the digest where there is no source to read.
+# The digest if the source cannot be read.
 UNREADABLE = "unreadable"
 
 
@@ -35,9 +35,9 @@ def digests_of_callables(
     """Return the digest of each callable of one package.
 
     Args:
-        texts: The callables as the records have them.
-        known: What is known of the package, to save the parsing of known files.
-        read: Gives the bytes of a file, or raises OSError.
+        texts: The callables as the records write them.
+        known: The known sources of the package, so that known files need not be parsed.
+        read: Returns the bytes of a file, or raises OSError.
     """
     by_module: dict[str, list[str]] = {}
     for text in texts:

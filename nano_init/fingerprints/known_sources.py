@@ -1,6 +1,6 @@
-"""The sources that the patch was verified on, and whether given ones are among them.
+"""The sources that the patch was verified on, and lookups in them.
 
-The data are `fingerprints.json`; `scripts/fingerprints` writes them.
+The data is in `fingerprints.json`, which `scripts/fingerprints` writes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class KnownSources:
     """The digests of one package's sources.
 
     Args:
-        releases: the release that each minor version was read from, by minor version.
-        files: the minor versions in which a file had a digest, by file and digest.
-        callables: the same of a callable, by its text in the records and digest.
+        releases: the release that was read, by minor version.
+        files: the minor versions in which a file has a digest, by file and digest.
+        callables: the same for a callable, by its text in the records and digest.
     """
 
     releases: Mapping[str, str]
@@ -37,15 +37,15 @@ class KnownSources:
     callables: Mapping[str, Mapping[str, tuple[str, ...]]]
 
     def minors_of_file(self, file: str, digest: str) -> tuple[str, ...]:
-        """Return the minor versions that have a file with this digest."""
+        """Return the minor versions in which a file has this digest."""
         return self.files.get(file, {}).get(digest, ())
 
     def minors_of_callable(self, text: str, digest: str) -> tuple[str, ...]:
-        """Return the minor versions in which a callable had this digest."""
+        """Return the minor versions in which a callable has this digest."""
         return self.callables.get(text, {}).get(digest, ())
 
     def digest_in(self, text: str, minor: str) -> str:
-        """Return the digest of a callable in a minor version, or "" where it was not read."""
+        """Return the digest of a callable in a minor version, or "" if it was not read."""
         for digest, minors in self.callables.get(text, {}).items():
             if minor in minors:
                 return digest
@@ -53,7 +53,7 @@ class KnownSources:
 
 
 def read_known_sources() -> dict[str, KnownSources]:
-    """Return what is known, by package: "keras", "tensorflow" and "tf_keras"."""
+    """Return the known sources by package: "keras", "tensorflow" and "tf_keras"."""
     import json
     import os
 
@@ -67,10 +67,10 @@ def read_known_sources() -> dict[str, KnownSources]:
 
 
 def file_of(text: str) -> tuple[str, str]:
-    """Return the two files that may hold a callable: a module, or a package of that name.
+    """Return the two files that may define a callable: a module, or a package of that name.
 
     Args:
-        text: The callable as the records have it.
+        text: The callable as the records write it.
     """
     stem = text.partition(":")[0].replace(".", "/")
     return f"{stem}.py", f"{stem}/__init__.py"
@@ -82,7 +82,7 @@ def minor_of(version: str) -> str:
 
 
 def sort_minors(minors: Iterable[str]) -> list[str]:
-    """Return minor versions from the first to the last."""
+    """Return minor versions in ascending order."""
     return sorted(minors, key=numbers_of)
 
 
@@ -91,15 +91,15 @@ def verified_minors(
 ) -> list[str]:
     """Return the verified minor versions whose callables are those that were found.
 
-    One version must have had them all: what was never seen together was never verified. A
-    version after the last verified one must have the callables of that one: what it lacks has
-    not been there before, but was taken away or renamed.
+    One version must have all of them, because a mix of versions was never verified. A version
+    after the last verified one is compared with that one only: a callable that it lacks was
+    removed or renamed.
 
     Args:
         found: The digest of each callable.
-        known: What is known of the package.
+        known: The known sources of the package.
         span: The first and the last minor version that the part was verified on.
-        version: The release that is installed.
+        version: The installed release.
     """
     first, last = (numbers_of(minor) for minor in span)
     minors = [minor for minor in known.releases if first <= numbers_of(minor) <= last]

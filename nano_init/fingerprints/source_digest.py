@@ -1,8 +1,7 @@
 """Digests of source text: of a whole file, and of one definition in it. Pure.
 
-The digest of a definition is blind to comments, docstrings, blank space and line breaks, and the
-same in every version of Python: it is made of the tokens, not of the syntax tree, whose form
-changes from version to version.
+The digest of a definition ignores comments, docstrings, whitespace and line breaks. It is computed
+from tokens, so it is the same in every version of Python; the syntax tree differs between versions.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ABSENT", "digest_of_definition", "digest_of_file", "digests_of_definitions"]
 
-# What stands for the digest of a name that a file does not define: a class may inherit it, and
-# a module may have it from an extension.
+# The digest of a name that a file does not define: a class may inherit it, and a module may get it
+# from an extension.
 ABSENT = "absent"
 
-# Enough that two sources do not meet by chance: there are some thousands.
+# Enough to rule out collisions among some thousands of sources.
 _BYTES = 8
 
-# The kinds of tokens whose text counts; of the others it is the kind, and of some not even that.
+# Kinds of tokens whose text counts. Of other tokens only the kind counts, and some are skipped.
 _WORDS = frozenset(["NAME", "NUMBER", "STRING", "OP", "ERRORTOKEN"])
 _BLANK = frozenset(["COMMENT", "NL", "ENCODING", "ENDMARKER"])
 _QUOTES = ("'", '"')
 
-# What a line of a function or class at the margin begins with.
+# How a top-level function or class begins.
 _INSIDE = frozenset(" \t\r\n#)]}")
 
 _Definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -43,8 +42,8 @@ def digest_of_definition(source: str, name: str) -> str:
 
     Args:
         source: A file's text.
-        name: A function, class or variable of the module, or what a class in it defines, with
-            dots between, such as `"Layer.__call__"`.
+        name: A function, class or variable of the module, or a dotted name of something that a
+            class defines, such as `"Layer.__call__"`.
 
     Raises:
         SyntaxError: The text is no Python that this Python reads.
@@ -83,7 +82,7 @@ def _digests_in(tree: ast.Module, lines: list[str], names: Sequence[str]) -> dic
 
 
 def _cut_out(lines: list[str], name: str) -> tuple[ast.Module, list[str]] | None:
-    """Return a function or class of a module, parsed alone, which is fast; None if in doubt."""
+    """Return a function or class of a module, parsed alone for speed; None if in doubt."""
     heads = (f"def {name}(", f"class {name}(", f"class {name}:", f"async def {name}(")
     starts = [place for place, line in enumerate(lines) if line.startswith(heads)]
     if len(starts) != 1:
@@ -96,7 +95,7 @@ def _cut_out(lines: list[str], name: str) -> tuple[ast.Module, list[str]] | None
         end += 1
     part = lines[start:end]
     try:
-        # Text at the margin of a long string or of a decorator leaves half of it: no Python.
+        # Unindented text in a long string or a decorator cuts it in half: not valid Python.
         return ast.parse("".join(part)), part
     except SyntaxError:
         return None
@@ -111,7 +110,7 @@ def _digest(data: bytes) -> str:
 def _digest_of_all(found: list[tuple[ast.stmt, str]], lines: list[str]) -> str:
     if not found:
         return ABSENT
-    # A name may be defined in both branches of a condition.
+    # Both branches of a condition may define a name.
     texts = [_imported(n, name) or "\n".join(_tokens(_text_of(n, lines))) for n, name in found]
     return _digest("\n\n".join(texts).encode())
 
@@ -127,7 +126,7 @@ def _find(scope: ast.AST, path: Sequence[str]) -> Iterator[tuple[ast.stmt, str]]
 
 
 def _statements(scope: ast.AST) -> Iterator[ast.stmt]:
-    """Yield what stands in a scope, through conditions and the like."""
+    """Yield the statements of a scope, including those inside conditions and the like."""
     for child in ast.iter_child_nodes(scope):
         if isinstance(child, (*_Definition, ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom)):
             yield child
@@ -145,7 +144,7 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def _imported(statement: ast.stmt, name: str) -> str:
-    """Return one name of an import as text, since others come and go; "" for no import."""
+    """Return one name of an import as text, since the others may change; "" if it is no import."""
     if not isinstance(statement, (ast.Import, ast.ImportFrom)):
         return ""
     module = getattr(statement, "module", None) or ""
@@ -164,7 +163,7 @@ def _tokens(text: str) -> list[str]:
     tokens = [token for token in _raw_tokens(text) if token not in _BLANK]
     while tokens[-1] in ("DEDENT", "NEWLINE"):
         tokens.pop()
-    # A method stands at some depth.
+    # A method is indented.
     kept = tokens[1:] if tokens[0] == "INDENT" else tokens
     return [
         token
@@ -182,7 +181,7 @@ def _is_docstring(tokens: list[str], place: int) -> bool:
 
 
 def _raw_tokens(text: str) -> Iterator[str]:
-    """Yield each token's text, or its kind where that is what counts."""
+    """Yield each token's text, or its kind where only the kind counts."""
     import io
     import tokenize
 
@@ -190,7 +189,7 @@ def _raw_tokens(text: str) -> Iterator[str]:
     depth, start = 0, (0, 0)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
-        # Since Python 3.12 the parts of an f-string are tokens; before it, the whole is one.
+        # Since Python 3.12 the parts of an f-string are tokens; before, it was a single token.
         if kind == "FSTRING_START":
             start = token.start if depth == 0 else start
             depth += 1

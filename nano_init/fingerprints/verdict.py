@@ -1,4 +1,4 @@
-"""Whether a part of the patch may be used on the Keras and TensorFlow that were found. Pure."""
+"""Decide whether a part of the patch may be used on the installed Keras and TensorFlow. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["MISSING", "REPLACED", "UNVERIFIED", "VERIFIED", "FoundPackage", "Verdict", "judge"]
 
 VERIFIED = "verified"
-MISSING = "missing"  # a callable is not there
-UNVERIFIED = "unverified"  # its source is another one than was verified
-REPLACED = "replaced"  # another tool has put its own in its place
+MISSING = "missing"  # a callable is missing
+UNVERIFIED = "unverified"  # its source differs from the verified ones
+REPLACED = "replaced"  # another tool has replaced it
 
 
 @frozen
@@ -27,10 +27,10 @@ class FoundPackage:
     """What was found of one package.
 
     Args:
-        version: The release that is installed.
+        version: The installed release.
         digests: The digest of each callable that the records name.
-        replaced: The callables that are another tool's in this process.
-        known: What is known of the package.
+        replaced: The callables that another tool has replaced in this process.
+        known: The verified sources of the package.
     """
 
     version: str
@@ -45,7 +45,7 @@ class Verdict:
 
     Args:
         state: One of the states above.
-        reason: A phrase that names the callable and what is wrong with it; "" where nothing is.
+        reason: A phrase that names the callable and what is wrong with it; "" if nothing is.
     """
 
     state: str
@@ -57,7 +57,7 @@ def judge(record: PatchRecord, packages: Mapping[str, FoundPackage]) -> Verdict:
 
     Args:
         record: The part.
-        packages: What was found, by package; a package that is not patched is left out.
+        packages: What was found, by package, without packages that are not patched.
     """
     for package, found in packages.items():
         texts = [t for t in (*record.targets, *record.uses) if t.partition(".")[0] == package]
@@ -82,7 +82,7 @@ def _judge_in(texts: list[str], span: tuple[str, str], found: FoundPackage) -> V
 
 
 def _fault(digests: Mapping[str, str], span: tuple[str, str], found: FoundPackage) -> Verdict:
-    """Say why no verified version has these callables."""
+    """Return why no verified version has these callables."""
     unreadable = [text for text, digest in digests.items() if digest == UNREADABLE]
     if unreadable:
         return Verdict(UNVERIFIED, f"the source of {_listed(unreadable)} cannot be read")
@@ -95,6 +95,6 @@ def _fault(digests: Mapping[str, str], span: tuple[str, str], found: FoundPackag
 
 
 def _listed(texts: Iterable[str]) -> str:
-    """Return the first of some callables without its module, and how many more there are."""
+    """Return the first callable without its module, and the number of further ones."""
     first, *more = (text.partition(":")[2] for text in texts)
     return first if not more else f"{first} (and {len(more)} more)"

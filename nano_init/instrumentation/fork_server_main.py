@@ -2,14 +2,14 @@
 
     python fork_server_main.py SOCKET_FD SCRATCH
 
-Importing them takes most of the time to a training's first step, and is the same for all
-configurations that differ in what is read later: when a session, XLA or the patch starts. No
-operation has run when a training is forked, so that TensorFlow has none of its threads yet, and
-none is lost (fork(2) takes only the calling one; OpenBLAS, which has some, brings its own handlers,
-pthread_atfork(3)).
+The imports take most of the time to a training's first step. They are the same for all
+configurations that differ only in what is read later: when a session, XLA or the patch starts.
+When a training is forked, no operation has run, so TensorFlow has not started threads that the
+child would lose (fork(2) keeps only the calling thread). OpenBLAS has threads, but its own handlers
+for forks (pthread_atfork(3)).
 
-This process runs nothing of the script's, and writes nothing (Keras imports Matplotlib, which
-would leave a list of fonts); each training isolates itself, as one with a process of its own does.
+This process runs no code of the script, and writes nothing (Keras imports Matplotlib, which would
+write a list of fonts). Each training isolates itself, as a training in a separate process does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from types import ModuleType
 
 if __name__ == "__main__":
-    # The folder of this file is no place to import from: it has modules named as others are.
+    # Do not import from this file's folder: its modules' names may clash with others.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from nano_init.instrumentation.isolation_main import (
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# Payload, standard input, status, output, complaints, words, reports.
+# Payload, stdin, status, stdout, stderr, commands, reports.
 _DESCRIPTORS = 7
 
 
 def main(descriptor: int, scratch: str) -> None:
-    """Import, and fork a training for each message until there are no more.
+    """Import, and fork a training for each message until the socket closes.
 
     Args:
-        descriptor: a socket; a message with file descriptors is answered by a process id, and a
-            process id by its exit status, as `subprocess` gives it, or by "?" where it runs.
+        descriptor: a socket. The answer to a message with file descriptors is a process id. The
+            answer to a process id is its exit status, as in `subprocess`, or "?" if it runs.
         scratch: an empty folder for temporary files.
     """
     die_with_parent(signal.SIGKILL)
     forbid_writing(scratch)
-    tempfile.tempdir = scratch  # libraries fail to import where there is none to write to
+    tempfile.tempdir = scratch  # libraries fail to import if it is not writable
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
 
@@ -91,7 +91,7 @@ def _exit_status(process: int) -> str:
 
 
 def _become(descriptors: Sequence[int]) -> None:
-    """Become the training that a message asks for; never return."""
+    """Turn this process into the training that a message asks for; never return."""
     payload, stdin, status, output, complaints, words, reports = descriptors
     with open(payload, encoding="utf-8") as file:
         file.seek(0)
@@ -123,7 +123,7 @@ def _run(wanted: dict[str, Any], pace: list[int]) -> None:
         _run_program(wanted["arguments"])
     except SystemExit as error:
         note_status(_status_of(error))
-    except BaseException:  # noqa: BLE001 - as the interpreter does at a program's end
+    except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
         sys.excepthook(*sys.exc_info())
         note_status(1)
     else:
@@ -133,7 +133,7 @@ def _run(wanted: dict[str, Any], pace: list[int]) -> None:
 
 
 def _status_of(error: SystemExit) -> int:
-    """Return the exit status that Python would end with; it prints what is no number."""
+    """Return the exit status that Python would have; print a status that is not a number."""
     if error.code is None or isinstance(error.code, int):
         return error.code or 0
     print(error.code, file=sys.stderr)
@@ -148,7 +148,7 @@ def _run_program(arguments: list[str]) -> None:
         sys.argv = ["-m", *arguments[2:]]
         sys.modules["__main__"] = ModuleType("__main__")
         sys.path.insert(0, os.getcwd())
-        # What Python itself calls for -m; the public `run_module` leaves sys.argv[0] alone.
+        # Python itself calls this for -m; the public `run_module` does not set sys.argv[0].
         runpy._run_module_as_main(arguments[1])  # type: ignore[attr-defined]
         return
     path, *rest = arguments[1:] if arguments[0] == "--" else arguments

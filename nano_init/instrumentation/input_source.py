@@ -1,4 +1,4 @@
-"""What a training gets its batches from: a tf.data pipeline, arrays, or Python code."""
+"""The source of a training's batches: a tf.data pipeline, arrays, or Python code."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _MOST_STAGES = 50
 
 
 def describe_input(source: Any) -> list[str]:
-    """Return what data comes from, and the stages of its pipeline if it is one, last one first.
+    """Return the kind of a data source and, for a pipeline, its stages, last one first.
 
     Args:
-        source: what `fit` is given, or what an iterator iterates over.
+        source: the data passed to `fit`, or what an iterator iterates over.
     """
-    # A program that has made a dataset has imported it.
+    # A program that created a dataset has imported it.
     data = getattr(sys.modules.get("tensorflow"), "data", None)
     if data is not None and isinstance(source, data.Dataset):
         return [PIPELINE, *_stages(source)]
-    # Arrays, tensors and data frames have a shape; what else gives batches is Python code.
+    # Arrays, tensors and data frames have a shape; any other source is Python code.
     if hasattr(source, "shape") or isinstance(source, (list, tuple, dict)):
         return [ARRAYS]
     gives_batches = any(hasattr(source, name) for name in ("__iter__", "__next__", "num_batches"))

@@ -1,15 +1,15 @@
-"""Start a command that sees all files, and changes none: every write goes to scratch space.
+"""Start a command that can read all files but change none: writes go to scratch space.
 
     python -I -S isolation_main.py STATUS_FD SCRATCH MEGABYTES COMMAND [ARGS]...
 
-In a mount namespace of its own the command finds each folder under an overlay whose upper
-layer is a tmpfs, which is gone when the last process of the command ends; what cannot be
-overlaid is read-only. Paths, the working directory and the user stay the same. An ordinary
-user needs a user namespace for that (user_namespaces(7), overlayfs of Linux 5.11); where the
-kernel or a container's seccomp filter forbids it, nothing is started, and one sentence says so.
+The command runs in its own mount namespace, where each folder is an overlay with a tmpfs as upper
+layer. The tmpfs vanishes when the last process of the command ends. File systems that cannot be
+overlaid are read-only. Paths, the working directory and the user stay the same. An unprivileged
+user needs a user namespace for this (user_namespaces(7), overlayfs of Linux 5.11). If the kernel
+or a container's seccomp filter forbids it, nothing is started, and one sentence says so.
 
-It is a program of its own, from the standard library alone, because it runs before anything
-of the command does, and because a namespace must not be entered by the caller itself.
+It is a separate program that uses the standard library only, because it runs before the command
+does, and because the caller itself must not enter the namespace.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "parse_mounts",
 ]
 
-# When the command began, in seconds of the monotonic clock.
+# The start of the command in seconds of the monotonic clock.
 _STARTED_VARIABLE = "NANO_INIT_WATCH_STARTED"
 
 _PRELOAD_VARIABLE = "NANO_INIT_WATCH_PRELOAD"
@@ -43,11 +43,11 @@ _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 32, 4096, 16384
 _MS_PRIVATE, _MS_RELATIME = 1 << 18, 1 << 21
 _ST_RELATIME = 4096
 _PR_SET_PDEATHSIG = 1
-# The flags of a mount that an ordinary user may not take off it: ro, nosuid, nodev, noexec,
-# noatime, nodiratime have the same bits in statvfs(3) as in mount(2).
+# Mount flags that an unprivileged user may not remove. ro, nosuid, nodev, noexec, noatime and
+# nodiratime have the same bits in statvfs(3) as in mount(2).
 _ST_SAME = 1 | 2 | 4 | 8 | 1024 | 2048
 
-# Not files of the user's, and not to be shadowed: the kernel's own views.
+# The kernel's own file systems, which hold no user files and must not be covered.
 _KERNEL = frozenset(
     [
         *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts"),
@@ -58,14 +58,14 @@ _KERNEL = frozenset(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Isolate this process and become the command; on failure write why to the status fd."""
+    """Isolate this process and execute the command; on failure write why to the status fd."""
     status, scratch, megabytes, *command = argv
     try:
         isolate(scratch, int(megabytes))
     except OSError as error:
         os.write(int(status), f"{error.strerror} ({error.filename})".encode())
         return REFUSED
-    # The command must not outlive who measures it, even where that is killed (prctl(2)).
+    # The command must not outlive the process that measures it, even if that is killed (prctl(2)).
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9)
     if _PRELOAD_VARIABLE in os.environ:
         os.environ["LD_PRELOAD"] = os.environ.pop(_PRELOAD_VARIABLE)
@@ -75,11 +75,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def isolate(scratch: str, megabytes: int) -> None:
-    """Put every folder that this process sees under an overlay.
+    """Mount an overlay on every folder that this process sees.
 
     Args:
         scratch: an empty folder to mount the tmpfs of the upper layers on.
-        megabytes: the most that may be written.
+        megabytes: the maximum amount of data that may be written.
 
     Raises:
         OSError: the kernel does not permit it; the process must not go on.
@@ -88,7 +88,7 @@ def isolate(scratch: str, megabytes: int) -> None:
     mounts = list(parse_mounts("/proc/self/mountinfo"))
     privileged = _enter_namespaces()
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-    # Opened first: an overlay hides what is mounted below it.
+    # Opened first, because an overlay hides the mounts below it.
     own = [] if privileged else _own_folders((cwd, os.environ.get("HOME", "/")))
     folders = [(path, os.open(path, os.O_PATH)) for path in (*_folders(mounts), *own)]
     _mount("tmpfs", scratch, "tmpfs", 0, f"size={megabytes}m,mode=0700")
@@ -104,9 +104,9 @@ def isolate(scratch: str, megabytes: int) -> None:
 
 
 def forbid_writing(scratch: str) -> None:
-    """Make every file that this process sees read-only, but for temporary ones.
+    """Make every file that this process sees read-only, except temporary ones.
 
-    A process that it forks can still `isolate` itself, and then write.
+    A child process can still `isolate` itself, and then write.
 
     Args:
         scratch: an empty folder to mount a tmpfs on, for temporary files.
@@ -124,7 +124,7 @@ def forbid_writing(scratch: str) -> None:
 
 
 def parse_mounts(path: str) -> Iterator[tuple[str, str]]:
-    """Give the mount points and types of file systems, as in /proc/self/mountinfo (proc(5)).
+    """Return the mount points and types of file systems in /proc/self/mountinfo (proc(5)).
 
     Args:
         path: the file.
@@ -140,7 +140,7 @@ def parse_mounts(path: str) -> Iterator[tuple[str, str]]:
 
 
 def _enter_namespaces() -> bool:
-    """Enter a mount namespace; return whether it took no user namespace."""
+    """Enter a mount namespace; return whether that worked without a user namespace."""
     if os.geteuid() == 0 and _unshare(_CLONE_NEWNS):
         return True
     uid, gid = os.geteuid(), os.getegid()
@@ -157,7 +157,7 @@ def _enter_namespaces() -> bool:
 
 
 def _folders(mounts: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the folders to overlay, parents first: those in the root, and other mounts."""
+    """Return the folders to overlay, parents first: those in the root folder, and other mounts."""
     points = [point for point, _ in mounts]
     below_root = [entry.path for entry in os.scandir("/") if entry.is_dir(follow_symlinks=False)]
     return [
@@ -171,10 +171,10 @@ def _folders(mounts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _own_folders(paths: Iterable[str]) -> list[str]:
-    """Return the topmost folders of this user's that lead to paths, parents first.
+    """Return the topmost folders on the way to some paths that this user owns, parents first.
 
-    In a user namespace a folder of another user's cannot be copied to an upper layer, and a
-    write below it would fail; the root of an overlay needs no copy.
+    In a user namespace another user's folder cannot be copied to an upper layer, so a write
+    below it would fail. The root of an overlay needs no copy.
     """
     found = []
     for path in filter(os.path.isdir, paths):
@@ -192,8 +192,8 @@ def _overlay(path: str, fd: int, scratch: int, *, privileged: bool) -> bool:
         os.mkdir(layer)
     os.chmod(layers[0], os.fstat(fd).st_mode & 0o7777)
     options = f"lowerdir=/proc/self/fd/{fd},upperdir={layers[0]},workdir={layers[1]}"
-    # A folder of a lower layer is renamed by a redirect, which an ordinary user may not set:
-    # there the rename is answered by EXDEV, as between file systems.
+    # Renaming a folder of a lower layer needs a redirect, which an unprivileged user may not set.
+    # The rename then fails with EXDEV, as between file systems.
     options += ",redirect_dir=on" if privileged else ",userxattr"
     try:
         _mount("overlay", path, "overlay", 0, options)
@@ -206,13 +206,13 @@ def _make_read_only(path: str) -> None:
     try:
         flags = os.statvfs(path).f_flag
     except OSError:
-        return  # hidden by an overlay, or not this user's to see
+        return  # hidden by an overlay, or not visible to this user
     kept = flags & _ST_SAME | (_MS_RELATIME if flags & _ST_RELATIME else 0)
     try:
         _mount(None, path, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
     except OSError:
         if os.access(path, os.W_OK) and not os.path.ismount(path):
-            return  # hidden: what is reached by the path now is an overlay
+            return  # hidden: the path now leads to an overlay
         raise
 
 

@@ -1,8 +1,7 @@
-"""Tell in one line when a remembered choice was measured on another model.
+"""Print one line if a stored choice was measured on another model.
 
-The script's file is what a choice is remembered by; a module that it imports, or a file that it
-reads, may have changed its model since. What tells is the shapes of the variables that its
-first optimizer is built for.
+A choice is stored by the script's file. A module that the script imports, or a file that it reads,
+may have changed the model since. The shapes of the variables of the first optimizer show that.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ _OTHER_MODEL = "the stored choice was measured on another model; --tune measures
 
 
 def expect_model(expected: str, name: str) -> None:
-    """Look at what the first optimizer is built for, and say if it is not what is expected.
+    """Compare the variables of the first optimizer with the expected ones, and report a mismatch.
 
     Args:
-        expected: digests, as `digest_signature` gives them.
-        name: the package that has just been imported, "keras" or "tf_keras".
+        expected: digests, as `digest_signature` returns them.
+        name: the package that was just imported, "keras" or "tf_keras".
     """
     optimizer = optimizer_class(name)[0]
     build = optimizer.build

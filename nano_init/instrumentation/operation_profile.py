@@ -1,4 +1,4 @@
-"""Add up TensorFlow's own profile of some steps by operation, inside the profiled process."""
+"""Sum TensorFlow's profile of some steps by operation, inside the profiled process."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Profile", "add_up_operations", "find_unable"]
 
-# What the executor's threads are called in a profile; tf.data has threads of its own.
+# The name of the executor's threads in a profile; tf.data has its own threads.
 _COMPUTE = "tf_Compute"
 
-# The event of a step that asks for its batch (tensorflow/core/kernels/data/iterator_ops.cc).
+# The event of a step that fetches its batch (tensorflow/core/kernels/data/iterator_ops.cc).
 _GET_NEXT = "IteratorGetNextOp::DoCompute"
 
 
 class Profile:
-    """TensorFlow's profiler, switched on for some steps."""
+    """TensorFlow's profiler, active for some steps."""
 
     def __init__(self) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -32,14 +32,14 @@ class Profile:
         return self._folder is not None
 
     def start(self) -> None:
-        """Switch the profiler on."""
+        """Start the profiler."""
         from tensorflow.python.profiler import profiler_v2
 
         self._folder = tempfile.TemporaryDirectory(prefix="nano-run-profile-")
         profiler_v2.start(self._folder.name)
 
     def stop(self) -> dict[str, Any]:
-        """Switch it off, and return what the operations took, in milliseconds."""
+        """Stop the profiler, and return the milliseconds of the operations."""
         from tensorflow.python.profiler import profiler_v2
 
         profiler_v2.stop()
@@ -60,20 +60,20 @@ def add_up_operations(events: Iterable[tuple[str, str, float]]) -> dict[str, flo
     """Return the milliseconds of each type of operation, most expensive first. Pure.
 
     Args:
-        events: the thread's name, the event's ("path/name:Type" for an operation) and its
+        events: the thread's name, the event's name ("path/name:Type" for an operation) and its
             milliseconds.
     """
     totals: dict[str, float] = defaultdict(float)
     for line, name, milliseconds in events:
         _, colon, kind = name.rpartition(":")
-        # "ExecutorState::Process" and the like are the executor's own, and hold the others.
+        # "ExecutorState::Process" and the like are the executor's own, and contain the others.
         if colon and kind.isidentifier() and "::" not in name and line.startswith(_COMPUTE):
             totals[kind] += milliseconds
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 
 def find_unable(operations: Collection[str]) -> list[str]:
-    """Return the types of operations that a CPU computes in float32, but not in bfloat16.
+    """Return the types of operations with a float32 CPU kernel, but no bfloat16 one.
 
     Args:
         operations: names of types.

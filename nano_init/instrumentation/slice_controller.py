@@ -1,8 +1,8 @@
-"""Let a training run in slices: a number of seconds, a report, and a wait for the next word.
+"""Run a training in time slices: train for some seconds, report, and wait for the next command.
 
-This half is in the process that trains. The launcher holds the other ends of two pipes: it
-writes how long the next slice is, reads what the last one was, and keeps the process stopped in
-between, so that several trainings take turns on one machine and start only once.
+This half runs in the training process. The launcher holds the other ends of two pipes. It writes
+the length of the next slice, reads the report on the last one, and keeps the process stopped in
+between. So several trainings take turns on one machine and start only once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["SliceController"]
 
 
 class SliceController:
-    """Where in its slice a training is.
+    """The position of a training in its slice.
 
     Args:
-        descriptors: the pipe to read words from, and the pipe to write reports to.
-        steps: the steps of the first slice, which ends the warm-up.
+        descriptors: the pipe to read commands from, and the pipe to write reports to.
+        steps: the number of steps in the first slice, which is the warm-up.
     """
 
     def __init__(self, descriptors: Sequence[int], steps: int) -> None:
@@ -41,7 +41,7 @@ class SliceController:
         return late and self._count >= self._steps
 
     def report(self, record: dict[str, Any]) -> None:
-        """Tell the launcher what the slice was.
+        """Report the slice to the launcher.
 
         Args:
             record: as a watch writes it.
@@ -51,7 +51,7 @@ class SliceController:
             line = line[os.write(self._reports, line) :]
 
     def wait(self) -> bool:
-        """Wait for the next slice; return False if there is to be none."""
+        """Wait for the next slice; return False if there is none."""
         while b"\n" not in self._buffer:
             more = os.read(self._words, 4096)
             if not more:

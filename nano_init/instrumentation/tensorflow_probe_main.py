@@ -1,10 +1,10 @@
-"""What the installed TensorFlow is and does here: run as a program, in a process of its own.
+"""Examine the installed TensorFlow, as a program in its own process.
 
     python tensorflow_probe_main.py FD SECONDS
 
 Writes one JSON object to the file descriptor. nano-init itself never imports TensorFlow.
-Matrix products in float32 and bfloat16 take turns, so that a machine whose speed drifts does
-not favour one; the fastest of each counts, as the peak is what is asked for.
+Matrix products in float32 and bfloat16 are interleaved, so that a machine whose speed drifts does
+not favour one of them. The fastest of each counts, since the aim is the peak.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# Large enough for the peak on a core, small enough for an emulated bfloat16 to end.
+# Large enough for the peak of a core, small enough to finish in emulated bfloat16.
 _SIZE = 1024
 _BYTES = 64 * 2**20
 _MOST_ROUNDS = 40
 
 
 def main(file: int, seconds: float) -> None:
-    """Examine TensorFlow and write what was found.
+    """Examine TensorFlow and write the results.
 
     Args:
         file: the file descriptor to write to.
-        seconds: how long the measurements may take together.
+        seconds: the time limit for all measurements together.
     """
     started = time.perf_counter()
     import keras
@@ -61,7 +61,7 @@ def _measure(tf: Any, seconds: float) -> tuple[dict[str, float], float]:
     for number in range(_MOST_ROUNDS):
         for name, factor in factors.items():
             taken = _timed(lambda x=factor: tf.linalg.matmul(x, x))  # type: ignore[misc]
-            if number or name not in fastest:  # the first makes kernels and wakes threads
+            if number or name not in fastest:  # the first one creates kernels and starts threads
                 fastest[name] = min(taken, fastest.get(name, taken) if number > 1 else taken)
         if number > 2 and time.perf_counter() > end:
             break

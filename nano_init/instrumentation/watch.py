@@ -1,15 +1,15 @@
-"""See the steps of a training from inside its process, whatever loop runs them.
+"""Observe the steps of a training from inside its process, whatever loop runs them.
 
-A step is what moves an optimizer's `iterations`. In eager code that happens in the optimizer's
-`apply`; in a graph nothing in Python runs at that time, so the number is read again whenever an
-outermost call of a `tf.function` returns: `fit` with any `steps_per_execution`, a custom loop
-with a compiled step and one that is compiled whole are all seen by the same two hooks. On CPUs
-such a call returns when its operations have run (TensorFlow's eager runtime is synchronous
-there), so that the times between marks are those of steps, with all that the script does
-between them: input, callbacks, logging.
+A step is an increment of an optimizer's `iterations`. In eager code the optimizer's `apply` does
+it. In a graph no Python code runs at that time, so the counter is read whenever an outermost call
+of a `tf.function` returns. These two hooks cover `fit` with any `steps_per_execution`, a custom
+loop with a compiled step, and a loop that is compiled as a whole. On CPUs such a call returns when
+its operations have run, because TensorFlow's eager runtime is synchronous there. So the times
+between marks are the times of steps, including what the script does between them: input,
+callbacks, logging.
 
-The launcher asks for it in NANO_INIT_WATCH, which the bootstrap takes out of the environment:
-only the process itself is watched, not those that it starts.
+The launcher requests it in NANO_INIT_WATCH, which the bootstrap removes from the environment: only
+the process itself is observed, not its child processes.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "note_status", "start_watching"]
 
-# Steps whose batches are looked at: the most frequent of them is the script's.
+# Steps whose batch sizes are recorded; the most frequent one is the script's batch size.
 _MOST_BATCHES = 100
 
-# A run of days keeps the marks of its first steps, and every later one that fits.
+# A run of days keeps the marks of its first steps, and as many later ones as fit.
 _MOST_MARKS = 20_000
 
 
@@ -68,9 +68,9 @@ class Mark:
 
     Args:
         at: seconds of the monotonic clock.
-        optimizer: which of the optimizers stepped, by the order of their first use.
-        iterations: how many steps it has made by then.
-        loss: the loss of the last step, or None where none was seen.
+        optimizer: the index of the optimizer that stepped, in the order of first use.
+        iterations: the number of its steps so far.
+        loss: the loss of the last step, or None if none was seen.
     """
 
     at: float
@@ -80,16 +80,16 @@ class Mark:
 
 
 class Watch:
-    """The steps that were seen in this process, and what is to be done at the last one.
+    """The steps seen in this process, and what to do after the last one.
 
     Args:
-        request: what the launcher asked for: the file to write the record to, as
-            `describe_record_file` describes it; `steps`, after how many to end the process, or
-            None for never; `seconds`, how long after the first step to end it if it has made
-            enough; `pace`, the pipes of a training in slices, or None; `loss`, whether to record
-            it; `profile`, None or `[first, last]`, the steps to profile; `verbose`, whether to
-            tell steps apart in what oneDNN prints.
-        environ: the environment; tells when the process began.
+        request: the launcher's request: the file to write the record to, as
+            `describe_record_file` describes it; `steps`, the number of steps after which to end
+            the process, or None for never; `seconds`, the time after the first step when to end
+            it if it has made enough steps; `pace`, the pipes of a training in slices, or None;
+            `loss`, whether to record the loss; `profile`, None or `[first, last]`, the steps to
+            profile; `verbose`, whether to mark steps in oneDNN's output.
+        environ: the environment; it holds the start time of the process.
     """
 
     def __init__(self, request: Mapping[str, Any], environ: MutableMapping[str, str]) -> None:
@@ -122,12 +122,12 @@ class Watch:
             self.optimizers.append(optimizer)
 
     def note_input(self, source: Any) -> None:
-        """Remember what batches come from, as `describe_input` says."""
+        """Remember the source of the batches, as `describe_input` returns it."""
         with self._guarded():
             self.input = describe_input(source)
 
     def look(self) -> None:
-        """Mark the steps that were made since the last look, and end the sample if it is full."""
+        """Mark the steps since the last check, and end the sample if it is complete."""
         for index, optimizer in enumerate(self.optimizers):
             with self._guarded():
                 made = _iterations(optimizer)
@@ -137,7 +137,7 @@ class Watch:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Let nothing that fails here fail the program: it goes on unwatched."""
+        """Keep errors in here from failing the program: it continues unobserved."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
@@ -155,17 +155,17 @@ class Watch:
         self._act_on(made)
 
     def write(self, ended: str) -> None:
-        """Write the record to the file that was asked for; say so where it is no longer there.
+        """Write the record to the requested file; report it if the file is no longer open.
 
         Args:
-            ended: "full" if the sample has all its steps, "late" if its time was over before,
-                "slice" if it goes on, "exit" if the program ended.
+            ended: "full" if the sample has all its steps, "late" if its time ran out first,
+                "slice" if it continues, "exit" if the program ended.
         """
         if os.getpid() != self._process:  # forked: the record is the parent's
             return
         record = self._record(ended)
         if self._pace is not None:
-            with suppress(OSError):  # nobody waits for it any more
+            with suppress(OSError):  # no process waits for it any more
                 self._pace.report(record)
             return
         if not write_record(self.request, record):
@@ -178,7 +178,7 @@ class Watch:
             "started": self.started,
             "now": time.monotonic(),
             "marks": [[m.at, m.optimizer, m.iterations, m.loss] for m in self.marks],
-            # The last of an epoch may be smaller, and a validation has batches of its own.
+            # The last batch of an epoch may be smaller, and validation has other batches.
             "batch": statistics.mode(self._batches) if self._batches else None,
             "waited": self.waited,
             "input": self.input,
@@ -228,10 +228,10 @@ class Watch:
 
 
 def start_watching(request: Mapping[str, Any], name: str) -> None:
-    """Hook into the Keras that has just been imported.
+    """Hook into the Keras that was just imported.
 
     Args:
-        request: what the launcher asked for, as for `Watch`.
+        request: the launcher's request, as for `Watch`.
         name: the package, "keras" or "tf_keras".
     """
     global _watch
@@ -254,10 +254,10 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
 
 
 def note_status(status: int) -> None:
-    """Let the record tell the exit status of a program whose process ends with another.
+    """Record the exit status of a program whose process exits with a different status.
 
     Args:
-        status: the status that it would have had.
+        status: the status that the program would have had.
     """
     if _watch is not None:
         _watch.status = status
@@ -267,7 +267,7 @@ _watch: Watch | None = None
 
 
 def _is_sample(request: Mapping[str, Any]) -> bool:
-    """Say whether a few steps are to show what a long training does; a report sees all of one."""
+    """Say whether a few steps stand for a long training; a report observes the whole training."""
     return bool(request.get("steps") or request.get("pace"))
 
 
@@ -285,12 +285,12 @@ def _iterations(optimizer: Optimizer) -> int:
     try:
         with tf.init_scope():  # out of the graph that is being traced, if one is
             return int(optimizer.iterations.numpy())
-    except (AttributeError, NotImplementedError):  # made inside the graph: not yet there
+    except (AttributeError, NotImplementedError):  # created inside the graph: it does not exist yet
         return 0
 
 
 def _status_of_failure() -> int | None:
-    """Return 1 if the program ends by an exception; the interpreter keeps what it has shown."""
+    """Return 1 if an exception ends the program; the interpreter keeps the one that it printed."""
     return None if getattr(sys, "last_value", None) is None else 1
 
 
@@ -319,13 +319,13 @@ def _status_kb(key: str) -> int | None:
 
 
 def _leave() -> None:
-    """End the process; neither the script's `finally` nor its exit handlers: it saves nothing."""
+    """End the process without the script's `finally` blocks and exit handlers: it saves nothing."""
     _flush()
     os._exit(0)
 
 
 def _flush() -> None:
-    """Write out what Python and oneDNN have printed; `os._exit` would drop it."""
+    """Flush the output of Python and oneDNN, which `os._exit` would discard."""
     import ctypes
 
     flush_output()

@@ -1,6 +1,6 @@
-"""Where a watch hooks into TensorFlow and Keras, in the process that it watches.
+"""The hooks of a watch in TensorFlow and Keras, in the process that it observes.
 
-The hooks stay as long as the process: a sample ends with it, and so does a reported run.
+The hooks are never removed: a sample or a reported run ends with its process.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
             """Remember an optimizer that is being applied."""
 
         def note_input(self, source: Any) -> None:
-            """Remember what batches come from."""
+            """Remember the source of the batches."""
 
         def look(self) -> None:
-            """Mark the steps that were made since the last look."""
+            """Mark the steps since the last check."""
 
 
 __all__ = [
@@ -48,12 +48,12 @@ __all__ = [
 
 
 def hook_functions(watch: Observer) -> None:
-    """Look for steps whenever an outermost call of a `tf.function` returns."""
+    """Check for steps whenever an outermost call of a `tf.function` returns."""
     from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 
     from nano_init.keras_patch.faster.step_call import StraightStep
 
-    # Under nano-run the steps of `fit` go past `tf.function`'s own call.
+    # Under nano-run the steps of `fit` bypass the call of `tf.function`.
     for owner in (Function, StraightStep):
         owner.__call__ = _wrap_call(watch, owner.__call__)  # type: ignore[method-assign]
 
@@ -78,7 +78,7 @@ def _wrap_call(watch: Observer, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def hook_optimizers(watch: Observer, name: str) -> None:
-    """Learn which optimizers are applied, and look for steps where that is done eagerly."""
+    """Observe which optimizers are applied, and check for steps in eager mode."""
     optimizer, method = optimizer_class(name)
     apply = getattr(optimizer, method)
 
@@ -96,7 +96,7 @@ def hook_optimizers(watch: Observer, name: str) -> None:
 
 
 def optimizer_class(name: str) -> tuple[Any, str]:
-    """Return the class of all optimizers of a package, and the name of what steps them."""
+    """Return the base class of a package's optimizers, and the name of the method that steps."""
     if name == "keras":
         from keras.src.optimizers.base_optimizer import BaseOptimizer
 
@@ -107,14 +107,14 @@ def optimizer_class(name: str) -> tuple[Any, str]:
 
 
 def hook_iterators(watch: Observer) -> None:
-    """Learn how long a loop in Python waits for its batches."""
+    """Measure how long a Python loop waits for its batches."""
     from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
     following = OwnedIterator.__next__
 
     @functools.wraps(following)
     def timed_next(self: Any) -> Any:
-        # `fit` has told already what it was given, and makes a pipeline of it.
+        # `fit` has already reported its data, and makes a pipeline of it.
         if not watch.input and _is_eager():
             watch.note_input(getattr(self, "_dataset", None))
         start = time.perf_counter()
@@ -126,10 +126,10 @@ def hook_iterators(watch: Observer) -> None:
 
 
 def hook_fit(watch: Observer) -> None:
-    """Learn what a model's `fit` is given."""
+    """Observe the data passed to a model's `fit`."""
     from keras.models import Model
 
-    # Looked up at each call: it may be patched later, and is put back exactly.
+    # Looked up at each call: it may be patched later, and is restored exactly.
     @functools.wraps(Model.fit)
     def noted_fit(self: Model, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         watch.note_input(x)
@@ -140,7 +140,7 @@ def hook_fit(watch: Observer) -> None:
 
 
 def hook_models(watch: Observer) -> None:
-    """Learn the size of a batch: the first axis of what an outermost model is called with."""
+    """Observe the batch size: the first axis of the input of an outermost model."""
     from keras.models import Model
 
     call = Model.__call__
@@ -165,7 +165,7 @@ def hook_models(watch: Observer) -> None:
 
 
 def hook_tapes(watch: Observer) -> None:
-    """Keep the loss of each step: what a tape differentiates with respect to variables."""
+    """Keep the loss of each step: the target that a tape differentiates by variables."""
     from tensorflow.python.eager.backprop import GradientTape
 
     gradient = GradientTape.gradient
@@ -186,7 +186,7 @@ def hook_tapes(watch: Observer) -> None:
 def _assign_in_graph(
     watch: Observer, name: str, tensor: Tensor | None, value: Callable[[Tensor], Tensor]
 ) -> None:
-    """Let the graph that is being traced write a number where the host can read it."""
+    """Make the graph that is being traced write a number where Python can read it."""
     import tensorflow as tf
 
     if tensor is None or tf.distribute.has_strategy():
@@ -241,7 +241,7 @@ def _is_eager() -> bool:
 
 
 def shift_seeds(offset: int) -> None:
-    """Start from a seed, and move those that the script sets by the same offset."""
+    """Start from a seed, and shift the seeds that the script sets by the same offset."""
     import random
     from importlib import import_module
 
@@ -252,9 +252,9 @@ def shift_seeds(offset: int) -> None:
     def set_shifted_seed(seed: int) -> None:
         set_random_seed(seed + offset)
 
-    # The same function under the names that scripts use; tf.keras has modules of its own.
+    # The same function under the names that scripts use; tf.keras has its own modules.
     for name in ("keras.utils", "keras._tf_keras.keras.utils"):
         import_module(name).set_random_seed = set_shifted_seed  # type: ignore[attr-defined]
     random.seed(offset)
     np.random.seed(offset)
-    tf.random.set_seed(offset)  # `fit` shuffles by it
+    tf.random.set_seed(offset)  # `fit` shuffles with it

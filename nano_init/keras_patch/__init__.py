@@ -1,7 +1,7 @@
-"""Keras, patched in place and restored exactly: dtype policy, guards and faster paths.
+"""Patches Keras in place and restores it exactly: dtype policy, guards and faster paths.
 
-Importing this package imports neither TensorFlow nor Keras nor NumPy; its functions
-import them when they are called.
+Importing this package does not import TensorFlow, Keras or NumPy; its functions import them when
+they are called.
 """
 
 from __future__ import annotations

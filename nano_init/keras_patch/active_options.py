@@ -1,4 +1,4 @@
-"""The options of the patch in force, for the parts of it that read them."""
+"""The options of the active patch, for the parts that read them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _active: PatchOptions | None = None
 
 
 def active_options() -> PatchOptions | None:
-    """Return the options of the patch in force, or None without a patch."""
+    """Return the options of the active patch, or None without a patch."""
     return _active
 
 
 def current_options() -> PatchOptions:
-    """Return the options of the patch in force; without one, those that change nothing."""
+    """Return the options of the active patch; without one, options that change nothing."""
     return _active or PatchOptions("float32")
 
 
 def activate(options: PatchOptions | None) -> None:
-    """Note the options of the patch that has been applied, or None when it has been removed."""
+    """Set the options of the patch that was applied, or None after it was removed."""
     global _active
     _active = options

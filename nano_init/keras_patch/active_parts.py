@@ -1,4 +1,4 @@
-"""Which parts of the patch are in force, which are not, and why."""
+"""The state of the parts of the patch: which are active, which are not, and why."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ OFF = "switched off"
 
 @frozen
 class PartState:
-    """What has become of one part of the patch.
+    """The state of one part of the patch.
 
     Args:
         name: The part's name, such as "layer_norm".
         kind: What kind of part it is: "faster path", "precision guard", "repair", ...
         state: "active", "stepped aside" or "switched off".
-        reason: Why it is not active; "" for one that is.
+        reason: Why it is not active; "" if it is.
     """
 
     name: str
@@ -30,12 +30,12 @@ class PartState:
 
 @frozen
 class ActivePaths:
-    """The patch in force.
+    """The active patch.
 
     Args:
-        precision: What new layers compute in; None without a patch.
+        precision: The precision of new layers; None without a patch.
         versions: The patched packages with their versions, such as "Keras 3.15.1".
-        parts: All parts that the patch was asked for, or that are switched off.
+        parts: All parts that were requested or switched off.
     """
 
     precision: str | None = None
@@ -44,12 +44,12 @@ class ActivePaths:
 
     @property
     def active(self) -> tuple[str, ...]:
-        """The names of the parts that are in force."""
+        """The names of the active parts."""
         return tuple(part.name for part in self.parts if part.state == ACTIVE)
 
     @property
     def aside(self) -> tuple[PartState, ...]:
-        """The parts that this Keras or TensorFlow does not fit."""
+        """The parts that do not fit this Keras or TensorFlow."""
         return tuple(part for part in self.parts if part.state == ASIDE)
 
 
@@ -62,6 +62,6 @@ def active_paths() -> ActivePaths:
 
 
 def note_parts(paths: ActivePaths) -> None:
-    """Note what the patch has come to."""
+    """Record the state of the patch."""
     global _paths
     _paths = paths

@@ -1,4 +1,4 @@
-"""Everything that the patch replaces in Keras and TensorFlow within one process, part by part."""
+"""All parts of the patch, with their replacements in Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.ledger import Replacement
     from nano_init.protocol.patch_options import PatchOptions
 
-    # Gives what a part replaces; the parts before it are in place by then.
+    # Yields a part's replacements; earlier parts are installed by then.
     Producer = Callable[[], Iterable[Replacement]]
 
 __all__ = ["keras_producers"]
 
 
 def keras_producers(options: PatchOptions, keras_packages: frozenset[str]) -> dict[str, Producer]:
-    """Return what gives the replacements of each part that the options ask for, in order.
+    """Return the functions that yield the replacements of each requested part, in order.
 
     Args:
-        options: What the patch is asked for; `disable` holds known names.
+        options: The options of the patch; `disable` holds known names.
         keras_packages: The packages to patch: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or
             both.
     """
@@ -66,11 +66,11 @@ def _operation_guards(keras_packages: frozenset[str]) -> dict[str, Producer]:
 def _say_what_legacy_lacks() -> None:
     from nano_init.keras_patch.notice import say_once
 
-    say_once("lazy Adam and steps per execution are for Keras 3; tf_keras stays without them")
+    say_once("lazy Adam and steps per execution need Keras 3; they do not apply to tf_keras")
 
 
 def _faster_parts(options: PatchOptions) -> dict[str, Producer]:
-    """Return what is faster or right in every precision."""
+    """Return the parts that do not depend on the precision."""
     from nano_init.keras_patch.faster.registry import FASTER_PATHS, path_replacements
     from nano_init.keras_patch.sparse.lazy_adam import lazy_adam_replacements
     from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements

@@ -1,10 +1,10 @@
-"""Keras's and TensorFlow's filters of tracebacks leave out nano-init's frames too.
+"""Make the traceback filters of Keras and TensorFlow remove nano-init's frames too.
 
-Both have a list of paths, whose frames they drop from what their public functions raise, and
-which AutoGraph leaves out of its messages (keras/src/utils/traceback_utils.py and
-tensorflow/python/util/traceback_utils.py, `_EXCLUDED_PATHS`). Where a graph fails while it runs,
-TensorFlow shows the stack that an op was made in, without the files that filters name
-(tensorflow/python/util/tf_stack.py, version 2.21). A version that lacks either stays as it is.
+Both have a list of paths. They drop frames in these from errors of their public functions, and
+AutoGraph drops them from its messages (keras/src/utils/traceback_utils.py and
+tensorflow/python/util/traceback_utils.py, `_EXCLUDED_PATHS`). If a running graph fails, TensorFlow
+shows the stack that created the op, without filtered files (tensorflow/python/util/tf_stack.py,
+version 2.21). Versions that lack one of these are not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["frame_filter_replacements"]
 
 
 def frame_filter_replacements() -> Iterator[Replacement]:
-    """Yield what leaves nano-init's frames out of tracebacks and of the stacks of ops."""
+    """Yield the replacements that remove nano-init's frames from tracebacks and op stacks."""
     name = "_EXCLUDED_PATHS"
     for module in filter_modules():
         if hasattr(module, name):
@@ -39,7 +39,7 @@ def _op_stack_replacements() -> Iterator[Replacement]:
         return
     own_filter = _filter_of_own_files(tf_stack.SentinelFilter)
     yield Replacement(tf_stack, "SentinelFilter", own_filter)
-    # The filters of threads that have made ops already.
+    # The filters of threads that have already created ops.
     for first, *_ in tuple(tf_stack._source_filter_stacks.values()):
         yield Replacement(first, "internal_set", own_filter().internal_set)
         yield Replacement(first, "get_filtered_filenames", _own_files, inherited=True)
@@ -47,7 +47,7 @@ def _op_stack_replacements() -> Iterator[Replacement]:
 
 def _filter_of_own_files(base: Any) -> Any:
     class OwnFilesFilter(base):  # type: ignore[misc]
-        """The filter that each thread begins with."""
+        """The filter that each thread starts with."""
 
         def __init__(self) -> None:
             super().__init__()

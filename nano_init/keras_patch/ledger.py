@@ -1,4 +1,4 @@
-"""Replace attributes in place, all or none, and put the originals back exactly."""
+"""Replace attributes in place, all or none, and restore the originals exactly."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Replacement:
     Args:
         target: The module, class or object whose own namespace is written.
         attribute: The attribute's name.
-        value: What the attribute shall be.
-        inherited: The target may have the attribute from a base class, or not at all;
-            undoing the replacement then deletes it again.
-        is_yielding: A value that somebody else has written since is left when undoing.
+        value: The new value.
+        inherited: Whether the target may inherit the attribute, or lack it; undoing the
+            replacement then deletes it.
+        is_yielding: Whether undoing keeps a value that other code has written since.
     """
 
     target: object
@@ -37,7 +37,7 @@ class Replacement:
 
 
 class Ledger:
-    """The originals of all that was replaced, in the order of replacement."""
+    """The originals of all replaced attributes, in the order of replacement."""
 
     def __init__(self) -> None:
         self._originals: list[tuple[Replacement, object]] = []
@@ -71,7 +71,7 @@ class Ledger:
             self._originals.append((replacement, original))
 
     def restore(self) -> None:
-        """Put every original back, the last one first; what was absent is absent again."""
+        """Restore every original in reverse order; attributes that were absent are deleted."""
         self._restore_down_to(0)
 
     def _restore_down_to(self, length: int) -> None:
@@ -87,7 +87,7 @@ class Ledger:
 
 
 def _own(target: object, attribute: str) -> object:
-    # A class's namespace holds the staticmethod or descriptor itself; getattr would unwrap it.
+    # A class's namespace contains the staticmethod or descriptor itself; getattr would unwrap it.
     return vars(target).get(attribute, _ABSENT)
 
 

@@ -1,8 +1,7 @@
-"""What this process has imported of Keras and TensorFlow: versions, sources, and whose callables.
+"""Keras and TensorFlow as imported in this process: versions, sources, replaced callables.
 
-A callable counts as the package's own if all its code is from the package's folder: its
-decorators' too. Another tool that has put its own function there, wrapped or not, shows by its
-file.
+A callable is the package's own if all its code, including its decorators, is in the package's
+folder. A function that another tool has installed, as a wrapper or not, has another file.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ __all__ = ["find_imported", "is_replaced", "version_of"]
 
 _MISSING = object()
 
-# Where a TensorFlow that is still being imported has its version.
+# The module with the version while TensorFlow is still being imported.
 _VERSIONS = {"tensorflow": ("tensorflow.python.framework.versions", "VERSION")}
 
 
 def find_imported(package: str, texts: Iterable[str], known: KnownSources) -> FoundPackage:
-    """Return what this process has imported of a package.
+    """Return the state of an imported package in this process.
 
     Args:
-        package: `"keras"`, `"tensorflow"` or `"tf_keras"`; it is imported already.
-        texts: The callables to look at, as the records have them.
-        known: What is known of the package.
+        package: `"keras"`, `"tensorflow"` or `"tf_keras"`; it is already imported.
+        texts: The callables to check, as the records write them.
+        known: The verified sources of the package.
     """
     module = sys.modules[package]
     callables = [text for text in texts if text.partition(".")[0] == package]
     digests = digests_of_callables(callables, known, _reader(module))
-    # A module that is not imported yet will be what its file says.
+    # A module that is not imported yet will match its file.
     here = [text for text in callables if text.partition(":")[0] in sys.modules]
     gone = {text: ABSENT for text in here if _value_of(text) is _MISSING}
     return FoundPackage(
@@ -55,7 +54,7 @@ def find_imported(package: str, texts: Iterable[str], known: KnownSources) -> Fo
 
 
 def version_of(package: str) -> str:
-    """Return the version of an imported package, or "" where it does not say."""
+    """Return the version of an imported package, or "" if unknown."""
     version = getattr(sys.modules.get(package), "__version__", None)
     if version is None and package in _VERSIONS:
         name, attribute = _VERSIONS[package]
@@ -64,10 +63,10 @@ def version_of(package: str) -> str:
 
 
 def is_replaced(text: str) -> bool:
-    """Say whether another tool has put its own callable in a place; nano-init's own do not count.
+    """Say whether another tool has replaced a callable; nano-init's replacements do not count.
 
     Args:
-        text: The callable as the records have it. One that is not there is not replaced.
+        text: The callable as the records write it. A missing callable is not replaced.
     """
     folders = _folders()
     functions = list(_functions(_value_of(text)))
@@ -78,7 +77,7 @@ def is_replaced(text: str) -> bool:
 
 
 def _value_of(text: str) -> Any:
-    """Return what a place holds itself, not by inheritance, or `_MISSING`."""
+    """Return the object at a place itself, without inheritance, or `_MISSING`."""
     module, _, path = text.partition(":")
     value: Any = sys.modules.get(module, _MISSING)
     for name in path.split("."):
@@ -87,7 +86,7 @@ def _value_of(text: str) -> Any:
 
 
 def _functions(value: Any) -> Iterator[FunctionType]:
-    """Yield a function and what it wraps, the outermost first; nothing for other values."""
+    """Yield a function and the functions that it wraps, outermost first; nothing for others."""
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
     elif isinstance(value, property):
@@ -110,7 +109,7 @@ def _folders() -> tuple[str, ...]:
 
 
 def _reader(module: ModuleType) -> Callable[[str], bytes]:
-    """Return a function that reads a package's files where its loader finds them."""
+    """Return a function that reads a package's files through its loader."""
     parent = os.path.dirname(os.path.dirname(module.__file__ or ""))
     read: Any = getattr(getattr(module, "__loader__", None), "get_data", None)
 

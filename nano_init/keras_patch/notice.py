@@ -1,4 +1,4 @@
-"""What the patch says: one line on stderr, once, or a warning at the user's own line."""
+"""Messages of the patch: one line on stderr, once, or a warning at the user's own line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _said: set[str] = set()
 
 
 def say_once(sentence: str) -> None:
-    """Print a sentence to stderr unless this process has said it; go on where it cannot.
+    """Print a sentence to stderr once per process; ignore errors.
 
     Args:
-        sentence: Without the program's name, which is put before it.
+        sentence: The sentence without the program's name, which is added.
     """
     if sentence not in _said:
         _said.add(sentence)
@@ -25,10 +25,10 @@ def say_once(sentence: str) -> None:
 
 
 def warn(sentence: str) -> None:
-    """Warn at the line that has called into nano-init, however deep in it this is called.
+    """Warn at the user's line that called into nano-init, at any depth.
 
     Args:
-        sentence: The whole of it.
+        sentence: The complete sentence.
 
     Warns:
         UserWarning: The sentence.

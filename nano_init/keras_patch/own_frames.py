@@ -1,7 +1,7 @@
-"""Tracebacks are the user's: frames of nano-init are left out, as Keras leaves out its own.
+"""Remove nano-init's frames from tracebacks, as Keras removes its own.
 
-Where Keras and TensorFlow filter tracebacks, see `frame_filters`. Elsewhere every function that
-the ledger puts in place drops nano-init's frames itself.
+`frame_filters` covers the places where Keras and TensorFlow filter tracebacks. Elsewhere every
+function that the ledger installs drops nano-init's frames itself.
 `keras.config.disable_traceback_filtering()` and `tf.debugging.disable_traceback_filtering()`
 show all frames.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OWN_PATH", "drop_own_frames", "filter_modules", "leaves_no_frame", "without_own_frames"]
 
-# With the separator: a folder `nano_init_examples` next to it is the user's.
+# With the separator, because a folder `nano_init_examples` next to it belongs to the user.
 OWN_PATH = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 _FILTERS = (
@@ -33,10 +33,10 @@ _MARK = "_nano_init_leaves_no_frame"
 
 
 def drop_own_frames(error: BaseException) -> None:
-    """Take nano-init's frames out of the traceback of an error that is about to be raised again.
+    """Remove nano-init's frames from the traceback of an error that is about to be re-raised.
 
-    To be called in an `except` block that ends in a bare `raise`: that enters no frame (since
-    Python 3.11; before it, the frame of that block stays).
+    Call it in an `except` block that ends in a bare `raise`, which adds no frame (since Python
+    3.11; in earlier versions the frame of that block remains).
 
     Args:
         error: The error that was caught.
@@ -51,11 +51,11 @@ def drop_own_frames(error: BaseException) -> None:
 
 
 def without_own_frames(value: Any) -> Any:
-    """Return a function whose errors show no frame of nano-init's; any other value as it is.
+    """Return a function whose errors show no frames of nano-init; return other values unchanged.
 
     Args:
-        value: A function of nano-init's, which calls the user's code or Keras's, or a static or
-            class method of one.
+        value: A function of nano-init that calls code of the user or of Keras, or a static method
+            or class method.
     """
     if isinstance(value, (staticmethod, classmethod)):
         return type(value)(without_own_frames(value.__func__))
@@ -74,8 +74,8 @@ def without_own_frames(value: Any) -> Any:
 
 
 def leaves_no_frame(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a function that calls `drop_own_frames` itself, because every call of it counts."""
-    # The code, since `functools.wraps` hands attributes on to the next wrapper.
+    """Mark a function that calls `drop_own_frames` itself, because its call overhead matters."""
+    # The code object, since `functools.wraps` copies attributes to the next wrapper.
     setattr(function, _MARK, function.__code__)
     return function
 
@@ -92,11 +92,11 @@ def _next_of_others(entry: TracebackType | None) -> TracebackType | None:
 
 
 def _is_filtering() -> bool:
-    # tf_keras follows TensorFlow's switch; a module that is being imported has none yet.
+    # tf_keras follows TensorFlow's switch; a partially imported module has none yet.
     switches = (getattr(m, "is_traceback_filtering_enabled", None) for m in filter_modules())
     return all(is_enabled() for is_enabled in switches if is_enabled is not None)
 
 
 def filter_modules() -> list[Any]:
-    """Return the modules that filter tracebacks, of Keras's and TensorFlow's that are imported."""
+    """Return the imported modules of Keras and TensorFlow that filter tracebacks."""
     return [sys.modules[name] for name in _FILTERS if name in sys.modules]

@@ -1,4 +1,4 @@
-"""Which parts of the patch are used on the Keras that is here, and what is said about it. Pure."""
+"""Choose the parts of the patch for the installed Keras, and the messages about it. Pure."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def choose_parts(
     *,
     takes_unverified: bool = False,
 ) -> tuple[PartState, ...]:
-    """Return the state of each part that was asked for, and of each path that is switched off.
+    """Return the state of each requested part, and of each path that is switched off.
 
     Args:
         records: All parts.
-        asked: The names of those that the options ask for.
-        verdicts: What was found of each of them.
-        takes_unverified: The user wants all that can be put in place.
+        asked: The names of the requested parts.
+        verdicts: The verdict on each of them.
+        takes_unverified: Whether the user wants to use unverified parts.
     """
     states = []
     for record in records:
@@ -40,7 +40,7 @@ def choose_parts(
             continue
         verdict = verdicts[record.name]
         is_used = takes_unverified or verdict.state == VERIFIED
-        reason = f"{verdict.reason}, used all the same" if is_used and verdict.reason else ""
+        reason = f"{verdict.reason}, used nevertheless" if is_used and verdict.reason else ""
         states.append(
             PartState(
                 record.name,
@@ -53,11 +53,11 @@ def choose_parts(
 
 
 def state_after_failure(state: PartState, error: Exception) -> PartState:
-    """Return the state of a part that could not be put in place.
+    """Return the state of a part that could not be installed.
 
     Args:
-        state: Its state before.
-        error: What was raised.
+        state: Its previous state.
+        error: The error.
     """
     cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, KeyError):
@@ -66,7 +66,7 @@ def state_after_failure(state: PartState, error: Exception) -> PartState:
 
 
 def path_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
-    """Return one sentence that names what steps aside but the guards, or "".
+    """Return one sentence that names the parts that step aside, except guards, or "".
 
     Args:
         versions: The packages with their versions.
@@ -105,7 +105,7 @@ def job_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
 def _sentence(versions: Sequence[str], what: str, states: Sequence[PartState]) -> str:
     listed = ", ".join(f"{state.name} ({state.reason})" for state in states)
     *others, last = versions
-    # What is missing cannot be used.
+    # A missing callable cannot be used.
     is_there = any(not state.reason.endswith(" is missing") for state in states)
-    way_out = f"; {UNVERIFIED_VARIABLE}=1 uses what is there all the same" if is_there else ""
+    way_out = f"; {UNVERIFIED_VARIABLE}=1 uses what is there nevertheless" if is_there else ""
     return f"on {', '.join(others)} and {last} {what}: {listed}{way_out}"

@@ -1,4 +1,4 @@
-"""Whether the parts of the patch fit the Keras and TensorFlow that this process has imported."""
+"""Decide whether the parts of the patch fit the imported Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _TITLES = {"keras": "Keras", "tf_keras": "tf_keras", "tensorflow": "TensorFlow"}
 
 
 def judge_parts(names: Collection[str], keras_packages: frozenset[str]) -> dict[str, Verdict]:
-    """Return whether parts can be used, by name.
+    """Return the verdict on each part, by name.
 
-    To be called while nothing is patched: what is in place is compared with its source.
+    Call it while nothing is patched, because installed callables are compared with their source.
 
     Args:
         names: The names of the parts.

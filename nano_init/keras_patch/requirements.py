@@ -1,4 +1,4 @@
-"""What must be installed and chosen before Keras can be patched."""
+"""The requirements for patching Keras: installed packages, versions and the backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["require_keras_3", "require_keras_packages", "require_versions"]
 
 
 def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
-    """Import the Keras that the script uses, on TensorFlow, or say in one sentence why not.
+    """Import the Keras that the script uses, or raise an error that says why it cannot be patched.
 
     Args:
         environ: The environment; `KERAS_BACKEND` and `TF_USE_LEGACY_KERAS` are read.
@@ -29,7 +29,7 @@ def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
     import sys
     from importlib import import_module
 
-    # TensorFlow takes exactly these (tensorflow/python/util/lazy_loader.py).
+    # TensorFlow accepts exactly these (tensorflow/python/util/lazy_loader.py).
     is_legacy = environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
     names = {name for name in ("keras", "tf_keras") if name in sys.modules}
     names.add("tf_keras" if is_legacy else "keras")
@@ -51,10 +51,10 @@ def require_keras_packages(environ: Mapping[str, str]) -> frozenset[str]:
 
 
 def require_keras_3() -> None:
-    """Check that the Keras that is imported is Keras 3.3 or later on TensorFlow.
+    """Check that the imported Keras is version 3.3 or later on TensorFlow.
 
     Raises:
-        PatchError: It or TensorFlow is older, or it runs on another backend.
+        PatchError: Keras or TensorFlow is too old, or Keras runs on another backend.
     """
     require_versions(["tensorflow", "keras"])
     from keras.src.backend.config import backend
@@ -63,13 +63,13 @@ def require_keras_3() -> None:
 
 
 def require_versions(packages: Iterable[str]) -> None:
-    """Check that no package is older than the first version that the patch knows.
+    """Check that no package is older than the first supported version.
 
     Args:
-        packages: Such as `"keras"` and `"tensorflow"`; one that does not say its version passes.
+        packages: Names such as `"keras"` and `"tensorflow"`; an unknown version passes.
 
     Raises:
-        PatchError: A package is older.
+        PatchError: A package is too old.
     """
     for package in packages:
         sentence = too_old(package, version_of(package))

@@ -1,7 +1,7 @@
-"""Names for what TensorFlow and Keras hand over, for type checkers: empty when it is run.
+"""Names for TensorFlow and Keras types, for type checkers only.
 
-To be imported under `TYPE_CHECKING`. The stubs know no attributes of these classes yet, so that
-the names document a signature and check nothing.
+Import it under `TYPE_CHECKING`. The stubs do not declare the attributes of these classes yet, so
+the names document signatures without checking them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Starting programs: from a plan to the process that runs under it."""
+"""Start programs: from a plan to the process that runs under it."""

@@ -1,7 +1,7 @@
 """Bind the calling process to hardware threads and to the memory of NUMA nodes.
 
-Both bindings are inherited by what the process becomes (sched_setaffinity(2),
-set_mempolicy(2)). No numactl is needed: the system calls are made through ctypes.
+The bindings survive `exec` (sched_setaffinity(2), set_mempolicy(2)). The system calls are made
+through ctypes, so numactl is not needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def bind_threads(cpus: Iterable[int]) -> str:
     """Bind this process to hardware threads.
 
     Returns:
-        "" if it was done, else the reason why not.
+        "" on success, otherwise the reason for the failure.
     """
     try:
         os.sched_setaffinity(0, cpus)
@@ -35,13 +35,13 @@ def bind_threads(cpus: Iterable[int]) -> str:
 
 
 def memory_binder(arch: str) -> Callable[[int, int], int] | None:
-    """Return how to set the memory policy, a function of mode and mask that gives an errno.
+    """Return a function that sets the memory policy from mode and mask, and returns an errno.
 
     Args:
         arch: the machine's name, as `uname -m` gives it.
 
     Returns:
-        The function; None where the system call's number is not known.
+        The function; None if the system call's number is unknown.
     """
     if arch not in _SYSTEM_CALLS:
         return None
@@ -52,7 +52,7 @@ def memory_binder(arch: str) -> Callable[[int, int], int] | None:
 
     def set_policy(mode: int, mask: int) -> int:
         words = (ctypes.c_ulong * 16)(*[(mask >> (64 * i)) & (2**64 - 1) for i in range(16)])
-        # The kernel reads one bit less than it is given.
+        # The kernel reads one bit fewer than specified.
         result = call(number, mode, ctypes.byref(words), ctypes.c_ulong(16 * 64 + 1))
         return ctypes.get_errno() if result else 0
 
@@ -60,19 +60,19 @@ def memory_binder(arch: str) -> Callable[[int, int], int] | None:
 
 
 def bind_memory(nodes: Sequence[int], set_policy: Callable[[int, int], int] | None) -> str:
-    """Bind the memory of this process to NUMA nodes, as strictly as it is permitted.
+    """Bind the memory of this process to NUMA nodes, as strictly as permitted.
 
     Args:
-        nodes: the nodes; none leaves memory alone.
-        set_policy: how to set the policy, as `memory_binder` gives it.
+        nodes: the nodes; none leaves the memory policy unchanged.
+        set_policy: the function from `memory_binder`.
 
     Returns:
-        "" if memory is bound, else what was done instead and why.
+        "" if memory is bound, otherwise what was done instead and why.
     """
     if not nodes:
         return ""
     if set_policy is None:
-        return "memory is not bound: no known system call for this processor"
+        return "memory is not bound: unknown system call on this architecture"
     mask = sum(1 << node for node in nodes)
     failure = 0
     for name, mode in _MODES:
@@ -80,6 +80,6 @@ def bind_memory(nodes: Sequence[int], set_policy: Callable[[int, int], int] | No
         if not errno:
             if name == "bind":
                 return ""
-            return f"memory is preferred from its node only, not bound: {os.strerror(failure)}"
+            return f"memory is not bound, its node is only preferred: {os.strerror(failure)}"
         failure = failure or errno
     return f"memory is not bound to its node: {os.strerror(failure)}"

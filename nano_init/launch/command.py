@@ -24,11 +24,11 @@ __all__ = ["Command", "format_command", "prepare_command", "prepare_plain_comman
 
 @frozen
 class Command:
-    """A process to become.
+    """A command to execute.
 
     Args:
-        argv: its arguments, the interpreter first.
-        variables: what it adds to the environment.
+        argv: its arguments, starting with the interpreter.
+        variables: the variables that it adds to the environment.
     """
 
     argv: tuple[str, ...]
@@ -52,17 +52,17 @@ def prepare_command(
     Args:
         target: the program.
         plan: the settings for its environment.
-        patch: the options of the patch, with the precision that was chosen.
-        environ: the environment without what nano-init set in it before; its PYTHONPATH
-            stays in force behind ours.
+        patch: the options of the patch, with the chosen precision.
+        environ: the environment without nano-init's earlier changes; its PYTHONPATH stays in
+            force after nano-init's folder.
         python: the interpreter's path.
         bootstrap: the folder to put first in PYTHONPATH.
 
     Raises:
-        LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
+        LaunchError: PYTHONPATH cannot contain the bootstrap's path.
     """
     variables = plan.environment()
-    # A nano-run, or a shell, that the program starts can thus tell these from the user's own.
+    # Lets a nano-run or shell that the program starts distinguish these from the user's own.
     changes = [Change(name, environ.get(name), value) for name, value in variables.items()]
     variables[STATE_VARIABLE] = format_state(changes)
     variables["PYTHONPATH"] = _put_first(bootstrap, environ.get("PYTHONPATH"))
@@ -76,16 +76,16 @@ def prepare_command(
 def prepare_plain_command(
     target: Target, environ: Mapping[str, str], python: str, bootstrap: str = BOOTSTRAP_FOLDER
 ) -> Command:
-    """Return the command that runs a program as plain `python` does, but can be watched.
+    """Return the command that runs a program as plain `python` does, but observable.
 
     Args:
         target: the program.
-        environ: the environment without what nano-init set in it before.
+        environ: the environment without nano-init's earlier changes.
         python: the interpreter's path.
         bootstrap: the folder to put first in PYTHONPATH.
 
     Raises:
-        LaunchError: the bootstrap's path cannot stand in PYTHONPATH.
+        LaunchError: PYTHONPATH cannot contain the bootstrap's path.
     """
     path = _put_first(bootstrap, environ.get("PYTHONPATH"))
     return Command((python, *target.python_arguments), {"PYTHONPATH": path})
@@ -97,13 +97,13 @@ def _put_first(bootstrap: str, own: str | None) -> str:
             f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot hold a path "
             f"with {os.pathsep!r}; install it elsewhere"
         )
-    # An empty entry stands for the working directory, but an empty PYTHONPATH for nothing.
+    # An empty entry means the working directory, but an empty PYTHONPATH means nothing.
     inherited = own.split(os.pathsep) if own else []
     return os.pathsep.join([bootstrap, *(path for path in inherited if path != bootstrap)])
 
 
 def format_command(command: Command) -> str:
-    """Return a command as lines that a POSIX shell can run."""
+    """Return a command as lines for a POSIX shell."""
     from shlex import join, quote
 
     exports = [f"export {name}={quote(value)}" for name, value in command.variables.items()]

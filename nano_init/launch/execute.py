@@ -19,16 +19,16 @@ __all__ = ["execute"]
 
 
 def execute(command: Command, environ: Mapping[str, str]) -> NoReturn:
-    """Replace this process by a command: same PID, same signals, same exit status.
+    """Replace this process with a command: same PID, same signals, same exit status.
 
     Args:
-        command: what to become.
-        environ: this process's environment, which the command's own variables are added to.
+        command: the command to execute.
+        environ: this process's environment, to which the command's variables are added.
 
     Raises:
         LaunchError: the interpreter cannot be started.
     """
-    flush_output()  # `exec` would drop what stands in the buffers
+    flush_output()  # `exec` discards what is still buffered
     whole = command.environment(without_locale_coercion(environ))
     try:
         os.execve(command.argv[0], command.argv, whole)

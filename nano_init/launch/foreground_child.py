@@ -1,8 +1,8 @@
-"""Run a program as a child, and end as it ends.
+"""Run a program as a child process, and exit as it does.
 
-`nano-run` becomes the program wherever it can (`execute.py`). Where something is to be done
-after the program's end, it stays, and behaves to the outside as the program would: signals
-sent to it reach the program, and its exit status is the program's, a signal's included.
+`nano-run` replaces itself with the program where it can (`execute.py`). If something remains to be
+done after the program's end, it stays and behaves as the program would: signals sent to it reach
+the program, and its exit status, or the signal that ends it, is the program's.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildOutcome", "end_like", "run_in_foreground"]
 
-# Those that ask a process for something; SIGKILL and SIGSTOP cannot be held, and job control
-# reaches the program by itself, which is in the same process group.
+# The signals to forward. SIGKILL and SIGSTOP cannot be caught. Job control reaches the program
+# directly, because it is in the same process group.
 _FORWARDED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
     *(signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGCONT),
 )
 _WATCHED = frozenset({*_FORWARDED, signal.SIGCHLD})
 
-# Sent by the kernel to a whole process group, as for Ctrl-C (sigaction(2), si_code).
+# Sent by the kernel, as for Ctrl-C, to the whole process group (sigaction(2), si_code).
 _SI_KERNEL = 0x80
 
 
@@ -40,9 +40,9 @@ class ChildOutcome:
     """How a program ended.
 
     Args:
-        status: its exit status, or minus the signal that ended it.
+        status: its exit status, or the negative number of the signal that ended it.
         seconds: how long it ran.
-        usage: what it used, its own children included.
+        usage: its resource usage, including its child processes.
     """
 
     status: int
@@ -56,13 +56,13 @@ def run_in_foreground(
     poll: Callable[[int], None],
     every: float = 1.0,
 ) -> ChildOutcome:
-    """Run a command to its end, and hand on the signals that this process gets.
+    """Run a command to its end, and forward the signals that this process receives.
 
     Args:
-        command: what to run.
-        environ: this process's environment, which the command's own variables are added to.
-        poll: called now and then with the program's process id.
-        every: how often, in seconds.
+        command: the command to run.
+        environ: this process's environment, to which the command's variables are added.
+        poll: called at intervals with the program's process id.
+        every: the interval in seconds.
 
     Raises:
         LaunchError: the interpreter cannot be started.
@@ -84,7 +84,7 @@ def _spawn(command: Command, environ: Mapping[str, str], mask: Iterable[int]) ->
 
 
 def _await_end(child: int, poll: Callable[[int], None], every: float) -> ChildOutcome:
-    """Wait for the end of a child, while the watched signals are blocked."""
+    """Wait for a child to end, while the watched signals are blocked."""
     due = start = time.monotonic()
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
@@ -95,13 +95,13 @@ def _await_end(child: int, poll: Callable[[int], None], every: float) -> ChildOu
             poll(child)
             due = time.monotonic() + every
         told = signal.sigtimedwait(_WATCHED, max(0.0, due - time.monotonic()))
-        # The terminal's signals have reached the program already.
+        # The terminal has sent its signals to the program as well.
         if told and told.si_signo in _FORWARDED and told.si_code != _SI_KERNEL:
             os.kill(child, told.si_signo)
 
 
 def end_like(outcome: ChildOutcome) -> int:
-    """End this process by the signal that ended the program, or return its exit status.
+    """End this process with the signal that ended the program, or return its exit status.
 
     Args:
         outcome: how the program ended.
@@ -109,7 +109,7 @@ def end_like(outcome: ChildOutcome) -> int:
     if outcome.status >= 0:
         return outcome.status
     number = -outcome.status
-    # The program has left its core; a second one of this process would be misleading.
+    # The program has dumped its core; a core of this process would be misleading.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)

@@ -1,9 +1,8 @@
-"""A process that outlives the launcher, and sees to it that nothing else does.
+"""A guard process that cleans up if the launcher dies.
 
-The launcher holds one end of a pipe and dies with it, even by SIGKILL. The guard, at the
-other end, then kills every worker with all that it has started, and removes the scratch
-folder. The kernel kills the workers themselves as well (PR_SET_PDEATHSIG), should the guard
-have been killed first.
+The launcher holds one end of a pipe, which closes when it dies, even by SIGKILL. The guard at the
+other end then kills every worker with its child processes, and removes the scratch folder. If the
+guard was killed first, the kernel still kills the workers (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Guard:
     """The launcher's end.
 
     Args:
-        scratch: a folder that is removed when the launcher has died.
+        scratch: a folder to remove when the launcher dies.
     """
 
     def __init__(self, scratch: str) -> None:
@@ -38,15 +37,15 @@ class Guard:
         os.close(read_end)
 
     def watch(self, group: int) -> None:
-        """Have a process group killed should the launcher die."""
+        """Kill a process group if the launcher dies."""
         self._tell(f"+{group}\n")
 
     def forget(self, group: int) -> None:
-        """Leave a process group alone that has come to its end."""
+        """Stop guarding a process group that has ended."""
         self._tell(f"-{group}\n")
 
     def dismiss(self) -> None:
-        """Let the guard go; nothing is left to be watched."""
+        """End the guard; there is nothing left to watch."""
         self._tell("quit\n")
         os.close(self._write_end)
         os.waitpid(self._pid, 0)
@@ -55,7 +54,7 @@ class Guard:
         try:
             os.write(self._write_end, line.encode())
         except BrokenPipeError:
-            return  # killed; the workers' own PR_SET_PDEATHSIG remains
+            return  # killed; the workers' PR_SET_PDEATHSIG remains
 
 
 def _stand_guard(read_end: int, scratch: str) -> None:
@@ -81,7 +80,7 @@ def _stand_guard(read_end: int, scratch: str) -> None:
 
 
 def _close_others(kept: int) -> None:
-    """Close all that the launcher had open: a reader of its stdout must see it end."""
+    """Close all inherited descriptors: a reader of the launcher's stdout must see EOF."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

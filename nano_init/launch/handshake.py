@@ -1,12 +1,12 @@
-"""How two launchers find out that they belong to one job, before either believes the other.
+"""The handshake in which two launchers verify that they belong to the same job.
 
-    who has connected               host 0
+    the host that connects          host 0
     opening: version, nonce   ->
-                              <-    opening: version, nonce, where need be a credential
-                              <-    "welcome", with its proof
-    hello, with its proof     ->
+                              <-    opening: version, nonce, credential if needed
+                              <-    "welcome", with its HMAC
+    hello, with its HMAC      ->
 
-Without a secret there are no proofs: then whoever reaches the port is believed.
+Without a secret there are no HMACs: any process that reaches the port can join.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ _PROTOCOL = 2
 _FIRST = b"host 0"
 _OTHER = b"another host"
 _LONGEST_TEXT = 2000
-_SAME = "give all hosts the same one (--job-secret-file or NANO_RUN_JOB_SECRET)"
+_SAME = "give all hosts the same secret (--job-secret-file or NANO_RUN_JOB_SECRET)"
 _KINDS = {
     "": "no job secret",
-    "secret": "a job secret of its user's",
+    "secret": "a job secret from its user",
     "munge": "its job secret from MUNGE",
 }
 
 
 @frozen
 class Opening:
-    """The first words of a launcher.
+    """The first message of a launcher.
 
     Args:
-        protocol: the number of its protocol.
+        protocol: its protocol version.
         version: its version of nano-init.
         secret: the kind of its job's secret.
-        nonce: a number that it uses once.
-        credential: what host 0 hands the secret over in; "" for nothing.
+        nonce: a number that it uses only once.
+        credential: the credential in which host 0 sends the secret; "" for none.
     """
 
     protocol: int
@@ -60,13 +60,13 @@ class Opening:
 
 
 def one_line(text: object) -> str:
-    """Return what another host has sent as text that can be shown."""
+    """Return what another host sent as printable text."""
     shown = "".join(c if c.isprintable() else " " for c in str(text)[:_LONGEST_TEXT])
     return " ".join(shown.split())
 
 
 def read_opening(message: Mapping[str, Any]) -> Opening | None:
-    """Return the opening that a message is, or None."""
+    """Return the opening in a message, or None."""
     names = ("nano-run", "version", "secret", "nonce", "credential")
     fields = [message.get(name, "") for name in names]
     is_number = isinstance(fields[0], int) and not isinstance(fields[0], bool)
@@ -76,19 +76,19 @@ def read_opening(message: Mapping[str, Any]) -> Opening | None:
 
 
 def compare_openings(ours: Opening, remote: Opening, us: str, them: str) -> str:
-    """Return in one sentence why two launchers do not belong together; "" if they may.
+    """Return in one sentence why two launchers do not match; "" if they do.
 
     Args:
-        ours: what this one has said.
-        remote: what the other has said.
-        us: what this one is called.
-        them: what the other is called.
+        ours: the opening of this launcher.
+        remote: the opening of the other launcher.
+        us: the name of this launcher.
+        them: the name of the other launcher.
     """
     if ours.protocol != remote.protocol:
         version = one_line(remote.version)[:40] or "an older one"
         return (
             f"the version of nano-init differs: {ours.version} on {us}, {version} on {them}; "
-            "install the same on all hosts"
+            "install the same version on all hosts"
         )
     if ours.secret != remote.secret:
         remote_kind = _KINDS.get(remote.secret, "an unknown kind of job secret")
@@ -97,25 +97,25 @@ def compare_openings(ours: Opening, remote: Opening, us: str, them: str) -> str:
 
 
 def answer(link: Link, message: Mapping[str, Any], secret: JobSecret, credential: str) -> str:
-    """Answer the opening of who has connected to host 0.
+    """Answer the opening of a launcher that connected to host 0.
 
     Args:
-        link: to who has connected.
-        message: what has come.
-        secret: the job's.
-        credential: what hands it over; "" for nothing.
+        link: the link to that launcher.
+        message: its message.
+        secret: the job's secret.
+        credential: the credential that carries the secret; "" for none.
 
     Returns:
         Why it does not belong to the job, in one sentence, or "".
 
     Raises:
-        ShapelessMessageError: it is no opening.
+        ShapelessMessageError: the message is not an opening.
     """
     remote = read_opening(message)
     if remote is None and {"rank", "ports", "facts"} <= set(message):
-        remote = Opening(1, "", secret.kind, "")  # of nano-init before there were openings
+        remote = Opening(1, "", secret.kind, "")  # from a nano-init before openings existed
     if remote is None:
-        raise ShapelessMessageError(f"{link.name} is no nano-run")
+        raise ShapelessMessageError(f"{link.name} is not nano-run")
     ours = _opening(secret, credential)
     fault = compare_openings(ours, remote, "this host", link.name)
     if remote.protocol == 1:
@@ -129,15 +129,15 @@ def answer(link: Link, message: Mapping[str, Any], secret: JobSecret, credential
 
 
 def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
-    """Open the conversation with host 0, and have it prove that it belongs to the job.
+    """Open the conversation with host 0, and verify that it belongs to the job.
 
     Args:
-        link: to host 0.
-        secret: the job's.
+        link: the link to host 0.
+        secret: the job's secret.
         seconds: how long to wait for each answer.
 
     Returns:
-        Whether host 0 is still there.
+        Whether host 0 is still connected.
 
     Raises:
         LaunchError: it does not belong to this host's job.
@@ -152,7 +152,7 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
         raise LaunchError(one_line(message["error"]))
     remote = read_opening(message)
     if remote is None:
-        raise ShapelessMessageError(f"{link.name} is no nano-run")
+        raise ShapelessMessageError(f"{link.name} is not nano-run")
     fault = compare_openings(ours, remote, "this host", link.name)
     if fault:
         raise LaunchError(fault)
@@ -163,7 +163,7 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
     try:
         return link.wait(seconds) is not None
     except ForgedMessageError:
-        link.send(event="refused")  # the wrong proof shows host 0 whose secret differs
+        link.send(event="refused")  # the wrong HMAC shows host 0 whose secret differs
         raise LaunchError(f"{link.name} has another job secret than this host: {_SAME}") from None
 
 

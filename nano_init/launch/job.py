@@ -1,4 +1,4 @@
-"""Run a script as the workers of a job, and restart it where that is asked for."""
+"""Run a script as the workers of a job, and restart it if requested."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ __all__ = ["TAIL_FOLLOWS", "Job", "Seat", "run_job"]
 
 _TRACEBACK_LINES = 100
 
-# What a sentence ends with where the end of a worker's output is shown after it, on stderr.
+# Appended to a sentence if the end of a worker's output follows it on stderr.
 TAIL_FOLLOWS = "; the end of its output:"
 
 
 @frozen
 class Seat:
-    """All that distinguishes one worker's command from another's.
+    """Everything that distinguishes one worker's command from another's.
 
     Args:
-        local: its number on this host.
-        index: its number in the job.
+        local: its local rank on this host.
+        index: its index in the job.
         addresses: all workers' addresses.
-        seed: where unseeded random numbers start on all workers.
-        status_fd: the descriptor to tell the launcher by.
-        scratch: a folder for what only the chief's copy of is kept.
-        restarts: how often the job has been started again.
-        memory_fd: the descriptor of the memory that this host's workers share; -1 without one.
-        hosts: on how many hosts workers add up among themselves first; 0 where they do not.
+        seed: the seed of unseeded random numbers on all workers.
+        status_fd: the descriptor for reports to the launcher.
+        scratch: a folder for files of which only the chief's copy is kept.
+        restarts: the number of restarts of the job.
+        memory_fd: the descriptor of the shared memory of this host's workers; -1 without one.
+        hosts: the number of hosts whose workers all-reduce among themselves first; 0 if they do
+            not.
     """
 
     local: int
@@ -80,20 +81,20 @@ class Job:
     Args:
         target: the program.
         placement: where this host's workers run.
-        prepare: from a worker's seat to its arguments and its whole environment.
-        rank: this host's number.
-        hosts: how many there are.
+        prepare: returns a worker's arguments and its complete environment for its seat.
+        rank: the rank of this host.
+        hosts: the number of hosts.
         master: the address of host 0.
-        port: the port of the launcher there.
+        port: the port of the launcher on host 0.
         facts: what must be the same on all hosts.
         start_timeout: seconds to wait for workers and hosts.
-        max_restarts: how often to start again.
-        log_dir: a folder for each worker's output; "" for none.
-        tee: show every worker's output.
-        say: how to tell the user something.
-        shares_memory: the workers of one host may share memory.
-        program: what was read of a program that came from stdin, else None.
-        secret: what the launchers of its hosts prove to each other.
+        max_restarts: the maximum number of restarts.
+        log_dir: a folder for the workers' output; "" for none.
+        tee: whether to show every worker's output.
+        say: prints a sentence to the user.
+        shares_memory: whether the workers of one host may share memory.
+        program: the source of a program from stdin, otherwise None.
+        secret: the secret by which the launchers of the hosts authenticate each other.
     """
 
     target: Target
@@ -118,11 +119,11 @@ def run_job(job: Job) -> int:
     """Run a job to its end on this host.
 
     Returns:
-        The exit status: 0, that of the first worker that failed (128 and the number for a
-        signal), or 128 and the number of the signal that ended the job.
+        The exit status: 0, that of the first worker that failed (128 plus the number for a
+        signal), or 128 plus the number of the signal that ended the job.
 
     Raises:
-        LaunchError: the workers, or the other hosts, cannot be brought together.
+        LaunchError: the workers, or the other hosts, cannot join the job.
     """
     if job.log_dir:
         _make_log_dir(job.log_dir)
@@ -142,9 +143,9 @@ class _Launcher:
 
     Args:
         job: the job.
-        guard: who cleans up after a launcher that was killed.
-        scratch: a folder for whatever is not kept.
-        script: the file with the program where it came from stdin, else "".
+        guard: cleans up if the launcher is killed.
+        scratch: a folder for temporary files.
+        script: the file with a program from stdin, otherwise "".
     """
 
     def __init__(self, job: Job, guard: Guard, scratch: str, script: str) -> None:
@@ -156,14 +157,14 @@ class _Launcher:
         self._restarts = 0
 
     def warn_of_bindings(self) -> None:
-        """Try to bind as the workers will be, and tell the user what is not permitted."""
+        """Try out the workers' bindings, and report to the user what is not permitted."""
         placement = self._job.placement
         if placement.is_exclusive:
             for sentence in try_binding(placement.places[0], self._set_policy):
                 self._job.say(f"warning: {sentence}")
 
     def run(self) -> AttemptOutcome:
-        """Run the job, and restart it as often as it may be."""
+        """Run the job, with up to the maximum number of restarts."""
         while True:
             outcome = self._run_attempt()
             _report(self._job, outcome)
@@ -202,7 +203,7 @@ class _Launcher:
             return Supervisor(workers, self._guard, job.start_timeout, peers).run()
 
     def _make_memory(self, stack: contextlib.ExitStack) -> int:
-        """Return a descriptor of new memory for an attempt's workers, or -1."""
+        """Return a descriptor of new shared memory for an attempt's workers, or -1."""
         count = len(self._job.placement.places)
         if count == 1 or not self._job.shares_memory:
             return -1
@@ -267,7 +268,7 @@ class _Launcher:
 
 @frozen
 class _Output:
-    """Where a worker writes to, what comes of it here, and what is to be closed here."""
+    """A worker's output descriptors, the launcher's streams from them, and what to close here."""
 
     stdout: int
     stderr: int
@@ -301,13 +302,13 @@ def _make_log_dir(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise LaunchError(f"--log-dir {path!r} cannot be made: {error.strerror}") from error
+        raise LaunchError(f"--log-dir {path!r} cannot be created: {error.strerror}") from error
     if not os.access(path, os.W_OK):
         raise LaunchError(f"--log-dir {path!r} cannot be written; choose another folder")
 
 
 def _keep_program(program: bytes | None, scratch: str) -> str:
-    """Return a file with the program where it came from stdin, for every worker to read."""
+    """Return a file with the program from stdin, for every worker to read."""
     if program is None:
         return ""
     path = os.path.join(scratch, "stdin")

@@ -1,7 +1,7 @@
-"""The secret of a job: who knows it belongs to the job.
+"""The secret of a job, which proves that a launcher belongs to it.
 
-Whoever connects gets a nonce, and gives one. A key of this one connection comes from both and
-from the secret, and proves every message in both directions (`link`).
+Both ends of a connection exchange nonces. The key of the connection is derived from both nonces
+and the secret, and authenticates every message in both directions (`link`).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["JobSecret", "connection_key", "make_nonce", "read_job_secret"]
 
-# Whoever hears one handshake can try words at leisure: a secret must not be one.
+# An eavesdropper on a handshake can test guesses offline, so a secret must be long.
 _SHORTEST, _LONGEST = 16, 4096
 
 
 @frozen
 class JobSecret:
-    """What the launchers of a job know and nobody else.
+    """A secret that only the launchers of a job know.
 
     Args:
-        kind: "secret" for one that every host has, "munge" for one that host 0 hands over in a
-            credential of MUNGE, "" for none.
-        key: the secret; of kind "munge" only host 0 has it before they meet.
-        source: where it comes from, for the user.
+        kind: "secret" if every host has it, "munge" if host 0 sends it in a MUNGE credential,
+            "" for none.
+        key: the secret; with kind "munge" only host 0 has it before the handshake.
+        source: where it comes from, for messages.
     """
 
     kind: Kind = ""
@@ -46,7 +46,7 @@ class JobSecret:
 
 
 def make_nonce() -> str:
-    """Return a number that is used once, as text."""
+    """Return a number to be used once, as text."""
     return secrets.token_hex(32)
 
 
@@ -54,26 +54,26 @@ def connection_key(secret: bytes, nonce: str, answer: str) -> bytes:
     """Return the key of one connection.
 
     Args:
-        secret: the job's.
-        nonce: the nonce of who has connected.
-        answer: that of host 0.
+        secret: the job's secret.
+        nonce: the nonce of the host that connected.
+        answer: the nonce of host 0.
     """
     text = f"nano-run connection {nonce} {answer}".encode()
     return hmac.new(secret, text, hashlib.sha256).digest()
 
 
 def read_job_secret(path: str, environ: Mapping[str, str]) -> tuple[JobSecret, str]:
-    """Return the secret that the user gives, and a warning.
+    """Return the secret that the user gave, and a warning.
 
     Args:
-        path: the file that it is in; "" for none.
+        path: the file that holds it; "" for none.
         environ: the environment, which may hold it.
 
     Returns:
-        The secret, of kind "" without one; and one sentence, or "".
+        The secret, with kind "" if there is none; and a warning in one sentence, or "".
 
     Raises:
-        UsageError: there is none in the file, or it is too short.
+        UsageError: the file cannot be read, or the secret is too short or too long.
     """
     if path:
         name = f"--job-secret-file {path!r}"
@@ -97,7 +97,7 @@ def _warn(path: str, name: str) -> str:
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if not mode & 0o077:
         return ""
-    return f"{name} can be read by others (mode {mode:04o}): chmod 600 makes it yours alone"
+    return f"{name} can be read by other users (mode {mode:04o}): run chmod 600 on it"
 
 
 def _check(text: bytes, name: str) -> bytes:
@@ -105,6 +105,6 @@ def _check(text: bytes, name: str) -> bytes:
     if _SHORTEST <= len(secret) <= _LONGEST:
         return secret
     raise UsageError(
-        f"{name} holds {len(secret)} bytes; give {_SHORTEST} to {_LONGEST} that nobody can guess, "
-        "such as what `openssl rand -hex 32` prints"
+        f"{name} holds {len(secret)} bytes; give {_SHORTEST} to {_LONGEST} random bytes, "
+        "such as the output of `openssl rand -hex 32`"
     )

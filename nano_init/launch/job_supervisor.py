@@ -1,4 +1,4 @@
-"""One attempt of a job on this host: the workers from their start to the last one's end."""
+"""One attempt of a job on this host: from the start of its workers to the end of the last."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
-# How long, in seconds, each kind of patience lasts.
-_FAILING = 2.0  # a failed worker prints its traceback and ends by itself
-_ASKED = 4.0  # others end when they are asked to (SIGTERM)
-_INTERRUPTED = 15.0  # the user's own signal may have the script save its state
-_STOPPED = 20.0  # a worker that is stopped holds up all others
-_LEAVING = 5.0  # a worker that is done waits for its peers
+# Timeouts in seconds.
+_FAILING = 2.0  # for a failed worker to print its traceback and exit
+_ASKED = 4.0  # for the others to exit after SIGTERM
+_INTERRUPTED = 15.0  # after the user's signal: the script may save its state
+_STOPPED = 20.0  # for a stopped worker, which blocks all others
+_LEAVING = 5.0  # for a finished worker to wait for its peers
 _TICK = 0.2
 
 
 class Supervisor:
-    """Watches over the workers of one attempt.
+    """Supervises the workers of one attempt.
 
     Args:
-        workers: the workers, which run already.
-        guard: who cleans up after a launcher that was killed.
+        workers: the running workers.
+        guard: cleans up if the launcher is killed.
         start_timeout: seconds to wait for workers that have not joined.
         peers: the other hosts' launchers.
     """
@@ -55,10 +55,10 @@ class Supervisor:
         self._signal = 0
 
     def run(self) -> AttemptOutcome:
-        """Watch until the last worker of this host has ended.
+        """Supervise until the last worker of this host has ended.
 
         Returns:
-            How the attempt ended, on whichever host that was decided.
+            How the attempt ended, whichever host decided that.
         """
         with Signals() as signals, self._selector:
             self._register(signals)
@@ -121,13 +121,13 @@ class Supervisor:
                 continue
             worker.ended = time.monotonic()
             worker.hear()
-            worker.signal(signal.SIGKILL)  # what it has started goes with it
+            worker.signal(signal.SIGKILL)  # its child processes are killed too
             self._guard.forget(worker.process.pid)
             if worker.process.returncode:
                 self._end_after(_FAILING)
 
     def _end_after(self, patience: float) -> None:
-        """Let the workers end by themselves, then ask them, then make them."""
+        """Let the workers exit by themselves, then send SIGTERM, then SIGKILL."""
         if self._is_ending:
             return
         self._is_ending = True
@@ -180,7 +180,7 @@ class Supervisor:
             self._check_peers(now)
 
     def _check_joined(self, now: float) -> None:
-        """See on host 0 that all workers come, whichever host they are on."""
+        """Check on host 0 that all workers join, whichever host they are on."""
         joined = [(worker.joined, worker.index) for worker in self._workers if worker.joined]
         missing = [worker.name for worker in self._running() if not worker.joined]
         self._peers.tell_joined([index for _, index in joined], missing)
@@ -196,8 +196,8 @@ class Supervisor:
         if now - since > self._start_timeout:
             many = len(missing) > 1
             self._fail(
-                f"{' and '.join(missing)} {'have' if many else 'has'} not come to use TensorFlow "
-                f"{self._start_timeout:g} s after worker {index} did (--start-timeout): see what "
+                f"{' and '.join(missing)} {'have' if many else 'has'} not started TensorFlow "
+                f"{self._start_timeout:g} s after worker {index} did (--start-timeout); check what "
                 f"{'they wait' if many else 'it waits'} for"
             )
 
@@ -213,7 +213,7 @@ class Supervisor:
                 worker.signal(signal.SIGKILL)
 
     def _check_leaving(self, now: float) -> None:
-        """Let workers end together: what one still sends must find its peers there."""
+        """Let workers end together: a worker may still send data to its peers."""
         staying = [worker for worker in self._running() if not worker.left]
         waiting = [worker for worker in staying if worker.done]
         all_here = len(waiting) == len(staying)
@@ -234,7 +234,7 @@ class Supervisor:
     def _first_failure(self) -> float:
         failed = [worker for worker in self._workers if worker.process.returncode]
         times = [worker.failed or worker.ended for worker in failed]
-        # What this host has decided goes before the failures that follow from it elsewhere.
+        # This host's own verdict precedes the failures on other hosts that follow from it.
         return min([*times, *([self._decided] if self._decided else [])], default=0.0)
 
     def _conclude(self) -> AttemptOutcome:
@@ -248,15 +248,15 @@ class Supervisor:
         if self._signal:
             return AttemptOutcome(128 + self._signal)
         if self._peers.lost and not self._peers.failing:
-            # Its workers have failed over the loss, before the launcher knew of it.
+            # Its workers failed because of the loss, before the launcher detected it.
             return AttemptOutcome(1, self._peers.lost, can_restart=True)
         return _find_culprit(failed).outcome
 
 
 def _find_culprit(failed: Sequence[Worker]) -> Worker:
-    """Return the worker that failed first; of those that failed alike, the chief.
+    """Return the worker that failed first; of several with the same fault, the chief.
 
-    All workers run the same script, and often meet the same fault at once; the chief's
+    All workers run the same script, and often fail in the same way at the same time. The chief's
     traceback has been shown already.
     """
     first = min(failed, key=lambda worker: worker.failed or worker.ended)

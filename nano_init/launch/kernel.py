@@ -1,4 +1,4 @@
-"""A Jupyter kernel that runs under `nano-run`, so that its environment fits where it runs."""
+"""A Jupyter kernel that runs under `nano-run`, so that its environment fits the machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ KERNEL_NAME = "nano-init"
 
 
 def kernel_spec(nano_run: str) -> dict[str, Any]:
-    """Return the kernel's description for Jupyter (its documentation, "Kernel specs").
+    """Return the kernel spec for Jupyter (its documentation, "Kernel specs").
 
     Args:
-        nano_run: the command's full path. It becomes the kernel, same process id, so that
-            Jupyter's interrupts and restarts work as for any other.
+        nano_run: the command's full path. It is replaced by the kernel with the same process
+            id, so that Jupyter's interrupts and restarts work as usual.
     """
     return {
         "argv": [nano_run, "--quiet", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -31,14 +31,14 @@ def kernel_spec(nano_run: str) -> dict[str, Any]:
 
 
 def install_kernel(nano_run: str, *, force: bool = False) -> str:
-    """Make the kernel known to the user's Jupyter, and return the folder it is in.
+    """Install the kernel for the user's Jupyter, and return its folder.
 
     Args:
         nano_run: the command's full path.
-        force: replace a kernel of the same name.
+        force: replace an existing kernel of the same name.
 
     Raises:
-        LaunchError: ipykernel is not installed, or a kernel of that name is there.
+        LaunchError: ipykernel is not installed, or a kernel of that name exists.
     """
     import json
     import tempfile
@@ -46,7 +46,7 @@ def install_kernel(nano_run: str, *, force: bool = False) -> str:
     manager = _manager()
     present = manager.find_kernel_specs().get(KERNEL_NAME)
     if present and not force:
-        raise LaunchError(f"a kernel is in {present} already; --force replaces it")
+        raise LaunchError(f"a kernel exists in {present} already; --force replaces it")
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(folder, "kernel.json"), "w", encoding="utf-8") as file:
             json.dump(kernel_spec(nano_run), file, indent=2)
@@ -57,10 +57,10 @@ def install_kernel(nano_run: str, *, force: bool = False) -> str:
 
 
 def remove_kernel() -> str:
-    """Take the kernel away from the user's Jupyter, and return the folder it was in.
+    """Remove the kernel from the user's Jupyter, and return the folder it was in.
 
     Raises:
-        LaunchError: there is none.
+        LaunchError: it is not installed.
     """
     manager = _manager()
     if KERNEL_NAME not in manager.find_kernel_specs():
@@ -71,7 +71,7 @@ def remove_kernel() -> str:
 def _manager() -> Any:
     from importlib.util import find_spec
 
-    # Only the kernel needs it; Jupyter itself may live elsewhere.
+    # Only the kernel needs it; Jupyter itself may be installed elsewhere.
     if find_spec("ipykernel") is None:
         raise LaunchError("ipykernel is not installed here: pip install ipykernel")
     from jupyter_client.kernelspec import KernelSpecManager

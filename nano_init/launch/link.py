@@ -1,7 +1,7 @@
-"""A connection between the launchers of two hosts: JSON objects, one a line.
+"""A connection between the launchers of two hosts: JSON objects, one per line.
 
-Once both ends have a key, each line carries its HMAC-SHA256 (RFC 2104), which covers its
-direction and its number: nothing that somebody else puts in, repeats or leaves out is believed.
+Once both ends have a key, each line carries its HMAC-SHA256 (RFC 2104) over its direction and
+sequence number. Lines that an attacker inserts, repeats or drops are detected.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ __all__ = ["LONGEST_MESSAGE", "ForgedMessageError", "Link", "ShapelessMessageErr
 
 LONGEST_MESSAGE = 1 << 20
 _READ = 1 << 16
-_LEAVING = 2.0  # seconds for the other end to take what was said last
+_LEAVING = 2.0  # seconds for the other end to read the last message
 
 
 class ShapelessMessageError(LaunchError):
-    """What has come is no message of a nano-run."""
+    """The received data is not a message of nano-run."""
 
 
 class ForgedMessageError(LaunchError):
-    """A message has no proof, or a wrong one."""
+    """A message has no HMAC, or a wrong one."""
 
 
 class Link:
-    """One end of the connection. Only `wait` and `leave` wait for the other end.
+    """One end of the connection. Only `wait` and `leave` block.
 
     Args:
         connection: the socket; it is closed with the link.
-        name: what the other end is called in messages, such as "host 2 (10.0.0.7)".
-        longest: the most bytes of one message.
+        name: the other end's name in messages, such as "host 2 (10.0.0.7)".
+        longest: the maximum size of a message in bytes.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Link:
         self._socket.close()
 
     def leave(self) -> None:
-        """Close the connection when the other end has taken what was sent, or soon after."""
+        """Close the connection once the other end has read everything, or after a short timeout."""
         deadline = time.monotonic() + _LEAVING
         while self._flush() and self._unsent and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -78,7 +78,7 @@ class Link:
 
     @property
     def own_address(self) -> str:
-        """Return the address by which the other end sees this host, without a scope."""
+        """Return this host's address as the other end sees it, without a scope."""
         return bare_address(str(self._socket.getsockname()[0]))
 
     @property
@@ -86,13 +86,13 @@ class Link:
         """Return the other end's address, without a scope.
 
         Raises:
-            OSError: the other end has gone.
+            OSError: the other end has closed the connection.
         """
         return bare_address(str(self._socket.getpeername()[0]))
 
     @property
     def scope(self) -> str:
-        """Return the name of the interface of a link-local connection; "" of any other."""
+        """Return the interface of a link-local connection; "" for any other connection."""
         name = self._socket.getsockname()
         if len(name) < 4 or not name[3]:
             return ""
@@ -101,19 +101,19 @@ class Link:
         return str(name[3])
 
     def protect(self, key: bytes, own: bytes, other: bytes) -> None:
-        """Prove all that is sent from now on, and believe nothing without a proof.
+        """Sign all messages from now on, and reject received messages without a valid HMAC.
 
         Args:
             key: the key of this connection.
-            own: the name of this end, which goes into its proofs.
+            own: the name of this end, which its HMACs cover.
             other: the name of the other end.
         """
         self._key, self._sides = key, (own, other)
 
     def send(self, **message: Any) -> bool:
-        """Send a message, and say whether the other end is still there to read it.
+        """Send a message, and return whether the connection is still open.
 
-        What it does not take at once is sent by later calls.
+        Bytes that the socket does not accept now are sent by later calls.
         """
         if len(self._unsent) > LONGEST_MESSAGE:
             return False
@@ -134,7 +134,7 @@ class Link:
         return True
 
     def fill(self) -> bool:
-        """Take what has come, and say whether more may."""
+        """Read what has arrived, and return whether more may follow."""
         try:
             data = self._socket.recv(_READ)
         except BlockingIOError:
@@ -151,21 +151,21 @@ class Link:
         return len(self._received) <= self.longest
 
     def pop(self) -> dict[str, Any] | None:
-        """Return the next message that has come, or None.
+        """Return the next message that has arrived, or None.
 
         Raises:
-            ForgedMessageError: it lacks its proof.
-            ShapelessMessageError: it is no message.
+            ForgedMessageError: its HMAC is missing or wrong.
+            ShapelessMessageError: it is not a message.
         """
         if not self._lines:
             return None
         text = self._lines.popleft()
         if len(text) > self.longest:
-            raise ShapelessMessageError(f"{self.name} sends more than a nano-run does")
+            raise ShapelessMessageError(f"{self.name} sent an oversized message")
         if self._key:
             proof, _, text = text.partition(b" ")
             if not hmac.compare_digest(proof, self._prove(1, text)):
-                raise ForgedMessageError(f"{self.name} does not prove what it sends")
+                raise ForgedMessageError(f"{self.name} sent a message without a valid HMAC")
         self.heard = time.monotonic()
         return _parse(text, self.name)
 
@@ -176,9 +176,9 @@ class Link:
         return hmac.new(self._key, head + text, hashlib.sha256).hexdigest().encode()
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Return the messages that have come; None where the other end has gone.
+        """Return the messages that have arrived, or None if the connection is closed.
 
-        Who sends what no nano-run does, or cannot prove it, has gone as well.
+        An end that sends invalid or forged messages counts as closed.
         """
         is_open = self.fill()
         messages = []
@@ -190,15 +190,15 @@ class Link:
         return messages if is_open or messages else None
 
     def wait(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next message, or None where the other end has gone.
+        """Return the next message, or None if the connection is closed.
 
         Args:
             seconds: how long to wait.
 
         Raises:
-            ForgedMessageError: it lacks its proof.
-            ShapelessMessageError: it is no message.
-            TimeoutError: none has come in time.
+            ForgedMessageError: its HMAC is missing or wrong.
+            ShapelessMessageError: it is not a message.
+            TimeoutError: none arrived in time.
         """
         deadline = time.monotonic() + seconds
         poll = select.poll()
@@ -210,7 +210,7 @@ class Link:
                 return message
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"{self.name} has not answered within {seconds:g} s")
+                raise TimeoutError(f"{self.name} did not answer within {seconds:g} s")
             if poll.poll(min(left, 1) * 1000):
                 is_open = self.fill()
 
@@ -221,5 +221,5 @@ def _parse(text: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        raise ShapelessMessageError(f"{name} sends what no nano-run does")
+        raise ShapelessMessageError(f"{name} sent invalid data")
     return message

@@ -1,4 +1,4 @@
-"""The sockets that host 0 listens on: those of its own address, not of all that it has."""
+"""The sockets that host 0 listens on: on the master address, not on all addresses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _BACKLOG = 1024
 
 
 def listen(master: str, port: int) -> tuple[list[socket.socket], str]:
-    """Listen on the addresses that the master's name has on this host.
+    """Listen on the addresses that the master's name resolves to on this host.
 
-    Where it has none here, as behind a translation of addresses, or only that of the loopback
-    interface, as Debian's /etc/hosts has it, other hosts reach this one by an address that is not
-    known: then on all.
+    If none of them belongs to this host (as behind NAT), or only a loopback address does (as in
+    Debian's /etc/hosts), the address that other hosts use is unknown. Then listen on all addresses.
 
     Args:
-        master: the name or address by which the others find this host.
+        master: the name or address by which the other hosts reach this host.
         port: the port.
 
     Returns:
@@ -38,7 +37,7 @@ def listen(master: str, port: int) -> tuple[list[socket.socket], str]:
     found, reason = _look_up(master, port)
     is_meant = master == "localhost" or is_loopback(master)
     if not is_meant and found and all(is_loopback(str(place[1][0])) for place in found):
-        found, reason = [], f"{master!r} is an address of this host for itself alone"
+        found, reason = [], f"{master!r} is a loopback address of this host"
     sockets = _open_all(found, port)
     if sockets:
         return sockets, ""
@@ -55,9 +54,9 @@ def _look_up(master: str, port: int) -> tuple[list[tuple[int, Any]], str]:
         found = socket.getaddrinfo(master, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return [], f"{master!r} is not known on this host ({reason})"
+        return [], f"{master!r} cannot be resolved on this host ({reason})"
     places = dict.fromkeys((int(family), place) for family, _, _, _, place in found)
-    return list(places), f"{master!r} is no address of this host"
+    return list(places), f"{master!r} is not an address of this host"
 
 
 def _open_all(places: list[tuple[int, Any]], port: int) -> list[socket.socket]:
@@ -65,7 +64,7 @@ def _open_all(places: list[tuple[int, Any]], port: int) -> list[socket.socket]:
     for family, place in places:
         try:
             sockets.append(_open(family, place))
-        except OSError as error:  # noqa: PERF203 - each address may be another host's
+        except OSError as error:  # noqa: PERF203 - each address may belong to another host
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV):
                 continue
             for opened in sockets:
@@ -91,5 +90,5 @@ def _open(family: int, place: Any, *, is_for_all: bool = False) -> socket.socket
 
 def _refusal(port: int, error: OSError) -> LaunchError:
     return LaunchError(
-        f"cannot listen on port {port}: {error.strerror}; choose another one with --master-port"
+        f"cannot listen on port {port}: {error.strerror}; choose another port with --master-port"
     )

@@ -1,4 +1,4 @@
-"""Take back what Python did to the environment that it was started with."""
+"""Undo Python's locale coercion in the environment."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
 
 __all__ = ["without_locale_coercion"]
 
-# What Python puts into LC_CTYPE in place of the "C" locale (PEP 538).
+# The values that Python sets LC_CTYPE to instead of the "C" locale (PEP 538).
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
 def without_locale_coercion(environ: Mapping[str, str], root: str = "/") -> dict[str, str]:
     """Return the environment with LC_CTYPE as it was before Python coerced the locale.
 
-    The next Python would take the coerced locale for the user's choice, and leave out the
-    UTF-8 mode that it turns on under the "C" locale (PEP 540).
+    A child Python would take the coerced locale for the user's choice, and not enable the UTF-8
+    mode that it enables under the "C" locale (PEP 540).
 
     Args:
         environ: this process's environment.
@@ -33,7 +33,7 @@ def without_locale_coercion(environ: Mapping[str, str], root: str = "/") -> dict
 
 
 def _read_initial_locale(root: str) -> tuple[bool, str | None]:
-    """Return whether the environment at the process's start is known, and its LC_CTYPE."""
+    """Return whether the process's initial environment is known, and LC_CTYPE in it."""
     try:
         with open(f"{root}proc/self/environ", "rb") as file:
             entries = file.read().split(b"\0")

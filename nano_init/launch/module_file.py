@@ -1,4 +1,4 @@
-"""The file that `python -m NAME` runs, found as Python does, but importing nothing."""
+"""Find the file that `python -m NAME` runs, as Python does, but without importing anything."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["find_module_file"]
 def find_module_file(
     name: str, environ: Mapping[str, str], search_path: list[str] | None = None
 ) -> str | None:
-    """Return the file, or None where there is none.
+    """Return the file, or None if there is none.
 
-    `importlib.util.find_spec` imports the packages that the module is in; this does not.
+    `importlib.util.find_spec` imports the module's parent packages; this does not.
 
     Args:
         name: the module's dotted name.
-        environ: the environment that Python is started in: PYTHONPATH and PYTHONSAFEPATH count.
-        search_path: where modules are behind PYTHONPATH; by default where this process's are.
+        environ: the environment that Python starts in; PYTHONPATH and PYTHONSAFEPATH are read.
+        search_path: the folders to search after PYTHONPATH; by default those of this process.
     """
     import sys
     from importlib.machinery import PathFinder

@@ -1,7 +1,7 @@
-"""A secret that only processes of the same user on the same cluster can read, by MUNGE.
+"""A secret encoded with MUNGE, for processes of the same user on the same cluster only.
 
-Slurm's hosts share MUNGE's key. `munge --restrict-uid` encodes for one user; `unmunge` decodes
-for that user, and says who has encoded (munge(1), unmunge(1)).
+The hosts of a Slurm cluster share MUNGE's key. `munge --restrict-uid` encodes for one user.
+`unmunge` decodes for that user, and reports who encoded it (munge(1), unmunge(1)).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def has_munge(environ: Mapping[str, str]) -> bool:
 
 
 def seal(secret: bytes) -> str:
-    """Return a credential with a secret for this user; "" where MUNGE does not run.
+    """Return a credential with a secret for this user; "" if MUNGE is not running.
 
-    It is good for five minutes, unless MUNGE is set up otherwise.
+    It is valid for five minutes, unless MUNGE is configured otherwise.
     """
     try:
         done = subprocess.run(
@@ -49,14 +49,14 @@ def seal(secret: bytes) -> str:
 
 
 def unseal(credential: str, name: str) -> bytes:
-    """Return the secret in a credential that this user has encoded.
+    """Return the secret in a credential that this user encoded.
 
     Args:
         credential: the credential.
-        name: who has sent it, for messages.
+        name: the sender, for messages.
 
     Raises:
-        LaunchError: it cannot be decoded, or another user has encoded it.
+        LaunchError: it cannot be decoded, or another user encoded it.
     """
     try:
         done = subprocess.run(
@@ -68,8 +68,8 @@ def unseal(credential: str, name: str) -> bytes:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise LaunchError(f"the credential of {name} cannot be decoded: {error}") from error
-    # A credential is decoded once on a host: of those behind the first, unmunge says so, and
-    # gives them the payload all the same.
+    # A credential can be decoded once per host. After that unmunge reports a replay, but still
+    # returns the payload.
     head, _, payload = done.stdout.decode("ascii", "replace").partition("\n\n")
     words = head.split()
     try:
@@ -79,8 +79,8 @@ def unseal(credential: str, name: str) -> bytes:
     if not secret or words[:1] != ["UID:"]:
         reason = " ".join(done.stderr.decode("utf-8", "replace").split()) or "it is empty"
         raise LaunchError(
-            f"the credential of {name} cannot be decoded ({reason[:200]}): see that MUNGE's key, "
-            "the clocks and the user are the same on all hosts, or set NANO_RUN_JOB_SECRET"
+            f"the credential of {name} cannot be decoded ({reason[:200]}): check that MUNGE's key, "
+            "the clock and the user are the same on all hosts, or set NANO_RUN_JOB_SECRET"
         )
     if words[1:2] != [str(os.getuid())]:
         raise LaunchError(f"{name} belongs to another user (uid {' '.join(words[1:])[:40]})")

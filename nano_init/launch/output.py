@@ -1,4 +1,4 @@
-"""What becomes of a worker's output: shown, shown with the worker's number, kept, or both."""
+"""A worker's output: shown, shown with the worker's index, logged, or both."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Stream:
     Args:
         fd: the pipe's read end.
         shown_on: the descriptor to show it on; -1 for nowhere.
-        prefix: what stands before each line that is shown; "" shows the bytes as they come.
-        log: the file to keep it in, or None.
+        prefix: the prefix of each line that is shown; "" shows the bytes unchanged.
+        log: the file to log to, or None.
     """
 
     def __init__(self, fd: int, shown_on: int, prefix: str, log: BinaryIO | None) -> None:
@@ -36,20 +36,20 @@ class Stream:
 
     @property
     def tail(self) -> bytes:
-        """Return the end of what has come."""
+        """Return the last part of the output."""
         return bytes(self._tail)
 
     @property
     def is_shown(self) -> bool:
-        """Say whether it has been shown as it came."""
+        """Say whether the output was shown as it arrived."""
         return self._shown_on >= 0
 
     def has_more(self) -> bool:
-        """Say whether something has come that was not taken yet."""
+        """Say whether there is unread output."""
         return bool(select.select([self.fd], [], [], 0)[0])
 
     def pump(self) -> bool:
-        """Take what has come, and say whether more may."""
+        """Read what has arrived, and return whether more may follow."""
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
@@ -68,7 +68,7 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """Close the pipe; what the worker's children write after it has gone is dropped."""
+        """Close the pipe; what the worker's children write after its end is discarded."""
         os.close(self.fd)
 
     def _show(self, data: bytes) -> None:
@@ -78,7 +78,7 @@ class Stream:
             _write(self._shown_on, data)
             return
         *lines, self._line = (self._line + data).split(b"\n")
-        # A progress bar is drawn over itself by carriage returns: its last state is enough.
+        # A progress bar overwrites itself with carriage returns: its last state is enough.
         shown = [self._prefix + line.rstrip(b"\r").rpartition(b"\r")[2] + b"\n" for line in lines]
         _write(self._shown_on, b"".join(shown))
 
@@ -89,4 +89,4 @@ def _write(descriptor: int, data: bytes) -> None:
         while data:
             data = data[os.write(descriptor, data) :]
     except OSError:
-        return  # a reader that has gone must not end the job
+        return  # a closed reader must not end the job

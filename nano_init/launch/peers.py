@@ -1,8 +1,8 @@
-"""The launchers of a job's other hosts, as one attempt sees them.
+"""The launchers on a job's other hosts, as one attempt sees them.
 
-Host 0 hears all others and decides; the others hear host 0. A failure anywhere is reported at
-once, and ends the workers everywhere; how the attempt ended is what the host says on which
-the first failure was.
+Host 0 is connected to all other hosts and decides; the others are connected to host 0 only. A
+failure on any host is reported at once and ends the workers on all hosts. The host with the first
+failure determines how the attempt ended.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Peers"]
 
-_SILENT = 20.0  # seconds after which a host that says nothing is lost
-_BEAT = 3.0  # seconds between two signs of life
-_VERDICT = 12.0  # seconds to wait for how others have ended
+_SILENT = 20.0  # seconds after which a silent host is lost
+_BEAT = 3.0  # seconds between two heartbeats
+_VERDICT = 12.0  # seconds to wait for the outcome of other hosts
 
 
 class Peers:
     """The other hosts; none for a job on one host.
 
     Args:
-        links: on host 0 to all others, elsewhere to host 0.
-        is_first: this is host 0.
+        links: on host 0 the links to all others, elsewhere the link to host 0.
+        is_first: whether this is host 0.
     """
 
     def __init__(self, links: Sequence[Link] = (), *, is_first: bool = True) -> None:
@@ -54,24 +54,24 @@ class Peers:
         self._beaten = 0.0
 
     def beat(self, now: float) -> None:
-        """Show the others that this host lives, and see that they do."""
+        """Send heartbeats to the other hosts, and check that they send some."""
         if now - self._beaten > _BEAT:
             self._beaten = now
             self._tell("alive")
         for link in [link for link in self.links if now - link.heard > _SILENT]:
-            self._lose(link, f"{link.name} has said nothing for {_SILENT:g} s")
+            self._lose(link, f"{link.name} sent nothing for {_SILENT:g} s")
 
     def hear(self, link: Link) -> None:
-        """Take what a host has said."""
+        """Handle a host's messages."""
         messages = link.receive() if link in self.links else []
         if messages is None:
-            self._lose(link, f"{link.name} has gone, and its workers with it")
+            self._lose(link, f"{link.name} disconnected; its workers are lost")
             return
         try:
             for message in messages:
                 self._take(link, message)
         except (KeyError, OverflowError, TypeError, ValueError):
-            self._lose(link, f"{link.name} sends what no nano-run does")
+            self._lose(link, f"{link.name} sent invalid data")
 
     def _lose(self, link: Link, sentence: str) -> None:
         self.lost = self.lost or sentence
@@ -89,7 +89,7 @@ class Peers:
             if self.is_first:
                 self._tell("signal", number=self.signal)
         elif event == "joined":
-            # Clocks of two hosts differ: what counts is when it was heard here.
+            # The hosts' clocks differ, so the time of arrival here counts.
             self.joined += [(time.monotonic(), int(index)) for index in message["joined"]]
             self._missing[link] = [
                 f"{one_line(name)} on {link.name}" for name in message["missing"]
@@ -102,7 +102,7 @@ class Peers:
             self._verdict = _read_outcome(message)
 
     def are_done(self) -> bool:
-        """Say whether all other hosts' workers are done; this host's are when it asks."""
+        """Say whether all other hosts' workers are done; call it once this host's are."""
         if not self.links:
             return True
         if self.is_first:
@@ -114,36 +114,36 @@ class Peers:
 
     @property
     def missing(self) -> list[str]:
-        """Return the names of other hosts' workers that have not joined, on host 0."""
+        """Return the names of other hosts' workers that have not joined; host 0 only."""
         return [name for link in self.links for name in self._missing.get(link, ())]
 
     def tell_joined(self, joined: Sequence[int], missing: list[str]) -> None:
-        """Have host 0 know which workers of this host use TensorFlow, and which do not yet.
+        """Report to host 0 which workers of this host have initialized TensorFlow.
 
         Args:
-            joined: the numbers of those that do.
-            missing: the names of those that run and do not.
+            joined: the indices of those that have.
+            missing: the names of those that run but have not.
         """
         if not self.is_first and missing != self._told_missing:
             self._told_missing = missing
             self._tell("joined", joined=list(joined), missing=missing)
 
     def tell_failing(self) -> None:
-        """Have the others end this attempt."""
+        """Make the other hosts end this attempt."""
         self._tell("failing")
 
     def tell_signal(self, number: int) -> None:
-        """Have the others' workers get the signal that this host got."""
+        """Forward the signal that this host received to the workers on the other hosts."""
         self._tell("signal", number=number)
 
     def agree(self, own: AttemptOutcome, failed: float) -> AttemptOutcome:
         """Return how the attempt ended on all hosts.
 
         Args:
-            own: how it ended here.
-            failed: when the first worker of this host failed, or 0.
+            own: how it ended on this host.
+            failed: the time when the first worker of this host failed, or 0.
         """
-        if self._verdict is not None:  # host 0 may have ended since, and its link with it
+        if self._verdict is not None:  # host 0 may have ended, and closed its link
             return self._verdict
         if not self.links or not (own.status or self.failing):
             return own

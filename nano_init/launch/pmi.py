@@ -1,8 +1,8 @@
-"""A secret that the tasks of one job hand to each other by PMI-1, as Hydra speaks it.
+"""A secret that the tasks of a job exchange through PMI-1, as Hydra implements it.
 
-MPICH's and Intel MPI's `mpiexec` give each task a socket of its own, PMI_FD, over which tasks put
-and get values; no other process can reach it. The lines are those of MPICH's
-src/pmi/src/pmi_v1.c: "cmd=NAME key=value ...".
+The `mpiexec` of MPICH and Intel MPI gives each task its own socket, PMI_FD, to put and get
+values. No other process can reach it. The line format is that of MPICH's src/pmi/src/pmi_v1.c:
+"cmd=NAME key=value ...".
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LONGEST = 4096
 
 
 def find_pmi(environ: Mapping[str, str]) -> int:
-    """Return the descriptor of this task's PMI-1 socket, or -1 where it has none."""
+    """Return the descriptor of this task's PMI-1 socket, or -1 without one."""
     text = environ.get("PMI_FD", "")
     descriptor = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else -1
-    if descriptor < 0 or "SLURM_PROCID" in environ:  # whose pmi2 plugin speaks PMI-2
+    if descriptor < 0 or "SLURM_PROCID" in environ:  # its pmi2 plugin uses PMI-2
         return -1
     try:
         os.fstat(descriptor)
@@ -38,16 +38,16 @@ def find_pmi(environ: Mapping[str, str]) -> int:
 
 
 def share_by_pmi(descriptor: int, rank: int, secret: bytes, seconds: float) -> bytes:
-    """Return the secret of task 0; all tasks of the job call it.
+    """Return the secret of task 0; all tasks of the job must call this.
 
     Args:
         descriptor: this task's socket.
-        rank: its number.
-        secret: what task 0 hands on.
+        rank: its rank.
+        secret: the secret that task 0 publishes.
         seconds: how long to wait for the others.
 
     Raises:
-        LaunchError: a task has not come, or who started them speaks no PMI-1.
+        LaunchError: a task did not arrive in time, or the launcher does not support PMI-1.
     """
     with socket.socket(fileno=os.dup(descriptor)) as connection:
         pmi = _Pmi(connection, time.monotonic() + seconds)
@@ -65,14 +65,14 @@ def share_by_pmi(descriptor: int, rank: int, secret: bytes, seconds: float) -> b
 
 
 class _Pmi:
-    """The conversation with whoever started this task."""
+    """The conversation with the launcher of this task."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection, self._deadline = connection, deadline
         self._received = b""
 
     def ask(self, command: str, answer: str) -> dict[str, str]:
-        """Send a command, and return the fields of its answer."""
+        """Send a command, and return the fields of the answer."""
         try:
             self._connection.sendall(f"cmd={command}\n".encode())
             line = self._read_line()
@@ -80,7 +80,7 @@ class _Pmi:
             raise _refusal(error.strerror or str(error)) from error
         fields = dict(word.partition("=")[::2] for word in line.split())
         if fields.get("cmd") != answer or fields.get("rc", "0") != "0":
-            raise _refusal(f"{command.split()[0]} is answered by {line[:80]!r}")
+            raise _refusal(f"{command.split()[0]} got the answer {line[:80]!r}")
         return fields
 
     def _read_line(self) -> str:
@@ -88,10 +88,10 @@ class _Pmi:
             left = self._deadline - time.monotonic()
             ready, _, _ = select.select([self._connection], [], [], max(0.0, left))
             if not ready:
-                raise TimeoutError("the other tasks have not come in time (--start-timeout)")
+                raise TimeoutError("the other tasks did not start in time (--start-timeout)")
             data = self._connection.recv(_LONGEST)
             if not data or len(self._received) > _LONGEST:
-                raise ConnectionError("the connection has ended")
+                raise ConnectionError("the connection was closed")
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
         return line.decode("ascii", "replace")
@@ -99,5 +99,5 @@ class _Pmi:
 
 def _refusal(reason: str) -> LaunchError:
     return LaunchError(
-        f"mpiexec does not hand a job secret on by PMI ({reason}); set NANO_RUN_JOB_SECRET to one"
+        f"mpiexec does not pass on a job secret through PMI ({reason}); set NANO_RUN_JOB_SECRET"
     )

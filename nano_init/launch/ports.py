@@ -1,4 +1,4 @@
-"""Free ports for the workers' servers, held until these bind them."""
+"""Free ports for the workers' servers, reserved until the servers bind them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["HeldPort"]
 
 
 class HeldPort:
-    """A free port that no other program is given meanwhile.
+    """A free port that no other program can get in the meantime.
 
-    A socket is bound to it but does not listen. With SO_REUSEADDR on both, Linux lets the
-    worker's server bind the port as well and listen (gRPC sets it: prepare_socket in
-    src/core/lib/iomgr/tcp_server_utils_posix_common.cc), while it gives the port to nobody who
-    asks for any (inet_csk_get_port in net/ipv4/inet_connection_sock.c).
+    A socket is bound to it but does not listen. With SO_REUSEADDR on both sockets, Linux lets
+    the worker's server bind the port as well and listen (gRPC sets it: prepare_socket in
+    src/core/lib/iomgr/tcp_server_utils_posix_common.cc). It does not assign the port to sockets
+    that ask for any free port (inet_csk_get_port in net/ipv4/inet_connection_sock.c).
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class HeldPort:
         self.number = int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """Give the port up."""
+        """Release the port."""
         self._socket.close()
 
 
 def _hold() -> socket.socket:
-    """Return a socket bound to a port of all addresses, IPv6 and IPv4, as gRPC takes them."""
+    """Return a socket bound to a port on all IPv6 and IPv4 addresses, as gRPC binds."""
     for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "")):
         try:
             held = socket.socket(family, socket.SOCK_STREAM)
@@ -43,4 +43,4 @@ def _hold() -> socket.socket:
             held.close()
             continue
         return held
-    raise LaunchError("no port can be had for a worker: this host has neither IPv4 nor IPv6")
+    raise LaunchError("no port is available for a worker: this host has neither IPv4 nor IPv6")

@@ -1,7 +1,7 @@
-"""Who connects to host 0 before the job's hosts have met: all are heard side by side.
+"""Connections to host 0 before the rendezvous is complete, handled concurrently.
 
-Nobody waits for another, and what a visitor may make this host keep is bounded: its number of
-bytes, of seconds, and of visitors.
+No connection waits for another. The bytes per connection, the seconds without a handshake and
+the number of connections are bounded.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrival", "Reception"]
 
-_SECONDS = 10.0  # for a visitor to say who it is
-_VISITORS = 400  # half of the descriptors that a process usually may have
-_ACCEPTED = 64  # in one go, before those that are there are heard
-_LONGEST = 1 << 16  # bytes of one message of a visitor
-_TOLD = 5  # strangers that are named to the user
+_SECONDS = 10.0  # seconds for the handshake
+_VISITORS = 400  # half of the usual limit of descriptors per process
+_ACCEPTED = 64  # accepted at once, before existing connections are read
+_LONGEST = 1 << 16  # bytes per message during the handshake
+_TOLD = 5  # rejected connections that are reported to the user
 _CREDENTIAL_SECONDS = 60.0
 
 
 @frozen
 class Arrival:
-    """A host that belongs to the job as far as its secret says.
+    """A host that knows the job's secret.
 
     Args:
-        link: to its launcher.
-        hello: what it says of itself.
+        link: the link to its launcher.
+        hello: its description of itself.
     """
 
     link: Link
@@ -49,12 +49,12 @@ class Arrival:
 
 
 class Reception:
-    """Host 0's end of all connections until the hosts have met.
+    """Host 0's end of all connections until the rendezvous is complete.
 
     Args:
-        listeners: the sockets that it listens on; they are closed with it.
-        secret: the job's.
-        say: how to tell the user something.
+        listeners: the listening sockets; they are closed with this object.
+        secret: the job's secret.
+        say: prints a sentence to the user.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Reception:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send away whoever has not said who it is, and listen no more."""
+        """Close connections without a completed handshake, and stop listening."""
         for visitor in list(self._visitors):
             self._drop(visitor)
         self._selector.close()
@@ -88,13 +88,13 @@ class Reception:
             listener.close()
 
     def wait(self, seconds: float) -> tuple[list[Arrival], list[Link]]:
-        """Wait until something happens, for a while.
+        """Wait for events.
 
         Args:
-            seconds: the longest wait.
+            seconds: the maximum time to wait.
 
         Returns:
-            The hosts that have come, and the links of those that had come and are gone.
+            The hosts that joined, and the links of joined hosts that disconnected.
         """
         arrivals, gone = [], []
         for key, _ in self._selector.select(min(seconds, 0.5)):
@@ -113,10 +113,10 @@ class Reception:
         for _ in range(_ACCEPTED):
             try:
                 connection, address = listener.accept()
-            except OSError:  # nobody waits, or there are no more descriptors
+            except OSError:  # no connection is pending, or no descriptor is free
                 return
             if len(self._visitors) >= _VISITORS:
-                self._drop(next(iter(self._visitors)))  # who has been here longest
+                self._drop(next(iter(self._visitors)))  # the oldest connection
             link = Link(connection, f"a host at {bare_address(str(address[0]))}", _LONGEST)
             self._visitors[link] = time.monotonic()
             self._selector.register(link, selectors.EVENT_READ)
@@ -133,7 +133,7 @@ class Reception:
                     self._refuse(link, fault)
                     return []
         except ForgedMessageError:
-            self._refuse(link, f"{link.name} does not know the job's secret, and is not let in")
+            self._refuse(link, f"{link.name} does not know the job's secret and was rejected")
             return []
         except (LaunchError, ShapelessMessageError):
             is_open = False
@@ -154,7 +154,7 @@ class Reception:
         return [link]
 
     def forget(self, link: Link) -> None:
-        """Close the link of a host that had come."""
+        """Close the link of a host that had joined."""
         self._admitted.discard(link)
         self._close(link)
 
@@ -172,7 +172,7 @@ class Reception:
         self.refused = sentence
         self._told += 1
         if self._told <= _TOLD:
-            more = "; of further ones nothing is said" if self._told == _TOLD else ""
+            more = "; further ones are not reported" if self._told == _TOLD else ""
             self._say(sentence + more)
         self._drop(link)
 
@@ -180,7 +180,7 @@ class Reception:
         now = time.monotonic()
         for link, since in list(self._visitors.items()):
             if now - since < _SECONDS:
-                return  # they are in the order in which they came
+                return  # they are in the order of their arrival
             self._drop(link)
 
     def _drop(self, link: Link) -> None:

@@ -1,8 +1,8 @@
-"""The launchers of a job's hosts find one another, and make sure that they mean the same job.
+"""The rendezvous: the launchers of a job's hosts connect and verify that they run the same job.
 
-Host 0 listens on the master port. Every other host connects, tells what it is going to run
-and the ports of its workers, and gets the addresses of all. The connections stay open: over
-them a failure on one host ends the job on all (see `peers`).
+Host 0 listens on the master port. Every other host connects, sends what it will run and the ports
+of its workers, and receives the addresses of all workers. The connections stay open, so that a
+failure on one host ends the job on all (see `peers`).
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ class Host:
     """This host's part in the rendezvous.
 
     Args:
-        rank: its number.
+        rank: its rank.
         count: how many hosts there are.
         master: the address of host 0.
         port: the master port.
         ports: the ports of this host's workers.
-        facts: what must be the same on all hosts, by a name that a user understands; "" for
-            what need not be known on this one.
-        seed: where unseeded random numbers start, if this is host 0.
-        restarts: how often the job was restarted, as far as this host knows.
-        sums_here: this host's workers can add up among themselves, or there is one alone.
-        secret: the job's.
-        say: how to tell the user something.
+        facts: what must be the same on all hosts, by a name that users understand; "" if this
+            host need not know it.
+        seed: the seed of unseeded random numbers, if this is host 0.
+        restarts: the number of restarts of the job, as far as this host knows.
+        sums_here: whether this host's workers can all-reduce among themselves, or there is only
+            one.
+        secret: the job's secret.
+        say: prints a sentence to the user.
     """
 
     rank: int
@@ -69,15 +70,15 @@ class Host:
 
 @frozen
 class Meeting:
-    """What the hosts have agreed on.
+    """What the hosts agreed on.
 
     Args:
         addresses: all workers' addresses, the chief's first.
-        first: the number of this host's first worker.
-        seed: where unseeded random numbers start on all workers.
-        restarts: how often the job was restarted.
-        sums_on_hosts: on each host, workers add up among themselves first.
-        links: to all other hosts on host 0, and to host 0 elsewhere.
+        first: the index of this host's first worker.
+        seed: the seed of unseeded random numbers on all workers.
+        restarts: the number of restarts of the job.
+        sums_on_hosts: whether the workers of each host all-reduce among themselves first.
+        links: on host 0 the links to all other hosts, elsewhere the link to host 0.
     """
 
     addresses: tuple[str, ...]
@@ -90,7 +91,7 @@ class Meeting:
 
 @frozen
 class _Hello:
-    """What a host says of itself."""
+    """A host's description of itself."""
 
     rank: int
     ports: tuple[int, ...]
@@ -100,14 +101,14 @@ class _Hello:
 
 
 def meet(host: Host, seconds: float) -> Meeting:
-    """Wait for all hosts of the job, and agree with them.
+    """Wait for all hosts of the job, and agree on its parameters.
 
     Args:
         host: this host.
         seconds: how long to wait.
 
     Raises:
-        LaunchError: a host has not come, or means another job.
+        LaunchError: a host did not connect, or runs a different job.
     """
     if host.count == 1:
         addresses = tuple(join_port(host.master, port) for port in host.ports)
@@ -116,11 +117,11 @@ def meet(host: Host, seconds: float) -> Meeting:
 
 
 def compare_facts(ours: Mapping[str, str], remote: Mapping[str, str], name: str) -> str:
-    """Return in one sentence how another host's job differs from host 0's; "" if it does not.
+    """Return in one sentence how another host's job differs from host 0's; "" if they match.
 
     Args:
-        ours: the facts on host 0; one that is "" on either host is not compared.
-        remote: those on the other host.
+        ours: the facts on host 0; a fact that is "" on either host is not compared.
+        remote: the facts on the other host.
         name: the other host's name.
     """
     for fact, value in ours.items():
@@ -140,7 +141,7 @@ def _gather(host: Host, seconds: float) -> Meeting:
     deadline = time.monotonic() + seconds
     listeners, reason = listen(host.master, host.port)
     if reason:
-        host.say(f"{reason}: nano-run listens on all addresses, at port {host.port}")
+        host.say(f"{reason}: nano-run listens on all addresses, port {host.port}")
     with Reception(listeners, host.secret, host.say) as reception:
         while len(links) < host.count - 1:
             left = deadline - time.monotonic()
@@ -161,8 +162,8 @@ def _tell_missing(links: Mapping[int, Link], seconds: float, host: Host, refused
     many = len(missing) > 1
     names = f"host{'s' if many else ''} {', '.join(missing)} of {host.count}"
     return (
-        f"{names} {'have' if many else 'has'} not come within {seconds:g} s (--start-timeout); "
-        f"start nano-run there with --node-rank {missing[0]} --master-addr {host.master} "
+        f"{names} {'have' if many else 'has'} not connected within {seconds:g} s (--start-timeout)"
+        f"; start nano-run there with --node-rank {missing[0]} --master-addr {host.master} "
         f"--master-port {host.port}{f' ({refused})' if refused else ''}"
     )
 
@@ -174,7 +175,7 @@ def _take_in(
     hellos: dict[int, _Hello],
     reception: Reception,
 ) -> None:
-    """Take in a host that has come; whoever else has connected is sent away."""
+    """Admit a host that connected; reject other connections."""
     link, hello = arrival.link, _read_hello(arrival.hello)
     if hello is None:
         reception.forget(link)
@@ -216,12 +217,12 @@ def _announce(host: Host, links: dict[int, Link], hellos: dict[int, _Hello]) -> 
     ours = _own_address(links)
     for rank in range(host.count):
         name = links[rank].peer_address if rank else ours
-        # A launcher on this very host is seen by the others as this host is.
+        # Other hosts see a launcher on this host under this host's address.
         name = ours if is_loopback(name) else name
         firsts.append(len(addresses))
         addresses += [(name, port) for port in hellos[rank].ports]
     restarts = max(hello.restarts for hello in hellos.values())
-    # Adding up on each host first must be possible on all.
+    # Two-level sums must be possible on all hosts.
     sums_on_hosts = all(hello.sums_here for hello in hellos.values())
     shared = {"seed": host.seed, "restarts": restarts, "sums_on_hosts": sums_on_hosts}
     for rank, link in links.items():
@@ -236,7 +237,7 @@ def _write(addresses: Iterable[Sequence[Any]], scope: str) -> tuple[str, ...]:
 
 
 def _own_address(links: Mapping[int, Link]) -> str:
-    """Return the address by which the other hosts have found this one."""
+    """Return the address by which the other hosts reached this one."""
     addresses = [links[rank].own_address for rank in sorted(links)]
     return next((a for a in addresses if not is_loopback(a)), addresses[0])
 
@@ -255,10 +256,10 @@ def _join(host: Host, seconds: float) -> Meeting:
             meeting = _talk(host, link, max(1.0, deadline - time.monotonic()))
         except TimeoutError as error:
             link.close()
-            raise LaunchError(f"{error}; is {place} the nano-run of host 0?") from error
+            raise LaunchError(f"{error}; is {place} nano-run on host 0?") from error
         except (ShapelessMessageError, ForgedMessageError):
             link.close()
-            sentence = f"{place} answers, but is no nano-run; check --master-port"
+            sentence = f"{place} answers, but is not nano-run; check --master-port"
             raise LaunchError(sentence) from None
         except LaunchError:
             link.leave()
@@ -266,7 +267,7 @@ def _join(host: Host, seconds: float) -> Meeting:
         if meeting is not None:
             return meeting
         link.close()
-        reason = "it closes the connection, as no nano-run of host 0 does"
+        reason = "it closed the connection, which nano-run on host 0 does not do"
         time.sleep(_BETWEEN_TRIES)
     raise LaunchError(
         f"host 0 at {place} cannot be reached within {seconds:g} s (--start-timeout): {reason}; "
@@ -275,18 +276,18 @@ def _join(host: Host, seconds: float) -> Meeting:
 
 
 def _connect(host: Host, seconds: float, reason: str) -> tuple[socket.socket | None, str]:
-    """Return a connection to host 0 by whichever of its addresses takes one; or why none does."""
+    """Return a connection to the first of host 0's addresses that accepts it, or why none does."""
     try:
         timeout = max(0.1, min(5.0, seconds))
         return socket.create_connection((host.master, host.port), timeout), reason
     except (socket.gaierror, UnicodeError) as error:
-        return None, f"its name is not known ({getattr(error, 'strerror', None) or error})"
+        return None, f"its name cannot be resolved ({getattr(error, 'strerror', None) or error})"
     except OSError as error:
         return None, error.strerror or str(error)
 
 
 def _talk(host: Host, link: Link, seconds: float) -> Meeting | None:
-    """Return what host 0 says; None where it has gone before that."""
+    """Return host 0's message; None if it closed the connection first."""
     if not greet(link, host.secret, min(seconds, _ANSWER_SECONDS)):
         return None
     facts = {**host.facts, "--nnodes": str(host.count)}
@@ -311,7 +312,7 @@ def _read_meeting(message: Mapping[str, Any], link: Link, own: int) -> Meeting:
     is_list = isinstance(addresses, list) and all(_is_place(place) for place in addresses)
     first, seed, restarts = (int(n) if _is_count(n) else -1 for n in numbers)  # type: ignore[arg-type]
     if not is_list or min(first, seed, restarts) < 0 or first > len(addresses or ()) - own:
-        raise ShapelessMessageError(f"{link.name} sends what no nano-run does")
+        raise ShapelessMessageError(f"{link.name} sent invalid data")
     written, sums = _write(addresses or (), link.scope), message.get("sums_on_hosts") is True
     return Meeting(written, first, seed, restarts, sums, (link,))
 

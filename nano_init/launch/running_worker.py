@@ -1,4 +1,4 @@
-"""A worker that the launcher has started, and how it ends."""
+"""A worker that the launcher started, and how it ends."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["AttemptOutcome", "Worker"]
 
 @frozen
 class AttemptOutcome:
-    """How an attempt has ended.
+    """How an attempt ended.
 
     Args:
-        status: the exit status for all of it; 0 if all is well.
+        status: the exit status of the attempt; 0 on success.
         sentence: what went wrong, or "".
-        traceback: the end of the output of the worker that failed, where it was not shown.
-        can_restart: another attempt may do better: the user did not end this one.
+        traceback: the end of the failed worker's output, if it was not shown.
+        can_restart: whether another attempt may succeed: the user did not end this one.
     """
 
     status: int
@@ -39,13 +39,13 @@ class AttemptOutcome:
 
 
 class Worker:
-    """A worker that runs.
+    """A running worker.
 
     Args:
-        index: its number in the job.
-        process: the process, which leads a group of its own.
+        index: its index in the job.
+        process: the process, which leads its own process group.
         status: the launcher's end of the connection to it.
-        streams: its output, as far as it comes through the launcher.
+        streams: its output streams that go through the launcher.
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """Return what it is called in messages."""
+        """Return its name in messages."""
         return f"worker {self.index} (process {self.process.pid})"
 
     @property
     def is_running(self) -> bool:
-        """Say whether it has not ended yet."""
+        """Say whether it is still running."""
         return self.process.returncode is None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the worker and all that it has started."""
+        """Send a signal to the worker and its child processes."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
     def end_by(self, number: int) -> None:
-        """End the worker by a signal: it was given its time to end by itself."""
+        """End the worker with a signal after its time to exit by itself is over."""
         self.ended_by = number
         self.signal(number)
 
@@ -96,25 +96,25 @@ class Worker:
 
     @property
     def outcome(self) -> AttemptOutcome:
-        """Return how it has ended."""
+        """Return how it ended."""
         status = self.process.returncode or 0
         if self.failed and self.ended_by and status == -self.ended_by:
-            status = 1  # its exception was what failed: Python was still on its way out
+            status = 1  # its exception was the failure: Python was still shutting down
         if self.fault == REFUSED:
-            # The program may have caught the exit, and run on until it was ended.
+            # The program may have caught the exit, and continued until it was killed.
             own = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
             return AttemptOutcome(REFUSED_STATUS, traceback=own)
         traceback = b"".join(stream.tail for stream in self.streams if not stream.is_shown)
         if status < 0:
             sentence = f"{self.name} was killed by {signal_name(-status)}"
             return AttemptOutcome(128 - status, sentence, traceback, can_restart=True)
-        # One whose output was shown as it came has told its own story last.
+        # A worker whose output was shown printed its own error last.
         is_told = not status or (status < 128 and not any(not s.is_shown for s in self.streams))
         sentence = "" if is_told else f"{self.name} failed with exit status {status}"
         return AttemptOutcome(status, sentence, traceback, can_restart=bool(status))
 
     def hear(self) -> bool:
-        """Take what it has told the launcher, and say whether more may come."""
+        """Read its reports to the launcher, and return whether more may follow."""
         try:
             data = self.status.recv(4096)
         except BlockingIOError:
@@ -129,20 +129,20 @@ class Worker:
         return bool(data)
 
     def drain(self) -> None:
-        """Take the rest of its output, which has ended with it."""
+        """Read the rest of its output after it ended."""
         for stream in self.streams:
             while stream.has_more():
                 if not stream.pump():
                     break
 
     def leave(self) -> None:
-        """Let a worker that is done end."""
+        """Let a finished worker exit."""
         self.left = time.monotonic()
         with contextlib.suppress(OSError):
             self.status.send(b"go\n")
 
     def close(self) -> None:
-        """Close what connects the launcher to it."""
+        """Close the launcher's connections to it."""
         self.status.close()
         for stream in self.streams:
             stream.close()

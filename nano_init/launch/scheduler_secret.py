@@ -1,7 +1,7 @@
-"""The job's secret where the user gives none: by a channel of the scheduler, if it has a safe one.
+"""The job's secret if the user gives none: through the scheduler, if it has a safe channel.
 
-Open MPI has none that needs no MPI library: the "unique key" in its tasks' environment is made
-from the number of the job under some schedulers, and so is no secret.
+Open MPI has no such channel without an MPI library. The "unique key" in its tasks' environment is
+derived from the job's number under some schedulers, so it is not a secret.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["find_scheduler_secret"]
 
 
 def find_scheduler_secret(environ: Mapping[str, str], rank: int, seconds: float) -> JobSecret:
-    """Return the secret that a scheduler hands on among the job's tasks, or of kind "".
+    """Return the secret that the scheduler distributes to the job's tasks, or one of kind "".
 
     Args:
         environ: this process's environment.
-        rank: this task's number.
+        rank: this task's rank.
         seconds: how long to wait for the other tasks.
 
     Raises:
-        LaunchError: the scheduler does not do what it should.
+        LaunchError: the scheduler's channel fails.
     """
     key = secrets.token_bytes(32)
     descriptor = find_pmi(environ)

@@ -1,4 +1,4 @@
-"""Say before a program is started that Python could not open it, and what was meant."""
+"""Check that Python can open a program before it starts, and suggest what was meant."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["check_target"]
 
 
 def check_target(target: Target) -> None:
-    """Raise if Python could not even open the program.
+    """Raise an error if Python could not open the program.
 
-    A module is left to Python, whose own message and exit status are the ones expected.
+    Modules are not checked: Python's own message and exit status are what users expect.
 
     Raises:
         LaunchError: the script does not exist, is a folder that cannot be run, or cannot
@@ -38,18 +38,18 @@ def _hint(target: Target) -> str:
     if program.startswith("python") and target.arguments:
         from shlex import join
 
-        return f"; leave the word {target.name} out: nano-run {join(target.arguments)}"
+        return f"; leave out the word {target.name}: nano-run {join(target.arguments)}"
     if os.path.exists(f"{target.name}.py"):
         return f"; did you mean {target.name}.py?"
     module = target.name.replace(".", "/")
     if "/" not in target.name and os.path.exists(os.path.join(module, "__main__.py")):
-        return f"; for the module write: nano-run -m {target.name}"
+        return f"; to run the module: nano-run -m {target.name}"
     command = _find_python_command(target.name)
-    return f"; for the command: nano-run {command}" if command else "; check the path"
+    return f"; to run the command: nano-run {command}" if command else "; check the path"
 
 
 def _find_python_command(name: str) -> str | None:
-    """Return the path of a command that Python runs, such as pytest, or None."""
+    """Return the path of a command that is a Python program, such as pytest, or None."""
     from shutil import which
 
     path = which(name)

@@ -1,7 +1,7 @@
-"""Memory that the workers of a job on one host share; the launcher makes it.
+"""Shared memory for the workers of a job on one host; the launcher creates it.
 
-It has no name (memfd_create(2)): it goes with the last process that maps it, however that one
-ends, and the size of /dev/shm is no bound for it.
+It has no name (memfd_create(2)). The kernel frees it when the last process that maps it ends, and
+the size of /dev/shm does not limit it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ __all__ = ["create_shared_memory"]
 
 
 def create_shared_memory(workers: int) -> int:
-    """Make the memory for the workers of one attempt.
+    """Create the memory for the workers of one attempt.
 
     Args:
-        workers: how many there are, all on this host.
+        workers: the number of workers, all on this host.
 
     Returns:
-        A descriptor of it; -1 where this system gives none.
+        Its descriptor; -1 if the system does not support it.
     """
     import ctypes
     import mmap
@@ -29,7 +29,7 @@ def create_shared_memory(workers: int) -> int:
     try:
         start_semaphore = ctypes.CDLL(None).sem_init
         fd = os.memfd_create("nano-run")
-    except (AttributeError, OSError):  # no Linux, an old C library, or a sandbox that forbids it
+    except (AttributeError, OSError):  # not Linux, an old C library, or a sandbox that forbids it
         return -1
     try:
         os.ftruncate(fd, layout.size)

@@ -1,4 +1,4 @@
-"""The signals that reach the launcher, read in its loop instead of in handlers."""
+"""The signals that the launcher receives, read in its loop instead of in handlers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import socket
 
 __all__ = ["FORWARDED", "PASSED_ON", "Signals", "signal_name"]
 
-# What ends a job, and what the script may have a use for.
+# Signals that end a job, and signals that the script may use.
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Signals:
-    """Takes the signals while it is entered; handlers are put back at its end."""
+    """A context that receives the signals, and restores the handlers at its end."""
 
     def __enter__(self) -> Signals:
         self.reader, self._writer = socket.socketpair()
@@ -22,7 +22,7 @@ class Signals:
         self._before = {
             number: signal.signal(number, lambda *_: None)
             for number in (*FORWARDED, *PASSED_ON, signal.SIGCHLD)
-            # `nohup` has it ignored, and so it stays.
+            # Under `nohup` it is ignored, and stays so.
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGCHLD
         }
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
@@ -36,7 +36,7 @@ class Signals:
         self._writer.close()
 
     def take(self) -> list[int]:
-        """Return the signals that have come, without SIGCHLD."""
+        """Return the signals that have arrived, without SIGCHLD."""
         try:
             return [number for number in self.reader.recv(4096) if number != signal.SIGCHLD]
         except BlockingIOError:

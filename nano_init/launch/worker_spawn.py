@@ -1,4 +1,4 @@
-"""Start one worker of a job: bound to its place, and never to outlive the launcher."""
+"""Start one worker of a job: bound to its place, and unable to outlive the launcher."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class WorkerCommand:
     """How to start one worker.
 
     Args:
-        index: its number in the job.
-        argv: its arguments, the interpreter first.
-        environ: its whole environment.
+        index: its index in the job.
+        argv: its arguments, starting with the interpreter.
+        environ: its complete environment.
         place: where it runs.
         is_bound: whether it is bound there.
     """
@@ -43,14 +43,14 @@ class WorkerCommand:
 
 @frozen
 class Descriptors:
-    """What a worker is given open.
+    """The descriptors that a worker inherits.
 
     Args:
         stdin: its input.
         stdout: its output.
-        stderr: where it complains.
+        stderr: its error output.
         status: its end of the connection to the launcher.
-        memory: the memory that all workers share; -1 without one.
+        memory: the shared memory of all workers; -1 without one.
     """
 
     stdin: int
@@ -63,12 +63,12 @@ class Descriptors:
 def start_worker(
     command: WorkerCommand, given: Descriptors, set_policy: SetPolicy | None
 ) -> subprocess.Popen[bytes]:
-    """Start a worker in a session of its own.
+    """Start a worker in its own session.
 
     Args:
         command: the worker.
-        given: what it is given open.
-        set_policy: how to bind memory, as `memory_binder` gives it.
+        given: the descriptors that it inherits.
+        set_policy: the function from `memory_binder`.
 
     Raises:
         LaunchError: the interpreter cannot be started.
@@ -81,7 +81,7 @@ def start_worker(
             stdout=given.stdout,
             stderr=given.stderr,
             pass_fds=[fd for fd in (given.status, given.memory) if fd >= 0],
-            # The launcher has one thread, so that nothing can hold a lock here.
+            # The launcher has one thread, so no lock can be held here.
             preexec_fn=_preparation(command, set_policy),
         )
     except OSError as error:
@@ -89,14 +89,14 @@ def start_worker(
 
 
 def _preparation(command: WorkerCommand, set_policy: SetPolicy | None) -> Callable[[], None]:
-    """Return what a worker's process does before it becomes the interpreter."""
+    """Return the function that a worker's process runs before it executes the interpreter."""
     launcher = os.getpid()
     die_with_launcher = parent_death_setter(signal.SIGKILL)
 
     def prepare() -> None:
         os.setsid()
         die_with_launcher()
-        # The launcher may have died before the line above.
+        # The launcher may have died before the previous line.
         if os.getppid() != launcher:
             os._exit(128 + signal.SIGKILL)
         if command.is_bound:
@@ -107,7 +107,7 @@ def _preparation(command: WorkerCommand, set_policy: SetPolicy | None) -> Callab
 
 
 def try_binding(place: Place, set_policy: SetPolicy | None) -> tuple[str, ...]:
-    """Bind a throwaway process to a place, and return what could not be done, a sentence each."""
+    """Bind a temporary process to a place, and return one sentence for each failure."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:

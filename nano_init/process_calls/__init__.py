@@ -1,1 +1,1 @@
-"""Calls of a script that several processes answer together."""
+"""Calls of a script that several processes execute together."""

@@ -1,4 +1,4 @@
-"""A call of the script's that several processes answer together, as the workers of a job."""
+"""A call in the script that several processes execute together, as the workers of a job."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = ["Call", "Fault", "call_in_processes", "call_path", "fault_path", "res
 
 @frozen
 class Call:
-    """What each worker is given.
+    """What each worker needs besides the call itself.
 
     Args:
-        server: where the batches of the data sets come from.
-        keras: Keras's settings in the script: names and values of `keras.config`.
-        lines: source that only the script's process has, as `linecache` keeps it.
-        values: those of the Keras objects in the call.
+        server: the address of the server for batches.
+        keras: Keras's settings in the script: names and values in `keras.config`.
+        lines: source that only the script's process has, as entries of `linecache`.
+        values: the values of the Keras objects in the call.
     """
 
     server: DatasetServerAddress
@@ -51,13 +51,13 @@ class Call:
 
 @frozen
 class Fault:
-    """How a worker has failed.
+    """The failure of a worker.
 
     Args:
-        moment: when, in nanoseconds of the monotonic clock.
-        worker: its number.
+        moment: the time in nanoseconds of the monotonic clock.
+        worker: the worker's index.
         sentence: the exception in one line or more.
-        traceback: the whole of it.
+        traceback: the complete traceback.
     """
 
     moment: int
@@ -78,19 +78,19 @@ def call_in_processes(
     Models, optimizers and metrics that the call uses have the chief's values afterwards.
 
     Args:
-        function: what to call.
+        function: the function to call.
         arguments: its positional arguments.
         named: its keyword arguments.
-        workers: how many processes.
-        sources: by the `id` of a data set, how it is to be read, where that is special.
+        workers: the number of processes.
+        sources: how to read a data set, by its `id`, if not by plain iteration.
 
     Returns:
         What the function returned on the chief.
 
     Raises:
         UsageError: something in the call cannot be sent to another process.
-        WorkerError: a worker has failed; models are as they were.
-        KeyboardInterrupt: the user has ended it; models are as they were.
+        WorkerError: a worker failed; models are unchanged.
+        KeyboardInterrupt: the user interrupted it; models are unchanged.
     """
     _warn_of_sharing(workers)
     folder = tempfile.mkdtemp(prefix="nano-init-")
@@ -104,7 +104,7 @@ def call_in_processes(
 
 
 def _run(call: Any, workers: int, sources: Mapping[int, ServedDataset], folder: str) -> list[Any]:
-    """Have the workers leave the call's result in the folder, and return its Keras objects."""
+    """Let the workers write the call's result to the folder, and return its Keras objects."""
     with DatasetServer(workers, folder) as server:
         objects = _write(call, server, sources, folder)
         status = run_processes(_job(folder, workers), _environ())
@@ -122,23 +122,23 @@ def _warn_of_sharing(workers: int) -> None:
     cores = count_threads(probe(), *thread_cap(Options(), os.environ)).usable_cores
     if workers > cores:
         warn(
-            f"num_processes={workers} is more than the {cores} cores to be used here: the "
+            f"num_processes={workers} is more than the {cores} cores in use here: the "
             "processes share them"
         )
 
 
 def call_path(folder: str) -> str:
-    """Return the file that the call lies in."""
+    """Return the path of the file with the call."""
     return os.path.join(folder, "call")
 
 
 def result_path(folder: str) -> str:
-    """Return the file that the chief's result lies in."""
+    """Return the path of the file with the chief's result."""
     return os.path.join(folder, "result")
 
 
 def fault_path(folder: str, worker: int) -> str:
-    """Return the file in which a worker says how it has failed."""
+    """Return the path of the file with a worker's failure."""
     return os.path.join(folder, f"fault-{worker}.json")
 
 
@@ -171,11 +171,11 @@ def _keras_settings() -> dict[str, Any]:
 
 
 def _own_lines() -> dict[str, Any]:
-    """Return a notebook's cells, by whose source AutoGraph converts functions."""
+    """Return a notebook's cells, whose source AutoGraph needs to convert functions."""
     import linecache
 
     own = {n: e for n, e in linecache.cache.items() if len(e) > 1 and not os.path.exists(n)}
-    # Without its time an entry is kept, though there is no file (linecache.checkcache).
+    # An entry without a time is kept even if there is no file (linecache.checkcache).
     return {name: (entry[0], None, *entry[2:]) for name, entry in own.items()}
 
 
@@ -209,12 +209,12 @@ def _failure(folder: str, workers: int, status: int) -> Exception:
     if os.path.exists(said_path(folder)):
         with open(said_path(folder), encoding="utf-8") as file:
             sentence = file.read().strip() or sentence
-    # What the launcher refuses at once, it refuses because of what it was asked.
+    # An immediate failure of the launcher means that the request was invalid.
     return UsageError(sentence) if status == UsageError.exit_code else WorkerError(sentence)
 
 
 def _culprit(faults: list[Fault]) -> Fault:
-    """Return the first fault; where all workers met the same one, the chief's."""
+    """Return the first fault; if all workers had the same one, the chief's."""
     first = min(faults, key=lambda fault: fault.moment)
     alike = [fault for fault in faults if fault.sentence == first.sentence]
     return min(alike, key=lambda fault: fault.worker)

@@ -1,6 +1,6 @@
-"""The program of each worker that a script has started: it answers the call in a folder.
+"""The program of each worker that a script starts: it executes the call in a folder.
 
-It is run by its path, and may import nothing of nano-init's before `sys.path` is the script's.
+It is run by its path, and must not import nano-init before it has set `sys.path` as in the script.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(folder: str) -> int:
-    """Answer the call in a folder, and return the exit status."""
+    """Execute the call in a folder, and return the exit status."""
     with open(os.path.join(folder, "job.json"), encoding="utf-8") as file:
         job = json.load(file)
     sys.path[:] = job["path"]

@@ -1,9 +1,9 @@
-"""Batches that a script reads, handed to the workers that it has started.
+"""A server that sends a script's batches to the workers that the script started.
 
-The script's own process reads each data set, once for all workers: whatever it is made of
-(arrays, files, a Python generator, lookup tables) need not travel, its input pipeline is not
-run by every worker, and a shuffle comes out as it does in one process. Each worker is given
-every batch whole, and takes its share of it.
+The script's own process reads each data set once for all workers. So its sources (arrays, files, a
+Python generator, lookup tables) need not be serialized, only one process runs its input pipeline,
+and a shuffle has the same result as in one process. Each worker receives every whole batch, and
+takes its shard.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _LONGEST_PLACE = 108
 
 @frozen
 class DatasetServerAddress:
-    """Where workers find the server.
+    """How workers reach the server.
 
     Args:
         place: the address of its socket.
-        key: what they show to be let in.
+        key: the authentication key.
     """
 
     place: str
@@ -54,7 +54,7 @@ class ServedDataset:
 
     Args:
         dataset: a `tf.data.Dataset`.
-        epochs: the Keras iterator that the data set belongs to, or None.
+        epochs: the Keras iterator over the data set, or None.
     """
 
     def __init__(self, dataset: Dataset, epochs: Any = None) -> None:
@@ -65,19 +65,19 @@ class ServedDataset:
 
     @property
     def cardinality(self) -> int:
-        """Return how many batches there are, as `tf.data.Dataset.cardinality` returns it.
+        """Return the number of batches, as `tf.data.Dataset.cardinality` does.
 
-        Keras knows more of arrays than the data set that it makes of them.
+        For arrays, Keras knows the number even if its data set does not.
         """
         known = None if self._epochs is None else self._epochs.data_adapter.num_batches
         return int(self.dataset.cardinality()) if known is None else int(known)
 
     def open(self, number: int, readers: int) -> _Pass:
-        """Return a pass over the data, which the first reader that asks for it begins.
+        """Return a pass over the data; the first reader that asks for it starts it.
 
         Args:
-            number: which one, from 0.
-            readers: how many will read it.
+            number: its index, from 0.
+            readers: the number of readers.
         """
         with self._lock:
             if number not in self._passes:
@@ -94,7 +94,7 @@ class ServedDataset:
         epochs.data_adapter.on_epoch_begin()
         yield from self.dataset
         if epochs.steps_per_epoch is None and epochs.data_adapter.num_batches:
-            iter(self.dataset)  # Keras begins an iterator more, which shuffles once more
+            iter(self.dataset)  # Keras starts one more iterator, which shuffles once more
         epochs.data_adapter.on_epoch_end()
 
 
@@ -112,7 +112,7 @@ class _Pass:
         """Return a batch, or b"" after the last one.
 
         Args:
-            number: which one, from 0; each reader asks for one after the other.
+            number: its index, from 0; each reader asks for the batches in order.
         """
         with self._lock:
             if number == self._next:
@@ -131,11 +131,11 @@ class _Pass:
 
 
 class DatasetServer:
-    """Serves the batches of data sets to workers while it is entered.
+    """A context that serves the batches of data sets to workers.
 
     Args:
-        readers: how many workers there are.
-        folder: where its socket may be.
+        readers: the number of workers.
+        folder: a folder for its socket.
     """
 
     def __init__(self, readers: int, folder: str) -> None:
@@ -145,21 +145,21 @@ class DatasetServer:
         self._sources: list[ServedDataset] = []
         key = secrets.token_bytes(32)
         place = os.path.join(folder, "server")
-        # A longer path does not fit into a socket's address (unix(7)); Listener then finds one.
+        # A longer path does not fit into a socket address (unix(7)); Listener then chooses one.
         fitting = place if len(os.fsencode(place)) < _LONGEST_PLACE else None
         self._listener = Listener(fitting, "AF_UNIX", backlog=4 * readers, authkey=key)
         self.address = DatasetServerAddress(str(self._listener.address), key)
         self.fault: BaseException | None = None
 
     def add(self, source: ServedDataset) -> int:
-        """Take in a data set, and return its number.
+        """Add a data set, and return its index.
 
         Raises:
-            UsageError: its elements are of a kind that cannot be handed over.
+            UsageError: its elements are of a type that cannot be sent.
         """
         if not has_components(source.dataset.element_spec):
             raise UsageError(
-                "a data set whose elements are data sets or TensorArrays cannot be handed to "
+                "a data set whose elements are data sets or TensorArrays cannot be sent to "
                 "workers; flatten it, or start the script with nano-run --nproc-per-node"
             )
         self._sources.append(source)
@@ -179,7 +179,7 @@ class DatasetServer:
             try:
                 connection = self._listener.accept()
             except (AuthenticationError, EOFError, ConnectionError):
-                continue  # somebody else, or a worker that has died
+                continue  # an unknown client, or a worker that died
             except OSError:
                 return  # closed
             threading.Thread(
@@ -187,7 +187,7 @@ class DatasetServer:
             ).start()
 
     def _serve(self, connection: Connection) -> None:
-        # A reader that has gone wants no more: it has stopped early, or failed.
+        # The reader disconnected: it stopped early, or failed.
         with connection, contextlib.suppress(EOFError, OSError):
             source, number = connection.recv()
             batches = self._sources[source].open(number, self._readers)
@@ -204,7 +204,7 @@ class DatasetServer:
 
 
 def has_components(spec: Any) -> bool:
-    """Say whether elements of a kind are made of tensors that can be handed over.
+    """Say whether elements consist of tensors that can be sent.
 
     Args:
         spec: the data set's `element_spec`.
@@ -212,14 +212,14 @@ def has_components(spec: Any) -> bool:
     import tensorflow as tf
     from tensorflow.python.data.util.structure import NoneTensorSpec
 
-    # What Keras makes of None (keras/src/trainers/data_adapters/generator_data_adapter.py).
+    # Keras replaces None by these (keras/src/trainers/data_adapters/generator_data_adapter.py).
     kinds = (tf.TensorSpec, tf.SparseTensorSpec, tf.RaggedTensorSpec, NoneTensorSpec)
     empty = tf.OptionalSpec(None)
     return all(isinstance(leaf, kinds) or leaf == empty for leaf in tf.nest.flatten(spec))
 
 
 def components_of(value: Any) -> list[Any]:
-    """Return the dense tensors of an element, or the specs of them; none of empty optionals.
+    """Return the dense tensors of an element, or their specs; empty optionals have none.
 
     Args:
         value: an element of a data set, or its `element_spec`.

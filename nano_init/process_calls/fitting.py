@@ -1,4 +1,4 @@
-"""`fit` in several processes that it starts itself: BigDL-Nano's `num_processes`."""
+"""`fit` in several processes, which it starts itself: BigDL-Nano's `num_processes`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_in_processes"]
 
-# What the script's process has done to the data by then.
+# What the script's process has already done to the data.
 _DONE = (
     "batch_size",
     "shuffle",
@@ -34,21 +34,21 @@ def fit_in_processes(
     named: Mapping[str, Any],
     workers: int,
 ) -> Callback:
-    """Train a model as its `fit` does, with each batch shared by several processes.
+    """Train a model as its `fit` does, with each batch divided among several processes.
 
     Args:
         fit: Keras's `fit`.
-        model: the model, which has the trained values afterwards.
+        model: the model; it has the trained values afterwards.
         arguments: its positional arguments.
         named: its keyword arguments.
-        workers: how many processes.
+        workers: the number of processes.
 
     Returns:
         The history.
 
     Raises:
         UsageError: something that training needs cannot be sent to another process.
-        WorkerError: a worker has failed; the model is as it was.
+        WorkerError: a worker failed; the model is unchanged.
     """
     model._assert_compile_called("fit")
     options = _bind(fit, model, arguments, named)
@@ -68,7 +68,7 @@ def fit_in_processes(
 def _bind(
     fit: Callable[..., Any], model: Model, arguments: tuple[Any, ...], named: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return all of `fit`'s arguments by their names, but for the model."""
+    """Return all arguments of `fit` by name, except the model."""
     given = inspect.signature(fit).bind(model, *arguments, **named)
     given.apply_defaults()
     options = dict(given.arguments)
@@ -77,7 +77,7 @@ def _bind(
 
 
 def _sources(model: Model, options: dict[str, Any]) -> tuple[ServedDataset, ServedDataset | None]:
-    """Return the training and the validation data, as Keras's `fit` makes batches of them."""
+    """Return the training and validation data in batches, as Keras's `fit` forms them."""
     from keras.src.trainers.data_adapters import array_slicing, data_adapter_utils
 
     names = ("x", "y", "sample_weight")
@@ -121,7 +121,7 @@ def _source(model: Model, **data: Any) -> ServedDataset:
 
 
 def _build(model: Model, dataset: Dataset) -> None:
-    """Make the model's variables here, so that they begin as in one process."""
+    """Create the model's variables here, so that they start as in one process."""
     import keras
 
     from nano_init.distributed.training import symbolic_batch
@@ -142,12 +142,12 @@ def _callbacks(given: Any) -> list[Callback]:
     import keras
 
     if isinstance(given, keras.callbacks.CallbackList):
-        raise UsageError("num_processes needs callbacks in a list, not in a CallbackList")
+        raise UsageError("num_processes needs a list of callbacks, not a CallbackList")
     return list(given) if isinstance(given, (list, tuple)) else [given] if given else []
 
 
 def _own_history(callbacks: list[Callback]) -> Callback | None:
-    """Return the history that the script gave as a callback, or None."""
+    """Return the History that the script passed as a callback, or None."""
     import keras
 
     return next((c for c in callbacks if isinstance(c, keras.callbacks.History)), None)
@@ -170,7 +170,7 @@ def _fit_here(
     callbacks: list[Callback],
     **options: Any,
 ) -> dict[str, Any]:
-    """Train on one worker, and return what the script is to know of it."""
+    """Train on one worker, and return the results for the script."""
     data = {"validation_data": validation, "shuffle": False}
     history = model.fit(training, callbacks=callbacks, **data, **options)
     return {
@@ -182,7 +182,7 @@ def _fit_here(
 
 
 def _state(callback: Callback) -> dict[str, Any]:
-    """Return a callback's attributes, without those that are of this process alone."""
+    """Return a callback's attributes, without those that only make sense in this process."""
     from nano_init.process_calls.serialize import can_come_back
 
     own = {n: v for n, v in vars(callback).items() if n not in ("_model", "model")}

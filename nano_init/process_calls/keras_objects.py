@@ -1,8 +1,7 @@
-"""Keras's objects as they travel: a config, the classes that it names, and how it was compiled.
+"""Pickle Keras objects as a config, the classes that it names, and the compile arguments.
 
-Values (weights, moments, counts) travel apart, see `values`. A model's own archive would do
-for what a Keras file can hold; here losses, metrics and layers of the script, its lambdas
-too, come along as they are.
+Values (weights, moments, counts) are sent separately, see `values`. A Keras file could not hold the
+script's own losses, metrics, layers and lambdas; here they are pickled too.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def is_valued(thing: object) -> bool:
 
 
 def is_loss(thing: object) -> bool:
-    """Say whether something is one of Keras's losses."""
+    """Say whether something is a Keras loss."""
     import keras
 
     return isinstance(thing, keras.losses.Loss)
@@ -47,7 +46,7 @@ def reduce_valued(thing: Any) -> tuple[Any, ...]:
     """Return how to pickle a Keras object without its values, as `object.__reduce__` does.
 
     Raises:
-        UsageError: it cannot be made again from its config.
+        UsageError: it cannot be created again from its config.
     """
     import keras
 
@@ -60,7 +59,7 @@ def reduce_valued(thing: Any) -> tuple[Any, ...]:
 
 
 def reduce_loss(loss: Any) -> tuple[Any, ...]:
-    """Return how to pickle a loss: a plain object, whatever its config can hold."""
+    """Return how to pickle a loss: as a plain object, independent of its config."""
     return copyreg.__newobj__, (type(loss),), vars(loss)  # type: ignore[attr-defined]
 
 
@@ -86,7 +85,7 @@ def _describe(thing: Any) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def _named_lambdas(parts: list[Any]) -> Iterator[dict[str, Any]]:
-    """Give lambdas names meanwhile: Keras would put their bytecode into the config."""
+    """Give lambdas names for the time being: Keras would store their bytecode in the config."""
     found = [p for p in parts if isinstance(p, types.FunctionType) and p.__name__ == "<lambda>"]
     named = {f"lambda_{number}_of_the_script": found[number] for number in range(len(found))}
     try:
@@ -103,14 +102,14 @@ def _first_line(error: Exception) -> str:
 
 
 def _parts(thing: Any) -> list[Any]:
-    """Return an object and what it is made of, as far as its config may name classes of it."""
+    """Return an object and its parts whose classes its config may name."""
     layers = list(thing._flatten_layers()) if hasattr(thing, "_flatten_layers") else [thing]
     held = [value for layer in layers for value in vars(layer).values()]
     return [*layers, *held]
 
 
 def _custom_objects(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what a config may name and the worker cannot import."""
+    """Yield the objects that a config may name and the worker cannot import."""
     import keras
 
     yield from keras.saving.get_custom_objects().items()
@@ -121,7 +120,7 @@ def _custom_objects(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _names_in(config: Any) -> Iterator[Any]:
-    """Yield the names of the classes and functions that a config was made of."""
+    """Yield the names of the classes and functions in a config."""
     if isinstance(config, dict):
         is_function = config.get("class_name") == "function"
         yield config.get("config" if is_function else "registered_name")
@@ -132,16 +131,16 @@ def _names_in(config: Any) -> Iterator[Any]:
 
 
 def _is_unknown(named: Any) -> bool:
-    """Say whether a config does not say where to import a class or a function from."""
+    """Say whether a config lacks the module of a class or a function."""
     if isinstance(named, types.FunctionType):
         return not str(named.__module__).startswith("keras.")
     return named.__module__ == "__main__" or "<locals>" in named.__qualname__
 
 
 def _sendable(config: Any, parts: list[Any]) -> Any:
-    """Return a config without compilations, and without what constructors do not take.
+    """Return a config without compile configs, and without entries that constructors do not take.
 
-    Keras's own `get_config` gives a class its name, dtype and trainability in any case.
+    Keras's own `get_config` always includes name, dtype and trainability.
     """
     import keras
 
@@ -163,7 +162,7 @@ def _sendable(config: Any, parts: list[Any]) -> Any:
 
 
 def _refused(kind: type) -> frozenset[str]:
-    """Return what of a layer's own config a class's constructor does not take."""
+    """Return the keys of a layer's config that the class's constructor does not take."""
     import inspect
 
     import keras
@@ -189,7 +188,7 @@ def _rebuild(config: Any, custom: dict[str, Any]) -> Any:
 
 
 def _compilation(model: Model) -> dict[str, Any]:
-    """Return the arguments that a model was compiled with, its optimizer among them."""
+    """Return the arguments of a model's `compile`, including its optimizer."""
     if not model.compiled:
         return {}
     own = next(base for base in type(model).__mro__ if "compile" in vars(base))
@@ -204,8 +203,8 @@ def _own_compilation(model: Model, own: type) -> dict[str, Any]:
 
     if type(model).compile_from_config is keras.Model.compile_from_config:
         raise UsageError(
-            f"{own.__name__} has a compile() of its own, whose arguments cannot be sent to "
-            f"workers: give it get_compile_config() and compile_from_config(), or {_INSTEAD}"
+            f"{own.__name__} overrides compile(), whose arguments cannot be sent to "
+            f"workers; give it get_compile_config() and compile_from_config(), or {_INSTEAD}"
         )
     return {"config": model.get_compile_config()}
 

@@ -1,7 +1,7 @@
-"""Workers that a running script starts for one of its calls, and what becomes of their output.
+"""The launcher that a running script starts for one of its calls, and the workers' output.
 
-The job is `nano-run`'s own, in a launcher of its own next to the script: a process with
-TensorFlow's threads can neither fork a guard nor take signals for others.
+The job runs as under `nano-run`, in a separate launcher process: a process with TensorFlow's
+threads can neither fork a guard nor handle signals for others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["run_processes"]
 
 
 def run_processes(job: CallJob, environ: Mapping[str, str]) -> int:
-    """Run a job to its end; its output is shown as this process's own.
+    """Run a job to its end, and show its output as this process's own.
 
     Ctrl-C interrupts the workers; a second one kills them.
 
@@ -40,7 +40,7 @@ def run_processes(job: CallJob, environ: Mapping[str, str]) -> int:
 
     Raises:
         LaunchError: the interpreter cannot be started.
-        KeyboardInterrupt: the user has ended the job.
+        KeyboardInterrupt: the user interrupted the job.
     """
     write_job(job)
     path = [*job.path, *([] if PACKAGE_PARENT in job.path else [PACKAGE_PARENT])]
@@ -51,7 +51,7 @@ def run_processes(job: CallJob, environ: Mapping[str, str]) -> int:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # the terminal's Ctrl-C would come twice
+            start_new_session=True,  # the terminal's Ctrl-C would arrive twice
         )
     except OSError as error:
         raise LaunchError(f"cannot start {sys.executable!r}: {error.strerror}") from error
@@ -60,7 +60,7 @@ def run_processes(job: CallJob, environ: Mapping[str, str]) -> int:
 
 
 def _attend(launcher: subprocess.Popen[bytes]) -> int:
-    """Show what comes until the launcher has ended."""
+    """Show the output until the launcher ends."""
     is_interrupted = False
     pumps = _Pumps(launcher)
     while True:
@@ -80,7 +80,7 @@ def _attend(launcher: subprocess.Popen[bytes]) -> int:
 
 
 class _Pumps:
-    """Shows the launcher's output on this process's, which need be no file: a notebook's."""
+    """Copies the launcher's output to this process's, which may be a notebook's, not a file."""
 
     def __init__(self, launcher: subprocess.Popen[bytes]) -> None:
         import codecs
@@ -93,7 +93,7 @@ class _Pumps:
                 self._selector.register(stream, selectors.EVENT_READ, data)
 
     def run(self) -> None:
-        """Show what comes until both streams have ended."""
+        """Show the output until both streams end."""
         while self._selector.get_map():
             for key, _ in self._selector.select():
                 stream, shown, decoder = key.data

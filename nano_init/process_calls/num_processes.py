@@ -1,4 +1,4 @@
-"""BigDL-Nano's `num_processes`: of `fit`, and of a training function."""
+"""BigDL-Nano's `num_processes`, for `fit` and for a training function."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_PROCESSES = 4096
 
 
 def fit_replacements() -> Iterator[Replacement]:
-    """Yield what lets `fit` take `num_processes`, and BigDL-Nano's `backend` for them."""
+    """Yield the replacements that let `fit` take `num_processes` and BigDL-Nano's `backend`."""
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
     fit = vars(TensorFlowTrainer)["fit"]
@@ -72,7 +72,7 @@ def nano(num_processes: int = 1) -> Callable[[Any], Any]:
 
         @functools.wraps(function)
         def train(*args: Any, **kwargs: Any) -> Any:
-            # The worker that unpickles this function starts none.
+            # A worker that unpickles this function starts no processes.
             if not starts_processes(num_processes):
                 return function(*args, **kwargs)
             from nano_init.process_calls.call import call_in_processes
@@ -86,26 +86,26 @@ def nano(num_processes: int = 1) -> Callable[[Any], Any]:
 
 
 def starts_processes(wanted: int, backend: str | None = None) -> bool:
-    """Say whether processes are to be started; in a job that runs, only their number is checked.
+    """Say whether processes must be started; inside a job only their number is checked.
 
     Args:
-        wanted: How many the script wants.
-        backend: What BigDL-Nano would start them by.
+        wanted: The number of processes that the script asks for.
+        backend: The backend with which BigDL-Nano would start them.
 
     Raises:
-        UsageError: The number is none.
+        UsageError: The number is invalid.
 
     Warns:
-        UserWarning: The job has another number of workers, or the backend is another.
+        UserWarning: The job has a different number of workers, or the backend is ignored.
     """
     _check_number(wanted)
     if backend not in (None, "multiprocessing"):
-        warn(f"backend={backend!r} of BigDL-Nano is not there: nano-init starts processes itself")
+        warn(f"backend={backend!r} of BigDL-Nano is ignored; nano-init starts processes itself")
     membership = current_membership()
     if membership is not None and membership.workers != wanted:
         warn(
-            f"num_processes={wanted}, but the script runs as {membership.workers}, by nano-run "
-            "--nproc-per-node, and stays so"
+            f"num_processes={wanted}, but nano-run --nproc-per-node already runs the script in "
+            f"{membership.workers}; these are used"
         )
     return membership is None and wanted > 1
 

@@ -1,4 +1,4 @@
-"""Data sets in a worker whose batches the script's process reads and serves."""
+"""Data sets in a worker; the script's process reads and serves their batches."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _address: DatasetServerAddress | None = None
 
 
 class RemoteDatasetError(NanoError, RuntimeError):
-    """The script could not read its data; what happened is raised there."""
+    """The script could not read its data; the cause is raised there."""
 
 
 def connect_to_server(address: DatasetServerAddress) -> None:
-    """Let the data sets of this process take their batches from a server."""
+    """Let the data sets of this process fetch their batches from a server."""
     global _address
     _address = address
 
 
 def remote_dataset(number: int, spec: Any, cardinality: int) -> Dataset:
-    """Return the data set with a number of the server.
+    """Return a data set of the server.
 
     Args:
-        number: its number.
-        spec: its elements' `element_spec`.
-        cardinality: how many elements it has, as `tf.data.Dataset.cardinality` returns it.
+        number: its index on the server.
+        spec: its `element_spec`.
+        cardinality: its number of elements, as `tf.data.Dataset.cardinality` returns it.
     """
     import tensorflow as tf
 
@@ -61,7 +61,7 @@ def remote_dataset(number: int, spec: Any, cardinality: int) -> Dataset:
 
 def _read(source: int, number: int) -> Iterator[tuple[Any, ...]]:
     if _address is None:
-        raise RemoteDatasetError("this process has no script that reads its data")
+        raise RemoteDatasetError("no script serves data to this process")
     with Client(_address.place, authkey=_address.key) as connection:
         connection.send((source, number))
         while True:
@@ -82,7 +82,7 @@ def _alone(spec: Any) -> Any:
 
 
 def _packed(spec: Any, values: tuple[Any, ...]) -> Any:
-    """Put the dense tensors of an element together again."""
+    """Reassemble an element from its dense tensors."""
     import tensorflow as tf
 
     left = list(values)

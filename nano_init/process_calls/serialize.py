@@ -1,7 +1,7 @@
-"""Calls as files: a function and its arguments, with all that they refer to.
+"""Calls as files: a function and its arguments, with everything that they refer to.
 
-Functions and classes of the script itself are pickled by value (cloudpickle), what modules hold by
-name. Data sets stay where they are, and a server hands out their batches.
+Functions and classes of the script itself are pickled by value (cloudpickle), those of modules by
+name. Data sets stay in the script's process, and a server sends their batches.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Packed", "can_come_back", "pack", "pack_back", "read_packed", "write_packed"]
 
-_ALIGNMENT = 64  # what TensorFlow asks of memory that it is to use in place
+_ALIGNMENT = 64  # the alignment that TensorFlow requires of memory that it uses in place
 
 
 @frozen
 class Packed:
-    """A value on its way.
+    """A serialized value.
 
     Args:
         content: its pickle.
@@ -53,19 +53,19 @@ class Packed:
     buffers: tuple[Any, ...]
 
 
-# The objects that a value coming back may refer to, while it is read.
+# The objects that a returned value may refer to, while it is read.
 _known: Sequence[Any] = ()
 
 
 def pack(value: Any, reduce_dataset: Callable[[Any], Any]) -> tuple[Packed, list[Any]]:
-    """Return a call's parts as bytes, and the Keras objects with values in it.
+    """Serialize a call, and return it with the Keras objects in it that have values.
 
     Args:
-        value: anything that can travel.
+        value: any value that can be pickled.
         reduce_dataset: how to pickle a data set.
 
     Raises:
-        UsageError: something in it cannot travel.
+        UsageError: something in it cannot be pickled.
     """
     sent: list[Any] = []
     try:
@@ -100,14 +100,14 @@ def _can_travel(value: Any, reduce_dataset: Callable[[Any], Any]) -> bool:
 
 
 def pack_back(value: Any, known: Sequence[Any]) -> Packed:
-    """Return what comes back as bytes.
+    """Serialize a returned value.
 
     Args:
-        value: anything that can travel.
-        known: Keras objects that the reader has; they are referred to by number.
+        value: any value that can be pickled.
+        known: Keras objects that the reader has; they are referred to by index.
 
     Raises:
-        UsageError: something in it cannot travel.
+        UsageError: something in it cannot be pickled.
     """
     buffers: list[Any] = []
     file = io.BytesIO()
@@ -116,10 +116,10 @@ def pack_back(value: Any, known: Sequence[Any]) -> Packed:
 
 
 def can_come_back(value: Any) -> bool:
-    """Say whether a value can be sent back to the script."""
+    """Say whether a value can be returned to the script."""
     try:
         pack_back(value, ())
-    except Exception:  # noqa: BLE001 - whatever a class's own pickling raises
+    except Exception:  # noqa: BLE001 - a class's own pickling may raise anything
         return False
     return True
 
@@ -130,13 +130,13 @@ def _dump(pickler: Any, parts: Callable[[list[Any]], Any], sent: list[Any]) -> N
         pickler.dump(parts(sent))
     except (*errors, RecursionError) as error:
         raise UsageError(
-            f"something that the call uses cannot be sent to another process ({error}): make it "
-            "within the function, or start the script with nano-run --nproc-per-node instead"
+            f"something that the call uses cannot be sent to another process ({error}); create "
+            "it inside the function, or start the script with nano-run --nproc-per-node instead"
         ) from error
 
 
 def write_packed(packed: Packed, path: str) -> None:
-    """Write packed values to a file, whole or not at all."""
+    """Write packed values to a file atomically."""
     with open(f"{path}.new", "wb") as file:
         places = []
         for buffer in packed.buffers:
@@ -150,15 +150,15 @@ def write_packed(packed: Packed, path: str) -> None:
 
 
 def read_packed(path: str, known: Sequence[Any] = ()) -> Any:
-    """Return the value that lies in a file; its large arrays stay there until they are used.
+    """Return the value in a file; its large arrays are mapped and read when they are used.
 
     Args:
-        path: the file, which may be removed afterwards.
+        path: the file; it may be removed afterwards.
         known: Keras objects that the value may refer to.
     """
     global _known
     with open(path, "rb") as file:
-        # Copied where it is written to: all workers read the same pages.
+        # Copy-on-write: all workers read the same pages.
         memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     start = int.from_bytes(memory[-8:], "little")
     places, content = pickle.loads(memory[start:-8])  # noqa: S301 - our own
@@ -179,7 +179,7 @@ def _part(layer: Layer, place: int) -> Any:
 
 
 def _pickler(kind: type) -> Any:
-    """Return a class of picklers of a kind, by value where cloudpickle is installed."""
+    """Return a class of picklers, which pickles by value if cloudpickle is installed."""
     try:
         import cloudpickle
     except ImportError:
@@ -188,23 +188,23 @@ def _pickler(kind: type) -> Any:
 
 
 class _ByNamePickler(pickle.Pickler):
-    """Stands in where cloudpickle is not installed: the script's own code cannot travel."""
+    """The substitute without cloudpickle: the script's own code cannot be pickled."""
 
     def reducer_override(self, thing: Any) -> Any:
         is_code = isinstance(thing, (type, types.FunctionType))
         if is_code and (thing.__module__ == "__main__" or "<" in thing.__qualname__):
             raise pickle.PicklingError(
-                f"{thing.__qualname__} is the script's own; pip install cloudpickle"
+                f"{thing.__qualname__} is defined in the script; pip install cloudpickle"
             )
         return NotImplemented
 
 
 class _CallPickling:
-    """Pickles what goes to the workers: Keras objects without values, data sets by number.
+    """Pickles what goes to the workers: Keras objects without values, data sets by index.
 
     Args:
         file: where the pickle is written to.
-        keep: takes a buffer that stays apart.
+        keep: takes a buffer that is stored separately.
         reduce_dataset: how to pickle a data set.
         sent: takes the Keras objects with values.
     """
@@ -232,12 +232,12 @@ class _CallPickling:
         if isinstance(thing, tf.data.Dataset):
             return self._reduce_dataset(thing)
         if isinstance(thing, tf.data.Iterator):
-            raise UsageError("an iterator cannot be sent to workers; give its data set")
+            raise UsageError("an iterator cannot be sent to workers; pass its data set instead")
         if isinstance(thing, tf.types.experimental.PolymorphicFunction):
-            fresh = thing._clone(thing.python_function)  # without what it has traced
+            fresh = thing._clone(thing.python_function)  # without its traces
             return copyreg.__newobj__, (type(thing),), fresh.__getstate__()  # type: ignore[attr-defined]
         if isinstance(thing, types.CodeType):
-            # cloudpickle drops the file's name, which AutoGraph and tracebacks need.
+            # cloudpickle drops the file name, which AutoGraph and tracebacks need.
             return marshal.loads, (marshal.dumps(thing),)
         return None
 
@@ -249,8 +249,8 @@ class _CallPickling:
             parts = [thing]  # its parts travel as its attributes
         if any(id(part) in self._owners for part in parts):
             raise UsageError(
-                f"{thing.name} shares layers with another model that the call uses, and would be "
-                "sent to workers apart from it: start the script with nano-run --nproc-per-node "
+                f"{thing.name} shares layers with another model that the call uses, and cannot be "
+                "sent to workers without it; start the script with nano-run --nproc-per-node "
                 "instead"
             )
         self._owners.update({id(part): (thing, n) for n, part in enumerate(parts)})
@@ -259,11 +259,11 @@ class _CallPickling:
 
 
 class _BackPickling:
-    """Pickles what comes back: Keras objects that the script has already by number.
+    """Pickles what is returned: Keras objects that the script already has by index.
 
     Args:
         file: where the pickle is written to.
-        keep: takes a buffer that stays apart.
+        keep: takes a buffer that is stored separately.
         known: the objects that the script has.
     """
 
@@ -278,5 +278,5 @@ class _BackPickling:
         if id(thing) in self._numbers:
             return _known_object, (self._numbers[id(thing)],)
         if isinstance(thing, tf.data.Dataset):
-            raise UsageError("a data set cannot be sent back to the script")
+            raise UsageError("a data set cannot be returned to the script")
         return super().reducer_override(thing)  # type: ignore[misc]

@@ -1,6 +1,6 @@
-"""The values of Keras's objects: taken from one process's, given to another's.
+"""Copy the values of Keras objects from one process to another.
 
-Objects that were made from the same config hold their variables in the same order.
+Objects created from the same config hold their variables in the same order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["give_values", "take_values"]
 def take_values(objects: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the values of Keras objects, as NumPy arrays.
 
-    In a job all workers have to ask: a metric's count is the sum over them.
+    In a job all workers must call this: a metric's count is the sum over them.
 
     Args:
         objects: Layers, models, optimizers and metrics.
@@ -50,14 +50,14 @@ def take_values(objects: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def give_values(objects: Sequence[Any], taken: Sequence[dict[str, Any]]) -> None:
-    """Give objects the values that were taken from their likes, all or none.
+    """Set the values of objects to those of their counterparts, all or none.
 
     Args:
         objects: Layers, models, optimizers and metrics.
-        taken: What `take_values` returned for as many.
+        taken: What `take_values` returned for their counterparts.
 
     Raises:
-        UsageError: an object has other variables than its like.
+        UsageError: an object has other variables than its counterpart.
     """
     import keras
 
@@ -71,7 +71,7 @@ def give_values(objects: Sequence[Any], taken: Sequence[dict[str, Any]]) -> None
     for thing, values in pairs:
         if values.get("trained") is not None and not thing.built:
             thing.build([objects[number].variables[place] for number, place in values["trained"]])
-    # A layer or a metric may be a model's as well; the model's own values are the right ones.
+    # A layer or a metric may also belong to a model; then the model's values are the right ones.
     pairs.sort(key=lambda pair: isinstance(pair[0], keras.Model))
     assignments = [pair for thing, values in pairs for pair in _assignments(thing, values)]
     for variable, value in assignments:
@@ -99,12 +99,12 @@ def _assignments(thing: Any, values: dict[str, Any]) -> list[tuple[Variable, Any
         variables += thing.metrics_variables
         arrays = [*arrays, *values["metrics"]]
     if isinstance(thing, (keras.metrics.Metric, keras.optimizers.Optimizer)) and not variables:
-        return []  # not used yet, and it will be made when it is
+        return []  # not used yet; it is created on first use
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [array.shape for array in arrays]:
         raise UsageError(
             f"{type(thing).__name__} {getattr(thing, 'name', '')!r} has other variables when it "
-            "is made again from its config: give its class a get_config() with all its arguments"
+            "is created again from its config; give its class a get_config() with all its arguments"
         )
     return list(zip(variables, arrays, strict=True))
 

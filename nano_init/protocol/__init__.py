@@ -1,1 +1,1 @@
-"""Every value that crosses a process boundary, and every variable of nano-init's own."""
+"""All values that cross a process boundary, and all environment variables of nano-init."""

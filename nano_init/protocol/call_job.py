@@ -1,7 +1,7 @@
-"""The job that a call of a running script starts: what its launcher and its workers are given.
+"""The job that a call in a running script starts, as its launcher and workers receive it.
 
-It lies as JSON in the call's folder. The program of the workers reads it before it may import
-anything of nano-init's, so that its names are part of the protocol.
+It is a JSON file in the call's folder. The workers' program reads it before it can import
+nano-init, so the names in it are part of the protocol.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class CallJob:
     """A job for one call.
 
     Args:
-        folder: where the call lies, and its outcome.
-        workers: how many there shall be.
+        folder: the folder for the call and its result.
+        workers: the number of workers.
         program: the script that each worker runs, with the folder as its argument.
-        parent: the process id of the script that wants them.
+        parent: the process id of the script.
         path: the script's `sys.path`.
         argv: the script's `sys.argv`.
-        patch: the options of the patch that is in force.
+        patch: the options of the active patch.
     """
 
     folder: str
@@ -39,13 +39,13 @@ class CallJob:
 
 
 def write_job(job: CallJob) -> None:
-    """Write a job into its folder."""
+    """Write a job to its folder."""
     with open(_job_path(job.folder), "w", encoding="utf-8") as file:
         json.dump({**vars(job), "patch": job.patch.to_json()}, file)
 
 
 def read_job(folder: str) -> CallJob:
-    """Return the job that was written into a folder."""
+    """Return the job in a folder."""
     with open(_job_path(folder), encoding="utf-8") as file:
         values = json.load(file)
     for name in ("path", "argv"):
@@ -54,7 +54,7 @@ def read_job(folder: str) -> CallJob:
 
 
 def said_path(folder: str) -> str:
-    """Return the file in which the launcher says what went wrong."""
+    """Return the path of the file with the launcher's error message."""
     return os.path.join(folder, "said")
 
 

@@ -1,4 +1,4 @@
-"""The faster paths: one record each, and which of them a text switches off. Pure."""
+"""The faster paths: one record each, and parsing of the names to switch off. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NN = "keras.src.backend.tensorflow.nn"
 _DATA = "tensorflow.python.data.ops"
 _FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 
-# The groups of the tuner: of one kind of layer, or of one technique.
+# The tuner's groups: one kind of layer, or one technique.
 _ISLANDS = "islands"
 _UPDATES = "updates"
 _CONVOLUTIONS = "convolutions"
@@ -19,13 +19,12 @@ _RECURRENT = "recurrent"
 _DENSE = "dense"
 _CALLS = "calls"
 
-# Each name is that of a module of `keras_patch/faster` too, which has a function
-# `NAME_replacements`.
+# Each name is also a module in `keras_patch/faster`, which has a function `NAME_replacements`.
 PATH_RECORDS = (
     PatchRecord(
         "activations",
         PATH,
-        "GELU, SiLU, ReLU6 and hard SiLU, compiled by XLA into one kernel a direction",
+        "GELU, SiLU, ReLU6 and hard SiLU, compiled by XLA into one kernel per direction",
         tuple(f"{_NN}:{name}" for name in ("gelu", "silu", "relu6", "hard_silu")),
         group=_ISLANDS,
         models=("encoder", "vit", "mobilenet"),
@@ -34,7 +33,7 @@ PATH_RECORDS = (
     PatchRecord(
         "adam",
         PATH,
-        "Adam's update of a dense weight in one pass; a sparse gradient is made dense once",
+        "Adam's update of a dense weight in one pass; a sparse gradient becomes dense once",
         ("keras.src.optimizers.adam:Adam.update_step",),
         uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
         group=_UPDATES,
@@ -44,7 +43,7 @@ PATH_RECORDS = (
     PatchRecord(
         "attention",
         PATH,
-        "the softmax of attention, compiled by XLA into one kernel a direction",
+        "the softmax of attention, compiled by XLA into one kernel per direction",
         (f"{_NN}:_dot_product_attention_xla",),
         keras=("3.6", KERAS_RANGE[1]),
         group=_ISLANDS,
@@ -70,8 +69,7 @@ PATH_RECORDS = (
     PatchRecord(
         "convolution",
         PATH,
-        "kernels of one pixel, and gradients by the kernel where oneDNN is slow at them, as "
-        "matrix products",
+        "1x1 convolutions, and kernel gradients that oneDNN computes slowly, as matrix products",
         ("keras.src.layers.convolutional.base_conv:BaseConv.call",),
         group=_CONVOLUTIONS,
         models=("mobilenet", "resnet50"),
@@ -80,7 +78,7 @@ PATH_RECORDS = (
     PatchRecord(
         "cross_entropy",
         PATH,
-        "the loss of integer labels, compiled by XLA into one kernel a direction",
+        "the loss of integer labels, compiled by XLA into one kernel per direction",
         (f"{_NN}:sparse_categorical_crossentropy",),
         group=_ISLANDS,
         models=("decoder",),
@@ -89,7 +87,7 @@ PATH_RECORDS = (
     PatchRecord(
         "depthwise",
         PATH,
-        "the input gradient of strided depthwise convolutions in float32, where bfloat16 has no "
+        "the input gradient of strided depthwise convolutions in float32, because bfloat16 has no "
         "fast kernel",
         (f"{_NN}:depthwise_conv", f"{_NN}:separable_conv"),
         group=_CONVOLUTIONS,
@@ -99,7 +97,7 @@ PATH_RECORDS = (
     PatchRecord(
         "dropout",
         PATH,
-        "the same elements as Keras drops in float32, from a vectorized generator",
+        "the same mask as Keras draws in float32, from a vectorized generator",
         ("keras.src.backend.tensorflow.random:dropout",),
         uses=tuple(
             f"keras.src.backend.tensorflow.random:{n}" for n in ("_cast_seed", "tf_draw_seed")
@@ -120,7 +118,7 @@ PATH_RECORDS = (
     PatchRecord(
         "embedding",
         PATH,
-        "rows looked up without reading the table",
+        "looks up rows without reading the whole table",
         ("keras.src.layers.core.embedding:Embedding.call",),
         group=_DENSE,
         models=("recommender",),
@@ -142,7 +140,7 @@ PATH_RECORDS = (
     PatchRecord(
         "gru",
         PATH,
-        "GRU over whole sequences, with weights cast once and each weight's gradient one product",
+        "GRU over whole sequences: weights are cast once, and each weight gradient is one product",
         ("keras.src.layers.rnn.gru:GRU.inner_loop",),
         group=_RECURRENT,
         models=("gru",),
@@ -151,7 +149,7 @@ PATH_RECORDS = (
     PatchRecord(
         "layer_norm",
         PATH,
-        "layer and RMS normalization, compiled by XLA into one kernel a direction",
+        "layer and RMS normalization, compiled by XLA into one kernel per direction",
         ("keras.src.layers.normalization.layer_normalization:LayerNormalization.call",),
         optional=("keras.src.layers.normalization.rms_normalization:RMSNormalization.call",),
         group=_ISLANDS,
@@ -168,7 +166,7 @@ PATH_RECORDS = (
     PatchRecord(
         "lstm",
         PATH,
-        "LSTM over whole sequences, with weights cast once and each weight's gradient one product",
+        "LSTM over whole sequences: weights are cast once, and each weight gradient is one product",
         ("keras.src.layers.rnn.lstm:LSTM.inner_loop",),
         group=_RECURRENT,
         models=("lstm",),
@@ -210,7 +208,7 @@ PATH_RECORDS = (
     PatchRecord(
         "step_call",
         PATH,
-        "a step of `fit` or `evaluate` called straight: its graph is looked up once an iterator",
+        "steps of `fit` and `evaluate` called directly: a graph is looked up once per iterator",
         ("keras.src.backend.tensorflow.trainer:TensorFlowTrainer._make_function",),
         keras=("3.7", KERAS_RANGE[1]),
         group=_CALLS,
@@ -219,8 +217,8 @@ PATH_RECORDS = (
     PatchRecord(
         "step_scalars",
         PATH,
-        "the learning rate and the other scalars of an optimizer made once per step, not once per "
-        "variable",
+        "the learning rate and other scalars of an optimizer are computed once per step, not "
+        "once per variable",
         ("keras.src.backend.tensorflow.optimizer:TFOptimizer._backend_update_step",),
     ),
 )
@@ -229,7 +227,7 @@ FASTER_PATHS = tuple(record.name for record in PATH_RECORDS)
 
 
 def path_groups() -> tuple[tuple[str, ...], ...]:
-    """Return the names that the tuner leaves out together, group by group."""
+    """Return the names that the tuner switches off together, group by group."""
     groups: dict[str, list[str]] = {}
     for record in PATH_RECORDS:
         if record.group:
@@ -238,7 +236,7 @@ def path_groups() -> tuple[tuple[str, ...], ...]:
 
 
 def path_table() -> str:
-    """Return the faster paths as the table of the documentation, in Markdown."""
+    """Return the table of faster paths for the documentation, in Markdown."""
     rows = [
         f"| `{record.name}` | {record.summary} | {' to '.join(record.keras)} |"
         for record in PATH_RECORDS
@@ -251,7 +249,7 @@ def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:
     """Return the paths to switch off, and a sentence about unknown names.
 
     Args:
-        text: Names with commas between them, as in `NANO_INIT_DISABLE`; `all` is all of them.
+        text: Comma-separated names, as in `NANO_INIT_DISABLE`; `all` means all of them.
 
     Returns:
         The known names, and None or one sentence that names the unknown ones.
@@ -262,8 +260,8 @@ def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:
     if not unknown:
         return known, None
     listed = ", ".join(repr(name) for name in unknown)
-    verb = "is no faster path" if len(unknown) == 1 else "are no faster paths"
-    return known, f"{listed} {verb} and cannot be switched off; there are {_listing()}"
+    verb = "is not a faster path" if len(unknown) == 1 else "are not faster paths"
+    return known, f"{listed} {verb} and cannot be switched off; the names are {_listing()}"
 
 
 def _listing() -> str:

@@ -1,4 +1,4 @@
-"""Repairs of Keras's own defects, and the options that the user asks for: one record each. Pure."""
+"""Repairs of Keras's defects, and the options that users request: one record each. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPAIR_RECORDS = (
     PatchRecord(
         "frame_filters",
         REPAIR,
-        "tracebacks show no frame of nano-init",
+        "tracebacks show no frames of nano-init",
         (
             f"keras.{_FILTERS}",
             f"tf_keras.{_FILTERS}",
@@ -26,7 +26,7 @@ REPAIR_RECORDS = (
     PatchRecord(
         "repeated_ids",
         REPAIR,
-        "a sparse gradient with repeated ids has the numbers of the equal dense gradient",
+        "a sparse gradient with repeated ids gives the same results as the equal dense gradient",
         (
             "keras.src.optimizers.base_optimizer:BaseOptimizer._backend_apply_gradients",
             "keras.src.backend.tensorflow.optimizer:TFOptimizer._all_reduce_sum_gradients",
@@ -56,7 +56,7 @@ OPTION_RECORDS = (
     PatchRecord(
         "steps_per_execution",
         OPTION,
-        "several training steps of `fit` between two returns to Python",
+        "`fit` runs several training steps before it returns to Python",
         (
             "keras.src.trainers.trainer:Trainer.compile",
             "keras.src.trainers.trainer:Trainer.compile_from_config",

@@ -1,7 +1,7 @@
-"""A worker's place in its job, as the launcher hands it over. Values and their text only.
+"""A worker's membership in its job, as a value and as text.
 
-The launcher hands it over in one variable, which the bootstrap takes out of the environment
-before the program runs: a Python that the program starts is no worker.
+The launcher passes it in one variable, which the bootstrap removes from the environment before the
+program runs: a Python process that the program starts is not a worker.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Membership:
     """One worker's place in its job.
 
     Args:
-        index: the worker's number; 0 is the chief.
-        workers: how many there are.
-        seed: where unseeded random numbers start, the same for all workers.
-        status_fd: the descriptor to tell the launcher by; -1 without one.
+        index: the worker's index; 0 is the chief.
+        workers: the number of workers.
+        seed: the seed of unseeded random numbers, the same for all workers.
+        status_fd: the descriptor for reports to the launcher; -1 without one.
         start_timeout: seconds to wait for the other workers.
-        compress: gradients travel between hosts in bfloat16.
-        scratch: a folder for what only the chief's copy of is kept; "" for the chief.
-        memory_fd: the descriptor of the memory that all workers of this host share; -1 without one.
-        local: the worker's number on this host.
-        local_workers: how many are on this host.
-        hosts: on how many hosts workers add up among themselves first; 1 for a job on one host,
-            0 where they do not.
+        compress: whether gradients are sent between hosts in bfloat16.
+        scratch: a folder for files of which only the chief's copy is kept; "" for the chief.
+        memory_fd: the descriptor of the shared memory of this host's workers; -1 without one.
+        local: the worker's local rank on this host.
+        local_workers: the number of workers on this host.
+        hosts: the number of hosts whose workers all-reduce among themselves first; 1 for a job
+            on one host, 0 if they do not.
     """
 
     index: int
@@ -57,10 +57,10 @@ def format_membership(membership: Membership) -> str:
 
 
 def parse_membership(text: str) -> Membership:
-    """Return the membership that a text holds.
+    """Return the membership in a text.
 
     Raises:
-        LaunchError: the text is none.
+        LaunchError: the text is invalid.
     """
     import json
 

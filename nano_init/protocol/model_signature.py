@@ -1,4 +1,4 @@
-"""What a tuned choice knows a model by: the shapes of its trained variables. Pure."""
+"""The signature of a model in a tuned choice: the shapes of its trained variables. Pure."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def shapes_of(variables: Iterable[Any]) -> list[list[int]]:
 
 
 def digest_signature(signature: str) -> str:
-    """Return a signature in a form that is short enough for an environment variable.
+    """Return a signature that is short enough for an environment variable.
 
     Args:
         signature: for each optimizer the shapes of its variables, as JSON; "" if unknown.
 
     Returns:
-        A CRC-32 in hexadecimal for each optimizer, with commas between them.
+        A comma-separated list with a hexadecimal CRC-32 for each optimizer.
     """
     shapes = json.loads(signature) if signature else []
     return ",".join(digest_shapes(each) for each in shapes if each)
 
 
 def digest_shapes(shapes: Sequence[Sequence[int]]) -> str:
-    """Return the digest of one optimizer's shapes, as `digest_signature` has it."""
+    """Return the digest of one optimizer's shapes, as in `digest_signature`."""
     return f"{crc32(json.dumps(shapes).encode()):08x}"

@@ -1,6 +1,6 @@
-"""What the patch of Keras is asked for: one value for the launcher, the program and its workers.
+"""The options of the Keras patch: one value for the launcher, the program and its workers.
 
-It crosses to the program as the JSON of the keyword arguments of `patch_tensorflow`.
+It is passed to the program as JSON of the keyword arguments of `patch_tensorflow`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class PatchOptions:
     Args:
         precision: "float32" or "mixed_bfloat16"; "auto" until a plan has chosen.
         keep_float32: patterns, as in `fnmatch`, of the layers that stay in float32.
-        disable: faster paths to switch off, known ones only, or "all".
+        disable: names of known faster paths to switch off, or "all".
         lazy_adam: Adam updates only the rows that a sparse gradient names.
-        steps_per_execution: how many training steps `fit` runs between two returns to Python. None
-            and "auto" find the number; "auto" says where a fit has to run one at a time.
-        is_chosen: nano-run chose bfloat16, not the user; a script that fails in it gets a line
-            that names the way out.
+        steps_per_execution: the number of training steps that `fit` runs before it returns to
+            Python. None and "auto" find the number; "auto" also reports why a fit cannot.
+        is_chosen: whether nano-run chose bfloat16, not the user. If the script then fails, one
+            line names the option that avoids it.
     """
 
     precision: str = "auto"
@@ -46,7 +46,7 @@ class PatchOptions:
     is_chosen: bool = False
 
     def to_json(self) -> str:
-        """Return the options as a JSON object, without those that have their defaults."""
+        """Return the options as a JSON object, without those with default values."""
         given = {name: value for name, value in vars(self).items() if value}
         # Importing json costs 3 ms before every script; a precision needs no escaping.
         if given.keys() <= {"precision", "is_chosen"}:
@@ -57,7 +57,7 @@ class PatchOptions:
         return json.dumps(given)
 
     def describe(self) -> tuple[str, ...]:
-        """Return a phrase for each option that changes how training runs, but the precision."""
+        """Return a phrase for each option that changes how training runs, except the precision."""
         phrases = []
         if self.lazy_adam:
             phrases.append("lazy Adam")
@@ -74,11 +74,11 @@ class PatchOptions:
 
 
 def patch_options_from_json(text: str) -> PatchOptions:
-    """Return the options that `PatchOptions.to_json` has written.
+    """Return the options that `PatchOptions.to_json` wrote.
 
     Raises:
-        TypeError: It names an option that there is not.
-        ValueError: It is not JSON.
+        TypeError: The text names an unknown option.
+        ValueError: The text is not JSON.
     """
     import json
 
@@ -95,12 +95,12 @@ def parse_patch_options(
     lazy_adam: bool = False,
     steps: str | None = None,
 ) -> tuple[PatchOptions, str | None]:
-    """Return the options that a command line gives, and a warning or None.
+    """Return the options on a command line, and a warning or None.
 
     Args:
-        precision: the name, which is not checked.
+        precision: the name; it is not checked here.
         keep_float32: patterns of layers.
-        disable: names of faster paths, each text with commas between them.
+        disable: texts with comma-separated names of faster paths.
         lazy_adam: whether `--lazy-adam` was given.
         steps: the value of `--steps-per-execution`, if it was given.
 
@@ -124,14 +124,14 @@ def parse_keep_float32(value: object) -> tuple[str, ...]:
     """Return the patterns of layers to keep in float32.
 
     Args:
-        value: One pattern, as in `fnmatch`, of a layer's name or its class's, or several.
+        value: One or several `fnmatch` patterns of layer names or class names.
 
     Raises:
-        UsageError: A pattern is empty or no string.
+        UsageError: A pattern is empty or not a string.
     """
     patterns = (value,) if isinstance(value, str) else value
     if not isinstance(patterns, (tuple, list, set, frozenset)):
-        raise UsageError(f"keep_float32 is {value!r}; give patterns of layer names, as ('head*',)")
+        raise UsageError(f"keep_float32 is {value!r}; give layer patterns, such as ('head*',)")
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise UsageError(f"keep_float32 holds {pattern!r}; give the name of a layer or class")
@@ -147,10 +147,10 @@ def parse_steps_per_execution(value: str | int | None) -> int | str | None:
     """Return a number of steps, "auto" or None.
 
     Args:
-        value: what the user gave.
+        value: the user's value.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none of these.
     """
     if value is None or value == "auto":
         return value

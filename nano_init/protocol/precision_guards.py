@@ -1,7 +1,7 @@
-"""The guards that keep mixed bfloat16 right: one record each. Pure.
+"""The guards that keep mixed bfloat16 correct: one record each. Pure.
 
-Without any one of them training in bfloat16 could be silently wrong, so that a Keras or TensorFlow
-that a guard does not know trains in float32.
+If any of them is missing, training in bfloat16 could be silently wrong. So training uses float32 on
+a Keras or TensorFlow that a guard was not verified on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VARIABLES = tuple(
     for name in ("assign_add", "assign_sub")
 )
 
-# Keras 3.13 moved the archive of TensorFlow to a module of its own.
+# Keras 3.13 moved TensorFlow's archive to its own module.
 _ARCHIVES = tuple(
     f"{_ARCHIVE}.{place}.{name}"
     for place in (
@@ -81,7 +81,7 @@ GUARD_RECORDS = (
     PatchRecord(
         "operands",
         GUARD,
-        "operands that differ in dtype agree, and operations without a bfloat16 kernel run in "
+        "operands of different dtypes are converted, and ops without a bfloat16 kernel run in "
         "float32",
         (
             f"{_TF}.pywrap_tfe:TFE_Py_FastPathExecute",
@@ -97,7 +97,7 @@ GUARD_RECORDS = (
     PatchRecord(
         "control_flow",
         GUARD,
-        "loops, branches, arrays and signatures take both dtypes",
+        "loops, branches, arrays and signatures accept both dtypes",
         (
             *(f"{_ARRAY}.{name}" for name in ("write", "unstack", "scatter", "split")),
             f"{_TF}.ops.while_v2:while_loop",
@@ -108,7 +108,7 @@ GUARD_RECORDS = (
     PatchRecord(
         "arrays",
         GUARD,
-        "NumPy arrays of bfloat16 tensors are float32, and spectra take bfloat16",
+        "NumPy arrays of bfloat16 tensors are float32, and Fourier transforms accept bfloat16",
         (
             f"{_TF}.framework.ops:_EagerTensorBase.numpy",
             f"{_TF}.framework.ops:_EagerTensorBase.__array__",
@@ -118,7 +118,7 @@ GUARD_RECORDS = (
     PatchRecord(
         "inner_outputs",
         GUARD,
-        "gradients of an inner layer's output, as it left the model",
+        "gradients with respect to an inner layer's output",
         (f"{_TF}.eager.backprop:GradientTape.gradient",),
     ),
     PatchRecord(
@@ -165,12 +165,12 @@ GUARD_RECORDS = (
         uses=("keras.src.backend.common.variables:standardize_shape",),
     ),
     PatchRecord(
-        "preprocessing", GUARD, "preprocessing layers keep all digits of their inputs", _WIDE
+        "preprocessing", GUARD, "preprocessing layers keep their inputs' full precision", _WIDE
     ),
     PatchRecord(
         "extra_losses",
         GUARD,
-        "regularizers, `add_loss` and counters add up in float32",
+        "regularizers, `add_loss` and counters are summed in float32",
         (
             *(f"keras.src.regularizers.regularizers:{n}.__call__" for n in ("L1L2", "L1", "L2")),
             f"{_LAYER}.add_loss",

@@ -1,6 +1,6 @@
-"""The files of nano-init's own that one process starts as a program in another.
+"""The files of nano-init that one process starts as a program in another.
 
-They are named here, by their paths, because the process that starts one never imports it.
+They are named here by path, because the process that starts one never imports it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ PACKAGE_PARENT = os.path.dirname(_PACKAGE)
 # The folder of the sitecustomize module that patches Keras in a program.
 BOOTSTRAP_FOLDER = os.path.join(_PACKAGE, "bootstrap")
 
-# Isolates itself from all files, and becomes another program.
+# Isolates itself from all files, and executes another program.
 ISOLATION = os.path.join(_PACKAGE, "instrumentation", "isolation_main.py")
 
 # Imports TensorFlow once, and forks trainings.
 FORK_SERVER = os.path.join(_PACKAGE, "instrumentation", "fork_server_main.py")
 
-# Says what the installed TensorFlow is, and multiplies with it.
+# Examines the installed TensorFlow, and runs the matmul benchmark.
 TENSORFLOW_PROBE = os.path.join(_PACKAGE, "instrumentation", "tensorflow_probe_main.py")
 
-# Launches the workers that a call of a running script wants.
+# Launches the workers for a call in a running script.
 CALL_LAUNCHER = os.path.join(_PACKAGE, "run", "call_job_main.py")
 
-# Answers the call of a running script, as one of those workers.
+# Executes the call of a running script, as one of those workers.
 CALL_WORKER = os.path.join(_PACKAGE, "process_calls", "call_worker_main.py")

@@ -1,7 +1,7 @@
-"""The file that a watched process leaves its record in, and how it is known to be that file.
+"""The file to which an observed process writes its record, and how to identify it.
 
-A descriptor is a number, and the number is the script's to close and to open again: what it
-stands for is looked at each time before anything is written to it.
+A script may close a descriptor and open another file under the same number. So the file's identity
+is checked each time before anything is written.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = [
     "write_record",
 ]
 
-# What the batches of a training come from.
+# The sources of a training's batches.
 PIPELINE, ARRAYS, PYTHON = "tf.data", "arrays", "Python"
 
-# Of all that a watch writes, what is read again.
+# The entries of a record that are read.
 _FIELDS = frozenset({"started", "marks", "batch", "waited", "peak_kb", "signature"})
 
 _DAMAGED = "the record of the steps is damaged: the script has written to its file"
 
 
 def describe_record_file(descriptor: int) -> dict[str, Any]:
-    """Return by what a watched process finds and knows the file for its record.
+    """Return how an observed process finds and identifies the file for its record.
 
     Args:
-        descriptor: the open file, which the process inherits; negative for none.
+        descriptor: the open file that the process inherits; negative for none.
     """
     if descriptor < 0:
         return {"fd": descriptor}
@@ -52,15 +52,15 @@ def describe_record_file(descriptor: int) -> dict[str, Any]:
 
 
 def write_record(request: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    """Write a record to the file that is meant for it, and to no other.
+    """Write a record to its file, and to no other file.
 
     Args:
-        request: as `describe_record_file` has described the file.
-        record: what to write.
+        request: the file, as `describe_record_file` describes it.
+        record: the record.
 
     Returns:
-        Whether it was written; a script may have closed the file, or opened another in its
-        place, and not be permitted to open the launcher's own.
+        Whether it was written. A script may have closed the file, or opened another under the
+        same number, and the launcher's own descriptor may be inaccessible.
     """
     if "file" not in request:
         return False
@@ -69,7 +69,7 @@ def write_record(request: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
 
 
 def _replace(file: int, identity: Sequence[int], content: bytes) -> bool:
-    """Replace what a file holds and close it; return False if it is another file."""
+    """Replace the content of a file and close it; return False if it is another file."""
     try:
         status = os.fstat(file)
         if [status.st_dev, status.st_ino] != identity:
@@ -84,10 +84,10 @@ def _replace(file: int, identity: Sequence[int], content: bytes) -> bool:
 
 
 def _candidates(request: Mapping[str, Any]) -> Iterator[int]:
-    """Give descriptors of this process's own, so that none is exchanged after it was looked at."""
-    with suppress(OSError):  # the script has closed it
+    """Yield private descriptors, so that none can be replaced after the check."""
+    with suppress(OSError):  # the script closed it
         yield os.dup(request["fd"])
-    with suppress(OSError):  # another user's process, or one of another user namespace
+    with suppress(OSError):  # a process of another user, or in another user namespace
         yield os.open(request["origin"], os.O_RDWR | os.O_CLOEXEC)
 
 
@@ -95,10 +95,10 @@ def parse_record(text: bytes) -> dict[str, Any] | None:
     """Return the record that a file holds, or None if nothing was written.
 
     Args:
-        text: all that the file holds; a script may have written to its descriptor, too.
+        text: the content of the file; a script may have written to its descriptor, too.
 
     Raises:
-        SampleError: it is no record.
+        SampleError: it is not a record.
     """
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""Where what lies in the memory that the workers of a job on one host share. Pure."""
+"""The layout of the memory that the workers of a job on one host share. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["SharedMemoryLayout", "layout_of"]
 
 _LINE = 64  # bytes; no two workers write to the same cache line
 _PAGE = 4096
-_CHUNK = 512 << 10  # what is copied in one go stays in a core's own cache
-_SLOTS = 64 << 20  # the most memory that all slots take together
+_CHUNK = 512 << 10  # one copy fits into a core's private cache
+_SLOTS = 64 << 20  # the maximum total size of all slots
 _RECORD = 16
 
 
 @frozen
 class SharedMemoryLayout:
-    """Where what lies in the memory. Everything is there twice, for even and odd barriers.
+    """The layout of the memory. Everything exists twice, for even and odd barriers.
 
     Args:
-        workers: how many share it.
-        chunk: bytes that a worker can hand over at once.
-        records: how many saves of each worker are kept.
+        workers: the number of workers that share it.
+        chunk: the number of bytes that a worker can pass on at once.
+        records: the number of saves that are kept for each worker.
     """
 
     workers: int
@@ -28,31 +28,31 @@ class SharedMemoryLayout:
     records: int = 64
 
     def semaphore(self, worker: int, parity: int) -> int:
-        """Return where the semaphore is that a worker waits at."""
+        """Return the offset of the semaphore that a worker waits on."""
         return _LINE * (2 * worker + parity)
 
     @property
     def notices(self) -> int:
-        """Return where the workers' notices begin, a line each."""
+        """Return the offset of the workers' notices, one cache line each."""
         return 2 * _LINE * self.workers
 
     @property
     def saves(self) -> int:
-        """Return where the records of the workers' saves begin."""
+        """Return the offset of the records of the workers' saves."""
         return 3 * _LINE * self.workers
 
     def slot(self, worker: int, parity: int) -> int:
-        """Return where a worker puts what it hands over."""
+        """Return the offset of a worker's input slot."""
         return self._slots + self.chunk * (self.workers * parity + worker)
 
     @property
     def sums(self) -> int:
-        """Return where sums are put that each worker has computed a part of."""
+        """Return the offset of the sums, of which each worker computes a part."""
         return self.slot(0, 2)
 
     @property
     def size(self) -> int:
-        """Return the number of bytes of all of it."""
+        """Return the total size in bytes."""
         return self.sums + self.chunk
 
     @property

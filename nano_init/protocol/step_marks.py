@@ -1,7 +1,7 @@
-"""The marks of steps: in a record of a training, and as lines between those of oneDNN. Pure.
+"""The marks of steps: in a training's record, and as lines in oneDNN's output. Pure.
 
-A mark of a record is the end of one or more steps: seconds of the monotonic clock, the number of
-the optimizer that stepped, how many steps it has made by then, and the loss of the last or None.
+A mark in a record is the end of one or more steps: seconds of the monotonic clock, the index of the
+optimizer that stepped, the number of its steps so far, and the loss of the last step or None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MARK = re.compile(r"nano-run: step (\d+) of optimizer (\d+)$")
 
 
 def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Return the marks of the optimizer that has stepped most often."""
+    """Return the marks of the optimizer with the most steps."""
     by_optimizer: dict[int, list[Sequence[Any]]] = {}
     for mark in marks:
         by_optimizer.setdefault(mark[1], []).append(mark)
@@ -28,10 +28,10 @@ def main_marks(marks: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
 
 
 def step_seconds(marks: Sequence[Sequence[Any]]) -> tuple[float, ...]:
-    """Return the seconds of each step between marks; one entry where a mark stands for several.
+    """Return the seconds of each step between marks; a mark for several steps gives one entry.
 
     Args:
-        marks: of one optimizer.
+        marks: the marks of one optimizer.
     """
     return tuple(
         (after[0] - before[0]) / max(1, after[2] - before[2]) for before, after in pairwise(marks)
@@ -42,20 +42,20 @@ def step_mark(made: int, optimizer: int) -> str:
     """Return the line that marks a step.
 
     Args:
-        made: how many steps the optimizer has made by then.
-        optimizer: which one it is, by the order of their first use.
+        made: the number of steps of the optimizer so far.
+        optimizer: its index in the order of first use.
     """
     return f"nano-run: step {made} of optimizer {optimizer}"
 
 
 def find_step_marks(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """Return where steps have ended of the optimizer that has most marks.
+    """Return where the steps of the optimizer with the most marks ended.
 
     Args:
-        lines: what a process has printed; a mark may stand behind what has no end of line.
+        lines: the output of a process; a mark may follow text without a line break.
 
     Returns:
-        For each mark the number of its line, and how many steps were made by then.
+        For each mark its line number, and the number of steps so far.
     """
     by_optimizer: dict[str, list[tuple[int, int]]] = {}
     for number, line in enumerate(lines):

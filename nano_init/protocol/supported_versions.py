@@ -1,10 +1,10 @@
-"""The versions of Keras and TensorFlow that the patch is made for. Pure."""
+"""The versions of Keras and TensorFlow that the patch supports. Pure."""
 
 from __future__ import annotations
 
 __all__ = ["KERAS_RANGE", "TENSORFLOW_RANGE", "is_verified", "numbers_of", "too_old"]
 
-# The first and the last minor version that all was verified on, unless a record says otherwise.
+# The first and the last verified minor version of each package, unless a record says otherwise.
 KERAS_RANGE = ("3.3", "3.15")
 TENSORFLOW_RANGE = ("2.16", "2.21")
 
@@ -12,11 +12,11 @@ _TITLES = {"keras": "Keras", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"}
 
 
 def too_old(package: str, version: str) -> str:
-    """Return one sentence about a package that is older than the first supported version, or "".
+    """Return one sentence if a package is older than the first supported version, otherwise "".
 
     Args:
         package: "keras", "tensorflow" or "tf_keras".
-        version: its release; "" where it is not known.
+        version: its release; "" if unknown.
     """
     first = KERAS_RANGE[0] if package == "keras" else TENSORFLOW_RANGE[0]
     if not version or numbers_of(version) >= numbers_of(first):
@@ -25,12 +25,12 @@ def too_old(package: str, version: str) -> str:
 
 
 def numbers_of(version: str) -> tuple[int, ...]:
-    """Return the numbers of a minor version, such as (3, 16) of "3.16.0.dev2026"."""
+    """Return the numbers of a minor version, such as (3, 16) for "3.16.0.dev2026"."""
     return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2])
 
 
 def is_verified(version: str, span: tuple[str, str]) -> bool:
-    """Say whether a release is of a minor version in a range.
+    """Say whether a release belongs to a range of minor versions.
 
     Args:
         version: the release.

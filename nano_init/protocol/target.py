@@ -1,4 +1,4 @@
-"""What a user asks to run: a script, or a module, with its arguments."""
+"""The program that a user wants to run: a script or a module, with its arguments."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Target"]
 
 @frozen
 class Target:
-    """A program for Python to run.
+    """A Python program to run.
 
     Args:
         name: a script's path ("-" for stdin), or a module's dotted name.
-        arguments: what the program finds in `sys.argv[1:]`.
-        is_module: run it as `python -m` does.
+        arguments: the program's `sys.argv[1:]`.
+        is_module: whether to run it as `python -m` does.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Target:
         if self.is_module:
             head: tuple[str, ...] = ("-m", self.name)
         elif self.name.startswith("-") and self.name != "-":
-            head = ("--", self.name)  # or Python would take it for options
+            head = ("--", self.name)  # otherwise Python would take it for options
         else:
             head = (self.name,)
         return (*head, *self.arguments)

@@ -1,7 +1,7 @@
-"""Every environment variable of nano-init's own, by name.
+"""All environment variables of nano-init, by name.
 
-The comment above a name is its description in the documentation, and the heading above that says
-who sets it. Files that must import nothing (`bootstrap/sitecustomize.py`,
+The comment above a name is its description in the documentation, and the heading above says who
+sets it. Files that must not import anything (`bootstrap/sitecustomize.py`,
 `instrumentation/isolation_main.py`) repeat the names they read as literals; a test compares them.
 """
 
@@ -55,8 +55,8 @@ SHARED_MEMORY_VARIABLE = "NANO_INIT_SHARED_MEMORY"
 # `--threads 4`. An option on the command line wins.
 OPTION_PREFIX = "NANO_RUN_"
 
-# The secret that the launchers of a job's hosts prove to each other that they know. It has no
-# option, so that no list of processes shows it.
+# The secret by which the launchers of a job's hosts authenticate each other. There is no option
+# for it, because command lines show in process lists.
 JOB_SECRET_VARIABLE = "NANO_RUN_JOB_SECRET"
 
 # The default of `nano-run --precision`; `nano-init --precision` sets it in a shell.

@@ -1,6 +1,6 @@
-"""What makes Keras and TensorFlow train in a job of several workers: one record each. Pure.
+"""The parts that make Keras and TensorFlow train on several workers: one record each. Pure.
 
-All workers must train alike, so that a job is refused where one of these cannot be used.
+All workers must train alike, so a job is refused if one of these parts cannot be used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WORKER_RECORDS = (
     PatchRecord(
         "worker_state",
         WORKER,
-        "what workers assign to a variable of the model is averaged",
+        "values that workers assign to a variable of the model are averaged",
         (
             f"{_BACKEND}.core:Variable._direct_assign",
             # Keras 3.8 gave the class its shorter name.
@@ -102,7 +102,7 @@ WORKER_RECORDS = (
     PatchRecord(
         "worker_randomness",
         WORKER,
-        "each shard has random numbers of its own",
+        "each shard has its own random numbers",
         ("keras.src.random.seed_generator:SeedGenerator.next",),
         keras=("3.8", KERAS_RANGE[1]),
     ),
@@ -195,7 +195,7 @@ WORKER_RECORDS = (
     PatchRecord(
         "worker_counting",
         WORKER,
-        "a program counts outside of steps",
+        "a program can update counters outside of steps",
         (
             f"{_DISTRIBUTE}.values:SyncOnReadVariable.assign_add",
             f"{_DISTRIBUTE}.values:SyncOnReadVariable.assign_sub",
@@ -208,7 +208,7 @@ WORKER_RECORDS = (
     PatchRecord(
         "worker_single_writer",
         WORKER,
-        "a worker that writes alone waits for no other",
+        "a worker that writes alone does not wait for others",
         (
             f"{_DISTRIBUTE}.values:SyncOnReadVariable._get_cross_replica",
             f"{_COLLECTIVE}._get_variable_creator_initial_value",

@@ -1,4 +1,4 @@
-"""What a worker reports where its program cannot be shared among workers."""
+"""The report of a worker whose program cannot run on several workers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class TestDisable:
     ) -> None:
         result = nano_run("-q", "--disable", "adm,sgd", script)
         assert (result.stdout, result.returncode) == ("ran\n", 0)
-        assert result.stderr.startswith("nano-run: warning: 'adm' is no faster path and cannot")
+        assert result.stderr.startswith("nano-run: warning: 'adm' is not a faster path and cannot")
         assert result.stderr.count("\n") == 1
         assert "# warning: 'adm'" in nano_run("--dry-run", "--disable", "adm", script).stdout
 

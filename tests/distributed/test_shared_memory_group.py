@@ -219,7 +219,7 @@ def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of(new_group
 
     assert isinstance(error, UnequalStepsError)
     assert "worker 1 waits in predict" in str(error)
-    assert "which worker 0 has left out" in str(error)
+    assert "which worker 0 has skipped" in str(error)
 
 
 def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for(new_group):
@@ -279,7 +279,7 @@ def test_who_waits_long_tells_whom_for(new_group, capfd, monkeypatch):
 
     act_together([lambda: ends[0].begin_save("m.keras", 60), go_on_late])
     assert capfd.readouterr().err == (
-        "nano-run: worker 0 saves 'm.keras' once worker 1 saves too, comes to its next step or "
+        "nano-run: worker 0 saves 'm.keras' once worker 1 saves too, reaches its next step or "
         "ends, or after 60 s (--start-timeout); a script should not wait for the file in between\n"
     )
 

@@ -123,7 +123,7 @@ def test_unverified_paths_are_used_where_the_user_says_so(unknown, capfd, monkey
     unknown(GELU, ADD_LOSS)
     patch_tensorflow("mixed_bfloat16")
     assert active_paths().aside == ()
-    assert state_of("activations").reason == "gelu has changed, used all the same"
+    assert state_of("activations").reason == "gelu has changed, used nevertheless"
     assert current_precision() == "mixed_bfloat16"
     assert capfd.readouterr().err == ""
 

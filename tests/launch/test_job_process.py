@@ -154,7 +154,7 @@ def test_a_log_folder_that_cannot_be_made_is_named(job: Run, tmp_path: Path) -> 
     result = job("", "--log-dir", "file/logs")
 
     assert result.returncode == 2
-    assert result.stderr.startswith("nano-run: --log-dir 'file/logs' cannot be made")
+    assert result.stderr.startswith("nano-run: --log-dir 'file/logs' cannot be created")
 
 
 def test_a_script_from_stdin_reaches_every_worker(nano_run: Run, tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_worker_that_does_not_come_to_tensorflow_is_named(job: Run) -> None:
 
     assert result.returncode == 1
     assert "worker 1 (process " in result.stderr
-    assert "has not come to use TensorFlow 1 s after worker 0 did" in result.stderr
+    assert "has not started TensorFlow 1 s after worker 0 did" in result.stderr
 
 
 def test_one_worker_alone_is_the_process_that_python_would_be(

@@ -120,7 +120,7 @@ def test_a_host_that_is_lost_ends_the_job_and_is_named(hosts, port, tmp_path):
 
     status, _, errors = hosts.end()[0]
     assert status == 1
-    assert "host 1 (127.0.0.1) has gone" in errors
+    assert "host 1 (127.0.0.1) disconnected" in errors
 
 
 def test_all_hosts_start_anew_together(hosts, port):
@@ -176,7 +176,7 @@ def test_a_worker_that_never_comes_is_named_with_its_host(hosts, port, late):
         assert status == 1
         assert errors.startswith(f"nano-run: worker {late} (process ")
         assert f") on host {late} " in errors
-        assert f"has not come to use TensorFlow 2 s after worker {1 - late} did" in errors
+        assert f"has not started TensorFlow 2 s after worker {1 - late} did" in errors
     assert time.monotonic() - start < 30
 
 
@@ -192,7 +192,7 @@ def test_several_workers_that_never_come_are_named_together(hosts, port):
         assert status == 1
         assert errors.count(" on host 0") == 2
         assert errors.count(" on host 1 (127.0.0.1)") == 1
-        assert "have not come to use TensorFlow 2 s after worker 2 did" in errors
+        assert "have not started TensorFlow 2 s after worker 2 did" in errors
 
 
 def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tmp_path):
@@ -270,7 +270,7 @@ def test_a_host_that_never_comes_is_named(hosts, port):
 
     status, _, errors = hosts.end()[0]
     assert status == 2
-    assert "hosts 1, 2 of 3 have not come within 2 s" in errors
+    assert "hosts 1, 2 of 3 have not connected within 2 s" in errors
 
 
 def test_a_master_that_is_not_there_is_named(hosts, port):
@@ -379,7 +379,7 @@ def test_hosts_with_different_secrets_are_told_in_one_sentence_each(hosts, port,
     assert ends[1][2].startswith(f"nano-run: {place} has another job secret than this host: give")
     first, second = ends[0][2].splitlines()
     assert first.startswith("nano-run: a host at 127.0.0.1 does not know the job's secret")
-    assert second.startswith("nano-run: host 1 of 2 has not come within 4 s")
+    assert second.startswith("nano-run: host 1 of 2 has not connected within 4 s")
     assert not (tmp_path / "config0").exists()
 
 
@@ -535,9 +535,9 @@ def test_a_training_goes_on_from_its_backup_when_a_host_was_killed_and_its_link_
 
     first, _, second = hosts.end(180)
     assert [first[0], second[0]] == [0, 0], (first, second)
-    assert "host 1 (10.77.0.2) has gone" in first[2]
-    assert "host 1 (10.77.0.2) has said nothing for 20 s" in first[2]
-    assert "host 0 at 10.77.0.1:29400 has said nothing for 20 s" in second[2]
+    assert "host 1 (10.77.0.2) disconnected" in first[2]
+    assert "host 1 (10.77.0.2) sent nothing for 20 s" in first[2]
+    assert "host 0 at 10.77.0.1:29400 sent nothing for 20 s" in second[2]
     for rank in range(2):
         weights = (broken / f"weights{rank}").read_text()
         assert weights == (tmp_path / "whole" / f"weights{rank}").read_text()

@@ -39,11 +39,11 @@ class TestCheckTarget:
             check_target(Target("trian.py"))
 
     def test_the_word_python_is_recognised_as_superfluous(self) -> None:
-        with pytest.raises(LaunchError, match=r"leave the word python3 out: nano-run train.py$"):
+        with pytest.raises(LaunchError, match=r"leave out the word python3: nano-run train.py$"):
             check_target(Target("python3", ("train.py",)))
 
     def test_pythons_own_arguments_are_repeated_whole(self) -> None:
-        with pytest.raises(LaunchError, match=r"out: nano-run -m p\.train 'a b'$"):
+        with pytest.raises(LaunchError, match=r"python: nano-run -m p\.train 'a b'$"):
             check_target(Target("python", ("-m", "p.train", "a b")))
 
     def test_a_command_on_path_is_offered_by_its_path(
@@ -53,7 +53,7 @@ class TestCheckTarget:
         for name, first_line in (("tool", "#!/opt/bin/python3.11"), ("other", "#!/bin/sh")):
             (tmp_path / name).write_text(f"{first_line}\n")
             (tmp_path / name).chmod(0o755)
-        with pytest.raises(LaunchError, match=rf"; for the command: nano-run {tmp_path}/tool$"):
+        with pytest.raises(LaunchError, match=rf"; to run the command: nano-run {tmp_path}/tool$"):
             check_target(Target("tool"))
         with pytest.raises(LaunchError, match=r"'other'; check the path$"):
             check_target(Target("other"))

@@ -97,5 +97,5 @@ def test_what_the_scripts_data_raises_is_kept_for_the_script_and_told_to_readers
 
 
 def test_elements_without_dense_tensors_are_refused(server):
-    with pytest.raises(UsageError, match="cannot be handed to workers"):
+    with pytest.raises(UsageError, match="cannot be sent to workers"):
         server.add(ServedDataset(tf.data.Dataset.range(4).window(2)))

@@ -110,7 +110,7 @@ def test_what_refers_to_one_object_does_so_afterwards(sent):
     assert its_optimizer._trainable_variables[0] is again.trainable_variables[0]
 
 
-def test_a_traced_function_travels_untraced(sent):
+def test_a_traced_function_is_pickled_untraced(sent):
     @tf.function
     def add(x, y=1):
         return x + y
@@ -188,12 +188,12 @@ def test_a_model_without_call_and_config_has_its_parts_and_their_values(sent):
     ("make", "sentence"),
     [
         (threading.Lock, "cannot be sent to another process .*lock"),
-        (compiled_its_own_way, "Joined has a compile.. of its own"),
+        (compiled_its_own_way, "Joined overrides compile"),
         (lambda: Given(threading.Lock()), "Given 'given.*', attribute 'part': .*lock.* nano-run"),
-        (lambda: iter(tf.data.Dataset.range(2)), "give its data set"),
+        (lambda: iter(tf.data.Dataset.range(2)), "pass its data set"),
     ],
 )
-def test_what_cannot_travel_is_refused_in_a_sentence_with_a_way_out(make, sentence):
+def test_what_cannot_be_pickled_is_refused_in_a_sentence_with_a_way_out(make, sentence):
     with pytest.raises(UsageError, match=sentence) as told:
         pack(make(), lambda dataset: (int, ()))
     assert "\n" not in str(told.value)

@@ -35,7 +35,7 @@ def test_paths_are_given_with_commas_or_again_and_stand_in_one_order() -> None:
 def test_an_unknown_path_is_warned_of_and_not_handed_on() -> None:
     options, warning = parse_patch_options(disable=["adm", "adam"])
     assert options.disable == ("adam",)
-    assert str(warning).startswith("'adm' is no faster path")
+    assert str(warning).startswith("'adm' is not a faster path")
 
 
 def test_all_paths_have_one_name() -> None:

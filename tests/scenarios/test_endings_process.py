@@ -73,10 +73,10 @@ def test_data_without_rows_is_refused_in_one_sentence_and_ends_all_workers(run, 
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.endswith(
-        "UnsharableDataError: the data has no rows that workers could share: its elements are "
-        "scalars; batch the data set"
+        "UnsharableDataError: the data cannot be divided among workers, because its elements "
+        "are scalars; batch the data set"
     )
-    assert result.stderr.count("no rows that workers could share") == 1
+    assert result.stderr.count("the data cannot be divided among workers") == 1
     assert processes() == []
 
 

@@ -201,7 +201,7 @@ def test_a_script_that_predicts_on_one_worker_only_ends_with_a_sentence(run):
 
     assert re.search(
         "worker [01] waits in predict, in a metric's result or in another collective of "
-        "TensorFlow, which worker [01] has left out: let all workers come to it, or none",
+        "TensorFlow, which worker [01] has skipped: let all workers call it, or none",
         result.stderr,
     )
 

@@ -203,7 +203,7 @@ model.fit(rng.random((8, 3)), rng.random((8, 1)), batch_size=4, verbose=0)
     result, _ = run(script, fails=True)
 
     assert result.returncode == 1
-    assert "the workers were given different batches" in result.stderr
+    assert "the workers got different batches" in result.stderr
 
 
 def test_data_that_ends_on_one_worker_first_is_refused(run):

@@ -1,3 +1,3 @@
-"""Faster paths: one file each, equal in numbers to the Keras code that they stand for."""
+"""Faster paths: one file each, numerically equal to the Keras code that they replace."""
 
 from __future__ import annotations

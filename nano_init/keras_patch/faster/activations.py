@@ -1,9 +1,8 @@
 """GELU, SiLU, ReLU6 and hard SiLU as one compiled kernel each, forward and backward.
 
-Keras computes them by chains of ops (tensorflow/python/ops/nn_ops.py, `gelu`;
-tensorflow/python/ops/nn_impl.py, `swish`; keras/src/backend/tensorflow/nn.py), of which exact
-GELU's has six in each direction. The formulas here are the same, and their derivatives are
-written out.
+Keras computes them as chains of ops (tensorflow/python/ops/nn_ops.py, `gelu`;
+tensorflow/python/ops/nn_impl.py, `swish`; keras/src/backend/tensorflow/nn.py); exact GELU needs six
+in each direction. The formulas here are the same, with explicit derivatives.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _TANH_CUBIC = 0.044715
 
 
 def activations_replacements() -> Iterator[Replacement]:
-    """Yield what computes these activations by islands while training."""
+    """Yield the replacements that compute these activations in islands during training."""
     from keras.src.backend.tensorflow import nn
 
     exact = with_compiled_gradient(_gelu, _gelu_gradient)

@@ -1,11 +1,11 @@
-"""Adam and AdamW by one fused kernel a variable, `ResourceApplyAdam`.
+"""Adam and AdamW with one fused kernel per variable, `ResourceApplyAdam`.
 
-Keras 3 updates a variable by about ten elementwise ops, each of which reads and writes whole
-tensors (keras/src/optimizers/adam.py, `update_step`). The kernel has the same formula in one
-pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). A sparse gradient moves every
-row too, as the moments decay; it is made dense first, once instead of three times. Clipping,
-weight decay, moving averages, accumulation and loss scaling happen outside `update_step` and
-stay Keras's.
+Keras 3 updates a variable with about ten elementwise ops, each of which reads and writes whole
+tensors (keras/src/optimizers/adam.py, `update_step`). The kernel computes the same formula in one
+pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). A sparse gradient also updates
+every row, because the moments decay; it is converted to dense first, once instead of three times.
+Clipping, weight decay, moving averages, accumulation and loss scaling happen outside `update_step`
+in Keras's own code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["adam_replacements"]
 
 
 def adam_replacements() -> Iterator[Replacement]:
-    """Yield what updates dense float32 variables by the fused kernel."""
+    """Yield the replacements that update dense float32 variables with the fused kernel."""
     from keras.optimizers import Adam
 
     faster = with_faster_path("adam", vars(Adam)["update_step"], _applies, _update)

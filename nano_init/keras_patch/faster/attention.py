@@ -1,10 +1,10 @@
-"""Attention with its scores scaled, masked and normalized in one compiled kernel a direction.
+"""Attention scores scaled, masked and normalized in one compiled kernel per direction.
 
 Keras casts the scores to float32 and keeps several float32 copies of them for the gradient
 (keras/src/backend/tensorflow/nn.py, `_dot_product_attention_xla`). Here the scores stay in the
-compute dtype; the softmax is computed in float32 within the kernel, and again from the scores
-and each row's log-sum-exp on the way back (Dao et al., "FlashAttention", 2022, section 3.1).
-The matrix products stay with oneDNN.
+compute dtype. The kernel computes the softmax in float32. The backward pass recomputes it from the
+scores and each row's log-sum-exp (Dao et al., "FlashAttention", 2022, section 3.1). The matrix
+products still run in oneDNN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MASKED = -0.7 * 3.38953e38
 
 
 def attention_replacements() -> Iterator[Replacement]:
-    """Yield what normalizes attention scores by islands while training."""
+    """Yield the replacements that normalize attention scores in islands during training."""
     from keras.src.backend.tensorflow import nn
 
     faster = with_faster_path("attention", vars(nn)[_NAME], _applies, _attend)
@@ -159,7 +159,7 @@ def _gradient(
 ) -> Tensor:
     import tensorflow as tf
 
-    # A masked score has no gradient, also in a row that is masked as a whole.
+    # A masked score has no gradient, even in a fully masked row.
     shares = tf.where(mask, tf.exp(tf.cast(scores, tf.float32) * scale - normalizers), 0.0)
     wide = tf.cast(upstream, tf.float32)
     gradient = shares * (wide - row_sum(shares * wide, folds)) * scale

@@ -4,8 +4,8 @@ Keras 3 normalizes with a chain of elementwise ops in float32 and casts on both 
 (keras/src/layers/normalization/batch_normalization.py, `call`). The fused kernel reads
 bfloat16 or float32, keeps its statistics in float32 and has a fused gradient. It returns the
 unbiased variance (tensorflow/core/kernels/fused_batch_norm_op.cc, `rest_size_adjust`, which
-is n / max(n - 1, 1)); Keras moves its statistics by the biased one, so that factor is taken
-out again. An empty batch makes the statistics NaN on either path.
+is n / max(n - 1, 1)). Keras updates its statistics with the biased variance, so that factor is
+divided out. An empty batch makes the statistics NaN on both paths.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["batch_norm_replacements"]
 
 
 def batch_norm_replacements() -> Iterator[Replacement]:
-    """Yield what sends BatchNormalization over the last axis through the fused kernel."""
+    """Yield the replacements that run BatchNormalization over the last axis in the fused kernel."""
     from keras.layers import BatchNormalization
 
     original = vars(BatchNormalization)["call"]
@@ -43,7 +43,7 @@ def _applies(layer: Layer, inputs: Any, training: Any = None, mask: Any = None) 
         and isinstance(inputs, tf.Tensor)
         and inputs.dtype in (tf.float32, tf.bfloat16)
         and _is_last_axis(layer.axis, inputs.shape)
-        # A tensor that decides about training cannot choose between two ops here.
+        # If `training` is a tensor, the choice between two ops cannot be made here.
         and (training is None or isinstance(training, (bool, int)))
         and not layer.synchronized
         and not getattr(layer, "renorm", False)
@@ -54,8 +54,8 @@ def _applies(layer: Layer, inputs: Any, training: Any = None, mask: Any = None) 
 
 
 def _is_exact_in(dtype: str) -> bool:
-    # XLA's version of the kernel computes the variance in one pass, which in float32 is 0.3 %
-    # off at a mean of 100 deviations.
+    # XLA's version of the kernel computes the variance in one pass, with an error of 0.3 % in
+    # float32 for a mean of 100 standard deviations.
     return dtype == "bfloat16" or (dtype == "float32" and not is_compiled_by_xla())
 
 
@@ -71,11 +71,11 @@ def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = N
     is_training = bool(training and layer.trainable)
     wide = tf.cast(_as_rank_4(_fit_for_kernel(layer, inputs)), _kernel_dtype(layer, inputs))
     mean, variance = (tf.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
-    # The kernel takes no statistics where it makes them itself.
+    # The kernel takes no statistics when it computes them itself.
     given = (tf.constant([], tf.float32),) * 2 if is_training else (mean, variance)
     result = tf.raw_ops.FusedBatchNormV3(
         x=wide,
-        # Keras 3.3 has no such attributes where a layer has no such weights.
+        # In Keras 3.3 a layer without these weights lacks the attributes.
         scale=_or_constant(getattr(layer, "gamma", None), tf.ones_like, mean),
         offset=_or_constant(getattr(layer, "beta", None), tf.zeros_like, mean),
         mean=given[0],
@@ -98,7 +98,7 @@ def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = N
 
 
 def _fit_for_kernel(layer: Layer, inputs: Tensor) -> Tensor:
-    # A model's float32 input that was cast for this layer still has its digits.
+    # A model's float32 input that was cast for this layer still has its original values.
     return digits_for(inputs, layer.variable_dtype)
 
 

@@ -1,7 +1,7 @@
 """No garbage collection while TensorFlow is imported.
 
-The import makes a million objects that stay. Python's collector looks at them again and again,
-and finds next to nothing: a fifth of the time of `import tensorflow`.
+The import creates a million permanent objects. Python's collector scans them repeatedly and finds
+almost nothing, which takes a fifth of the time of `import tensorflow`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PausingFinder", "collection_pause_replacements", "pause_collection"]
 
-# A threshold that no import comes to; 0 would be one that a program sets itself.
+# A threshold that no import reaches. Not 0, which a program may set itself.
 _NEVER = 2**30
 
 
 def collection_pause_replacements() -> Iterator[Replacement]:
-    """Yield nothing: the path is in place before there is anything to replace."""
+    """Yield nothing: the path is active before there is anything to replace."""
     return iter(())
 
 
@@ -34,7 +34,7 @@ class PausingFinder:
     """A meta path finder that pauses the collection while TensorFlow or Keras is imported.
 
     Args:
-        finders: The meta path, which it stands in.
+        finders: The meta path, which contains it.
     """
 
     def __init__(self, finders: list[Any]) -> None:
@@ -42,7 +42,7 @@ class PausingFinder:
         self._names = {"tensorflow", "keras"}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec of TensorFlow or Keras, as another finder has found it."""
+        """Return the spec of TensorFlow or Keras that another finder found."""
         if name not in self._names:
             return None
         return find_shadowed(self._finders, self, (name, path, target), self._run)
@@ -55,7 +55,7 @@ class PausingFinder:
 
 @contextlib.contextmanager
 def pause_collection() -> Iterator[None]:
-    """Collect no garbage in the block, unless the program asks for it."""
+    """Collect no garbage in the block, unless the program requests it."""
     before = gc.get_threshold()
     if before[0] == _NEVER:
         yield
@@ -64,16 +64,16 @@ def pause_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        # Thresholds that the program has set meanwhile are its own.
+        # Keep thresholds that the program has set in the meantime.
         if gc.get_threshold()[0] == _NEVER:
             _age_all()
             gc.set_threshold(*before)
 
 
 def _age_all() -> None:
-    """Move all objects to the oldest generation, as the collections would have that were left out.
+    """Move all objects to the oldest generation, as the skipped collections would have done.
 
-    Otherwise the next collection of young objects would look at all of them.
+    Otherwise the next collection of young objects would scan all of them.
     """
     if not gc.get_freeze_count():
         gc.freeze()

@@ -1,10 +1,10 @@
-"""Convolutions, or their gradients by the kernel, as matrix products where those are faster.
+"""Convolutions, or their kernel gradients, as matrix products where those are faster.
 
-Kernels of one pixel are the greater part of ResNet, MobileNet, EfficientNet and the like.
-oneDNN 3.7 computes the gradient by such a kernel at a half to a fifth of the speed of the same
-numbers as a matrix product, the slower the smaller an image is. Outputs are as fast or faster as
-products, but for a bias, which oneDNN adds within the convolution. Larger kernels gain for tiny
-images of many channels, in bfloat16, though the pixels around each pixel have to be laid out.
+1x1 kernels are the greater part of ResNet, MobileNet, EfficientNet and the like. oneDNN 3.7
+computes the gradient by such a kernel at a half to a fifth of the speed of the equivalent matrix
+product; the smaller the image, the slower. Outputs are as fast or faster as products, except with a
+bias, which oneDNN fuses into the convolution. Larger kernels gain in bfloat16 for tiny images with
+many channels, although the pixels around each pixel have to be copied.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["convolution_replacements"]
 
-# Channels for each pixel of an image from which the layout of pixels pays: 7x7 with 512 channels
+# Channels per pixel of an image from which copying the pixels pays off: 7x7 with 512 channels
 # gains, 8x8 with 256 does not without AMX.
 _CHANNELS_A_PIXEL = 8
 
 
 def convolution_replacements() -> Iterator[Replacement]:
-    """Yield what takes matrix products for convolutions that gain by it."""
+    """Yield the replacements that use matrix products for convolutions that gain from them."""
     from keras.src.layers.convolutional.base_conv import BaseConv
 
     original = vars(BaseConv)["call"]
@@ -50,14 +50,14 @@ def _applies(layer: Layer, inputs: Any) -> bool:
         and inputs.dtype.name == layer.compute_dtype
         and inputs.shape.rank == layer.rank + 2
         and inputs.shape[-1] == layer.kernel.shape[-2]
-        # A size of nought cannot be inferred next to another one.
+        # A size of 0 cannot be inferred next to another one.
         and 0 not in inputs.shape
         and (_is_product(layer) or _gains_by_gradient(layer, inputs))
     )
 
 
 def _is_product(layer: Layer) -> bool:
-    """Say whether the whole convolution is better a product of pixels and channels."""
+    """Say whether the whole convolution is faster as a product of pixels and channels."""
     return _has_one_pixel(layer) and set(layer.strides) == {1} and not layer.use_bias
 
 
@@ -104,7 +104,7 @@ def _convolve(layer: Layer, inputs: Tensor) -> Tensor:
 
 
 def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
-    """Convolve by oneDNN, with the gradient by the kernel as a matrix product."""
+    """Convolve with oneDNN, with the kernel gradient as a matrix product."""
     import tensorflow as tf
 
     stride, padding = layer.strides[0], layer.padding.upper()
@@ -116,7 +116,7 @@ def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
         outputs = tf.raw_ops.Conv2D(input=inputs, filter=kernel, **options)
 
         def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
-            # That of a `tf.py_function` knows no shape.
+            # The gradient from a `tf.py_function` has no shape.
             upstream.set_shape(outputs.shape)
             if is_square_product:
                 matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
@@ -149,12 +149,12 @@ def _by_kernel(
 
 
 def _pixels_met(inputs: Tensor, stride: int) -> Tensor:
-    """Return the pixels that a kernel of one pixel meets.
+    """Return the pixels that a 1x1 kernel covers.
 
     Padding adds none: TensorFlow pads only what a kernel needs beyond the last pixel that it
-    meets (tensorflow/core/kernels/ops_util.cc, `GetWindowedOutputSize`). The mean of one pixel is
-    the pixel; oneDNN takes it at the speed of memory, TensorFlow's own slices in bfloat16 at a
-    tenth of that.
+    covers (tensorflow/core/kernels/ops_util.cc, `GetWindowedOutputSize`). The pixels are taken by
+    average pooling over one pixel, which oneDNN runs at the speed of memory. TensorFlow's own
+    slices run at a tenth of that in bfloat16.
     """
     import tensorflow as tf
 
@@ -162,7 +162,7 @@ def _pixels_met(inputs: Tensor, stride: int) -> Tensor:
 
 
 def _pixels_around(inputs: Tensor, height: int, width: int, padding: str) -> Tensor:
-    """Return, for each place of a kernel with stride 1, the pixels that it covers, in a row."""
+    """Return, for each position of a kernel with stride 1, the pixels that it covers, as a row."""
     import tensorflow as tf
 
     if padding == "SAME":

@@ -1,13 +1,14 @@
 """Sparse categorical cross-entropy from logits as one compiled kernel in each direction.
 
-TensorFlow's kernel passes over the logits several times (tensorflow/core/kernels/xent_op.h),
-and over float32 ones only. The formulas are its own: the loss is log(sum(exp(x))) - x[label],
-its gradient softmax(x) less one at the label. A label out of range is the same error as there;
-XLA, which cannot raise, gives NaN as it does there.
+TensorFlow's kernel makes several passes over the logits (tensorflow/core/kernels/xent_op.h), and
+accepts only float32. The formulas are the same: the loss is log(sum(exp(x))) - x[label], and its
+gradient is softmax(x) minus one at the label. A label out of range raises the same error. Under
+XLA, which cannot raise, both return NaN.
 
-TensorFlow's kernel may write the gradient over float32 logits (`forward_input_or_allocate_output`
-in tensorflow/core/kernels/sparse_xent_op.cc), while those here stay until the gradient is computed.
-So large ones are left to it. bfloat16 logits it has to widen first, which takes as much memory.
+TensorFlow's kernel may overwrite float32 logits with the gradient
+(`forward_input_or_allocate_output` in tensorflow/core/kernels/sparse_xent_op.cc), while this path
+keeps the logits until the gradient is computed. So large float32 logits use TensorFlow's kernel.
+bfloat16 logits would have to be widened for it first, which takes as much memory.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["cross_entropy_replacements"]
 
-# The most elements of float32 logits that are kept: 64 MB.
+# The maximum number of float32 logits that are kept: 64 MB.
 _MOST_KEPT = 2**24
 
 
 def cross_entropy_replacements() -> Iterator[Replacement]:
-    """Yield what computes the loss of integer labels by islands."""
+    """Yield the replacements that compute the loss of integer labels in islands."""
     from keras.src.backend.tensorflow import nn
 
     original = vars(nn)["sparse_categorical_crossentropy"]
@@ -77,7 +78,7 @@ def _cross_entropy(
 
 
 def _logits_of(output: Any, from_logits: bool) -> Any:
-    """Return the logits, as Keras finds them, or None; an output of two minds is Keras's."""
+    """Return the logits as Keras finds them, or None; Keras handles ambiguous outputs."""
     import tensorflow as tf
 
     if not isinstance(output, tf.Tensor) or isinstance(output, tf.__internal__.EagerTensor):
@@ -102,7 +103,7 @@ def _labels_of(target: Any, rank: int) -> Any:
 
 
 def _costs_memory(logits: Tensor) -> bool:
-    """Say whether logits would be kept that TensorFlow's kernel overwrites, and are large."""
+    """Say whether logits are large and TensorFlow's kernel would overwrite them."""
     import tensorflow as tf
 
     is_wide = _before_cast(logits).dtype == tf.float32
@@ -110,7 +111,7 @@ def _costs_memory(logits: Tensor) -> bool:
 
 
 def _before_cast(logits: Tensor) -> Tensor:
-    """Return the bfloat16 tensor that logits were cast from, if they were, else the logits.
+    """Return the bfloat16 tensor that logits were cast from, if any, otherwise the logits.
 
     The island computes in float32 either way; the gradient of a cast is a cast.
     """

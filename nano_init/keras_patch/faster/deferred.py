@@ -1,14 +1,14 @@
-"""Deferred compilation: XLA compiles a kernel for a size once that pays, and for few sizes.
+"""Deferred compilation: XLA compiles kernels only for a few sizes, and only when that pays off.
 
-XLA compiles a kernel for each size of its tensors, which takes 50 to 100 ms and a megabyte that
-stays until the process ends (tensorflow/compiler/jit/device_compiler.h evicts nothing). So a
-call runs TensorFlow's own ops first, and a table in the graph counts the elements that they
-computed. A size gets its kernel when they took a few times as long as its compilation, as in the
-ski rental problem (Karlin et al., "Competitive snoopy caching", 1988). A majority vote finds this
-size without a list of sizes (Boyer and Moore, "MJRTY", 1981): one that hardly comes again is
-never compiled. Layers of the same shape share their kernels and what they counted.
+XLA compiles a kernel for each size of its tensors. That takes 50 to 100 ms, and a megabyte that is
+never freed (tensorflow/compiler/jit/device_compiler.h evicts nothing). So a call runs TensorFlow's
+own ops first, and a table in the graph counts the elements that they compute. A size gets its
+kernel when the ops have taken a few times as long as its compilation, as in the ski rental problem
+(Karlin et al., "Competitive snoopy caching", 1988). A majority vote finds this size without a list
+of sizes (Boyer and Moore, "MJRTY", 1981), so rare sizes are never compiled. Layers of the same
+shape share kernels and counts.
 
-What is traced here is traced once in a process: all sizes in it are open.
+Functions here are traced once per process, with all sizes left open.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ __all__ = ["Deferred", "compile_soon", "pays"]
 
 # Elements that TensorFlow's ops compute before a kernel is compiled.
 ELEMENTS_BEFORE = 2**26
-# Sizes that one kernel is compiled for: a batch and a smaller last one, twice.
+# Maximum number of sizes per kernel: a batch and a smaller last one, twice.
 _MOST_SIZES = 4
-# Compiled kernels in a process.
+# Maximum number of compiled kernels in a process.
 _MOST_KERNELS = 256
 
 _TABLE = "nano_init_compiled_sizes"
-# The key of the row that counts the kernels of the process.
+# The key of the row that counts the kernels in the process.
 _ALL, _UNREAD = 0, -1
-# A row's columns: the sizes that have a kernel, or -1, and three counts. These are stored as
-# -2 - n, so that no size equals one of them.
+# A row's columns: the sizes that have a kernel, or -1, and three counters. A counter n is stored as
+# -2 - n, so that it never equals a size.
 _CANDIDATE, _CREDIT, _COMPILED = range(_MOST_SIZES, _MOST_SIZES + 3)
 _COLUMNS = _MOST_SIZES + 3
 _NOTHING = (-1,) * _MOST_SIZES + (-2,) * 3
 
 
 def compile_soon() -> None:
-    """Let the first sizes in this process have their kernels after one call.
+    """Compile kernels for the first sizes in this process after one call.
 
-    A sample or a benchmark of a few steps then sees what most steps of a long training run.
+    Then a sample or a benchmark of a few steps runs the same code as a long training.
     """
     global ELEMENTS_BEFORE
     ELEMENTS_BEFORE = 1
 
 
 def pays(name: str, like: Tensor) -> Tensor:
-    """Return a boolean tensor: whether kernels run for a tensor's size, and count it if not.
+    """Return a boolean tensor: whether a tensor's size has kernels. If not, count the size.
 
     Args:
-        name: What the kernels are for, the same in every process.
-        like: The tensor whose size decides. Where its sizes but the first are others, so are
-            the kernels.
+        name: The name of the kernels, the same in every process.
+        like: The tensor whose size decides. Kernels differ for other sizes of the axes after the
+            first.
     """
     import tensorflow as tf
 
@@ -69,11 +69,11 @@ def pays(name: str, like: Tensor) -> Tensor:
 
 
 class Deferred:
-    """A function of tensors that XLA compiles, or that runs in TensorFlow's own ops.
+    """A function of tensors that XLA compiles, or that runs as TensorFlow's own ops.
 
     Args:
-        kernel: Takes tensors, and values that are known while tracing by their names.
-        plain: The same in TensorFlow's own ops; gives results of the same dtypes and shapes.
+        kernel: Takes tensors, and as keyword arguments values that are known while tracing.
+        plain: The same as TensorFlow's own ops; returns the same dtypes and shapes.
     """
 
     def __init__(self, kernel: Callable[..., Any], plain: Callable[..., Any]) -> None:
@@ -85,7 +85,7 @@ class Deferred:
         """Run the kernel, or the ops.
 
         Args:
-            when: A boolean tensor, as `pays` gives it.
+            when: A boolean tensor from `pays`.
             tensors: The arguments; their ranks are known.
             known: Values for the function.
         """
@@ -99,7 +99,7 @@ class Deferred:
     def _trace(
         self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]
     ) -> tuple[Any, Any]:
-        """Return a function that calls the kernel, and one that is the ops."""
+        """Return a function that calls the kernel, and one that runs the ops."""
         import tensorflow as tf
 
         def as_graph(function: Any) -> Any:
@@ -113,11 +113,11 @@ class Deferred:
 
 
 def _run_either(when: Tensor, first: Any, second: Any, tensors: Sequence[Tensor]) -> Any:
-    """Run one of two traced functions whose results are alike.
+    """Run one of two traced functions with the same types of results.
 
-    This is one op in the graph that calls, whatever the functions hold: TensorFlow optimizes
-    neither of them along with each graph, and makes their ops ready once for all calls.
-    `tf.cond` would put both in the graph (tensorflow/core/common_runtime/lower_if_op.cc).
+    This is one op in the calling graph, whatever the functions contain. So TensorFlow does not
+    optimize them with each graph, and prepares their ops once for all calls. `tf.cond` would inline
+    both in the graph (tensorflow/core/common_runtime/lower_if_op.cc).
     """
     import tensorflow as tf
 
@@ -140,13 +140,13 @@ def _is_stateful(*functions: Any) -> bool:
 
 
 def _run_compiled(function: Any, *tensors: Tensor) -> Any:
-    """Call a traced function, and let XLA compile this call of it."""
+    """Call a traced function, compiled by XLA for this call."""
     import tensorflow as tf
     from tensorflow.core.framework import attr_value_pb2
 
     types = [result.dtype for result in tf.nest.flatten(function.structured_outputs)]
     outputs = tf.raw_ops.PartitionedCall(args=tensors, Tout=types, f=function)
-    # As a tf.function with `jit_compile` has it
+    # The same as for a tf.function with `jit_compile`
     # (tensorflow/python/eager/polymorphic_function/atomic_function.py).
     outputs[0].op._set_attr("_XlaMustCompile", attr_value_pb2.AttrValue(b=True))
     return outputs
@@ -176,7 +176,7 @@ def _always(value: Any, *types: Any) -> Any:
 
 @functools.cache
 def _asking() -> Any:
-    """Return a function of nothing that asks Python whether XLA compiles; it starts XLA."""
+    """Return a function without arguments that asks Python whether XLA compiles; starts XLA."""
     import tensorflow as tf
 
     def ask() -> Tensor:
@@ -186,13 +186,13 @@ def _asking() -> Any:
 
 
 def _compiles_here() -> bool:
-    # A function of the module: what else a graph asks goes with Keras's `clear_session`
+    # A module-level function: others that a graph calls are dropped by Keras's `clear_session`
     # (tensorflow/python/ops/script_ops.py, `_internal_py_func`).
     return compiles()
 
 
 def _traced_apart(function: Any, *specs: Any) -> Any:
-    """Trace a function outside of the graph that calls it, so that others can call it too."""
+    """Trace a function outside of the calling graph, so that other graphs can call it too."""
     import tensorflow as tf
 
     scalars = (tf.TensorSpec([], s) if isinstance(s, tf.DType) else s for s in specs)
@@ -201,7 +201,7 @@ def _traced_apart(function: Any, *specs: Any) -> Any:
 
 
 def _key(text: str) -> int:
-    """Return the key of a row: two checksums of 31 bits, as one alone may meet its like."""
+    """Return the key of a row: two 31-bit checksums, because one alone may collide."""
     data = text.encode()
     return (zlib.crc32(data) >> 1) << 31 | zlib.adler32(data) >> 1
 
@@ -215,7 +215,7 @@ def _decide(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
 
 
 def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
-    """Count elements for a size, and let it have a kernel if they are enough."""
+    """Count elements for a size, and grant it a kernel if there are enough."""
     import tensorflow as tf
 
     numbers, all_key = _find(row), tf.constant(_ALL, tf.int64)
@@ -232,14 +232,14 @@ def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     counts = tf.stack([candidate * (1 - more), credit * (1 - more), compiled + more])
     found = tf.where(is_place, size, sizes)
     with tf.control_dependencies([_insert(row, tf.concat([found, _stored(counts)], 0))]):
-        # Where nothing is granted, a row that nobody reads takes the count.
+        # If nothing is granted, the count goes to an unused row.
         key = tf.where(gets_kernel, all_key, _UNREAD)
         rest = tf.constant(_NOTHING[:_COMPILED], tf.int64)
         return _insert(key, tf.concat([rest, [_stored(everywhere + more)]], 0))
 
 
 def _stored(count: Tensor) -> Tensor:
-    """Return a count as the table holds it, or the count of what it holds."""
+    """Convert a counter to its stored form, or back."""
     return -2 - count
 
 
@@ -261,7 +261,7 @@ def _insert(row: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _table() -> Tensor:
-    """Return the table of the process by its name, so that a graph captures nothing for it."""
+    """Return the process's table by name, so that a graph captures nothing for it."""
     import tensorflow as tf
 
     return tf.raw_ops.MutableHashTableOfTensorsV2(

@@ -21,7 +21,7 @@ __all__ = ["depthwise_replacements"]
 
 
 def depthwise_replacements() -> Iterator[Replacement]:
-    """Yield what convolves depthwise with strides, also in a separable convolution."""
+    """Yield the replacements for strided depthwise convolutions, also in separable ones."""
     from keras.src.backend.tensorflow import nn
 
     depthwise = with_faster_path("depthwise", nn.depthwise_conv, _applies, _convolve)
@@ -58,7 +58,7 @@ def _applies(
 
 
 def _stride(strides: Any) -> int:
-    """Return the stride, if it is the same in both directions, else 0."""
+    """Return the stride if it is the same in both directions, otherwise 0."""
     first, second = (strides, strides) if isinstance(strides, int) else strides
     return int(first) if first == second else 0
 

@@ -1,9 +1,9 @@
-"""Dropout with its random numbers drawn by a vectorized generator, and applied in one pass.
+"""Dropout with a vectorized random generator, applied in one pass.
 
-The mask is the one that Keras draws in float32 for the same seed (keras/src/backend/
-tensorflow/random.py, `dropout`; tensorflow/python/ops/nn_ops.py, `_dropout`). Under
-mixed_bfloat16 Keras draws numbers of seven random bits, so that a rate is rounded to multiples
-of 1/128 (0.002 becomes 0.0078); here the rate holds in bfloat16 too, and the mask is float32's.
+The mask is the same as Keras draws in float32 for the same seed (keras/src/backend/
+tensorflow/random.py, `dropout`; tensorflow/python/ops/nn_ops.py, `_dropout`). Under mixed_bfloat16
+Keras draws numbers of seven random bits, so the rate is rounded to multiples of 1/128 (0.002
+becomes 0.0078). Here bfloat16 uses the exact rate and the same mask as float32.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PHILOX = 1
 
 
 def dropout_replacements() -> Iterator[Replacement]:
-    """Yield what drops out by islands while training."""
+    """Yield the replacements that compute dropout in islands during training."""
     from keras.src.backend.tensorflow import random
 
     faster = with_faster_path("dropout", vars(random)["dropout"], _applies, _drop)
@@ -43,20 +43,20 @@ def dropout_replacements() -> Iterator[Replacement]:
 
 
 def keep_mask(seed: Tensor, like: Tensor, rate: float, when: Tensor | None = None) -> Tensor:
-    """Return which elements dropout keeps, as uint8 of 0 and 1 in the shape of a tensor.
+    """Return the elements that dropout keeps, as uint8 of 0 and 1 in the shape of a tensor.
 
     Args:
         seed: int32 of shape [2].
         like: The tensor to drop elements of.
-        when: What decides about the island that draws, as `pays_in_fit` gives it.
-        rate: The share to drop, between 0 and 1.
+        when: The condition for the island that draws, from `pays_in_fit`.
+        rate: The fraction to drop, between 0 and 1.
     """
     import tensorflow as tf
 
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
     flat = flattened(like)
     packed = _packed_mask(key, counter, flat, tf.constant(rate, tf.float32), when=when)
-    # Outside the island this is free; within it, XLA would store the bytes one by one.
+    # This is free outside the island; inside, XLA would store the bytes one by one.
     return as_shape_of(like, flattened(tf.bitcast(packed, tf.uint8))[: tf.size(flat)])
 
 

@@ -1,8 +1,8 @@
-"""EinsumDense, and with it MultiHeadAttention's projections, as one plain matrix product.
+"""EinsumDense, and so MultiHeadAttention's projections, as one plain matrix product.
 
 Keras 3 multiplies inputs of rank 3 by a matrix (keras/src/backend/tensorflow/numpy.py,
-`einsum`), which TensorFlow differentiates as a batch of products that is summed afterwards
-(tensorflow/python/ops/math_grad.py, `_BatchMatMulV2`). Over all rows at once, the forward
+`einsum`). TensorFlow differentiates that as a batch of products that are summed afterwards
+(tensorflow/python/ops/math_grad.py, `_BatchMatMulV2`). With all rows at once, the forward
 product and both gradients are one matrix product each.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["einsum_dense_replacements", "parse_contraction"]
 
 
 def einsum_dense_replacements() -> Iterator[Replacement]:
-    """Yield what multiplies the rows of EinsumDense's inputs at once."""
+    """Yield the replacements that multiply all rows of EinsumDense's inputs at once."""
     from keras.layers import EinsumDense
 
     original = vars(EinsumDense)["call"]
@@ -32,15 +32,15 @@ def einsum_dense_replacements() -> Iterator[Replacement]:
 
 
 def parse_contraction(equation: str) -> int | None:
-    """Return how many axes an equation sums, where it is a product of rows and a matrix.
+    """Return the number of axes that an equation sums, if it is a product of rows and a matrix.
 
     Args:
         equation: Two operands and a result, such as `"abc,cde->abde"` (1) or
             `"abcd,cde->abe"` (2).
 
     Returns:
-        The number of the inputs' last axes, in order the kernel's first, that are summed; None
-        for any other equation, or where a plain product would bring nothing (rank 2).
+        The number of summed axes, which are the last of the inputs and the first of the kernel, in
+        the same order; None for any other equation, or if a plain product gains nothing (rank 2).
     """
     operands, arrow, result = equation.replace(" ", "").partition("->")
     inputs, comma, kernel = operands.partition(",")
@@ -71,7 +71,7 @@ def _applies(layer: Layer, inputs: Any, training: Any = None) -> bool:
         and inputs.dtype.name == layer.compute_dtype
         and inputs.shape.rank == len(layer.equation.replace(" ", "").partition(",")[0])
         and None not in inputs.shape[-count:]
-        # A size of nought cannot be inferred next to another one.
+        # A size of 0 cannot be inferred next to another one.
         and 0 not in inputs.shape
         and getattr(layer, "quantization_mode", None) is None
         and inputs.shape[-count:] == tuple(layer.kernel.shape)[:count]

@@ -1,10 +1,10 @@
-"""An Embedding that reads the rows it looks up, and never its whole table.
+"""An Embedding that reads only the rows that it looks up, never the whole table.
 
-Keras 3 reads the variable and gathers from what it read (keras/src/backend/tensorflow/numpy.py,
-`take`). That is free as long as reading shares the variable's memory; but once an optimizer has
-updated single rows of it (SGD without momentum, LazyAdam), TensorFlow copies the whole table at
-every read (`copy_on_read_mode` in tensorflow/core/framework/resource_var.h). `ResourceGather`
-takes the rows from the variable itself, with the same values and the same sparse gradient.
+Keras 3 reads the variable and gathers from the result (keras/src/backend/tensorflow/numpy.py,
+`take`). That is free as long as the read shares the variable's memory. But once an optimizer has
+updated single rows (SGD without momentum, LazyAdam), TensorFlow copies the whole table at every
+read (`copy_on_read_mode` in tensorflow/core/framework/resource_var.h). `ResourceGather` reads the
+rows from the variable itself, with the same values and the same sparse gradient.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["embedding_replacements"]
 
 
 def embedding_replacements() -> Iterator[Replacement]:
-    """Yield what looks ids up in the variable itself."""
+    """Yield the replacements that look up ids in the variable itself."""
     from keras.layers import Embedding
 
     faster = with_faster_path("embedding", vars(Embedding)["call"], _applies, _call)
@@ -35,12 +35,12 @@ def _applies(layer: Layer, inputs: Any) -> bool:
 
     if layer.lora_enabled or _is_quantized(layer) or not isinstance(inputs, tf.Tensor):
         return False
-    # Within a stateless scope, or cast by an outer layer's policy, it is a tensor.
+    # In a stateless scope, or under an outer layer's autocast, it is a tensor.
     return isinstance(layer._embeddings.value, tf.Variable)
 
 
 def _is_quantized(layer: Layer) -> bool:
-    # Keras 3.3 has no such attribute: it calls `quantized_call` of a quantized layer instead.
+    # Keras 3.3 lacks this attribute: it calls `quantized_call` for a quantized layer instead.
     return getattr(layer, "quantization_mode", None) is not None
 
 
@@ -49,6 +49,6 @@ def _call(layer: Layer, inputs: Tensor) -> Tensor:
 
     if inputs.dtype not in (tf.int32, tf.int64):
         inputs = tf.cast(inputs, tf.int32)
-    # As `take` does: an id below zero counts from the table's end.
+    # As in `take`, a negative id counts from the end of the table.
     ids = tf.where(inputs < 0, inputs + layer.input_dim, inputs)
     return tf.cast(tf.gather(layer._embeddings.value, ids), layer.compute_dtype)

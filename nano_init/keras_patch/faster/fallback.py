@@ -1,4 +1,4 @@
-"""A method of Keras with a faster path before it, and Keras's own code behind it."""
+"""A method of Keras with a faster path, and Keras's own code as the fallback."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def with_faster_path(
     applies: Callable[..., bool],
     faster: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Return a method that takes the faster path where it applies, else Keras's own code.
+    """Return a method that takes the faster path where it applies, otherwise Keras's own code.
 
-    A path that raises is left for good, with one warning that names it; Keras's own code then
-    answers. Where that raises too, the mistake was not the path's: its error passes through.
+    A path that raises is disabled permanently, with one warning that names it, and Keras's own
+    code runs instead. If that raises too, the path was not the cause, and the error passes through.
 
     Args:
         name: The path's name, as in `NANO_INIT_DISABLE`.
         original: Keras's own method.
-        applies: Says whether the path equals the method for these arguments; takes them all.
-        faster: The path; takes them all. It must not change a variable before it can fail.
+        applies: Returns whether the path equals the method for the arguments; takes all of them.
+        faster: The path; takes all arguments. It must not change a variable before it can fail.
     """
     failed: list[Exception] = []
 
@@ -41,10 +41,10 @@ def with_faster_path(
         try:
             if applies(self, *args, **kwargs):
                 return faster(self, *args, **kwargs)
-        # Whatever breaks here must not break the user's training.
+        # An error here must not break the user's training.
         except Exception as error:  # noqa: BLE001
             failure = error
-        # Outside of the handler: an error of Keras's own has no other error as its context.
+        # Outside of the handler, so that Keras's own error has no other error as its context.
         result = original(self, *args, **kwargs)
         if failure is not None:
             failed.append(failure)

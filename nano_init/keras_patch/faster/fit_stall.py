@@ -1,20 +1,21 @@
 """No wait for tf.data's autotuning thread when an iterator ends.
 
-The thread that tunes a pipeline sleeps between two rounds, 10 ms at first and doubled each time
-up to a minute (tensorflow/core/framework/model.cc, `OptimizeLoop`). An iterator that goes away
-wakes it and waits for it; but it is woken before the cancellation can be seen
-(tensorflow/tsl/framework/cancellation.cc, `StartCancelWithStatus`: the callbacks run first), so
-that it often goes back to sleep for the rest of its time. Seen in TensorFlow 2.19 to 2.21, as a
-`fit` that returns late. Two things keep the wait out of the script:
+The thread that tunes a pipeline sleeps between two rounds, 10 ms at first and twice as long each
+time, up to a minute (tensorflow/core/framework/model.cc, `OptimizeLoop`). An iterator that is
+destroyed wakes it and waits for it. But it is woken before the cancellation is visible
+(tensorflow/tsl/framework/cancellation.cc, `StartCancelWithStatus`: the callbacks run first), so it
+often sleeps again for the rest of its time. In TensorFlow 2.19 to 2.21 `fit` therefore returns
+late. Two changes avoid the wait in the script:
 
-- The pipeline that Keras makes of arrays is not tuned. Its one parallel step takes rows by
-  their numbers, and starts with as many threads as tuning could give it on up to 16 cores.
-- Any other pipeline is tuned as before; its iterator is destroyed by a thread of its own.
+- The pipeline that Keras creates for arrays is not tuned. Its only parallel stage gathers rows by
+  index, and starts with as many threads as tuning could give it on up to 16 cores.
+- Any other pipeline is tuned as before; a separate thread destroys its iterator.
 
-Whoever drops an iterator finds all closed and written that it held, as without this path. So one
-that ends with a generator is awaited until the generator is closed, which comes before the wait;
-one whose end can be seen otherwise, by files that it writes or Python that it calls, is destroyed
-in place, and so is one that a strategy feeds its devices from.
+After an iterator is dropped, everything that it held must be closed and written, as without this
+path. So for a pipeline that starts from a generator, the script waits until the generator is
+closed, which happens before the stall. An iterator whose end is visible in another way, by files
+that it writes or Python code that it calls, is destroyed in place. So is one that feeds a
+strategy's devices.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _has_ended = False
 
 
 def fit_stall_replacements() -> Iterator[Replacement]:
-    """Yield what makes the end of an iterator wait for nothing."""
+    """Yield the replacements that avoid the wait at the end of an iterator."""
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
     from tensorflow.python.data.ops import from_generator_op
     from tensorflow.python.data.ops.dataset_ops import DatasetV2
@@ -82,37 +83,37 @@ def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
 def _destroy_apart(iterator: Any) -> None:
     """Let a thread drop the last reference to an iterator's resource: `OwnedIterator.__del__`."""
     state = vars(iterator)
-    # At the interpreter's end there is nobody left to wait, and threads cannot be started.
+    # At interpreter shutdown nothing has to be fast, and threads cannot be started.
     if sys.is_finalizing() or not _is_tuned(state):
         return
     passes, may_repeat = generator_passes(state["_dataset"])
     if not passes:
-        # Between two passes, the next one may be about to begin.
+        # Between two passes, the next one may be about to start.
         is_between = passes is not None and may_repeat
         if is_between or can_be_seen(state["_dataset"], has_ended=passes is not None):
             return
     _watch_for_the_end()
     awaited = OpenPasses(passes) if passes else None
-    # Taken out of the iterator first: the thread's reference must be the last one.
+    # Removed from the iterator first: the thread's reference must be the last one.
     held = [state["_dataset"], state.pop("_iterator_resource")]
     try:
-        # Without `threading`, whose locks the thread that collects garbage may hold; the end of
-        # the process waits for such a thread no more than for a daemon.
+        # Without `threading`, whose locks the garbage-collecting thread may hold. As with a
+        # daemon, the process does not wait for such a thread at its end.
         _thread.start_new_thread(_drop, (held, awaited))
     except RuntimeError:
-        # No thread can be started: it is destroyed here, as without this path.
+        # No thread can be started: destroy it here, as without this path.
         _drop(held, awaited)
     if awaited is not None:
         awaited.wait()
 
 
 def _drop(held: list[Any], awaited: OpenPasses | None = None) -> None:
-    """Drop an iterator's resource, and its pipeline after it.
+    """Drop an iterator's resource, and then its pipeline.
 
-    The interpreter may end meanwhile. Whoever then drops the last reference to a function of
-    the pipeline aborts the process, by waiting for the interpreter's lock in a destructor
-    (tensorflow/python/util/tf_stack.cc, `~StackTraceWrapper`): the pipeline, which holds its
-    functions, is kept until the resource is gone, and for good after the end of the program.
+    The interpreter may end in the meantime. Dropping the last reference to a function of the
+    pipeline would then abort the process, because a destructor acquires the GIL
+    (tensorflow/python/util/tf_stack.cc, `~StackTraceWrapper`). So the pipeline, which holds its
+    functions, is kept until the resource is gone, and forever after the end of the program.
     """
     held.pop()
     if awaited is not None:
@@ -131,7 +132,7 @@ def _watch_for_the_end() -> None:
 
 def _note_the_end() -> None:
     global _has_ended
-    # A process that was forked while a pipeline was dropped has the lock, but not the thread.
+    # A process forked while a pipeline is dropped inherits the lock, but not the thread.
     is_held = _dropping.acquire(timeout=1)
     _has_ended = True
     if is_held:
@@ -139,19 +140,19 @@ def _note_the_end() -> None:
 
 
 def _is_tuned(state: Mapping[str, Any]) -> bool:
-    # One made inside a tf.function is symbolic; one made of components is not the owner.
+    # An iterator created inside a tf.function is symbolic; one created from components is no owner.
     is_eager = hasattr(state.get("_iterator_resource"), "_numpy_internal")
     dataset = state.get("_dataset")
-    # Read without `options()`, which runs an op, and warns while a function is being traced.
+    # Not through `options()`, which runs an op, and warns while a function is being traced.
     options = getattr(dataset, "_options_attr", None)
     is_off = options is not None and options.autotune.enabled is False
     return is_eager and dataset is not None and not is_off and not _is_of_several(dataset)
 
 
 def _is_of_several(dataset: Dataset) -> bool:
-    """Tell whether a pipeline hands on what another iterator makes, for the devices of a strategy.
+    """Say whether a pipeline forwards another iterator's elements to the devices of a strategy.
 
-    Its end is the other iterator's end too, and comes when it will.
+    Its end is also the end of the other iterator, at an unknown time.
     """
     from tensorflow.python.data.ops import multi_device_iterator_ops
 

@@ -1,4 +1,4 @@
-"""Where TensorFlow's fused optimizer kernels apply, and what they share."""
+"""Conditions for TensorFlow's fused optimizer kernels, and their common code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["is_dense_float32", "is_sparse_float32", "resource", "scalar"]
 
 
 def is_dense_float32(gradient: Tensor | IndexedSlices, variable: Variable) -> bool:
-    """Say whether a fused kernel can update a variable by a gradient.
+    """Say whether a fused kernel can update a variable with a gradient.
 
     Args:
-        gradient: A floating tensor of the variable's shape, known while tracing; sparse
-            gradients and any that would have to be broadcast stay with Keras.
+        gradient: A floating tensor of the variable's shape, known while tracing; Keras handles
+            sparse gradients and those that need broadcasting.
         variable: A float32 variable of Keras or of TensorFlow, on one device.
     """
     import tensorflow as tf
@@ -31,10 +31,10 @@ def is_dense_float32(gradient: Tensor | IndexedSlices, variable: Variable) -> bo
 
 
 def is_sparse_float32(gradient: Tensor | IndexedSlices, variable: Variable) -> bool:
-    """Say whether a sparse gradient can be made a dense one for a fused kernel.
+    """Say whether a sparse gradient can be converted to dense for a fused kernel.
 
     Args:
-        gradient: A floating `tf.IndexedSlices` of the variable's rows; any other is refused.
+        gradient: A floating `tf.IndexedSlices` of the variable's rows; others do not qualify.
         variable: A float32 variable of Keras or of TensorFlow, on one device.
     """
     import tensorflow as tf
@@ -66,7 +66,7 @@ def _is_float32_variable(variable: Variable) -> bool:
 
 
 def resource(variable: Any) -> Any:
-    """Return the TensorFlow variable of a Keras variable; a TensorFlow variable as it is."""
+    """Return the TensorFlow variable of a Keras variable; return TensorFlow variables unchanged."""
     from keras import Variable
 
     return variable.value if isinstance(variable, Variable) else variable

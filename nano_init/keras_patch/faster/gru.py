@@ -1,4 +1,4 @@
-"""GRU over the whole sequence, its backward pass written by hand.
+"""GRU over the whole sequence, with a hand-written backward pass.
 
 The cell is Keras's with `reset_after` (keras/src/layers/rnn/gru.py, `GRUCell.call`): update,
 reset and candidate gate in this order; h = z * h + (1 - z) * tanh(x + r * recurrent).
@@ -22,7 +22,7 @@ __all__ = ["gru_replacements"]
 
 
 def gru_replacements() -> Iterator[Replacement]:
-    """Yield what runs GRU over all steps at once where it can."""
+    """Yield the replacements that run GRU over all steps at once where possible."""
     from keras.layers import GRU
 
     original = vars(GRU)["inner_loop"]

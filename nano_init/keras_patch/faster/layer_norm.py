@@ -1,9 +1,9 @@
 """LayerNormalization and RMSNormalization over the last axis as compiled kernels.
 
 Keras 3 normalizes with about ten ops in float32 and as many for the gradient (keras/src/ops/
-nn.py, `_layer_normalization` and `_rms_normalization`). The formulas here are the same, with the
-gradient of Ba et al., "Layer Normalization", 2016, written out. The sums over rows that the
-gradients of gamma and beta need are matrix products: XLA's own column sums run in one thread.
+nn.py, `_layer_normalization` and `_rms_normalization`). The formulas here are the same, with an
+explicit gradient (Ba et al., "Layer Normalization", 2016). The sums over rows for the gradients of
+gamma and beta are matrix products, because XLA's own column sums run in one thread.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["layer_norm_replacements"]
 
 
 def layer_norm_replacements() -> Iterator[Replacement]:
-    """Yield what normalizes the last axis by islands while training."""
+    """Yield the replacements that normalize the last axis in islands during training."""
     from keras import layers
 
     original = vars(layers.LayerNormalization)["call"]
     faster = with_faster_path("layer_norm", original, _applies, _normalize)
     yield Replacement(layers.LayerNormalization, "call", faster)
-    # Earlier versions of Keras 3 have no such layer.
+    # Earlier versions of Keras 3 lack this layer.
     if hasattr(layers, "RMSNormalization"):
         original = vars(layers.RMSNormalization)["call"]
         faster = with_faster_path("layer_norm", original, _rms_applies, _normalize_rms)
@@ -53,8 +53,8 @@ def _fits(layer: Layer, inputs: Any) -> bool:
         and _is_last_axis(layer.axis, inputs.shape.rank)
         and layer.variable_dtype == "float32"
         and layer.compute_dtype in ("float32", "bfloat16")
-        # The digits of a model's float32 input that was cast for this layer are kept by Keras's
-        # own path, which casts it back.
+        # If a model's float32 input was cast for this layer, Keras's own path recovers the
+        # original values when it casts the input back.
         and digits_for(inputs, "float32") is inputs
     )
 

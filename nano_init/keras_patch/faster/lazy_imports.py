@@ -1,11 +1,11 @@
-"""Libraries that Keras imports wherever they are installed, imported when they are touched.
+"""Import optional libraries of Keras on first use instead of with Keras.
 
-`import keras` imports scikit-learn for `keras.wrappers`, matplotlib for `keras.visualization`,
-and what hangs on them, SciPy and pandas: a third of the time of `import tensorflow`. Here these
-two modules run when one of their attributes is read. Keras asks pandas and IPython only whether
-an object belongs to them (keras/src/trainers/data_adapters/array_slicing.py), or whether it
-runs in a notebook: it gets them when the program has imported them, before which there is no
-such object.
+`import keras` imports scikit-learn for `keras.wrappers`, matplotlib for `keras.visualization`, and
+their dependencies SciPy and pandas: a third of the time of `import tensorflow`. Here these two
+modules run when one of their attributes is read. Keras uses pandas and IPython only to check
+whether an object belongs to them (keras/src/trainers/data_adapters/array_slicing.py), or whether it
+runs in a notebook. It gets them once the program has imported them; before that, there are no such
+objects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LazyImportFinder", "lazy_imports_replacements"]
 
-# What is read of a module while others are imported; it does not run for these.
+# Attributes that are read while other modules are imported; these do not run the module.
 _QUIET = frozenset(
     [
         *("__class__", "__spec__", "__name__", "__loader__", "__package__", "__path__"),
@@ -33,7 +33,7 @@ _QUIET = frozenset(
     ]
 )
 
-# The name that Keras gives each library that it asks about its own objects only.
+# Keras's names for the libraries that it uses only to check for their objects.
 _ASKED = {"pandas": "pandas", "IPython": "ipython"}
 
 _LOCK = threading.RLock()
@@ -41,15 +41,15 @@ _waiting: dict[int, Callable[[types.ModuleType], None]] = {}
 
 
 def lazy_imports_replacements() -> Iterator[Replacement]:
-    """Yield nothing: the path is in place before there is anything to replace."""
+    """Yield nothing: the path is active before there is anything to replace."""
     return iter(())
 
 
 class LazyModule(types.ModuleType):
-    """A module that has not run yet, and runs when an attribute is read."""
+    """A module that runs when an attribute is first read."""
 
     def __getattribute__(self, name: str) -> Any:
-        """Return an attribute, of the module as it is once it has run."""
+        """Return an attribute of the module after running it."""
         if name not in _QUIET:
             _run(self)
         return types.ModuleType.__getattribute__(self, name)
@@ -61,14 +61,14 @@ class LazyModule(types.ModuleType):
         types.ModuleType.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        """Delete an attribute of the module that has run."""
+        """Delete an attribute of the module after running it."""
         _run(self)
         types.ModuleType.__delattr__(self, name)
 
 
 def _run(module: types.ModuleType) -> None:
     with _LOCK:
-        # None for another thread's, which has run, and for this one's, which is running.
+        # None if another thread has run the module, or this thread is running it.
         run = _waiting.pop(id(module), None)
         if run is None:
             return
@@ -84,7 +84,7 @@ class LazyImportFinder:
     """A meta path finder before all others, which defers modules of Keras.
 
     Args:
-        finders: The meta path, which it stands in.
+        finders: The meta path, which contains it.
     """
 
     def __init__(self, finders: list[Any]) -> None:
@@ -93,7 +93,7 @@ class LazyImportFinder:
         self._asking: dict[str, set[str]] = {name: set() for name in _ASKED}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec of a module that waits, or of a library that Keras asks about."""
+        """Return the spec of a deferred module, or of a library that Keras asks about."""
         if name in self._asking:
             self._refuse_keras(name)
             return find_shadowed(self._finders, self, (name, path, target), self._introduce)
@@ -126,7 +126,7 @@ def _is_optional(name: str) -> bool:
 
 
 def _importing_module() -> str:
-    """Return the name of the module that an import statement stands in, outside of functions."""
+    """Return the name of the module that contains a module-level import statement."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         where = frame.f_globals.get("__name__") or ""
@@ -137,7 +137,7 @@ def _importing_module() -> str:
 
 
 def _give(asking: Any, library: types.ModuleType) -> None:
-    """Let a module of Keras's have a library as if it had imported it."""
+    """Set a library in a module of Keras as if the module had imported it."""
     attribute = _ASKED[library.__name__]
     if asking is None or getattr(asking, attribute, None) is not None:
         return

@@ -1,4 +1,4 @@
-"""LSTM over the whole sequence, its backward pass written by hand.
+"""LSTM over the whole sequence, with a hand-written backward pass.
 
 The cell is Keras's (keras/src/layers/rnn/lstm.py, `LSTMCell.call`): input, forget, candidate
 and output gate in this order; c = f * c + i * g, h = o * tanh(c).
@@ -22,7 +22,7 @@ __all__ = ["lstm_replacements"]
 
 
 def lstm_replacements() -> Iterator[Replacement]:
-    """Yield what runs LSTM over all steps at once where it can."""
+    """Yield the replacements that run LSTM over all steps at once where possible."""
     from keras.layers import LSTM
 
     original = vars(LSTM)["inner_loop"]

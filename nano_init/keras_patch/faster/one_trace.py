@@ -1,15 +1,15 @@
-"""One trace of a step, because Keras's variables are created outside of the graph.
+"""Trace a step only once, by creating Keras's variables outside of the graph.
 
-Keras builds an optimizer, and a model that has no shapes yet, while `tf.function` traces their
-first step. `tf.function` creates each such variable by a `cond` in that graph, and traces the
+Keras builds an optimizer, and a model without known shapes, while `tf.function` traces the first
+step. `tf.function` creates each such variable through a `cond` in that graph, and then traces the
 step again without them (tensorflow/python/eager/polymorphic_function/polymorphic_function.py,
-`_initialize` and `_call`): half of the time to the first step of a deep model. Here a variable
-that Keras creates in the first trace of a `tf.function` is an eager one, in the order and with
-the name and the value that it has in Keras, and the first trace is the graph.
+`_initialize` and `_call`). For a deep model that is half of the time to the first step. Here a
+variable that Keras creates in the first trace of a `tf.function` is an eager variable, with the
+same order, name and value as in Keras, and the first trace is the final graph.
 
-What differs from Keras is what Python code in a step does outside the graph: it runs once instead
-of twice, such as a `print`. Where it draws numbers of Python's or NumPy's global generators, the
-step is traced twice as ever, and the numbers are the same.
+One difference remains: side effects of Python code in a step, such as a `print`, happen once
+instead of twice. If the code draws from Python's or NumPy's global generators, the step is traced
+twice as in Keras, and the numbers are the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["one_trace_replacements"]
 
 
 def one_trace_replacements() -> Iterator[Replacement]:
-    """Yield what creates Keras's variables outside of the graph that is traced."""
+    """Yield the replacements that create Keras's variables outside of the traced graph."""
     from keras.layers import Layer
     from keras.src.backend.tensorflow.core import Variable
     from keras.src.random import seed_generator
@@ -67,7 +67,7 @@ def _wrap_initialize(initialize: Callable[..., Any]) -> Callable[..., Any]:
 def _make_up_for_second(function: Any, trace: FirstTrace) -> None:
     trace.effects.note()
     if trace.effects.has_drawn_numbers:
-        # The function takes it for one that it has created, and traces again.
+        # The function believes that it created this variable, and traces again.
         function._created_variables.append(trace.created[0])
     else:
         trace.effects.draw_names_again()
@@ -91,7 +91,7 @@ def _wrap_maybe_build(maybe_build: Callable[..., Any]) -> Callable[..., Any]:
         trace.effects.note()
         result = maybe_build(self, *args, **kwargs)
         if self.built:
-            # No second trace would build it again.
+            # There is no second trace that would build it again.
             trace.effects.forget()
         return result
 

@@ -1,8 +1,8 @@
-"""The rows that a sparse gradient names, in few sizes, so that XLA can compute on them.
+"""Pad the rows that a sparse gradient names to few sizes, so that XLA can compute on them.
 
-How many different ids a batch has is known only when it is there, and XLA compiles again for each
-size. Rows are padded to the next of a few sizes, at most an eighth apart; sums of the padding are
-zeros, and what was computed of it is cut off again, which copies nothing.
+The number of distinct ids in a batch is known only at run time, and XLA compiles a kernel for each
+size. Rows are padded to the next of a few sizes, at most an eighth apart. The sums of the padding
+are zeros, and its results are sliced off, which copies nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ __all__ = ["is_worth_padding", "padded_sizes", "sum_into_padded_rows"]
 
 _SMALLEST = 256
 _LARGEST = 2**31
-# From where on one compiled pass is faster than a dozen of TensorFlow's own ops, measured: they
-# are up to 2.6 times as fast for fewer elements, and 1.2 to 1.4 times for rows of 16.
+# The size above which one compiled pass is faster than a dozen of TensorFlow's own ops, measured:
+# the ops are up to 2.6 times as fast for fewer elements, and 1.2 to 1.4 times for rows of 16.
 _FEWEST_ELEMENTS = 2**18
 _NARROWEST = 64
 
 
 def is_worth_padding(gradient: IndexedSlices, variable: Variable) -> bool:
-    """Say whether an update of the rows that a gradient names is better compiled by XLA.
+    """Say whether an update of the rows that a gradient names is faster with XLA.
 
     Args:
-        gradient: `tf.IndexedSlices` with values of shape [ids, ...]. An unknown number of ids is
-            refused, and so are ids that are distinct already.
+        gradient: `tf.IndexedSlices` with values of shape [ids, ...]. Not if the number of ids is
+            unknown, or if the ids are already distinct.
         variable: The variable, of shape [rows, ...].
     """
     import tensorflow as tf
@@ -46,14 +46,14 @@ def is_worth_padding(gradient: IndexedSlices, variable: Variable) -> bool:
 
 
 def sum_into_padded_rows(gradient: IndexedSlices) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows that a sparse gradient names with some of row 0 behind them, and sums.
+    """Return the rows that a sparse gradient names, padded with row 0, and their sums.
 
     Args:
         gradient: `tf.IndexedSlices` with values of shape [ids, ...] and indices of shape [ids].
 
     Returns:
-        The rows with the padding, of shape [size]; those that are named, each once; and the
-        sums of their slices in float32, of shape [size, ...], with zeros for the padding.
+        The rows with the padding, of shape [size]; the named rows, each once; and the sums of
+        their slices in float32, of shape [size, ...], with zeros for the padding.
     """
     import tensorflow as tf
 

@@ -1,9 +1,9 @@
-"""Sums and maxima of rows, as XLA computes them fast on processors.
+"""Sums and maxima of rows in a form that XLA computes fast on CPUs.
 
-XLA folds a row one element after the other, and each step waits for the one before. Here the
-halves of a row are folded as vectors first, three times where the width allows it: more was
-slower again, for rows of 512 as for rows of 4,000 elements. Pairwise sums are also closer to
-the true ones (Higham, "The accuracy of floating point summation", 1993).
+XLA reduces a row one element at a time, and each step waits for the one before. Here the halves of
+a row are combined as vectors first, three times if the width allows it. More was slower, for rows
+of 512 and of 4,000 elements. Pairwise sums are also more accurate (Higham, "The accuracy of
+floating point summation", 1993).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MOST_HALVINGS = 3
 
 
 def halvings(width: int) -> int:
-    """Return how often rows of a width are to be halved.
+    """Return how many times to halve rows of a width.
 
     Args:
-        width: Elements in a row.
+        width: The number of elements in a row.
     """
     count = 0
     while count < _MOST_HALVINGS and width and width % 2 ** (count + 1) == 0:
@@ -36,7 +36,7 @@ def row_sum(rows: Tensor, folds: int) -> Tensor:
 
     Args:
         rows: float32 of shape [..., width]; the width may be unknown while tracing.
-        folds: How often to halve a row: by `halvings` under XLA, else 0.
+        folds: How many times to halve a row: `halvings` under XLA, otherwise 0.
     """
     import tensorflow as tf
 
@@ -44,14 +44,14 @@ def row_sum(rows: Tensor, folds: int) -> Tensor:
 
 
 def row_mean(rows: Tensor, folds: int) -> Tensor:
-    """Return the mean of each row, of shape [..., 1]; as `row_sum`."""
+    """Return the mean of each row, of shape [..., 1]; arguments as for `row_sum`."""
     import tensorflow as tf
 
     return row_sum(rows, folds) / tf.cast(tf.shape(rows)[-1], tf.float32)
 
 
 def row_max(rows: Tensor, folds: int) -> Tensor:
-    """Return the maximum of each row, of shape [..., 1]; as `row_sum`."""
+    """Return the maximum of each row, of shape [..., 1]; arguments as for `row_sum`."""
     import tensorflow as tf
 
     return tf.reduce_max(_folded(rows, tf.maximum, folds), -1, keepdims=True)

@@ -1,8 +1,8 @@
 """Philox 4x32-10, the counter-based generator of TensorFlow's stateless random ops.
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. TensorFlow computes it
-one counter at a time (tensorflow/core/lib/random/philox_random.h); written out in tensor ops,
-XLA computes a vector of counters at once, and the numbers are the same.
+one counter at a time (tensorflow/core/lib/random/philox_random.h). Here it consists of tensor ops,
+so XLA computes a vector of counters at once, with the same results.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 def random_words(
     key: Tensor, counter: Tensor, groups: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the generator's output for counters that follow each other.
+    """Return the generator's output for consecutive counters.
 
     Args:
-        key: uint64 of shape [1], as `StatelessRandomGetKeyCounter` gives it.
+        key: uint64 of shape [1], from `StatelessRandomGetKeyCounter`.
         counter: uint64 of shape [2], the lower half first.
-        groups: How many counters, n.
+        groups: The number of counters, n.
 
     Returns:
-        Four uint32 tensors of shape [n]; the op's i-th number is the (i % 4)-th one's
-        element i // 4.
+        Four uint32 tensors of shape [n]; the op's i-th number is element i // 4 of tensor i % 4.
     """
     import tensorflow as tf
 

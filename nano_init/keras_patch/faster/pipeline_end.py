@@ -1,10 +1,10 @@
-"""What ends with a pipeline of tf.data: what a script may look for once its iterator is gone.
+"""The visible effects of the end of a tf.data pipeline, which a script may rely on.
 
-An iterator is destroyed from its last step to its first: each waits for its own threads, and then
-destroys the one before it; the thread that tunes comes after all of them
-(tensorflow/core/data/root_dataset.cc, `RootDataset::Iterator`, whose `input_impl_` is the last of
-its members). The generator of `from_generator` is such a first step, and is closed by a call to
-Python: where all steps stand in one line, they have ended by then.
+An iterator is destroyed from its last stage to its first: each waits for its own threads, and then
+destroys the stage before it. The tuning thread is destroyed after all of them
+(tensorflow/core/data/root_dataset.cc, `RootDataset::Iterator`, whose `input_impl_` is its last
+member). The generator of `from_generator` is such a first stage, and is closed by a call to Python.
+In a linear pipeline, all stages have ended by then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 _PASSES = "_nano_init_passes"
 
-# Ops that call Python, and such as complete or delete files when they are destroyed.
+# Ops that call Python, and ops that complete or delete files when they are destroyed.
 _SEEN = ("PyFunc", "EagerPyFunc", "CacheDataset", "Snapshot", "SaveDataset")
 _FILE_STEPS = ("_SnapshotDataset", "_SaveDataset")
 
@@ -53,7 +53,7 @@ class OpenPasses:
         self._numbers = tuple(passes)
 
     def are_there(self) -> bool:
-        """Say whether one of them is open still."""
+        """Say whether one of them is still open."""
         return any(number in self._passes for number in self._numbers)
 
     def wait(self) -> None:
@@ -76,7 +76,7 @@ class OpenPasses:
 
 
 def noting_passes(initialize: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the `__init__` of TensorFlow's `_GeneratorState`, which notes the state it makes."""
+    """Return an `__init__` of TensorFlow's `_GeneratorState` that records the new state."""
 
     @functools.wraps(initialize)
     def init(self: Any, generator: Any) -> None:
@@ -87,7 +87,7 @@ def noting_passes(initialize: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def marking_passes(from_generator: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `from_generator` such that its pipeline leads to the passes over its generator."""
+    """Return a `from_generator` whose pipeline refers to the passes over its generator."""
 
     @functools.wraps(from_generator)
     def marking(*args: Any, **kwargs: Any) -> Any:
@@ -100,7 +100,7 @@ def marking_passes(from_generator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def noting_ends(complete: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `_GeneratorState.iterator_completed` such that a wait for the pass ends."""
+    """Return a `_GeneratorState.iterator_completed` that ends a wait for the pass."""
 
     @functools.wraps(complete)
     def iterator_completed(self: Any, iterator_id: Any) -> None:
@@ -114,10 +114,10 @@ def noting_ends(complete: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def generator_passes(dataset: Dataset) -> tuple[dict[Any, Any] | None, bool]:
-    """Return the open passes over the generator that a pipeline starts from, in one line.
+    """Return the open passes over the generator at the start of a linear pipeline.
 
     Returns:
-        The passes, or None without such a generator; and whether more may come.
+        The passes, or None without such a generator; and whether more may follow.
     """
     may_repeat = False
     while len(dataset._inputs()) == 1:
@@ -127,11 +127,11 @@ def generator_passes(dataset: Dataset) -> tuple[dict[Any, Any] | None, bool]:
 
 
 def can_be_seen(dataset: Dataset, *, has_ended: bool) -> bool:
-    """Say whether a script can see from outside if a pipeline's steps have ended.
+    """Say whether a script can observe that a pipeline's stages have ended.
 
     Args:
         dataset: The pipeline.
-        has_ended: The generator that it starts from has ended, and does not count.
+        has_ended: Whether the generator at its start has ended, so that it does not count.
     """
     steps = _steps(dataset)
     return any(_is_seen(step) for step in steps if not (has_ended and _is_generator(step)))

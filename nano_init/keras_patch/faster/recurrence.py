@@ -1,9 +1,9 @@
-"""A whole sequence of a recurrent layer at once, where its cell is one that is known.
+"""Run a recurrent layer over a whole sequence at once, if its cell is a known one.
 
-Keras 3 steps a cell through a loop (keras/src/backend/tensorflow/rnn.py), and TensorFlow
-differentiates that loop: every step casts the weights, multiplies its inputs by the kernel,
-and in the backward loop adds to the gradient of each weight. `recurrent_loop.py` has another
-loop; here is where it applies, and what leads to it and from it.
+Keras 3 runs a cell in a loop (keras/src/backend/tensorflow/rnn.py), and TensorFlow differentiates
+that loop: every step casts the weights, multiplies its inputs by the kernel, and in the backward
+loop adds to the gradient of each weight. `recurrent_loop.py` has a different loop. This module
+decides where it applies, and converts its inputs and outputs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _DTYPES = ("float32", "bfloat16")
 def can_run(
     layer: Layer, cell_class: Any, sequences: Any, states: Any, mask: Any, training: Any
 ) -> bool:
-    """Say whether a layer's call is what `run_layer` computes.
+    """Say whether `run_layer` computes a layer's call.
 
     Args:
         layer: An LSTM or GRU, built.
-        cell_class: The class that its cell must be of, not of a child of it.
-        sequences: The layer's input, as `inner_loop` gets it.
+        cell_class: The exact class of its cell; subclasses do not match.
+        sequences: The layer's input, as passed to `inner_loop`.
         states: The initial states, in a list.
         mask: None or the mask.
         training: Whether the cell's dropout is on.
@@ -41,16 +41,16 @@ def can_run(
 
     cell = layer.cell
     return (
-        # Eagerly a loop runs in Python, and what a step saves is held even if none goes back.
+        # Eagerly the loop runs in Python, and saved tensors stay even without a backward pass.
         not tf.executing_eagerly()
-        # A tensor that decides about training cannot choose between two graphs here.
+        # If `training` is a tensor, the choice between two graphs cannot be made here.
         and (training is None or isinstance(training, (bool, int)))
         and type(cell) is cell_class
         and cell.activation is activations.tanh
         and cell.recurrent_activation is activations.sigmoid
         and cell.implementation == 2
         and cell.recurrent_dropout == 0
-        # Earlier versions of Keras 3 drew one mask for each gate.
+        # Earlier versions of Keras 3 draw one mask per gate.
         and not (_drops(cell, training) and getattr(cell, "dropout_mask_count", None))
         and not layer.unroll
         and getattr(layer, "use_cudnn", "auto") is not True
@@ -60,13 +60,13 @@ def can_run(
         and sequences.shape.rank == 3
         and sequences.shape[1] != 0
         and sequences.shape[2] == cell.kernel.shape[0]
-        # There Keras hands the sequence to cuDNN.
+        # There Keras uses cuDNN.
         and not tf.config.list_logical_devices("GPU")
     )
 
 
 def drop_inputs(cell: Layer, sequences: Tensor, training: Any) -> Tensor:
-    """Return the inputs with the cell's own dropout mask, one for all steps, applied.
+    """Return the inputs after the cell's own dropout, with one mask for all steps.
 
     Args:
         cell: An LSTM or GRU cell.
@@ -97,14 +97,14 @@ def run_layer(
     *,
     biases: tuple[Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return what `inner_loop` of an LSTM or GRU returns.
+    """Return the result of `inner_loop` of an LSTM or GRU.
 
     Args:
         layer: The layer.
         gates: Its cell's arithmetic.
         sequences: `(batch, time, features)`, in the compute dtype, with dropout applied.
         states: The initial states, `(batch, units)` each, in the compute dtype.
-        mask: None, or `(batch, time)` or `(batch, time, 1)`, false where a step is left out.
+        mask: None, or `(batch, time)` or `(batch, time, 1)`, false where a step is skipped.
         biases: The biases of the input and of the recurrent product, each a tensor or None.
 
     Returns:
@@ -139,7 +139,7 @@ def _run_part(
     mask: Tensor | None,
     states: list[Tensor],
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return the same of a part of the batch, the outputs None unless they are wanted."""
+    """Return the same for a part of the batch, with outputs None unless they are needed."""
     import tensorflow as tf
 
     steps = tf.transpose(rows, [1, 0, 2])

@@ -1,11 +1,11 @@
-"""How the tensors of a recurrent loop lie in memory: `(units, batch)` or `(batch, units)`.
+"""The memory layout of a recurrent loop's tensors: `(units, batch)` or `(batch, units)`.
 
-With the units first the weights are the first operand of every product. oneDNN rearranges the
-second one at each call (the VNNI layout of bfloat16,
-src/cpu/x64/matmul/brgemm_matmul_copy_utils.cpp), which for the weights of a loop takes longer
-than their product with a few rows. And a gate is then a slice of a product that copies nothing.
-With the batch first a product in float32 takes half the time for fewer rows than a vector of
-AVX-512 has numbers.
+With the units first, the weights are the first operand of every product. oneDNN reorders the second
+operand at each call (the VNNI layout of bfloat16,
+src/cpu/x64/matmul/brgemm_matmul_copy_utils.cpp). For the weights of a loop that takes longer than
+their product with a few rows. Also, a gate is then a slice of a product that needs no copy. With
+the batch first, a float32 product takes half the time for fewer rows than an AVX-512 vector has
+elements.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FEWEST_ROWS = 16
 
 @frozen
 class Layout:
-    """One of the two ways; the gates of a product lie one after the other along the units.
+    """One of the two layouts; a product's gates are concatenated along the units.
 
     Args:
         units_first: Whether a step's tensors are `(units, batch)`.
@@ -33,11 +33,11 @@ class Layout:
 
     @classmethod
     def of(cls, dtype: DType, batch: int | None) -> Layout:
-        """Return the faster one.
+        """Return the faster layout.
 
         Args:
             dtype: The compute dtype.
-            batch: How many rows a step has; None if that is not known.
+            batch: The number of rows in a step; None if unknown.
         """
         import tensorflow as tf
 
@@ -49,7 +49,7 @@ class Layout:
         return 0 if self.units_first else 1
 
     def turned(self, tensor: Tensor) -> Tensor:
-        """Return a matrix of `(batch, units)` as it lies here, or the other way round."""
+        """Convert a matrix of `(batch, units)` to this layout, or back."""
         import tensorflow as tf
 
         return tf.transpose(tensor) if self.units_first else tensor
@@ -61,11 +61,11 @@ class Layout:
         return tf.transpose(outputs, [2, 0, 1] if self.units_first else [1, 0, 2])
 
     def spread(self, vector: Tensor, like: Tensor) -> Tensor:
-        """Return a vector along the units, as often as a step's tensor has rows.
+        """Return a vector along the units, repeated for each row of a step's tensor.
 
         Args:
             vector: A tensor of one axis.
-            like: The tensor whose rows count.
+            like: The tensor with that number of rows.
         """
         import tensorflow as tf
 
@@ -74,12 +74,12 @@ class Layout:
         return tf.tile(tf.expand_dims(vector, 1 - self.axis), repeats)
 
     def operand(self, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return weights as `multiply` takes them.
+        """Return weights in the form for `multiply`.
 
         Args:
             matrix: `(features, units)`.
-            bias: None, or what is to be added to the product: `(units)`. It becomes the weights
-                of one more feature.
+            bias: None, or the bias to add to the product: `(units)`. It becomes the weights of one
+                more feature.
         """
         import tensorflow as tf
 
@@ -89,7 +89,7 @@ class Layout:
         return tf.concat([operand, tf.expand_dims(bias, 1 - self.axis)], 1 - self.axis)
 
     def multiply(self, operand: Tensor, tensor: Tensor) -> Tensor:
-        """Return the product of weights and a tensor that lie as they do here."""
+        """Return the product of weights and a tensor in this layout."""
         import tensorflow as tf
 
         return tf.matmul(operand, tensor) if self.units_first else tf.matmul(tensor, operand)
@@ -98,14 +98,14 @@ class Layout:
         """Return the product of weights and the inputs of all steps, time first.
 
         Args:
-            operand: As `operand` returns it, of as many features as the inputs.
+            operand: The result of `operand`, with as many features as the inputs.
             steps: `(time, batch, features)`.
         """
         import tensorflow as tf
 
         if self.units_first:
-            # Of rank 3: TensorFlow would fold the transposition that an operand of rank 2 comes
-            # from into the product, which takes twice as long then.
+            # Of rank 3: TensorFlow would fold the transposition of a rank-2 operand into the
+            # product, which then takes twice as long.
             return tf.matmul(operand[None], steps, transpose_b=True)
         product = tf.matmul(tf.reshape(steps, [-1, steps.shape[2]]), operand)
         return tf.reshape(product, [size_of(steps), size_of(steps, 1), operand.shape[1]])
@@ -132,8 +132,8 @@ class Layout:
         """Return the gradient by an operand.
 
         Args:
-            d_product: That by its products, as `joined` returns it.
-            rows: What was multiplied, as `rows` returns it.
+            d_product: The gradient by its products, from `joined`.
+            rows: The other factor, from `rows`.
         """
         import tensorflow as tf
 
@@ -142,7 +142,7 @@ class Layout:
         return tf.matmul(rows, d_product, transpose_a=True)
 
     def summed(self, d_product: Tensor) -> Tensor:
-        """Return the sum over the rows of what `joined` returned; oneDNN adds in float32."""
+        """Return the sum over the rows of a result of `joined`; oneDNN adds in float32."""
         import tensorflow as tf
 
         count = size_of(d_product, 1 - self.axis)
@@ -151,7 +151,7 @@ class Layout:
 
 
 def size_of(tensor: Tensor, axis: int = 0) -> int | Tensor:
-    """Return the size of an axis: a number if it is known while tracing, else a tensor."""
+    """Return the size of an axis: a number if known while tracing, otherwise a tensor."""
     import tensorflow as tf
 
     return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]

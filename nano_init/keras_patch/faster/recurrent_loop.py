@@ -1,9 +1,8 @@
-"""The loop of a recurrent layer through its steps, with a way back written by hand.
+"""The loop of a recurrent layer over its steps, with a hand-written backward pass.
 
-The inputs of all steps are multiplied at once before the loop, the backward loop goes from state
-to state alone, and each weight's gradient is one product over all steps after it. Gates and
-carried states are float32 under bfloat16 too; matrix products take the compute dtype, as Keras's
-do.
+The inputs of all steps are multiplied at once before the loop. The backward loop only propagates
+states, and after it each weight's gradient is one product over all steps. Gates and carried states
+are float32 under bfloat16 too; matrix products use the compute dtype, as in Keras.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ class Gates:
     """The elementwise part of a recurrent cell, forward and backward; all float32.
 
     Args:
-        count: Tensors that a step saves for its way back.
-        own: How many gates see the projected inputs with another gradient than the recurrent
-            product: 0, or 1 for the last gate.
+        count: The number of tensors that a step saves for the backward pass.
+        own: The number of gates whose gradient by the projected inputs differs from that by the
+            recurrent product: 0, or 1 for the last gate.
         step: `(projected, recurrent, states, axis) -> states, saved`. The first two are the
-            step's inputs and its previous output, each times its kernel and with its bias, the
-            gates one after the other along the axis; `states` are a list of tensors of one
-            gate's shape, the output first; `saved` are `count` of them.
+            step's inputs and its previous output, each multiplied by its kernel and with its
+            bias, the gates concatenated along the axis; `states` is a list of tensors of one
+            gate's shape, the output first; `saved` are `count` such tensors.
         back: `(saved, d_states) -> d_products, d_states`. The first are the gradients by the
-            products, one gate's shape each: that of the projected inputs for the `own` gate,
-            and those by the recurrent product for all gates. Those by the states are without
-            what flows through the recurrent product, None where nothing is left.
+            products, of one gate's shape each: that of the projected inputs for the `own` gate,
+            and those by the recurrent product for all gates. Those by the states exclude the
+            gradient through the recurrent product; None if there is no other.
     """
 
     count: int
@@ -47,14 +46,14 @@ class Gates:
 
 @frozen
 class Weights:
-    """The weights of a recurrent layer in the compute dtype, as its products take them.
+    """The weights of a recurrent layer in the compute dtype, ready for its products.
 
     Args:
-        forward: Of the inputs, with their bias if there is one, and of the previous output.
-        back: Both the other way round, without the bias.
-        bias: Of the recurrent product, `(gates * units)` or None.
+        forward: The weights of the inputs, with the bias if any, and of the previous output.
+        back: Both transposed, without the bias.
+        bias: The bias of the recurrent product, `(gates * units)` or None.
         units: The layer's units.
-        gates: The gates' units together.
+        gates: The units of all gates together.
     """
 
     forward: tuple[Tensor, Tensor]
@@ -67,13 +66,13 @@ class Weights:
     def of(
         cls, cell: Layer, biases: tuple[Tensor | None, Tensor | None], dtype: DType, layout: Layout
     ) -> Weights:
-        """Return them cast and turned, once for all steps.
+        """Return the weights cast and transposed, once for all steps.
 
         Args:
-            cell: Keras's cell, for its two kernels.
+            cell: Keras's cell, with its two kernels.
             biases: The biases of the input and of the recurrent product, or None.
             dtype: The compute dtype.
-            layout: How the loop's tensors lie.
+            layout: The layout of the loop's tensors.
         """
         import tensorflow as tf
 
@@ -95,7 +94,7 @@ def wide(tensor: Tensor) -> Tensor:
     """Return a tensor in float32."""
     import tensorflow as tf
 
-    # Not `tf.cast`: under the patch that may start from another tensor, which no gradient reaches.
+    # Not `tf.cast`: under the patch it may use another tensor, which no gradient reaches.
     return tensor if tensor.dtype == tf.float32 else tf.raw_ops.Cast(x=tensor, DstT=tf.float32)
 
 
@@ -107,14 +106,14 @@ def _narrow(tensor: Tensor, dtype: DType) -> Tensor:
 
 @frozen
 class RecurrentLoop:
-    """One way of stepping through a sequence.
+    """A loop over a sequence.
 
     Args:
         gates: The cell's arithmetic.
-        layout: How a step's tensors lie.
+        layout: The layout of a step's tensors.
         is_on: None, or the mask, bool of `(time, 1, batch)`, or `(time, batch, 1)` if the layout
             has the batch first.
-        sequences: Whether every step's output is wanted.
+        sequences: Whether every step's output is needed.
     """
 
     gates: Gates
@@ -125,12 +124,12 @@ class RecurrentLoop:
     def run(
         self, steps: Tensor, weights: Weights, states: list[Tensor]
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Return the outputs of all steps (None unless wanted) and the last states.
+        """Return the outputs of all steps (None unless needed) and the last states.
 
         Args:
             steps: The inputs, `(time, batch, features)`.
             weights: The layer's weights.
-            states: The initial states, as they lie in the layout.
+            states: The initial states in the layout.
 
         Returns:
             Outputs, time first, and states.
@@ -160,12 +159,12 @@ class RecurrentLoop:
     def _forward(
         self, steps: Tensor, operands: Sequence[Tensor], bias: list[Tensor], states: list[Tensor]
     ) -> tuple[Tensor, list[Tensor], Any]:
-        """Return the outputs of all steps, the last states, and what is saved for the way back."""
+        """Return the outputs of all steps, the last states, and tensors for the backward pass."""
         import tensorflow as tf
 
         layout, dtype, count = self.layout, steps.dtype, size_of(steps)
         projected = layout.project(operands[0], self._with_ones(steps, operands[0]))
-        # Spread out once: a vector that is spread out in every step takes longer than the sum.
+        # Broadcast once: broadcasting a vector in every step takes longer than the sum.
         spread = [layout.spread(vector, like=states[0]) for vector in bias]
 
         def step(t: Tensor, output: Tensor, *rest: Any) -> Any:
@@ -190,7 +189,7 @@ class RecurrentLoop:
         return outputs.stack(), [_narrow(state, dtype) for state in last], saved
 
     def _with_ones(self, steps: Tensor, operand: Tensor) -> Tensor:
-        """Return the inputs with a feature of ones for the bias, if the operand holds one."""
+        """Return the inputs with a feature of ones for the bias, if the operand has one."""
         import tensorflow as tf
 
         if steps.shape[2] == operand.shape[1 - self.layout.axis]:
@@ -206,7 +205,7 @@ class RecurrentLoop:
         states: list[Tensor],
         upstream: Sequence[Tensor],
     ) -> Any:
-        # A SavedModel cannot hold on to the arrays of what was saved on the way.
+        # A SavedModel cannot keep the tensor arrays of saved values.
         import tensorflow as tf
 
         sources = [steps, *operands, *bias, *states]
@@ -249,7 +248,7 @@ class RecurrentLoop:
         axis, own = self.layout.axis, self.gates.own * weights.units
         rest = [own, weights.gates - own, own]
         first, shared, last = tf.split(joined, rest, axis)
-        # The units first, the shared ones and those behind them lie side by side already.
+        # With the units first, the shared gates and those after them are already adjacent.
         by_recurrent = tf.concat([shared, last], axis) if axis else joined[own:]
         return tf.concat([shared, first], axis), by_recurrent
 

@@ -1,4 +1,4 @@
-"""The faster paths by name, and which of them are switched off."""
+"""The faster paths by name, and the paths that are switched off."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PACKAGE = "nano_init.keras_patch.faster"
 def disabled_paths(
     environ: Mapping[str, str], disable: str | Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the paths that the user switched off, by the environment or by argument, in order.
+    """Return the paths that the user switched off in the environment or by argument, in order.
 
     Args:
         environ: The environment; `NANO_INIT_DISABLE` is read.
-        disable: Names, or one text with commas between them.
+        disable: Names, or one text with comma-separated names.
 
     Warns:
-        UserWarning: A name is unknown; the others count.
+        UserWarning: A name is unknown; the others apply.
     """
     import warnings
 
@@ -43,7 +43,7 @@ def path_replacements(name: str) -> Iterable[Replacement]:
         name: One of `FASTER_PATHS`.
 
     Raises:
-        AttributeError, ImportError, KeyError: This Keras lacks what is to be replaced.
+        AttributeError, ImportError, KeyError: This Keras lacks a callable to replace.
     """
     from importlib import import_module
 

@@ -1,9 +1,9 @@
-"""RMSprop with momentum by one fused kernel a variable.
+"""RMSprop with momentum, with one fused kernel per variable.
 
 The formulas are Keras's own (keras/src/optimizers/rmsprop.py, `update_step`):
 `ResourceApplyRMSProp` and `ResourceApplyCenteredRMSProp` in
-tensorflow/core/kernels/training_ops.cc. Both kernels keep a momentum; without one Keras has no
-such variable, and stays as it is.
+tensorflow/core/kernels/training_ops.cc. Both kernels need a momentum variable. Without
+momentum Keras has none, and its own code runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["rmsprop_replacements"]
 
 
 def rmsprop_replacements() -> Iterator[Replacement]:
-    """Yield what updates dense float32 variables by the fused kernels."""
+    """Yield the replacements that update dense float32 variables with the fused kernels."""
     from keras.optimizers import RMSprop
 
     faster = with_faster_path("rmsprop", vars(RMSprop)["update_step"], _applies, _update)

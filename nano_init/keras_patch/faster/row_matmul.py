@@ -1,6 +1,6 @@
-"""Tensors of any rank as rows that one matrix product multiplies or adds up.
+"""Treat tensors of any rank as rows, which one matrix product multiplies or sums.
 
-The forward product and both of its gradients are one product each, over all rows at once.
+The forward product and both gradients are one product each, over all rows at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def multiply_rows(inputs: Tensor, matrix: Tensor, columns: Sequence[int], axes: 
     Args:
         inputs: `[..., *summed]`; the sizes of the summed axes are known while tracing.
         matrix: `[size of the summed axes, size of the columns]`, of the inputs' dtype.
-        columns: The shape in which the matrix's columns come back.
-        axes: How many of the inputs' last axes are summed.
+        columns: The shape of the matrix's columns in the result.
+        axes: The number of the inputs' last axes that are summed.
 
     Returns:
         `[..., *columns]`.
@@ -36,10 +36,10 @@ def multiply_rows(inputs: Tensor, matrix: Tensor, columns: Sequence[int], axes: 
 
 
 def sum_rows(tensor: Tensor) -> Tensor:
-    """Return the sum over all axes but the last, whose size is known while tracing.
+    """Return the sum over all axes except the last, whose size is known while tracing.
 
-    As a product with ones it is up to twice as fast as TensorFlow's `BiasAddGrad`, and as exact
-    in bfloat16: oneDNN adds in float32.
+    A product with ones is up to twice as fast as TensorFlow's `BiasAddGrad`, and as accurate in
+    bfloat16, because oneDNN adds in float32.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""SGD, with momentum and Nesterov's too, by one fused kernel a variable.
+"""SGD, with and without (Nesterov) momentum, with one fused kernel per variable.
 
 The formulas are Keras's own (keras/src/optimizers/sgd.py, `update_step`):
 `ResourceApplyGradientDescent` and `ResourceApplyKerasMomentum` in
@@ -23,7 +23,7 @@ __all__ = ["sgd_replacements"]
 
 
 def sgd_replacements() -> Iterator[Replacement]:
-    """Yield what updates dense float32 variables by the fused kernels."""
+    """Yield the replacements that update dense float32 variables with the fused kernels."""
     from keras.optimizers import SGD
 
     faster = with_faster_path("sgd", vars(SGD)["update_step"], _applies, _update)

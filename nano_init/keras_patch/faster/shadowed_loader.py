@@ -1,4 +1,4 @@
-"""Another way to run one module, by a loader that is otherwise as it was."""
+"""Run one module differently, with its loader otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def find_shadowed(
     where: tuple[str, Any, Any],
     run: Callable[[ModuleType, Callable[[Any], None]], None],
 ) -> Any:
-    """Return the spec of a module that a finder behind has found, which `run` will run.
+    """Return the spec of a module from a later finder, such that `run` will run the module.
 
     Args:
         finders: The meta path.
-        asking: The finder that asks, with others before and behind it.
+        asking: The finder that asks, with other finders before and after it.
         where: The arguments of `find_spec`.
-        run: Takes the module, and what the loader runs it by.
+        run: Takes the module, and the loader's function that runs it.
     """
-    # Those before it were asked before; one that asked all others would be asked by them.
+    # The finders before it were asked already. Asking all others would cause a recursion.
     start = finders.index(asking) + 1 if asking in finders else 0
     for finder in finders[start:]:
         if not hasattr(finder, "find_spec"):

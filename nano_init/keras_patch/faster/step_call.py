@@ -1,10 +1,10 @@
-"""Steps of `fit` and `evaluate` called straight, where the way there takes as long as the step.
+"""Call the steps of `fit` and `evaluate` directly, for models whose call overhead matters.
 
-Keras wraps what a step returns in an optional and takes it out again by two eager ops, although
-with one step per execution it is never empty (keras/src/backend/tensorflow/trainer.py,
-`_make_function`). `tf.function` finds out at each call which of its graphs fits the arguments
-(tensorflow/python/eager/polymorphic_function/tracing_compilation.py). Here a step returns what it
-returns, and the graph that fits an iterator is looked up once.
+Keras wraps the outputs of a step in an optional and unwraps it with two eager ops, although with
+one step per execution it is never empty (keras/src/backend/tensorflow/trainer.py,
+`_make_function`). `tf.function` looks up at each call which of its graphs fits the arguments
+(tensorflow/python/eager/polymorphic_function/tracing_compilation.py). Here a step returns its
+outputs without an optional, and the graph for an iterator is looked up once.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["StraightStep", "step_call_replacements"]
 
 
 class _UnfitOutputsError(TypeError):
-    """A step returns something that Keras's optional would have changed."""
+    """A step returns outputs that Keras's optional would have changed."""
 
 
 def step_call_replacements() -> Iterator[Replacement]:
-    """Yield what calls the steps of `fit` and `evaluate` straight."""
+    """Yield the replacements that call the steps of `fit` and `evaluate` directly."""
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
     name = "_make_function"
@@ -48,11 +48,11 @@ def _wrap_make_function(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class StraightStep:
-    """A train or test function of Keras's that takes the short way where there is one.
+    """A train or test function of Keras that takes the shortcut if possible.
 
     Args:
         model: The model.
-        function: Keras's own function: of an iterator, or of a list of batches.
+        function: Keras's own function of an iterator, or of a list of batches.
     """
 
     def __init__(self, model: Model, function: Callable[[Any], Any]) -> None:
@@ -107,7 +107,7 @@ class StraightStep:
         try:
             outputs = self._traced(data)
         except _UnfitOutputsError:
-            # No step has run: it is while tracing that this is seen.
+            # No step has run: this is detected while tracing.
             self._is_unfit = True
             return self._function(data)
         self._graph = self._traced.get_concrete_function(data)
@@ -128,9 +128,9 @@ def _traceable(function: Callable[[Any], Any]) -> Any:
 
 
 def _check_outputs(outputs: Any) -> None:
-    """Make sure that an optional would give back the outputs as they are.
+    """Check that an optional would return the outputs unchanged.
 
-    It makes one tensor of a list, and tensors of numbers
+    It converts a list to one tensor, and numbers to tensors
     (tensorflow/python/data/util/structure.py, `normalize_element`).
     """
     import tensorflow as tf

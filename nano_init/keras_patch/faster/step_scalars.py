@@ -1,9 +1,9 @@
-"""An optimizer's scalars once a step instead of once for each variable.
+"""Compute an optimizer's scalars once per step instead of once per variable.
 
-Keras asks for the learning rate, the number of the step and powers of the betas in the update
-of each variable (keras/src/optimizers/adam.py, `update_step`): ten ops on scalars for one
-that updates, which a model of hundreds of variables is traced for. The fused updates of
-`adam`, `sgd` and `rmsprop` ask here.
+Keras computes the learning rate, the step number and powers of the betas in the update of each
+variable (keras/src/optimizers/adam.py, `update_step`). That is ten scalar ops for one update op,
+and all are traced for each of hundreds of variables. The fused updates of `adam`, `sgd` and
+`rmsprop` use this module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _running = threading.local()
 
 
 def step_scalars_replacements() -> Iterator[Replacement]:
-    """Yield what keeps the scalars while an optimizer updates its variables."""
+    """Yield the replacements that keep the scalars while an optimizer updates its variables."""
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
     name = "_backend_update_step"
@@ -34,19 +34,19 @@ def step_scalars_replacements() -> Iterator[Replacement]:
 
 
 def once_a_step(optimizer: Optimizer, make: Callable[..., Any], *args: Any) -> Any:
-    """Return what `make` returns, made once for all variables that an optimizer updates.
+    """Return the scalars, computed once for all variables that an optimizer updates.
 
     Args:
         optimizer: The optimizer that updates a variable.
-        make: Makes the scalars, from the same arguments for each variable.
-        args: Its arguments.
+        make: Computes the scalars from arguments that are the same for each variable.
+        args: The arguments of `make`.
     """
     from tensorflow.python.framework import ops
 
     kept = getattr(_running, "kept", None)
     if kept is None or kept[0] is not optimizer:
         return make(*args)
-    # A tensor belongs to its graph; that of eager ops is one too.
+    # A tensor belongs to its graph; eager mode counts as one.
     key = ops.get_default_graph(), make, tuple(id(each) for each in args)
     if key not in kept[1]:
         kept[1][key] = make(*args), args

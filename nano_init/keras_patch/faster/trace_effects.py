@@ -1,4 +1,4 @@
-"""What Python code in a traced step may change outside the graph, in states that can be read."""
+"""Readable state outside the graph that Python code in a traced step may change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["TraceEffects"]
 
 
 class TraceEffects:
-    """The random numbers and names that code draws while it is traced, and would draw again.
+    """The random numbers and names that code consumes while it is traced.
 
     The numbers are those of Python's `random`, of NumPy's global generator, and the seeds that
-    TensorFlow draws for eager ops; the names those that Keras numbers (`dense`, `dense_1`).
+    TensorFlow draws for eager ops. The names are those that Keras numbers (`dense`, `dense_1`).
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class TraceEffects:
         self.forget()
 
     def note(self) -> None:
-        """Keep what has been drawn until now."""
+        """Count what has been drawn until now."""
         self.has_drawn_numbers = self.has_drawn_numbers or _read_numbers() != self._numbers
         for name, count in _names().items():
             if count != self._names.get(name, 0):
@@ -33,11 +33,11 @@ class TraceEffects:
         self.forget()
 
     def forget(self) -> None:
-        """Leave out what has been drawn since the last note: it would not be drawn again."""
+        """Ignore what has been drawn since the last note: a second trace would not draw it."""
         self._numbers, self._names = _read_numbers(), dict(_names())
 
     def draw_names_again(self) -> None:
-        """Count the names as if the code were traced once more."""
+        """Advance the names as if the code were traced again."""
         names = _names()
         for name, count in self._drawn_names.items():
             names[name] += count

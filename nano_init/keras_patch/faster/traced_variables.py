@@ -1,4 +1,4 @@
-"""Variables that Keras creates while `tf.function` traces for the first time, outside its graph."""
+"""Create Keras's variables outside the graph while `tf.function` traces for the first time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["FirstTrace", "begin_first_trace", "running_trace", "wrap_creation"]
 
 _tracing = threading.local()
 
-# What `tf.Variable` hands to its creators and an eager variable takes.
+# The arguments that `tf.Variable` passes to creators and an eager variable accepts.
 _TAKEN = (
     "initial_value",
     "trainable",
@@ -36,7 +36,7 @@ _TAKEN = (
 
 
 class FirstTrace:
-    """The first trace of one `tf.function`, and what Keras created in it."""
+    """The first trace of a `tf.function`, and the variables that Keras created in it."""
 
     def __init__(self) -> None:
         self.created: list[weakref.ref[Any]] = []
@@ -47,11 +47,11 @@ class FirstTrace:
         self.effects = TraceEffects()
 
     def creator(self, scope: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what creates a variable in the function's traces, in the place of `scope`.
+        """Return the creator of variables in the function's traces, instead of `scope`.
 
         Args:
-            scope: The function's own creator: first the one that creates variables in the
-                graph, then the one that refuses to.
+            scope: The function's own creator: first one that creates variables in the graph,
+                then one that refuses to.
         """
         if self._create_in_graph is not None:
             self._refuse = scope
@@ -66,14 +66,14 @@ class FirstTrace:
             variable = ResourceVariable(**{name: kwargs.get(name) for name in _TAKEN})
             self.created.append(weakref.ref(variable))
             return variable
-        # As a function does that has created variables in the graph.
+        # As in a function that has created variables in the graph.
         later = self.is_over and self.created and self._refuse
         return (later or self._create_in_graph)(next_creator, **kwargs)  # type: ignore[misc]
 
 
 @contextlib.contextmanager
 def begin_first_trace() -> Iterator[FirstTrace]:
-    """Let Keras create variables outside of the graph until the block ends."""
+    """Let Keras create variables outside of the graph inside the block."""
     outer = running_trace()
     _tracing.trace = trace = FirstTrace()
     try:
@@ -84,7 +84,7 @@ def begin_first_trace() -> Iterator[FirstTrace]:
 
 
 def running_trace() -> FirstTrace | None:
-    """Return the first trace that this thread is in, the innermost one."""
+    """Return the innermost first trace that this thread is in."""
     return getattr(_tracing, "trace", None)
 
 
@@ -123,10 +123,11 @@ def _applies(initializer: Any) -> bool:
 
 
 def _has_one_value(initializer: Any) -> bool:
-    """Say whether an initial value is the same inside and outside of a graph, and changes nothing.
+    """Say whether an initial value is the same inside and outside of a graph, without side effects.
 
     Args:
-        initializer: What a Keras variable is made of: a value, or a function of shape and dtype.
+        initializer: The initializer of a Keras variable: a value, or a function of shape and
+            dtype.
     """
     if isinstance(initializer, str):
         return initializer in ("zeros", "ones")

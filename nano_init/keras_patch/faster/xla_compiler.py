@@ -1,4 +1,4 @@
-"""Whether XLA can compile for processors here: some builds of TensorFlow leave that part out."""
+"""Detect whether XLA can compile for CPUs: some builds of TensorFlow lack that part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["compiles", "has_compiler"]
 
 @functools.cache
 def has_compiler() -> bool:
-    """Say whether this TensorFlow has XLA's part for processors, without starting it."""
+    """Say whether this TensorFlow includes XLA for CPUs, without starting it."""
     from tensorflow.python.framework import kernels
 
     registered = kernels.get_registered_kernels_for_op("XlaLaunch").kernel

@@ -1,12 +1,12 @@
-"""Islands: chains of elementwise ops that XLA compiles into one kernel within a training graph.
+"""Islands: chains of elementwise ops that XLA compiles into one kernel inside a training graph.
 
-TensorFlow runs such a chain op by op, each of which reads and writes whole tensors, and converts
-bfloat16 at every one. An island reads its inputs once, computes in float32 and writes its result
-once. Matrix products stay outside, with oneDNN.
+TensorFlow runs such a chain op by op. Each op reads and writes whole tensors, and converts
+bfloat16. An island reads its inputs once, computes in float32 and writes its result once. Matrix
+products stay outside, in oneDNN.
 
-XLA compiles an island for each size of its tensors. In a step of Keras's own `fit` that is left
-until it pays: see `deferred`. In other graphs, which may be exported or run within a function
-that XLA compiles, an island is compiled at once, for tensors of which all sizes are known, and for
+XLA compiles an island for each size of its tensors. In a step of Keras's own `fit` that is deferred
+until it pays off, see `deferred`. Other graphs may be exported, or run inside a function that XLA
+compiles. There an island is compiled immediately, only for tensors with known sizes, and only for a
 few sizes. Launching an island takes as long as TensorFlow takes for a few thousand elements.
 """
 
@@ -40,11 +40,11 @@ __all__ = [
     "with_compiled_gradient",
 ]
 
-# Where an island and TensorFlow's own ops take the same time, measured for GELU.
+# The size at which an island and TensorFlow's own ops take the same time, measured for GELU.
 _FEWEST_ELEMENTS = 2**13
 _SUPPOSED_BATCH = 32
 
-# What is compiled at once: a batch and a smaller last one, and in all.
+# Limits of immediate compilation: sizes per island (a batch and a smaller last one), and in total.
 _MOST_SIZES_AT_ONCE = 2
 _MOST_SHAPES_AT_ONCE = 128
 _sizes_at_once: dict[tuple[DType, tuple[int | None, ...]], set[int | None]] = {}
@@ -56,18 +56,18 @@ def is_worth_an_island(tensor: Any) -> bool:
     """Say whether a tensor is trained on in a graph, and large enough for an island.
 
     Args:
-        tensor: Any object; a float32 or bfloat16 tensor of which all sizes but the first are
-            known can be worth it.
+        tensor: Any object. Only a float32 or bfloat16 tensor with known sizes, except the first,
+            can be worth it.
     """
     return _is_training() and is_large_in_graph(tensor)
 
 
 def is_shape_worth_an_island(tensor: Any, sizes: Any) -> bool:
-    """Say the same of a tensor that is yet to be computed from another one.
+    """Say the same for a tensor to be computed from another one.
 
     Args:
         tensor: As for `is_worth_an_island`; its own shape does not matter.
-        sizes: The shape of what is computed, None where a size is unknown.
+        sizes: The shape of the computed tensor, None where a size is unknown.
     """
     import tensorflow as tf
 
@@ -75,7 +75,7 @@ def is_shape_worth_an_island(tensor: Any, sizes: Any) -> bool:
 
 
 def is_large_in_graph(tensor: Any) -> bool:
-    """Say the same of a tensor outside of layers, as in a loss, where training is not told.
+    """Say the same for a tensor outside of layers, as in a loss, where `training` is unknown.
 
     Args:
         tensor: As for `is_worth_an_island`.
@@ -91,7 +91,7 @@ def _is_large(tensor: Any, shape: TensorShape | None) -> bool:
         and not isinstance(tensor, tf.__internal__.EagerTensor)
         and tensor.dtype in (tf.float32, tf.bfloat16)
         and supposed_elements(shape) >= _FEWEST_ELEMENTS
-        # There all is compiled already.
+        # There everything is compiled already.
         and not is_compiled_by_xla()
         and has_compiler()
         and (is_in_fit() or _may_be_compiled_at_once(tensor.dtype, shape))
@@ -99,7 +99,7 @@ def _is_large(tensor: Any, shape: TensorShape | None) -> bool:
 
 
 def _may_be_compiled_at_once(dtype: DType, shape: TensorShape) -> bool:
-    """Say whether a size outside of `fit` is among the first ones; count it if it is."""
+    """Say whether a size outside of `fit` is among the first ones, and count it if so."""
     if not compiles():
         return False
     known = _sizes_at_once.setdefault((dtype, tuple(shape[1:])), set())
@@ -116,7 +116,7 @@ def _total_at_once() -> int:
 
 
 def is_compiled_by_xla() -> bool:
-    """Say whether the graph being traced is one that XLA compiles as a whole."""
+    """Say whether XLA compiles the graph that is being traced as a whole."""
     import tensorflow as tf
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
@@ -124,7 +124,7 @@ def is_compiled_by_xla() -> bool:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of tensors that XLA compiles, made when it is first called.
+    """Return a function of tensors that XLA compiles, created on first use.
 
     Args:
         function: Takes and returns tensors; it must not create variables.
@@ -146,15 +146,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def island(
     function: Callable[..., Any], plain: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
-    """Return a function of tensors that XLA compiles where that pays.
+    """Return a function of tensors that XLA compiles where that pays off.
 
-    What is returned takes the tensors; as `when`, what `pays_in_fit` gave; and by their names
-    values that are known while tracing.
+    The returned function takes the tensors, the result of `pays_in_fit` as `when`, and keyword
+    arguments with values that are known while tracing.
 
     Args:
         function: Takes and returns tensors, of which only the ranks are known while tracing.
-        plain: The same in TensorFlow's own ops, for sizes that are not compiled; without it, the
-            function is run as it is.
+        plain: The same as TensorFlow's own ops, for sizes that are not compiled; by default the
+            function itself.
     """
     deferred = Deferred(function, plain or function)
     at_once = compiled(function)
@@ -169,15 +169,15 @@ def island(
 
 
 def pays_in_fit(name: str, like: Tensor) -> Tensor:
-    """Return what decides about islands: a boolean tensor in a step of `fit`, else None.
+    """Return the condition for islands: a boolean tensor in a step of `fit`, otherwise None.
 
-    Such a step is run by Keras alone. What a script traces itself may be exported, or be run
-    within a function that XLA compiles, and neither can take a table along: there an island is
-    compiled at once.
+    Only Keras runs such a step. A function that a script traces itself may be exported, or run
+    inside a function that XLA compiles. Neither can use a table, so islands are compiled
+    immediately there.
 
     Args:
-        name: What the islands are for.
-        like: The tensor whose size they follow.
+        name: The name of the islands.
+        like: The tensor whose size decides.
     """
     return pays(name, like) if is_in_fit() else None
 
@@ -187,12 +187,12 @@ def with_compiled_gradient(
 ) -> Callable[[Tensor], Tensor]:
     """Return an elementwise function whose value and gradient are an island each.
 
-    What the gradient needs is computed again from the input, which is all that is kept.
+    Only the input is kept for the gradient, which recomputes everything else.
 
     Args:
-        forward: From a float32 tensor to the value.
-        backward: From the same tensor and the gradient by the value, in float32, to the
-            gradient by the tensor.
+        forward: Maps a float32 tensor to the value.
+        backward: Maps the same tensor and the gradient by the value, in float32, to the gradient
+            by the tensor.
     """
     name = f"{forward.__module__}.{forward.__qualname__}"
     value, gradient = (
@@ -218,14 +218,14 @@ def with_compiled_gradient(
 
 
 def flattened(tensor: Tensor) -> Tensor:
-    """Return a tensor with one axis: elementwise, one kernel then does for all ranks."""
+    """Return a tensor with one axis, so that one elementwise kernel serves all ranks."""
     import tensorflow as tf
 
     return tf.reshape(tensor, [-1])
 
 
 def as_shape_of(tensor: Tensor, elements: Tensor) -> Tensor:
-    """Return elements in the shape of a tensor, as far as that is known while tracing too."""
+    """Return elements in the shape of a tensor, including what is known of it while tracing."""
     import tensorflow as tf
 
     shape = tensor.shape if tensor.shape.is_fully_defined() else tf.shape(tensor)
@@ -242,7 +242,7 @@ def _in_float32(function: Callable[..., Any], *tensors: Tensor) -> Tensor:
 
 
 def supposed_elements(shape: TensorShape) -> int:
-    """Return how many elements a shape has, with a batch supposed; 0 if it is not known.
+    """Return the number of elements of a shape, with an assumed batch size; 0 if unknown.
 
     Args:
         shape: A `tf.TensorShape`; its first size may be unknown in a step of `fit`.
@@ -258,11 +258,10 @@ def supposed_elements(shape: TensorShape) -> int:
 
 
 def is_in_fit() -> bool:
-    """Say whether the graph being traced is a step of Keras's trainer, or is within one.
+    """Say whether the graph being traced is a step of Keras's trainer, or inside one.
 
     Its functions have these names in keras/src/backend/tensorflow/trainer.py,
-    `make_train_function` and `make_test_function`. A custom loop that leaves sizes open does so
-    because they vary.
+    `make_train_function` and `make_test_function`. In a custom loop, unknown sizes do vary.
     """
     import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""NumPy arrays and spectra of bfloat16 tensors, within the layers that compute in it.
+"""NumPy arrays and Fourier transforms of bfloat16 tensors, inside bfloat16 layers.
 
-NumPy knows no bfloat16: what a layer reads of its own tensors is float32. TensorFlow's Fourier
-transforms convert their input themselves before they compare its dtype.
+NumPy does not support bfloat16, so a layer reads its own tensors as float32 arrays. TensorFlow's
+Fourier transforms convert their input before they check its dtype.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["array_replacements"]
 
 
 def array_replacements(keras_packages: frozenset[str]) -> Iterator[Replacement]:
-    """Yield what reads bfloat16 tensors as float32 arrays within a layer, and for spectra.
+    """Yield the replacements that read bfloat16 as float32 in layers and Fourier transforms.
 
     Args:
-        keras_packages: The Keras packages whose layers are meant: `"keras"`, `"tf_keras"` or both.
+        keras_packages: The Keras packages with these layers: `"keras"`, `"tf_keras"` or both.
     """
     from tensorflow.python.framework import ops
     from tensorflow.python.ops.signal import fft_ops
@@ -59,7 +59,7 @@ def _wrap_array(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Call
     @functools.wraps(read)
     def read_widened(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.dtype is tf.bfloat16 and is_inside():
-            # A graph that captures the tensor reads it; a cast in it would capture it again.
+            # A graph that captures the tensor reads it; a cast inside would capture it again.
             with tf.init_scope():
                 wide = tf.cast(self, tf.float32)
             return read(wide, *args, **kwargs)
@@ -69,7 +69,7 @@ def _wrap_array(read: Callable[..., Any], is_inside: Callable[[], bool]) -> Call
 
 
 class _WideningOps:
-    """Stands for TensorFlow's module `ops` where spectra convert their inputs."""
+    """A substitute for TensorFlow's module `ops` where Fourier transforms convert their inputs."""
 
     def __init__(self, ops: Any) -> None:
         self._ops = ops
@@ -78,7 +78,7 @@ class _WideningOps:
         return getattr(self._ops, name)
 
     def convert_to_tensor(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Convert a value; bfloat16 becomes float32."""
+        """Convert a value to a tensor; bfloat16 becomes float32."""
         import tensorflow as tf
 
         tensor = self._ops.convert_to_tensor(value, *args, **kwargs)

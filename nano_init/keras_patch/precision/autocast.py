@@ -1,11 +1,11 @@
-"""Let bfloat16 and float32 meet in TensorFlow code that was written for float32.
+"""Allow mixing bfloat16 and float32 in TensorFlow code that was written for float32.
 
-TensorFlow refuses `bfloat16 - float32`, and a spectrum of a bfloat16 tensor. Here an op that
-it would refuse runs with operands that agree, see `operands`. An op that TensorFlow accepts is
-never changed. Widened operands get the digits that they were rounded from where those are
-known, see `casting`.
+TensorFlow refuses `bfloat16 - float32`, and Fourier transforms of bfloat16 tensors. Here an op that
+it would refuse runs with operands of one dtype, see `operands`. An op that TensorFlow accepts is
+never changed. Widened operands get the values that they were rounded from if these are known, see
+`casting`.
 
-The replacements act in every thread while Keras is patched for mixed_bfloat16, and within
+The replacements are active in every thread while Keras is patched for mixed_bfloat16, and inside
 `mixed_operands()` in the thread that entered it.
 """
 
@@ -42,13 +42,13 @@ _LEDGER = Ledger()
 _HERE = threading.local()
 _running = 0
 
-# Most attributes of an op are of these types; an operand may be too, but has no dtype then.
+# Most attributes of an op have these types; so may an operand, but then it has no dtype.
 _ATTRIBUTES = (int, float, str, bytes, type(None))
 
 
 @contextmanager
 def mixed_operands() -> Iterator[None]:
-    """Resolve mixed operands in this thread; other threads notice nothing."""
+    """Resolve mixed operands in this thread, without effect on other threads."""
     global _running
     with _LOCK:
         if _running == 0:
@@ -66,7 +66,7 @@ def mixed_operands() -> Iterator[None]:
 
 
 def autocast_replacements() -> Iterator[Replacement]:
-    """Yield what resolves mixed operands everywhere."""
+    """Yield the replacements that resolve mixed operands everywhere."""
     return _replacements(_is_everywhere, is_yielding=False)
 
 
@@ -121,7 +121,7 @@ def _wrap_execute(execute: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
             raise
         for place, operand in changed.items():
             operands[place] = operand
-        # Lists and numbers would send the op to a slower path, with the operands as they were.
+        # Lists and numbers would take a slower path, with unchanged operands.
         operands[: len(input_names(op))] = as_tensors(op, operands)
         return execute(context, op, name, *operands)
 
@@ -137,7 +137,7 @@ def _wrap_apply_op(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Call
         try:
             return apply(op, name, **operands)
         except (TypeError, ValueError):
-            # A NumPy array in the first place sets the dtype that the tensors must have.
+            # A NumPy array as the first operand determines the dtype of the tensors.
             agreed = _agreed(op, operands, arrays=True)
             if agreed is None:
                 raise
@@ -147,7 +147,7 @@ def _wrap_apply_op(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Call
 
 
 def _may_disagree(op: str, operands: dict[str, Any]) -> bool:
-    # Asked for every op that is traced: most have bfloat16 operands alone, and a kernel for them.
+    # Called for every traced op: most have only bfloat16 operands, and a kernel for them.
     import tensorflow as tf
 
     has_narrow = has_wide = False
@@ -192,7 +192,7 @@ def _may_cast(value: Any, dtype: DType) -> bool:
     import tensorflow as tf
 
     if isinstance(value, tf.IndexedSlices):
-        # Its rows are added up in float32, whatever they are.
+        # Its rows are summed in float32 in any case.
         return {value.dtype, dtype} <= {tf.bfloat16, tf.float32}
     return are_mixed((dtype, *dtypes_in(value)))
 
@@ -211,7 +211,7 @@ def _wrap_truediv(divide: Callable[..., Any], is_on: Callable[[], bool]) -> Call
 def _wrap_sparse_matmul(
     multiply: Callable[..., Any], is_on: Callable[[], bool]
 ) -> Callable[..., Any]:
-    """Multiply where `tf.matmul` turns to the slow SparseMatMul: bfloat16 meets float32."""
+    """Multiply bfloat16 with float32, for which `tf.matmul` uses the slow SparseMatMul."""
 
     @functools.wraps(multiply)
     def multiply_in_bfloat16(
@@ -238,7 +238,7 @@ def _wrap_cast(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[
 def _wrap_bias_add_grad(
     add_up: Callable[..., Any], is_on: Callable[[], bool]
 ) -> Callable[..., Any]:
-    """Take the gradient of a bias by Sum, which adds bfloat16 up in float32 and is faster."""
+    """Compute the gradient of a bias with Sum, which adds bfloat16 in float32 and is faster."""
 
     @functools.wraps(add_up)
     def sum_bias_gradient(out_backprop: Any, data_format: Any = "NHWC", name: Any = None) -> Tensor:
@@ -253,9 +253,9 @@ def _wrap_bias_add_grad(
 
 
 def _wrap_dispatch(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
-    """Widen where TensorFlow asks who else takes the arguments that a function has refused.
+    """Widen arguments when TensorFlow looks for a fallback for a function that refused them.
 
-    Some functions compare dtypes in Python before they make an op, as `tf.complex` does
+    Some functions, such as `tf.complex`, compare dtypes in Python before they create an op
     (tensorflow/python/util/dispatch.py, `add_dispatch_support`, version 2.21).
     """
     import sys
@@ -281,10 +281,10 @@ def _wrap_dispatch(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> C
 
 
 def is_about_dtypes(message: str) -> bool:
-    """Say whether an error's message complains about bfloat16.
+    """Say whether an error message is about bfloat16.
 
     Args:
-        message: What TensorFlow, Keras or NumPy said.
+        message: The message from TensorFlow, Keras or NumPy.
     """
     lower = message.lower()
     return "bfloat16" in lower or "no opkernel was registered" in lower

@@ -1,9 +1,9 @@
-"""What a layer or model returns to the script is float32, with the logits of a stable loss.
+"""Layers and models return float32 to the script, with the logits for a stable loss.
 
-Inside, everything stays in the compute dtype. Where the outermost layer or model hands its
-outputs out, bfloat16 becomes float32: losses, metrics, `predict`, NumPy and raw TensorFlow code
-then compute as they do for a float32 layer. Keras takes the stable form of cross-entropy from the
-attribute `_keras_logits` of a softmax or sigmoid output, or from the op that made it
+Inside, everything stays in the compute dtype. Where the outermost layer or model returns its
+outputs, bfloat16 becomes float32, so losses, metrics, `predict`, NumPy and raw TensorFlow code
+compute as for a float32 layer. For the stable form of cross-entropy Keras needs the attribute
+`_keras_logits` of a softmax or sigmoid output, or the op that created it
 (keras/src/backend/tensorflow/nn.py, `_get_logits`); a plain cast would lose both.
 """
 
@@ -31,7 +31,7 @@ _BY_OP = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 def boundary_replacements() -> Iterator[Replacement]:
-    """Yield what widens model outputs, and predictions that reach a loss or metric directly."""
+    """Yield the replacements that widen model outputs, and predictions in losses and metrics."""
     from keras.src.backend.tensorflow import nn
     from keras.src.layers.layer import Layer
     from keras.src.losses.loss import Loss
@@ -47,16 +47,16 @@ def boundary_replacements() -> Iterator[Replacement]:
 
 
 def float32_output(output: Any) -> Any:
-    """Return a bfloat16 output in float32, its probabilities computed again from the logits.
+    """Return a bfloat16 output in float32, with probabilities recomputed from the logits.
 
     Args:
-        output: A tensor, a ragged or sparse one too; anything else is handed back as it is.
+        output: A tensor, including ragged and sparse ones; other values are returned unchanged.
     """
     import tensorflow as tf
 
     if isinstance(output, (tf.RaggedTensor, tf.SparseTensor)):
         return tf.cast(output, tf.float32) if output.dtype == tf.bfloat16 else output
-    # Symbolic tensors stay: a cast of one would become a layer of the model (tf_keras).
+    # Symbolic tensors are not changed: a cast would become a layer of the model (tf_keras).
     if not isinstance(output, tf.Tensor) or output.dtype != tf.bfloat16:
         return output
     by_op, activation_by_op = _logits_of_op(output)
@@ -64,7 +64,7 @@ def float32_output(output: Any) -> Any:
     activation = getattr(output, _ACTIVATION, activation_by_op)
     is_cast = logits is None or activation is None
     wide = None if logits is None else tf.cast(logits, tf.float32)
-    # From bfloat16 probabilities all above 0.998 would be 1, and rows would not sum to 1.
+    # As bfloat16, probabilities above 0.998 would be 1, and rows would not sum to 1.
     result = tf.cast(output, tf.float32) if is_cast else activation(wide)
     if wide is not None:
         result._keras_logits = wide
@@ -88,7 +88,7 @@ def _wrap_layer_call(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def of_float32_predictions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method of a loss or metric that is given predictions in float32.
+    """Return a method of a loss or metric that gets predictions in float32.
 
     Args:
         function: Takes the object, the targets and the predictions.

@@ -1,7 +1,7 @@
-"""Narrow floating tensors to bfloat16 and widen them again without losing a digit.
+"""Narrow floating tensors to bfloat16 and widen them again without loss.
 
-A narrowed tensor remembers the float32 tensor that it was made from. When it is widened
-within reach of that memory (in the same function call), the original comes back.
+A narrowed tensor remembers the float32 tensor that it was cast from. If it is widened in the same
+function call, the original is returned.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ORIGIN = "_nano_autocast_origin"
 
 
 def narrow(value: Any) -> Any:
-    """Return a float32 or float16 tensor or array as bfloat16; anything else as it is.
+    """Return a float32 or float16 tensor or array as bfloat16; return other values unchanged.
 
-    float64 is left alone: who chose it wants its digits, and a Keras layer casts it to its
-    own compute dtype anyway. Variables, models, NumPy scalars, integers, booleans and strings
-    are left alone too.
+    float64 is not changed: a user who chose it wants its precision, and a Keras layer casts it to
+    its own compute dtype anyway. Variables, models, NumPy scalars, integers, booleans and strings
+    are not changed either.
 
     Args:
         value: One leaf of a nest. Sparse and ragged tensors keep their structure.
@@ -43,10 +43,10 @@ def narrow(value: Any) -> Any:
 
 
 def widen(value: Any) -> Any:
-    """Return a bfloat16 tensor as float32; anything else as it is.
+    """Return a bfloat16 tensor as float32; return other values unchanged.
 
     Args:
-        value: One leaf of a nest; a narrowed tensor comes back as its original.
+        value: One leaf of a nest; for a narrowed tensor its original is returned.
     """
     import tensorflow as tf
 
@@ -58,7 +58,7 @@ def widen(value: Any) -> Any:
 
 
 def _original_of(value: Any) -> Tensor | None:
-    """Return the float32 digits that a narrowed tensor was made from, or None.
+    """Return the float32 values that a narrowed tensor was cast from, or None.
 
     Gradients flow to the narrowed tensor as they do through a cast, so that a tape which
     watches an argument of the function still finds it.
@@ -83,11 +83,11 @@ def _restored(value: Any) -> Tensor | None:
 
 
 def remember_autocast(converted: Tensor, origin: Any) -> Tensor:
-    """Return a tensor that Keras cast to bfloat16, told what it was made from.
+    """Return a tensor that Keras cast to bfloat16, with a record of its original.
 
     Args:
-        converted: The tensor after the cast, or of any other dtype.
-        origin: The tensor or array before it; anything else is forgotten.
+        converted: The tensor after the cast, or one of any other dtype.
+        origin: The tensor or array before the cast; other values are not recorded.
     """
     import numpy as np
     import tensorflow as tf
@@ -112,11 +112,11 @@ def _remember(converted: Tensor, origin: Tensor) -> None:
 
 
 def digits_for(value: Any, dtype: DType) -> Any:
-    """Return the tensor that a rounded one was made from, for a cast that needs its digits.
+    """Return the original of a rounded tensor, for a cast that needs its precision.
 
     Args:
-        value: What is about to be cast.
-        dtype: The dtype it is cast to; bfloat16 and float16 need no more digits.
+        value: The value to be cast.
+        dtype: The target dtype; bfloat16 and float16 need no more precision.
     """
     import tensorflow as tf
 

@@ -1,9 +1,9 @@
-"""Let loops, branches, arrays and signatures take values of either dtype.
+"""Let loops, branches, arrays and signatures accept values of either dtype.
 
-A `TensorArray` has the dtype that it was made with, a `tf.while_loop` variable that of its
-first value, a `tf.function` that of its signature. bfloat16 and float32 values are cast to
-them; the branches of a `tf.cond` agree on float32. TensorFlow refuses all of these, or logs an
-error and computes on garbage (tensorflow/python/ops/tensor_array_ops.py, `_check_dtypes`).
+A `TensorArray` has a fixed dtype, a `tf.while_loop` variable the dtype of its first value, a
+`tf.function` that of its signature. bfloat16 and float32 values are cast to it. Branches of a
+`tf.cond` that differ return float32. TensorFlow itself refuses all of these, or logs an error and
+computes garbage (tensorflow/python/ops/tensor_array_ops.py, `_check_dtypes`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["control_flow_replacements"]
 
 
 def control_flow_replacements() -> Iterator[Replacement]:
-    """Yield what casts values where control flow, arrays and signatures fix a dtype."""
+    """Yield the replacements that cast where control flow, arrays and signatures fix a dtype."""
     from tensorflow.python.framework import tensor as tensor_lib
     from tensorflow.python.ops import cond_v2, tensor_array_ops, while_v2
 

@@ -1,4 +1,4 @@
-"""Give a model that exists already another precision, in place."""
+"""Convert an existing model to another precision, in place."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ def convert(
 ) -> list[str]:
     """Convert a built or loaded model to a precision, and back.
 
-    Only the dtype policies change; weights are float32 before and after, and a layer with a
-    policy of its own choosing (float64, int64, quantized) is left alone. The functions that
-    `fit`, `evaluate` and `predict` traced before are dropped; functions that you traced
-    yourself keep what they were traced with.
+    Only the dtype policies change. Weights are float32 before and after, and layers with another
+    policy (float64, int64, quantized) are not changed. The functions that `fit`, `evaluate` and
+    `predict` traced before are discarded; functions that you traced yourself keep their precision.
 
     Args:
         model: A Keras model.
         precision: `"mixed_bfloat16"` or `"float32"`.
-        keep_float32: Layers to leave in float32, with all that they hold: names, paths or
-            patterns of them as in `fnmatch`, or layer classes. By default the layers that
-            make the model's outputs and those with a softmax; `()` keeps none.
+        keep_float32: Layers to leave in float32, including the layers inside them: names, paths,
+            `fnmatch` patterns of these, or layer classes. By default the layers that produce the
+            model's outputs and those with a softmax; `()` keeps none.
 
     Returns:
         The paths of the layers whose policy was changed.
 
     Raises:
         PrecisionError: The precision is unknown or unfit for training.
-        UsageError: `model` is no Keras model, or `keep_float32` names no layer of it.
+        UsageError: `model` is not a Keras model, or `keep_float32` names no layer of it.
         PatchError: The model has no trainable floating variable, or this is called inside a
             `tf.function`.
     """
@@ -55,11 +54,11 @@ def convert(
 
 
 def layers_kept_in_float32(model: Model) -> list[Layer]:
-    """Return the layers that conversion leaves in float32 unless told otherwise.
+    """Return the layers that conversion leaves in float32 by default.
 
     Args:
-        model: A Keras model. A subclassed one does not say which layer makes its outputs:
-            its last layer is taken.
+        model: A Keras model. For a subclassed model, whose output layers are unknown, the last
+            layer is used.
     """
     import keras
 

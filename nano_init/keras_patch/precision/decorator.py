@@ -76,7 +76,7 @@ def _around(function: Callable[..., Any], output_dtype: str) -> Callable[..., An
             drop_own_frames(error)
             raise
 
-    # AutoGraph then leaves the wrapper's own source alone and still converts the function in it
+    # AutoGraph then skips the wrapper but still converts the function in it
     # (tensorflow/python/autograph/impl/api.py, is_autograph_artifact).
     in_bfloat16.autograph_info__ = None  # type: ignore[attr-defined]
     return in_bfloat16
@@ -93,8 +93,8 @@ def _converted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _around_tf_function(function: Any, output_dtype: str) -> Any:
-    # The casts go inside the traced function: its input signature still fits, the arguments'
-    # own digits stay within reach, and nothing is cast outside the graph.
+    # The casts are inside the traced function: its input signature still fits, the arguments'
+    # original values stay accessible, and nothing is cast outside the graph.
     inner = _around(function.python_function, output_dtype)
     if hasattr(function, "_clone"):
         return function._clone(python_function=inner)

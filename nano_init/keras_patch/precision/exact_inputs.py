@@ -1,11 +1,11 @@
 """Ids, labels and other large numbers reach the layer that needs them unrounded.
 
-bfloat16 holds integers exactly only up to 256. Keras 3 casts a model's inputs to it in two
+bfloat16 represents integers exactly only up to 256. Keras 3 casts a model's inputs to it in two
 places: a Sequential without an Input takes the first layer's compute dtype for its input
 (keras/src/models/sequential.py, `build`), and every layer casts its floating inputs
-(keras/src/dtype_policies/dtype_policy.py, `convert_input`). The first is made float32 here.
-The second is kept, but the cast tensor remembers what it was made from: whoever casts it on,
-as Embedding does to int32 and normalization layers do to float32, gets the original.
+(keras/src/dtype_policies/dtype_policy.py, `convert_input`). The first becomes float32 here. The
+second remains, but the cast tensor remembers its original: a layer that casts it further (Embedding
+to int32, normalization layers to float32) gets the original.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["exact_input_replacements"]
 
-# What a symbolic tensor's dtype was before Keras 3.3 or 3.4 cast it for one layer.
+# The dtype of a symbolic tensor before Keras 3.3 or 3.4 cast it for one layer.
 _OWN_DTYPE = "_nano_init_own_dtype"
 
 
 def exact_input_replacements() -> Iterator[Replacement]:
-    """Yield what keeps a model's inputs exact on their way to the layer that needs them."""
+    """Yield the replacements that keep a model's inputs exact for the layer that needs them."""
     from keras.src.dtype_policies.dtype_policy import DTypePolicy
     from keras.src.models.functional import Functional
     from keras.src.models.sequential import Sequential
@@ -60,10 +60,10 @@ def _wrap_build(build: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 shape = standardize_shape(input_shape)
             except (TypeError, ValueError):
-                # Several inputs: Keras then calls the layers one by one, casting nothing before.
+                # Several inputs: Keras then calls the layers one by one, without a cast before.
                 return build(self, input_shape)
             self._layers = [InputLayer(batch_shape=shape, dtype=_input_dtype(layers[0])), *layers]
-            # Keras 3.3 compares the two shapes, and takes a list to differ from a tuple.
+            # Keras 3.3 compares the two shapes, and treats a list as different from a tuple.
             return build(self, shape)
         return build(self, input_shape)
 
@@ -120,7 +120,7 @@ def _wrap_convert_input(convert: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _casts_change_specs() -> bool:
-    # Keras 3.3 and 3.4 cast a symbolic tensor by giving it another dtype, for all who take it.
+    # Keras 3.3 and 3.4 cast a symbolic tensor by changing its dtype, for all its consumers.
     import dis
     import inspect
 
@@ -162,10 +162,10 @@ def _casts_are_nodes() -> bool:
 
 
 def _widen_cast_node(converted: Any) -> None:
-    """Make the node of a layer's own cast to bfloat16 one to float32.
+    """Change the node of a layer's own cast to bfloat16 into one to float32.
 
-    The layer casts what it gets again, so that its numbers stay; files and exported models have
-    no bfloat16 of nano-init's in them.
+    The layer casts its input again, so its results stay the same, but files and exported models
+    do not contain nano-init's bfloat16.
     """
     from keras.src.ops.core import Cast
 

@@ -1,8 +1,8 @@
-"""Exported models compute in float32, as those of the script without nano-init do.
+"""Exported models compute in float32, as they do without nano-init.
 
-SavedModel, TFLite and ONNX files run elsewhere: on machines without a bfloat16 unit and in
+SavedModel, TFLite and ONNX files run on other machines, possibly without a bfloat16 unit, and in
 runtimes without bfloat16 kernels. While a model is traced for export, the layers that nano-init
-made mixed_bfloat16 are float32; those whose policy the script chose keep it.
+made mixed_bfloat16 are float32. Layers whose policy the script chose keep it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["export_replacements", "keras_export_replacements"]
 
 
 def export_replacements(policies: dict[str, LayerPolicies]) -> Iterator[Replacement]:
-    """Yield what makes `tf.saved_model.save` trace in float32, whatever holds the layers.
+    """Yield the replacements that make `tf.saved_model.save` trace all layers in float32.
 
     Args:
         policies: How to change a layer's policy, by the name of the Keras package.
@@ -39,7 +39,7 @@ def export_replacements(policies: dict[str, LayerPolicies]) -> Iterator[Replacem
 
 
 def keras_export_replacements(policies: LayerPolicies) -> Iterator[Replacement]:
-    """Yield what makes Keras 3's own exports trace in float32.
+    """Yield the replacements that make Keras 3's own exports trace in float32.
 
     Args:
         policies: How to change a layer's policy.
@@ -55,7 +55,7 @@ def keras_export_replacements(policies: LayerPolicies) -> Iterator[Replacement]:
 def _archive_class() -> Any:
     import keras
 
-    # From Keras 3.13 on ExportArchive only chooses among the archives of the backends.
+    # Since Keras 3.13 ExportArchive only selects the archive of the backend.
     try:
         from keras.src.export.saved_model_export_archive import SavedModelExportArchive
     except ImportError:
@@ -96,7 +96,7 @@ def _wrap_add_endpoint(add: Callable[..., Any], policies: LayerPolicies) -> Call
 
 
 def _wrap_write_out(write: Callable[..., Any], policies: LayerPolicies) -> Callable[..., Any]:
-    # An endpoint with a signature is traced only here.
+    # Endpoints with a signature are traced only here.
     @functools.wraps(write)
     def write_out(self: Any, *args: Any, **kwargs: Any) -> Any:
         with _in_float32(_layers_of(self, policies), policies):

@@ -1,6 +1,6 @@
 """Activity regularizers, `add_loss` terms and counters in layers are summed in float32.
 
-A sum of bfloat16 terms stops growing once it is 256 times as large as the next term.
+A bfloat16 sum stops growing once it is 256 times as large as the next term.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["extra_loss_replacements"]
 
 
 def extra_loss_replacements() -> Iterator[Replacement]:
-    """Yield what widens the values that Keras's regularizers and `add_loss` are given."""
+    """Yield the replacements that widen the arguments of Keras's regularizers and `add_loss`."""
     from keras.src.backend.common import variables
     from keras.src.layers.layer import Layer
     from keras.src.regularizers import regularizers
@@ -45,7 +45,7 @@ def _wrap_call(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_assign(assign: Callable[..., Any]) -> Callable[..., Any]:
-    # Keras adds to the variable's value as a layer reads it: rounded to the compute dtype.
+    # Keras adds to the variable's value as a layer reads it, rounded to the compute dtype.
     from keras.src.backend.common.variables import AutocastScope
 
     @functools.wraps(assign)

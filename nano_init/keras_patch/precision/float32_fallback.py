@@ -1,9 +1,9 @@
 """A layer that fails in bfloat16 runs in float32 from then on.
 
-Autocasting cannot reach everything: a library that reads dtypes itself, a table with float32
-keys, a kernel that TensorFlow lacks. The innermost layer whose call, build or output inference
-raises such an error is made float32 with all that it holds, and called once more. What fails in
-float32 too fails with the script's own error, and the layer's policy is what it was.
+Autocasting does not cover everything, such as a library that reads dtypes itself, a table with
+float32 keys, or a kernel that TensorFlow lacks. The innermost layer whose call, build or output
+inference raises such an error becomes float32, including its sublayers, and is called again. If it
+fails in float32 too, the script gets the original error, and the layer's policy is restored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LayerPolicies", "falling_back"]
 
 
-# Keras 3's words and tf_keras's, before what a layer was called with.
+# The phrases of Keras 3 and tf_keras that precede the arguments of a layer's call.
 _ARGUMENTS = re.compile("arguments received by", re.IGNORECASE)
 
 
@@ -34,7 +34,7 @@ class LayerPolicies:
     """How one Keras package reads and writes the dtype policies of a layer.
 
     Args:
-        flatten: returns a layer and all that it holds.
+        flatten: returns a layer and its sublayers.
         is_mixed: says whether a layer computes in bfloat16 on float32 variables.
         widen: makes a layer float32, and returns what it replaced.
         restore: puts back what `widen` returned.
@@ -56,7 +56,7 @@ def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[
 
     @functools.wraps(call)
     def call_or_fall_back(self: Layer, *args: Any, **kwargs: Any) -> Any:
-        # Without `super().__init__()` a layer has neither: Keras says so.
+        # Without `super().__init__()` a layer has neither: Keras reports that.
         before = None if getattr(self, "built", True) else _State(self)
         losses = len(getattr(self, "_losses", ()))
         try:
@@ -65,7 +65,7 @@ def falling_back(call: Callable[..., Any], policies: LayerPolicies) -> Callable[
             failure = _explain(error)
             if failure is None or not policies.is_mixed(self):
                 raise
-        # Outside of the handler: an error in float32 has no other error as its context.
+        # Outside of the handler, so that an error in float32 has no other error as its context.
         if before is not None and not self.built:
             before.restore(self)
         del self._losses[losses:]
@@ -91,7 +91,7 @@ def _widen(layer: Layer, policies: LayerPolicies) -> list[tuple[Layer, Any]]:
 
 
 def _explain(error: Exception) -> str | None:
-    """Return the line of an error that complains about bfloat16, or None for any other error."""
+    """Return the line of an error that is about bfloat16, or None for any other error."""
     import tensorflow as tf
 
     seen: BaseException | None = error
@@ -116,7 +116,7 @@ def _line_about_dtypes(text: str) -> str:
 
 
 class _State:
-    """What a layer holds before it is built, so that a failed build can be undone."""
+    """The state of a layer before it is built, so that a failed build can be undone."""
 
     def __init__(self, layer: Layer) -> None:
         self._attributes = dict(vars(layer))
@@ -140,5 +140,5 @@ class _State:
 
 
 def _is_container(value: Any) -> bool:
-    # Keras's tracked collections are left to the tracker: only it may add to them.
+    # Keras's tracked collections are skipped: only the tracker may add to them.
     return type(value) in (list, dict, set)

@@ -1,8 +1,8 @@
 """Gradients with respect to an inner output of a model.
 
-A model's inner outputs leave it widened to float32, while its next layer goes on from the
-bfloat16 tensor. A tape finds no way from the loss to the widened one. It is asked for the
-bfloat16 tensor as well, as in `tape.gradient(score, feature_maps)` of Grad-CAM.
+A model returns its inner outputs widened to float32, while its next layer uses the bfloat16 tensor.
+So a tape finds no path from the loss to the widened tensor. Here it also differentiates by the
+bfloat16 tensor, as for `tape.gradient(score, feature_maps)` in Grad-CAM.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _INNER = "_nano_inner_output"
 
 
 def remember_inner_output(widened: Tensor, inner: Tensor, *, is_cast: bool) -> None:
-    """Let a tape find the tensor that a widened output was made from.
+    """Record the tensor that a widened output was computed from.
 
     Args:
         widened: The float32 tensor that leaves a layer or model.
         inner: The bfloat16 tensor inside.
-        is_cast: The first was cast from the second; otherwise it was computed again from the
-            second's own inputs.
+        is_cast: Whether `widened` was cast from `inner`; otherwise it was recomputed from the
+            inputs of `inner`.
     """
     setattr(widened, _INNER, (inner, is_cast))
 
 
 def inner_output_replacements() -> Iterator[Replacement]:
-    """Yield what makes a tape differentiate by inner outputs."""
+    """Yield the replacements that make a tape differentiate by inner outputs."""
     from tensorflow.python.eager.backprop import GradientTape
 
     yield Replacement(GradientTape, "gradient", _wrap_gradient(vars(GradientTape)["gradient"]))
@@ -78,5 +78,5 @@ def _joined(wide: Tensor | None, narrow: Tensor | None, *, is_cast: bool) -> Ten
     if narrow is None:
         return wide
     narrow = tf.cast(narrow, tf.float32)
-    # Through the cast the gradient by the inner tensor holds that by the widened one already.
+    # Through the cast the gradient by the inner tensor already includes that by the widened one.
     return narrow if is_cast or wide is None else wide + narrow

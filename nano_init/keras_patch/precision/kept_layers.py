@@ -1,8 +1,8 @@
 """Layers that stay in float32 although the patch makes new layers mixed_bfloat16.
 
-A layer knows its name and class when `Layer.__init__` ends (keras/src/layers/layer.py), before
-a subclass reads the policy to make layers of its own. Layers that it holds but that were made
-without its policy, such as an LSTM's cell or those of a custom layer, follow when it is built.
+A layer's name and class are known when `Layer.__init__` ends (keras/src/layers/layer.py), before a
+subclass reads the policy to create its own sublayers. Sublayers created without its policy, such as
+an LSTM's cell or those of a custom layer, are converted when the layer is built.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:
-    """Yield what keeps layers of Keras 3 in float32; nothing without patterns.
+    """Yield the replacements that keep layers of Keras 3 in float32; none without patterns.
 
     Args:
         patterns: As `parse_keep_float32` returns them.
@@ -48,7 +48,7 @@ def kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:
 
 
 def legacy_kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replacement]:
-    """Yield what keeps layers of Keras 2 (`tf_keras`) in float32; nothing without patterns.
+    """Yield the replacements that keep layers of `tf_keras` in float32; none without patterns.
 
     Args:
         patterns: As `parse_keep_float32` returns them.
@@ -61,7 +61,7 @@ def legacy_kept_layer_replacements(patterns: tuple[str, ...]) -> Iterator[Replac
 
 
 def after_init(init: Callable[..., None], act: Callable[[Layer], None]) -> Callable[..., None]:
-    """Return a constructor that hands a layer without a `dtype` of its own on once it is made.
+    """Return a constructor that calls a function with each new layer without its own `dtype`.
 
     Args:
         init: The `__init__` of a class of layers.
@@ -120,7 +120,7 @@ def _wrap_maybe_build(
             return build(self, *args)
         keep(self)
         result = build(self, *args)
-        # Those that its own `build` has made.
+        # The sublayers that its own `build` created.
         keep(self)
         waiting.discard(self)
         return result

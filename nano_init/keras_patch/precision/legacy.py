@@ -1,8 +1,8 @@
 """The patch for Keras 2, which TensorFlow uses where TF_USE_LEGACY_KERAS is set (`tf_keras`).
 
-Its default policy is a plain module global, it takes a Sequential's input dtype from the data,
-it sums repeated ids itself and its regularizers see what the layers made. What it shares with
-Keras 3 is the bfloat16 output of a model and the cast of floating inputs.
+Its default policy is a plain module global. It takes a Sequential's input dtype from the data, sums
+repeated ids itself, and passes layers' outputs to regularizers unchanged. Like Keras 3, it returns
+bfloat16 from a model and casts floating inputs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["legacy_replacements"]
 
 
 def legacy_replacements(precision: str) -> Iterator[Replacement]:
-    """Yield everything that the patch replaces in `tf_keras` for a precision.
+    """Yield all replacements in `tf_keras` for a precision.
 
     Args:
         precision: `"float32"` or `"mixed_bfloat16"`.
@@ -56,7 +56,7 @@ def legacy_replacements(precision: str) -> Iterator[Replacement]:
 
 
 def _preprocessing_replacements() -> Iterator[Replacement]:
-    # Raw data need their digits; what follows casts their float32 results itself.
+    # Raw data needs its full precision; the next layer casts the float32 results itself.
     from tf_keras import layers
 
     for owner in (

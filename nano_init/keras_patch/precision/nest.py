@@ -16,12 +16,12 @@ __all__ = ["map_leaves"]
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     """Apply a function to every leaf of dicts, lists, tuples, named tuples and dataclasses.
 
-    A container in which nothing changed is handed on as the very same object, so that a
-    function can still append to a list it was given. Keys are never compared or sorted.
+    A container in which nothing changed is returned as the same object, so that a function can
+    still append to a list argument. Keys are never compared or sorted.
 
     Args:
-        function: Called with each leaf; it returns the leaf itself to leave it alone.
-        value: Any nest; what is no container is a leaf.
+        function: Called with each leaf; it returns the leaf itself to leave it unchanged.
+        value: Any nest; everything that is not a container is a leaf.
     """
     if isinstance(value, dict):
         return _map_dict(function, value)
@@ -40,7 +40,7 @@ def _map_dict(function: Callable[[Any], Any], value: dict[Any, Any]) -> Any:
             changed[key] = new
     if not changed:
         return value
-    # A copy keeps the class: OrderedDict, defaultdict with its factory, a user's own.
+    # A copy keeps the class: OrderedDict, defaultdict with its factory, a user's class.
     result = copy.copy(value)
     result.update(changed)
     return result
@@ -64,7 +64,7 @@ def _map_dataclass(function: Callable[[Any], Any], value: Any) -> Any:
             changed[field.name] = new
     if not changed:
         return value
-    # Not `replace`: a class with its own `__init__` or `init=False` fields refuses that.
+    # Not `replace`, which fails for a class with its own `__init__` or `init=False` fields.
     result = copy.copy(value)
     for name, new in changed.items():
         object.__setattr__(result, name, new)

@@ -1,10 +1,10 @@
-"""Decide in which dtype an op's operands agree.
+"""Decide to which dtype an op's operands are converted.
 
-An op agrees where TensorFlow would refuse it: bfloat16 meets float32, or TensorFlow has no
-bfloat16 kernel for it on CPUs. So do a few whose bfloat16 results are wrong. Contractions then
-run in bfloat16, everything else in float32. PyTorch's autocast follows the same rule: a list of
-ops in the narrow dtype, and the widest operand for ops that take several (docs/source/amp.md,
-"Ops that promote to the widest input type", version 2.9).
+Operands are converted if TensorFlow would refuse the op, because bfloat16 is mixed with float32 or
+there is no bfloat16 kernel for CPUs, and for a few ops whose bfloat16 results are wrong.
+Contractions then run in bfloat16, everything else in float32. PyTorch's autocast follows the same
+rule: a list of ops in the narrow dtype, and the widest operand for ops that take several
+(docs/source/amp.md, "Ops that promote to the widest input type", version 2.9).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _CONTRACTIONS = frozenset(
     }
 )
 
-# Ops whose bfloat16 kernels add up in bfloat16, so that a sum stops at 256 times the next term,
-# or whose gradients take no bfloat16 (TensorFlow 2.21: core/kernels/bias_op.cc, scan_ops.cc,
+# Ops whose bfloat16 kernels add in bfloat16, so that a sum stops at 256 times the next term, or
+# whose gradients do not accept bfloat16 (TensorFlow 2.21: core/kernels/bias_op.cc, scan_ops.cc,
 # segment_reduction_ops_impl.h, scatter_nd_op.cc; python/ops/image_grad.py, `_ResizeBicubicGrad`;
 # python/ops/image_ops.py, `_image_projective_transform_v3_grad`). PyTorch's autocast has
 # cumulative sums and norms on its float32 list too.
@@ -73,16 +73,16 @@ _WIDE = frozenset(
     }
 )
 
-# Python code behind these ops reads its operands as NumPy arrays, which know no bfloat16.
+# Python code behind these ops reads its operands as NumPy arrays, which have no bfloat16.
 _PYTHON_CALLS = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 
-# Casts and bit copies are asked for by dtype; there is nothing to agree on.
+# Casts and bit copies specify a dtype, so there is nothing to convert.
 _LEFT_ALONE = frozenset({"Bitcast", "Cast"})
 
 
 @frozen
 class _Group:
-    """The operands of an op that share one dtype.
+    """The operands of an op that must have one dtype.
 
     Args:
         places: their positions among the op's inputs.
@@ -94,13 +94,13 @@ class _Group:
 
 
 def agree(op: str, operands: tuple[Any, ...], *, arrays: bool = False) -> dict[int, Any]:
-    """Return the operands that must change for an op to run, by position; empty for none.
+    """Return the operands to convert so that an op can run, by position; empty for none.
 
     Args:
         op: The op's type, such as "AddV2".
-        operands: Its inputs in the order of its definition; a list input is a list. What
-            follows them is ignored.
-        arrays: Count NumPy arrays and Python numbers as operands of the tensors' dtype too.
+        operands: Its inputs in the order of its definition; a list input is a list. Further
+            elements are ignored.
+        arrays: Whether NumPy arrays and Python numbers count as operands of the tensors' dtype.
     """
     import tensorflow as tf
 
@@ -122,7 +122,7 @@ def agree(op: str, operands: tuple[Any, ...], *, arrays: bool = False) -> dict[i
 
 
 def is_wide(op: str) -> bool:
-    """Say whether an op runs in float32 although TensorFlow takes bfloat16 for it.
+    """Say whether an op runs in float32 although TensorFlow accepts bfloat16 for it.
 
     Args:
         op: The op's type.
@@ -152,7 +152,7 @@ def dtypes_in(operand: Any) -> Iterator[DType]:
 
 
 def are_mixed(dtypes: Iterable[DType]) -> bool:
-    """Say whether bfloat16 meets float32.
+    """Say whether bfloat16 and float32 are mixed.
 
     Args:
         dtypes: TensorFlow dtypes.
@@ -193,7 +193,7 @@ def _bfloat16_attributes(op: str, definition: Any) -> set[str]:
         allowed = attribute.allowed_values.list.type
         if attribute.type != "type" or (allowed and types_pb2.DT_BFLOAT16 not in allowed):
             continue
-        # Without a kernel of its own an op is rewritten before it runs, as control flow is.
+        # An op without its own kernel, such as control flow, is rewritten before it runs.
         if not on_cpu or any(_takes_bfloat16(kernel, attribute.name) for kernel in on_cpu):
             capable.add(attribute.name)
     return capable
@@ -259,7 +259,7 @@ def as_tensors(op: str, operands: list[Any]) -> list[Any]:
 
     Args:
         op: The op's type.
-        operands: Its inputs in the order of its definition, and what follows them.
+        operands: Its inputs in the order of its definition, and further elements.
     """
     import tensorflow as tf
     from tensorflow.python.framework import op_def_registry

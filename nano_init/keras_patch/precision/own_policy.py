@@ -1,9 +1,9 @@
-"""The dtype policy that nano-init chose for a layer, told from one that the script chose.
+"""Distinguish a dtype policy that nano-init chose for a layer from one that the script chose.
 
-A script that knows nothing of bfloat16 must not write it into its files. Where nano-init's own
-policy is saved, the file says float32, as the script's file would without nano-init, and a
-loaded model computes in float32 where nano-init is not active. One more entry, which Keras does
-not read, makes such a layer mixed_bfloat16 again where it is.
+A script written for float32 must not save bfloat16 in its files. Where nano-init's own policy is
+saved, the file says float32, as it would without nano-init, and a loaded model computes in float32
+if nano-init is not active. An extra entry, which Keras ignores, makes such a layer mixed_bfloat16
+again if nano-init is active.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEFAULT = "default"
 
 
 class OwnName(str):
-    """The name of a dtype policy that nano-init chose; Keras hands policies on by their name."""
+    """The name of a dtype policy that nano-init chose; Keras passes policies on by name."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class OwnName(str):
         return self
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
-        # A pickle must load where nano-init is not installed.
+        # A pickle must load even if nano-init is not installed.
         return (str, (str(self),))
 
 
@@ -52,7 +52,7 @@ def is_own(policy: Any) -> bool:
 
 
 def policy_file_replacements() -> Iterator[Replacement]:
-    """Yield what writes nano-init's own policies of Keras 3 as float32, and reads them again."""
+    """Yield the replacements that save own Keras 3 policies as float32, and load them."""
     from keras.src import dtype_policies
     from keras.src.dtype_policies.dtype_policy import DTypePolicy
     from keras.src.layers.layer import Layer
@@ -104,7 +104,7 @@ def _wrap_deserialize(deserialize: Callable[..., Any], policy_class: Any) -> Cal
 
 
 def _wrap_model_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
-    """Describe the tensors between own layers as float32, as the layers themselves are."""
+    """Describe the tensors between own layers as float32, like the layers themselves."""
 
     @functools.wraps(get_config)
     def get_portable_config(self: Model) -> Any:
@@ -117,7 +117,7 @@ def _wrap_model_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_layer_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
-    """Describe an own policy in full: Keras 3.3 writes its name alone."""
+    """Describe an own policy in full: Keras 3.3 writes only its name."""
     from keras.src import dtype_policies
 
     @functools.wraps(get_config)
@@ -131,7 +131,7 @@ def _wrap_layer_config(get_config: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _widen_tensors(config: Any) -> None:
-    # keras/src/models/functional.py, `serialize_node`: Keras reads the history alone.
+    # keras/src/models/functional.py, `serialize_node`: Keras reads only the history.
     if isinstance(config, (list, tuple)):
         for item in config:
             _widen_tensors(item)

@@ -1,7 +1,7 @@
 """The default dtype policy of new layers, in every thread.
 
-Keras keeps the default policy in a `threading.local` that `clear_session()` replaces, and
-stores there on first use what it resolved (keras/src/backend/common/global_state.py,
+Keras keeps the default policy in a `threading.local`, which it fills on first use and which
+`clear_session()` replaces (keras/src/backend/common/global_state.py,
 keras/src/dtype_policies/dtype_policy.py). Setting the policy once is therefore not enough:
 a thread started later, or a model built after `clear_session()`, would be float32 again.
 """
@@ -24,15 +24,15 @@ _NAME = "dtype_policy"
 
 
 class DefaultPolicy:
-    """Stands for Keras's global state where the dtype policy is read and written.
+    """A substitute for Keras's global state where the dtype policy is read and written.
 
-    It stores nothing of its own in Keras: a policy that the script sets while it is in place
-    wins in the thread that set it, one that a thread held before is passed over, and all of
-    them are found as they were when it is gone.
+    It stores nothing in Keras. A policy that the script sets while it is active wins in the
+    thread that set it. A policy that a thread had before is ignored. When it is removed, all of
+    them are as they were.
 
     Args:
         state: The module `keras.src.backend.common.global_state`.
-        policy: The default policy to answer with.
+        policy: The default policy to return.
         floatx: Keras's `floatx`; a script that changed it decides the default itself.
     """
 
@@ -46,14 +46,14 @@ class DefaultPolicy:
         return getattr(self._state, name)
 
     def get_global_attribute(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Answer the script's own policy, else the default that the patch was asked for."""
+        """Return the script's own policy, otherwise the default of the patch."""
         stored = self._state.get_global_attribute(name, *args, **kwargs)
         if name != _NAME or self._floatx() != "float32" or self._is_chosen(stored):
             return stored
         return self._policy
 
     def set_global_attribute(self, name: str, value: Any) -> None:
-        """Store the script's own policy; handing back the patch's own clears it."""
+        """Store the script's own policy; setting the patch's policy clears it."""
         if name == _NAME:
             value = None if value is self._policy else value
             self._chosen.policy = value
@@ -61,7 +61,7 @@ class DefaultPolicy:
         self._state.set_global_attribute(name, value)
 
     def _is_chosen(self, stored: Any) -> bool:
-        # `clear_session()` makes a new tracker and thereby forgets the script's choice.
+        # `clear_session()` creates a new tracker and so forgets the script's choice.
         return (
             stored is not None
             and stored is getattr(self._chosen, "policy", None)
@@ -70,7 +70,7 @@ class DefaultPolicy:
 
 
 def default_policy_replacements(precision: str) -> Iterator[Replacement]:
-    """Yield what makes new layers take a precision; none for float32, Keras's own default."""
+    """Yield the replacements that set new layers' precision; none for float32, Keras's default."""
     if precision == "float32":
         return
     from keras import DTypePolicy

@@ -1,8 +1,8 @@
-"""Preprocessing layers compute in float32 and hand out their compute dtype.
+"""Preprocessing layers compute in float32 and return their compute dtype.
 
-Their inputs are raw data, whose digits bfloat16 does not hold: a year minus the mean year, a
-value against the edge of a bin, a category above 256. Inside a graph Keras casts even their
-integer inputs to the compute dtype (keras/src/layers/preprocessing/data_layer.py).
+Their inputs are raw data, for which bfloat16 is too coarse: a year minus the mean year, a value
+compared with the edge of a bin, a category above 256. Inside a graph Keras casts even their integer
+inputs to the compute dtype (keras/src/layers/preprocessing/data_layer.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["preprocessing_replacements"]
 
 
 def preprocessing_replacements() -> Iterator[Replacement]:
-    """Yield what widens the layers whose results depend on the last digits of their inputs."""
+    """Yield the replacements that widen layers whose results need their inputs' full precision."""
     from keras import layers
     from keras.src.layers.layer import Layer
 

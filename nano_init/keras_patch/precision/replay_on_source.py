@@ -1,7 +1,7 @@
-"""Find the digits of a rounded tensor behind ops that only move its elements.
+"""Find the original values of a rounded tensor through ops that only move its elements.
 
-`ids[:, 0]` of rounded ids is rounded too. In a graph the slice can be traced back to what was
-rounded and repeated on the original; eagerly there is nothing to trace.
+`ids[:, 0]` of rounded ids is rounded too. In a graph the slice can be traced back to the rounded
+tensor and repeated on the original. In eager mode there is no graph to trace.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["repeat_on_origin"]
 
-# Ops that neither compute nor compare, and which of their inputs is the data.
+# Ops that neither compute nor compare, with the index of their data input.
 _DATA_INPUT = {
     "BroadcastTo": 0,
     "ExpandDims": 0,
@@ -34,11 +34,11 @@ _DATA_INPUT = {
 
 
 def repeat_on_origin(value: Any, origin_of: Callable[[Any], Tensor | None]) -> Tensor | None:
-    """Return a tensor's original digits, or None where they cannot be found.
+    """Return a tensor's original values, or None if they cannot be found.
 
     Args:
-        value: The tensor that is about to be widened.
-        origin_of: Says what a tensor was rounded from; None for any other tensor.
+        value: The tensor to be widened.
+        origin_of: Returns what a tensor was rounded from; None for any other tensor.
     """
     import tensorflow as tf
 
@@ -47,7 +47,7 @@ def repeat_on_origin(value: Any, origin_of: Callable[[Any], Tensor | None]) -> T
         return origin
     if isinstance(value, tf.__internal__.EagerTensor) or value.op.type not in _DATA_INPUT:
         return None
-    # Made next to the op itself, for it may be used in a graph within its own.
+    # Created in the graph of the op itself, because it may be used in an inner graph.
     with value.graph.as_default():
         data = repeat_on_origin(value.op.inputs[_DATA_INPUT[value.op.type]], origin_of)
         return None if data is None else _repeat(value, data)

@@ -1,8 +1,8 @@
 """Layers that cannot compute in bfloat16 on this version stay in float32.
 
 Found by running every layer of Keras in both precisions, forward and backward, on TensorFlow
-2.16 to 2.21 and Keras 3.6 to 3.15, with and without oneDNN. What an image layer does before
-the first weight costs little in float32 and needs no word; the others get a line.
+2.16 to 2.21 and Keras 3.6 to 3.15, with and without oneDNN. Image layers before the first weight
+cost little in float32, so nothing is printed for them; the others get one line.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def _is_stateful(layer: Layer) -> bool:
 
 
 def _scales_and_translates(layer: Layer) -> bool:
-    # TensorFlow has no bfloat16 kernel for the gradient of ScaleAndTranslate, and none at all
-    # (not even an error) for that of bicubic resizing (tensorflow/python/ops/image_grad.py).
+    # TensorFlow has no bfloat16 kernel for the gradient of ScaleAndTranslate, and silently returns
+    # none for bicubic resizing (tensorflow/python/ops/image_grad.py).
     return layer.interpolation not in ("nearest", "bilinear") or getattr(layer, "antialias", False)
 
 
@@ -41,19 +41,19 @@ def _interpolates(layer: Layer) -> bool:
 
 
 def _crops(layer: Layer) -> bool:
-    # XLA mixes its dtypes where the gradient of a slice with computed bounds is bfloat16.
+    # XLA mixes dtypes if the gradient of a slice with computed bounds is bfloat16.
     return bool(layer.crop_to_aspect_ratio)
 
 
 @frozen
 class Rule:
-    """When a class of layers cannot compute in bfloat16.
+    """The condition under which a class of layers cannot compute in bfloat16.
 
     Args:
-        class_name: the class in `keras.layers`; versions without it are passed over.
-        is_unable: asked once the layer's constructor has run.
-        cause: what is missing, for the warning; empty where nothing need be said.
-        before: the first version of Keras, major and minor, that can; none yet by default.
+        class_name: the class in `keras.layers`; versions without it are skipped.
+        is_unable: called after the layer's constructor.
+        cause: what is missing, for the warning; "" if no warning is needed.
+        before: the first version of Keras, major and minor, that can; by default none can.
     """
 
     class_name: str
@@ -63,11 +63,11 @@ class Rule:
 
 
 RULES = (
-    Rule("STFTSpectrogram", _always, "its Fourier transform takes no bfloat16"),
+    Rule("STFTSpectrogram", _always, "its Fourier transform does not accept bfloat16"),
     Rule("UpSampling2D", _scales_and_translates, "this resizing has no gradient in bfloat16"),
     Rule("UpSampling2D", _interpolates, "this Keras refuses bfloat16 for resizing", (3, 7)),
     Rule("RNN", _is_stateful, "this Keras keeps the state in float32", (3, 8)),
-    # Their gradient by the image fails, as it would for a layer with weights before them.
+    # Their gradient by the image fails, which matters if a layer with weights precedes them.
     Rule("Resizing", _scales_and_translates),
     Rule("Resizing", _interpolates, "", (3, 7)),
     Rule("Resizing", _crops),
@@ -81,7 +81,7 @@ RULES = (
 
 
 def rules_for(version: str) -> dict[str, list[Rule]]:
-    """Return the rules that hold for a version of Keras, by class.
+    """Return the rules for a version of Keras, by class.
 
     Args:
         version: Keras's version, such as "3.15.1".
@@ -95,7 +95,7 @@ def rules_for(version: str) -> dict[str, list[Rule]]:
 
 
 def unable_layer_replacements() -> Iterator[Replacement]:
-    """Yield what makes such layers float32 as they are constructed."""
+    """Yield the replacements that make such layers float32 in their constructors."""
     import keras
 
     for class_name, rules in rules_for(keras.__version__).items():
@@ -107,7 +107,7 @@ def unable_layer_replacements() -> Iterator[Replacement]:
 
 @frozen
 class _Keeper:
-    """Makes a layer float32 if a rule says so, with the cells it steps."""
+    """Makes a layer float32, and its cells, if a rule says so."""
 
     rules: list[Rule]
     policy: Any

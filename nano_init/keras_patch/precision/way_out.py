@@ -1,4 +1,4 @@
-"""Name the way out to a user whose script failed under a precision that nano-run chose."""
+"""Suggest float32 to a user whose script failed in a precision that nano-run chose."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["name_way_out"]
 
 _SENTENCE = (
     "the script ran in mixed_bfloat16, which nano-run chose for this processor; "
-    "if that is the cause, `nano-run --precision float32` runs it without"
+    "if that is the cause, use `nano-run --precision float32`"
 )
 
 
 @functools.cache
 def name_way_out() -> None:
-    """Print one line after the traceback if the program ends by an exception; register once.
+    """Print one line after the traceback if an exception ends the program; register once.
 
     Neither the traceback nor the exit status changes: Python leaves the exception that ended
     the program in `sys.last_value` (Python 3, `sys.last_exc`), whatever `sys.excepthook` is.

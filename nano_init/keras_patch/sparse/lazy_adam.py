@@ -1,9 +1,9 @@
-"""Lazy Adam: of a sparse gradient, only the rows that it names are updated.
+"""Lazy Adam: a sparse gradient updates only the rows that it names.
 
-Adam moves every row of an embedding in every step, because the moments of rows that a batch
-does not name decay all the same. Lazy Adam leaves those rows as they are, moments included:
-https://www.tensorflow.org/addons/api_docs/python/tfa/optimizers/LazyAdam. It is faster, and
-it is another algorithm, so it must be asked for.
+Adam updates every row of an embedding in every step, because the moments of rows without a gradient
+decay too. Lazy Adam does not change those rows or their moments:
+https://www.tensorflow.org/addons/api_docs/python/tfa/optimizers/LazyAdam. It is faster, but a
+different algorithm, so the user must request it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["is_lazy", "lazy_adam_replacements", "tell_if_idle", "update_named_ro
 
 
 def lazy_adam_replacements() -> Iterator[Replacement]:
-    """Yield what makes Adam's update lazy, before the faster path if there is one."""
+    """Yield the replacements that make Adam lazy, installed before the faster path if any."""
     from keras.optimizers import Adam
 
     dense = vars(Adam)["update_step"]
@@ -36,8 +36,8 @@ def lazy_adam_replacements() -> Iterator[Replacement]:
 def is_lazy(optimizer: Optimizer) -> bool:
     """Say whether an optimizer updates named rows only, given a sparse gradient.
 
-    A subclass with an `update_step` of its own is not touched. With `amsgrad` the maximum, and
-    with accumulation the sum, of every row is due.
+    A subclass with its own `update_step` is not changed. `amsgrad` must update the maximum of
+    every row, and accumulation the sum.
     """
     step = getattr(type(optimizer), "update_step", None)
     return (
@@ -48,11 +48,11 @@ def is_lazy(optimizer: Optimizer) -> bool:
 
 
 def tell_if_idle(optimizer: Optimizer, gradients: Iterable[Tensor | IndexedSlices | None]) -> None:
-    """Say in one line where lazy Adam was asked for and has nothing to do.
+    """Print one line if lazy Adam was requested but does not apply.
 
     Args:
         optimizer: The optimizer that applies the gradients.
-        gradients: One for each variable: a tensor, None, or `tf.IndexedSlices`.
+        gradients: One per variable: a tensor, None, or `tf.IndexedSlices`.
     """
     import tensorflow as tf
 
@@ -76,9 +76,9 @@ def update_named_rows(
     *,
     fused: bool = True,
 ) -> None:
-    """Update the rows of a variable that a gradient names, as Adam would with the rest at rest.
+    """Update the rows of a variable that a gradient names, and leave the other rows unchanged.
 
-    The formula is that of keras/src/optimizers/adam.py, `update_step`, on those rows.
+    The formula is that of keras/src/optimizers/adam.py, `update_step`, applied to those rows.
 
     Args:
         optimizer: A `keras.optimizers.Adam`, built.
@@ -86,7 +86,7 @@ def update_named_rows(
             their sum.
         variable: The variable, of shape [rows, ...].
         learning_rate: A scalar.
-        fused: Compute in one pass, compiled by XLA, where that pays.
+        fused: Compute in one pass, compiled by XLA, if that is faster.
     """
     import tensorflow as tf
 
@@ -103,7 +103,7 @@ def update_named_rows(
         slices = tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)
         move, summed = _moved_rows, sum_repeated_ids(slices)
         rows, named, values = summed.indices, summed.indices, summed.values
-    # Gathered from the variables, which are never read whole: that would copy them.
+    # Gathered from the variables: reading a whole variable would copy it.
     old = (tf.gather(resource(each), rows) for each in moved)
     betas = (tf.cast(1 - beta, dtype) for beta in (optimizer.beta_1, optimizer.beta_2))
     rate = _corrected_rate(optimizer, learning_rate, dtype)
@@ -113,7 +113,7 @@ def update_named_rows(
 
 
 def _corrected_rate(optimizer: Optimizer, learning_rate: Any, dtype: DType) -> Tensor:
-    """Return the learning rate with the correction of both moments' bias."""
+    """Return the learning rate with the bias correction of both moments."""
     import tensorflow as tf
 
     beta_1, beta_2 = tf.cast(optimizer.beta_1, dtype), tf.cast(optimizer.beta_2, dtype)

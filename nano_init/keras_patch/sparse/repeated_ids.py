@@ -1,9 +1,9 @@
 """Optimizers that square or accumulate see each embedding row once.
 
-The gradient of a lookup is a `tf.IndexedSlices` with one slice for each id, repeated ids
-included. Keras 2 summed the slices of one row first; Keras 3 squares each of them and sums
-afterwards (keras/src/backend/tensorflow/sparse.py, keras/src/optimizers/adam.py), which gives
-the second moment g1² + g2² instead of (g1 + g2)² and clips by a wrong norm.
+The gradient of a lookup is a `tf.IndexedSlices` with one slice per id, including repeated ids.
+Keras 2 sums the slices of a row first. Keras 3 squares each slice and sums afterwards
+(keras/src/backend/tensorflow/sparse.py, keras/src/optimizers/adam.py). So the second moment becomes
+g1² + g2² instead of (g1 + g2)², and clipping uses a wrong norm.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["repeated_ids_replacements"]
 
 
 def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacement]:
-    """Yield what sums repeated ids before clipping, and again after a reduction of replicas.
+    """Yield the replacements that sum repeated ids before clipping and after a reduction.
 
     Args:
-        lazy_adam: Lazy Adam was asked for; one line says so where it has nothing to do.
+        lazy_adam: Whether lazy Adam was requested; one line reports where it does not apply.
     """
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
     from keras.src.optimizers.base_optimizer import BaseOptimizer
@@ -38,7 +38,7 @@ def repeated_ids_replacements(*, lazy_adam: bool = False) -> Iterator[Replacemen
         BaseOptimizer, name, _wrap_backend_apply(vars(BaseOptimizer)[name], lazy_adam)
     )
     if "_clip_gradients" not in inspect.unwrap(vars(BaseOptimizer)[name]).__code__.co_names:
-        # Keras 3.3 clips before it applies.
+        # Keras 3.3 clips before `apply`.
         name = "_clip_gradients"
         yield Replacement(BaseOptimizer, name, _wrap_clip(vars(BaseOptimizer)[name]))
     name = "_all_reduce_sum_gradients"
@@ -98,10 +98,10 @@ def _densified(gradient: Tensor | IndexedSlices | None, variable: Variable) -> T
 
 
 def _updates_every_row(optimizer: Optimizer) -> bool:
-    """Say whether the optimizer would make the gradient dense itself, and more than once.
+    """Say whether the optimizer would itself convert the gradient to dense more than once.
 
-    Adam's moments decay in every row. A gradient to be clipped or sent to other replicas first
-    is smaller as it is.
+    Adam's moments decay in every row. A gradient that is clipped or sent to other replicas first
+    is smaller in sparse form.
     """
     from keras.optimizers import Adam
 
@@ -117,7 +117,7 @@ def _updates_every_row(optimizer: Optimizer) -> bool:
 
 
 def _sums_by_itself(optimizer: Optimizer) -> bool:
-    """Say whether the update sums repeated ids, and nothing before it needs their sums."""
+    """Say whether the update sums repeated ids itself, and nothing before needs the sums."""
     from nano_init.keras_patch.sparse.lazy_adam import is_lazy
 
     return is_lazy(optimizer) and not _clips(optimizer)

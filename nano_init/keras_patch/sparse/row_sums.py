@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["is_distinct", "sum_into_dense", "sum_repeated_ids"]
 
-# Set on the ids that `sum_repeated_ids` has made.
+# An attribute of the ids that `sum_repeated_ids` returns.
 _MARK = "_nano_init_is_distinct"
 
 
 def sum_repeated_ids(gradient: Tensor | IndexedSlices | None) -> Any:
-    """Return a sparse gradient with one slice for each row; any other as it is.
+    """Return a sparse gradient with one slice per row; return any other unchanged.
 
     Args:
         gradient: A dense tensor, None, or `tf.IndexedSlices` with values of shape
@@ -34,12 +34,12 @@ def sum_repeated_ids(gradient: Tensor | IndexedSlices | None) -> Any:
 
 
 def is_distinct(gradient: IndexedSlices) -> bool:
-    """Say whether `sum_repeated_ids` made a sparse gradient; clipping and casts keep its ids."""
+    """Say whether a gradient came from `sum_repeated_ids`; clipping and casts keep its ids."""
     return getattr(gradient.indices, _MARK, False)
 
 
 def sum_into_dense(gradient: IndexedSlices, shape: TensorShape) -> Tensor:
-    """Return a sparse gradient as the equal dense one, repeated ids summed.
+    """Return a sparse gradient as the equal dense gradient, with repeated ids summed.
 
     Args:
         gradient: `tf.IndexedSlices` with values of shape [ids, ...] and indices of shape [ids].

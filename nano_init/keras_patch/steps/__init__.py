@@ -1,1 +1,1 @@
-"""Several training steps between two returns to Python, with the callbacks that they allow."""
+"""Several training steps per return to Python, if the callbacks allow it."""

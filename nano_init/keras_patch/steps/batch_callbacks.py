@@ -18,7 +18,7 @@ def find_batch_callback(callbacks: Any) -> Callback | None:
     """Return the first callback that must see every batch, or None.
 
     Args:
-        callbacks: What `fit` takes: None, callbacks in any nest, or a `CallbackList`.
+        callbacks: As for `fit`: None, callbacks in any nest, or a `CallbackList`.
     """
     return next((c for c in _flatten(callbacks) if _needs_every_batch(c)), None)
 
@@ -45,7 +45,7 @@ def _needs_every_batch(callback: Callback) -> bool:
 
 
 def _is_excused(callback: Callback, name: str, hook: Any) -> bool:
-    """Say whether a hook is Keras's own, and does nothing at a batch as it is set up."""
+    """Say whether a hook is Keras's own, and does nothing per batch in its configuration."""
     function = getattr(hook, "__func__", None)
     return any(
         function is vars(cls).get(name) and is_idle(callback)
@@ -58,7 +58,7 @@ def _idle_rules() -> dict[type[Callback], Callable[[Callback], bool]]:
     from keras import callbacks
 
     return {
-        # It shows how far training is, and just takes larger strides.
+        # It shows the progress, which then advances in larger strides.
         callbacks.ProgbarLogger: lambda _: True,
         callbacks.ModelCheckpoint: lambda c: bool(c.save_freq == "epoch"),
         callbacks.BackupAndRestore: lambda c: bool(c.save_freq == "epoch"),

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockFunction", "BlockRun"]
 
-# A block that was chosen by time ends early where its steps turn out to be slower, as where the
-# data keeps them waiting: Ctrl-C is seen between two blocks.
+# A block whose size was chosen by time ends early if its steps are slower than expected, for
+# example because they wait for data. Ctrl-C is handled between two blocks.
 _MOST_SECONDS = 2 * TARGET_SECONDS
 
-# Data of ever other shapes shall not make ever other graphs.
+# The maximum number of graphs, for data with many different shapes.
 _MOST_GRAPHS = 4
 
 
 @frozen
 class BlockRun:
-    """What one block has done.
+    """The result of one block.
 
     Args:
-        outputs: What its last step returned.
-        done: How many steps it made.
-        has_ended: The data ended within it.
+        outputs: The outputs of its last step.
+        done: The number of steps.
+        has_ended: Whether the data ended in it.
     """
 
     outputs: object
@@ -43,7 +43,7 @@ class BlockRun:
 
 
 class BlockFunction:
-    """A model's `train_function`: one step, or a block of them while `fit` asks for it.
+    """A model's `train_function`: one step, or a block of steps when `fit` requests it.
 
     Args:
         model: The model.
@@ -53,14 +53,14 @@ class BlockFunction:
     def __init__(self, model: Model, one_step: Callable[[Any], Any]) -> None:
         self._model = weakref.ref(model)
         self._one_step = one_step
-        # By what the data is made of, as the iterator's element_spec describes it.
+        # By the iterator's element_spec.
         self._graphs: dict[str, Any] = {}
         self._paces: dict[str, Pace] = {}
         self._known: Any = None
         self._kind = ""
 
     def __call__(self, data: Any) -> Any:
-        """Train on the data iterator's next step, or steps, and return the last one's outputs."""
+        """Train on the next batch or batches of an iterator, and return the last step's outputs."""
         import tensorflow as tf
 
         blocks = current_blocks()
@@ -71,12 +71,12 @@ class BlockFunction:
         return blocks.run(self, data)
 
     def run(self, data: Any, count: int, *, is_timed: bool) -> BlockRun:
-        """Run several steps in one graph, or one by one where no graph can carry their outputs.
+        """Run several steps in one graph, or one by one if a loop cannot carry their outputs.
 
         Args:
             data: The data iterator.
-            count: How many steps.
-            is_timed: Whether to end early where they take too long.
+            count: The number of steps.
+            is_timed: Whether to end early if they take too long.
         """
         import tensorflow as tf
 
@@ -88,7 +88,7 @@ class BlockFunction:
         return BlockRun(outputs, int(done), not has_more)
 
     def run_alone(self, data: Any) -> BlockRun:
-        """Run one step as without blocks, and see how long it takes.
+        """Run one step as without blocks, and measure its time.
 
         Args:
             data: The data iterator.
@@ -102,7 +102,7 @@ class BlockFunction:
         return BlockRun(outputs, 1, has_ended=False)
 
     def has_graph(self, data: Any) -> bool:
-        """Say whether blocks of such data have been run.
+        """Say whether blocks with such data have run.
 
         Args:
             data: The data iterator.
@@ -110,11 +110,11 @@ class BlockFunction:
         return self._graphs.get(self._kind_of(data)) is not None
 
     def best_size(self, data: Any, left: int | None) -> int:
-        """Return how many steps a block of this data should have: 1 while blocks do not pay.
+        """Return the number of steps in a block of this data: 1 while blocks do not pay off.
 
         Args:
             data: The data iterator.
-            left: The steps to come, or None where that is unknown.
+            left: The number of remaining steps, or None if unknown.
         """
         kind = self._kind_of(data)
         pace = self._paces.get(kind, Pace())
@@ -143,7 +143,7 @@ class BlockFunction:
                 )
                 if _draws_seeded_numbers(traced.graph.as_graph_def()):
                     graph = None
-            # Outputs that no loop can carry, such as None: the steps run all the same.
+            # A loop cannot carry these outputs, such as None: the steps run one by one.
             except (TypeError, ValueError):
                 graph = None
             self._graphs[kind] = graph
@@ -158,15 +158,15 @@ class BlockFunction:
                 outputs = self._one_step(data)
                 done += 1
         except (StopIteration, tf.errors.OutOfRangeError):
-            # The data ended within the block, which the next step tells.
+            # The data ended in the block; the next step reports that.
             return BlockRun(outputs, done, has_ended=True)
         return BlockRun(outputs, done, has_ended=False)
 
 
 def _draws_seeded_numbers(graph_def: Any) -> bool:
-    """Say whether an op draws random numbers from a seed and a count that its kernel keeps.
+    """Say whether an op draws random numbers from a seed and a counter in its kernel.
 
-    In another graph, and at each place there, such an op starts its numbers again.
+    Each instance of such an op, in each graph, starts its sequence from the beginning.
     """
     nodes = list(graph_def.node)
     for function in graph_def.library.function:

@@ -1,4 +1,4 @@
-"""How many steps a block has, and when a graph of blocks pays for its making."""
+"""The number of steps in a block, and when a graph for blocks pays off."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from nano_init.frozen import frozen
 
 __all__ = ["TARGET_SECONDS", "Pace", "choose_size", "make_blocks_soon"]
 
-# What "auto" aims at: a progress bar and Ctrl-C still feel immediate.
+# The target of "auto": the progress bar and Ctrl-C still feel immediate.
 TARGET_SECONDS = 0.05
 _MOST_STEPS = 64
 
-# A step of `fit` on its own spends this between two graphs (Keras 3.15 under the patch, Zen 4).
+# The overhead of a single step of `fit` between graphs (Keras 3.15 under the patch, Zen 4).
 _RETURN_SECONDS = 2e-4
 
-# A graph of blocks is optimized, not traced again: it takes about this much of the first step.
+# A graph for blocks is optimized but not traced again: about this fraction of the first step.
 _SHARE_OF_FIRST_STEP = 0.3
 
-# A block of fewer steps saves less than two steps in a hundred.
+# A block of fewer steps saves less than 2 %.
 _FEWEST_STEPS = 4
 
-# The first steps after the trace still fill caches.
+# The first steps after the trace still warm up caches.
 _WARM_STEPS = 3
 
 
 def choose_size(seconds: float) -> int:
-    """Return how many steps take about 50 ms: a power of two, at most 64.
+    """Return the number of steps that take about 50 ms: a power of two, at most 64.
 
     Args:
         seconds: The time of one step.
@@ -37,11 +37,11 @@ def choose_size(seconds: float) -> int:
 
 @frozen
 class Pace:
-    """How fast a train function has run so far, one step at a time.
+    """The speed of a train function so far, one step at a time.
 
     Args:
-        steps: The steps so far.
-        first: Seconds that the first step took, with its trace.
+        steps: The number of steps so far.
+        first: Seconds of the first step, with its trace.
         fastest: Seconds of the fastest step since.
         latest: Seconds of the latest step.
     """
@@ -52,19 +52,19 @@ class Pace:
     latest: float = float("inf")
 
     def after(self, seconds: float) -> Pace:
-        """Return the pace after one more step of so many seconds."""
+        """Return the pace after one more step with this time in seconds."""
         if not self.steps:
             return Pace(1, seconds)
         return Pace(self.steps + 1, self.first, min(self.fastest, seconds), seconds)
 
     def favours_blocks(self, left: int | None) -> bool:
-        """Say whether blocks save more time than their graph takes to make.
+        """Say whether blocks save more time than it takes to create their graph.
 
-        Where the number of steps to come is unknown, it is taken to be that of the steps so far:
-        the graph then never costs more than was spent without it.
+        If the number of remaining steps is unknown, the number of steps so far is used. Then the
+        graph never costs more than the time already spent without it.
 
         Args:
-            left: The steps to come, or None.
+            left: The number of remaining steps, or None.
         """
         if self.steps <= _WARM_STEPS or choose_size(self.fastest) < _FEWEST_STEPS:
             return False
@@ -72,11 +72,11 @@ class Pace:
         return _is_soon or to_come * _RETURN_SECONDS >= self.first * _SHARE_OF_FIRST_STEP
 
 
-# A sample of a few steps is to show what a long training does.
+# A sample of a few steps stands for a long training.
 _is_soon = False
 
 
 def make_blocks_soon() -> None:
-    """Run blocks in this process as soon as a step's time is known."""
+    """Make this process run blocks as soon as the time of a step is known."""
     global _is_soon
     _is_soon = True

@@ -1,4 +1,4 @@
-"""The steps of one call of `fit`, grouped to blocks."""
+"""The steps of one call of `fit`, grouped into blocks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Blocks:
 
     Args:
         model: The model that is trained.
-        size: How many steps a block has; None finds the number while it trains.
-        epochs: How many epochs `fit` is asked for.
+        size: The number of steps in a block; None finds it during training.
+        epochs: The number of epochs of `fit`.
     """
 
     def __init__(self, model: Model, size: int | None, epochs: int) -> None:
@@ -37,12 +37,12 @@ class Blocks:
         self._has_ended = False
 
     def group(self, epoch_iterator: Any, steps: Iterator[Any]) -> Iterator[Any]:
-        """Yield the steps of an epoch, several as one.
+        """Yield the steps of an epoch, several at a time.
 
         Args:
-            epoch_iterator: Keras's, which counts the steps as `steps` is advanced.
-            steps: First step, last step and data iterator, one step each; before Keras 3.11, step
-                and data iterator.
+            epoch_iterator: Keras's iterator, which counts the steps as `steps` advances.
+            steps: First step, last step and data iterator, for one step each; before
+                Keras 3.11, step and data iterator.
         """
         self._epochs -= 1
         for begin, *ends, data in steps:
@@ -58,18 +58,18 @@ class Blocks:
         self.done, self._has_ended = self.count, False
         yield begin, last
         while self.done < self.count:
-            # A block that took too long, or the end of the data within it.
+            # The block took too long, or the data ended in it.
             begin, self.count = begin + self.done, self.count - self.done
             if self._has_ended:
-                # The step that meets the end, as it would one at a time: it raises, having
-                # counted on, for one, the random numbers of dropout.
+                # The step that reaches the end, as it would one at a time: it raises after it
+                # has advanced, for example, the random numbers of dropout.
                 epoch_iterator._steps_seen -= self.count - 1
                 last, self.count = begin, 1
             self.done = self.count
             yield begin, last
 
     def run(self, function: BlockFunction, data: Any) -> Any:
-        """Run one block, and return what its last step returned.
+        """Run one block, and return the outputs of its last step.
 
         Args:
             function: The model's train function.
@@ -82,14 +82,14 @@ class Blocks:
             is_warm = function.has_graph(data)
             start = time.perf_counter()
             run = function.run(data, self.count, is_timed=self.is_auto)
-            # The first call traces, and says nothing of a step's time.
+            # The first call traces, so its time is not that of a step.
             if self.is_auto and is_warm:
                 self.size = choose_size((time.perf_counter() - start) / run.done)
         self.done, self._has_ended = run.done, run.has_ended
         return run.outputs
 
     def _limit(self) -> int:
-        # A script may have put a train function of its own in its place meanwhile.
+        # The script may have installed its own train function in the meantime.
         return self.size if isinstance(self.model.train_function, BlockFunction) else 1
 
     def _left(self) -> int | None:
@@ -104,7 +104,7 @@ def _steps_of_epoch(epoch_iterator: Any) -> Any:
 
 
 def _is_at_end(epoch_iterator: Any, last: int) -> bool:
-    # Advancing Keras's own generator past its end would begin the next epoch.
+    # Advancing Keras's own generator past its end would start the next epoch.
     known = epoch_iterator._num_batches
     steps = _steps_of_epoch(epoch_iterator)
     has_run_out = known and epoch_iterator._steps_seen >= known

@@ -1,4 +1,4 @@
-"""The blocks of the `fit` that runs in this thread."""
+"""The blocks of the `fit` that is running in this thread."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class RunningBlocks(Protocol):
-        """What `Blocks` is to those that meet it while it runs."""
+        """The interface of `Blocks` for code that runs inside `fit`."""
 
         model: Any
         epoch_iterator: Any
 
         def group(self, epoch_iterator: Any, steps: Iterator[Any]) -> Iterator[Any]:
-            """Yield the steps of an epoch, several as one."""
+            """Yield the steps of an epoch, several at a time."""
             ...
 
         def run(self, function: Any, data: Any) -> Any:
-            """Run one block, and return what its last step returned."""
+            """Run one block, and return the outputs of its last step."""
             ...
 
 
@@ -37,7 +37,7 @@ def current_blocks() -> RunningBlocks | None:
 
 @contextmanager
 def running(blocks: RunningBlocks | None) -> Iterator[None]:
-    """Make these the blocks of this thread for a while; None keeps an evaluation out of them."""
+    """Set the blocks of this thread temporarily; None excludes an evaluation from them."""
     outer = current_blocks()
     _thread.blocks = blocks
     try:

@@ -1,10 +1,10 @@
-"""Several training steps of `fit` between two returns to Python.
+"""Several training steps of `fit` per return to Python.
 
 Keras 3 has `steps_per_execution`, but fixes the number when it traces, and runs more steps than
-`steps_per_epoch` asks for where the number does not divide it (keras/src/trainers/
-epoch_iterator.py). Here the number is an argument of the graph: the last block of an epoch is
-as long as what is left, and "auto" finds the number while it trains, without tracing again.
-Steps, their order and their batches are those of one step at a time.
+`steps_per_epoch` if the number does not divide it (keras/src/trainers/epoch_iterator.py). Here the
+number is an argument of the graph. The last block of an epoch has only the remaining steps, and
+"auto" finds the number during training, without tracing again. The steps, their order and their
+batches are the same as one step at a time.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["step_block_replacements"]
 
-# Models whose script gave `compile` a number of steps itself.
+# Models for which the script passed a number of steps to `compile`.
 _decided: weakref.WeakSet[Model] = weakref.WeakSet()
 
 
 def step_block_replacements(size: int | str | None) -> Iterator[Replacement]:
-    """Yield what lets `fit` run several steps at once.
+    """Yield the replacements that let `fit` run several steps at once.
 
     Args:
-        size: The number of steps; 1 replaces nothing. None and "auto" find it while `fit` runs;
-            "auto", like a number, says so where a fit has to run one step at a time.
+        size: The number of steps; 1 replaces nothing. None and "auto" find it while `fit` runs.
+            "auto" and a number report why a fit has to run one step at a time.
     """
     if size == 1:
         return
@@ -80,7 +80,7 @@ def _arguments_of(signature: inspect.Signature, *args: Any, **kwargs: Any) -> di
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError:
-        return {}  # what is wrong with the arguments `fit` itself says best
+        return {}  # `fit` itself reports invalid arguments
     bound.apply_defaults()
     return bound.arguments
 
@@ -93,7 +93,7 @@ def _epochs_of(given: dict[str, Any]) -> int:
 
 
 def _wrap_evaluate_or_predict(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep an evaluation inside `fit`, be it by a callback, out of the blocks."""
+    """Exclude an evaluation inside `fit`, for example in a callback, from the blocks."""
 
     @functools.wraps(method)
     def method_apart(self: Model, *args: Any, **kwargs: Any) -> Any:
@@ -148,7 +148,7 @@ def _wrap_enumerate_iterator(enumerate_steps: Callable[..., Any]) -> Callable[..
         blocks = current_blocks()
         if blocks is None:
             return steps
-        # The first one of a fit is for training; those of evaluations do not get here.
+        # The first iterator of a fit is for training; those of evaluations do not get here.
         if blocks.epoch_iterator is None:
             blocks.epoch_iterator = self
         return blocks.group(self, steps) if blocks.epoch_iterator is self else steps
@@ -172,7 +172,7 @@ def _wrap_compile(compile_model: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap_compile_from_config(compile_from_config: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compile_from_config)
     def compile_as_saved(self: Model, config: Any) -> Any:
-        # A saved model names the number even where its script did not.
+        # A saved model contains the number even if its script did not set one.
         if isinstance(config, dict) and config.get("steps_per_execution") == 1:
             config = {name: v for name, v in config.items() if name != "steps_per_execution"}
         return compile_from_config(self, config)

@@ -31,7 +31,7 @@ def test_all_is_every_path():
 def test_an_unknown_name_is_one_sentence_and_the_others_count():
     known, sentence = parse_disabled("adam,adm")
     assert known == {"adam"}
-    assert sentence.startswith("'adm' is no faster path")
+    assert sentence.startswith("'adm' is not a faster path")
     assert "'batch_norm'" in sentence
     assert "\n" not in sentence
 
@@ -45,7 +45,7 @@ def test_the_environment_and_the_argument_add_up():
 
 
 def test_an_unknown_name_in_the_environment_warns():
-    with pytest.warns(UserWarning, match="nano-init: 'adm' is no faster path"):
+    with pytest.warns(UserWarning, match="nano-init: 'adm' is not a faster path"):
         assert disabled_paths({"NANO_INIT_DISABLE": "adm,sgd"}) == ("sgd",)
 
 

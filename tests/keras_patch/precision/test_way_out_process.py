@@ -6,7 +6,7 @@ import pytest
 
 from nano_init.protocol.programs import BOOTSTRAP_FOLDER
 
-LINE = "`nano-run --precision float32` runs it without"
+LINE = "if that is the cause, use `nano-run --precision float32`"
 
 
 @pytest.fixture
