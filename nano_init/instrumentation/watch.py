@@ -36,7 +36,7 @@ from nano_init.instrumentation.watch_hooks import (
     shift_seeds,
 )
 from nano_init.keras_patch.faster.deferred import compile_soon
-from nano_init.keras_patch.steps.block_size import make_blocks_soon
+from nano_init.keras_patch.steps.block_size import leave_out_default_blocks, make_blocks_soon
 from nano_init.message import NANO_RUN, flush_output, say
 from nano_init.patch import current_precision
 from nano_init.plan.library_variables import steers_training
@@ -245,6 +245,7 @@ def start_watching(request: Mapping[str, Any], name: str) -> None:
         if _is_sample(request):
             compile_soon()
             make_blocks_soon()
+            leave_out_default_blocks()
     if request.get("seed") is not None:
         shift_seeds(int(request["seed"]))
     hook_optimizers(_watch, name)

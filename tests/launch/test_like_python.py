@@ -44,7 +44,9 @@ class TestWhatTheProgramSees:
         (tmp_path / "s.py").write_text(STATE)
         theirs = python("s.py", "--epochs", "3", "-m", "a b", "", "--")
         ours = nano_run("--quiet", "s.py", "--epochs", "3", "-m", "a b", "", "--")
-        shown = ours.stdout.replace("['_KerasFinder', ", "[").replace(", '_BigdlFinder']", "]")
+        shown = ours.stdout.replace("['_ImportFinder', '_KerasFinder', ", "[").replace(
+            ", '_BigdlFinder']", "]"
+        )
         assert shown == theirs.stdout
         assert ours.stderr == theirs.stderr == ""
 

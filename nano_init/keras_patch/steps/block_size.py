@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from nano_init.frozen import frozen
 
-__all__ = ["TARGET_SECONDS", "Pace", "choose_size", "make_blocks_soon"]
+__all__ = [
+    "TARGET_SECONDS",
+    "Pace",
+    "are_blocks_default",
+    "choose_size",
+    "leave_out_default_blocks",
+    "make_blocks_soon",
+]
 
 # The target of "auto": the progress bar and Ctrl-C still feel immediate.
 TARGET_SECONDS = 0.05
@@ -72,11 +79,25 @@ class Pace:
         return _is_soon or to_come * _RETURN_SECONDS >= self.first * _SHARE_OF_FIRST_STEP
 
 
-# A sample of a few steps stands for a long training.
 _is_soon = False
+_is_default_on = True
 
 
 def make_blocks_soon() -> None:
     """Make this process run blocks as soon as the time of a step is known."""
     global _is_soon
     _is_soon = True
+
+
+def leave_out_default_blocks() -> None:
+    """Make this process run blocks only where the user asked for them.
+
+    A sample measures single steps; a block of many would be one measurement.
+    """
+    global _is_default_on
+    _is_default_on = False
+
+
+def are_blocks_default() -> bool:
+    """Say whether `fit` runs blocks that nobody asked for."""
+    return _is_default_on

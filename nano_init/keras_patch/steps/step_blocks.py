@@ -17,6 +17,7 @@ from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.notice import say_once
 from nano_init.keras_patch.steps.batch_callbacks import find_batch_callback
 from nano_init.keras_patch.steps.block_function import BlockFunction
+from nano_init.keras_patch.steps.block_size import are_blocks_default
 from nano_init.keras_patch.steps.blocks import Blocks
 from nano_init.keras_patch.steps.running_blocks import current_blocks, running
 
@@ -105,6 +106,8 @@ def _wrap_evaluate_or_predict(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _applies(model: Model, callbacks: Any, *, is_asked: bool) -> bool:
     if model in _decided or model.steps_per_execution != 1:
+        return False
+    if not (is_asked or are_blocks_default()):
         return False
     why = _why_not(model, callbacks)
     if why and is_asked:

@@ -239,6 +239,16 @@ def test_an_error_in_the_data_leaves_the_weights_of_the_steps_before_it(block_si
     assert max(block_sizes) >= 4
 
 
+def test_a_sample_measures_single_steps_unless_blocks_were_asked_for(block_sizes, monkeypatch):
+    monkeypatch.setattr(block_size, "_is_default_on", False)
+    patch_tensorflow()
+    model().fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    assert not block_sizes
+    patch_tensorflow(steps_per_execution="auto")
+    model().fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    assert max(block_sizes) >= 4
+
+
 def test_stopping_in_an_epoch_hook_ends_the_fit_there(block_sizes):
     stopping = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: epoch == 1 and setattr(made, "stop_training", True)
