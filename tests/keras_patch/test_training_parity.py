@@ -18,10 +18,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 @pytest.fixture(scope="module")
 def parity():
-    path = os.path.join(ROOT, "benchmarks", "parity.py")
+    folder = os.path.join(ROOT, "benchmarks")
+    path = os.path.join(folder, "parity.py")
+    sys.path.insert(0, folder)
     spec = spec_from_file_location("nano_init_benchmarks_parity", path)
     module = sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path.remove(folder)
     yield module
     del sys.modules[spec.name]
 

@@ -153,7 +153,7 @@ def test_a_script_is_compared_and_its_files_are_not_touched(nano_run: Run, tmp_p
     assert found["rounds"] == 3
     assert set(found["quantities"]) == {
         "step_time",
-        "samples_a_second",
+        "throughput",
         "peak_memory",
         "time_to_first_step",
     }
