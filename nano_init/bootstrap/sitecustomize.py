@@ -172,10 +172,20 @@ class _KerasFinder:
 class _ImportFinder:
     """A meta path finder that prepares the first import of TensorFlow or Keras, then goes away."""
 
-    def find_spec(self, name, *_):
+    def find_spec(self, name, path=None, target=None):
         if name not in ("tensorflow", "keras"):
-            return
+            return None
         sys.meta_path.remove(self)
+        self._prepare(name)
+        # The import system counts places in the list, and would miss finders that have moved.
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find else None
+            if spec is not None:
+                return spec
+        return None
+
+    def _prepare(self, name):
         try:
             with _PackageOnPath():
                 from nano_init.keras_patch.import_preparation import prepare_import
@@ -188,7 +198,6 @@ class _ImportFinder:
                 "nano-run: cannot prepare the import of %s (%s: %s)\n"  # noqa: UP031
                 % (name, type(error).__name__, error)
             )
-        return
 
 
 class _BigdlFinder:

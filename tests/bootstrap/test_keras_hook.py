@@ -47,6 +47,18 @@ def test_every_way_in_is_patched_and_children_are_too(nano_run: Run, tmp_path: P
     ]
 
 
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["all", "lazy_imports"])
+def test_keras_is_patched_whatever_prepares_its_import(
+    nano_run: Run, tmp_path: Path, names: str
+) -> None:
+    """The finder that prepares the import leaves the list while Python goes through it."""
+    (tmp_path / "s.py").write_text("import keras; print(keras.layers.Dense(1).dtype_policy.name)")
+    result = nano_run("-q", "--precision", "mixed_bfloat16", "--disable", names, "s.py")
+    assert (result.stdout, result.returncode) == ("mixed_bfloat16\n", 0), result.stderr
+
+
 LEGACY = """
 import tensorflow as tf
 print(tf.keras.__name__.split(".")[0], tf.keras.layers.Dense(1).compute_dtype, flush=True)
