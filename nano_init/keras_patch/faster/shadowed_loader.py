@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nano_init.keras_patch.own_frames import drop_own_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +49,10 @@ def _shadow(loader: Any, name: str, replacement: Callable[..., None]) -> None:
             run(module)
             return
         vars(loader).pop("exec_module", None)
-        replacement(module, run)
+        try:
+            replacement(module, run)
+        except BaseException as error:
+            drop_own_frames(error)
+            raise
 
     loader.exec_module = exec_module

@@ -152,3 +152,18 @@ def test_a_program_that_touches_them_all(nano_run: Run, tmp_path: Path) -> None:
     assert result.stdout.splitlines() == ["[]", "True", "plot_image_gallery plot_model", "2"], (
         result.stderr
     )
+
+
+@pytest.mark.parametrize("library", ["pandas", "tensorflow"])
+def test_a_library_that_fails_to_import_shows_the_programs_own_frames(
+    nano_run: Run, tmp_path: Path, library: str
+) -> None:
+    (tmp_path / "s.py").write_text(
+        "import keras, pandas\n" if library == "pandas" else "import tensorflow\n"
+    )
+    (tmp_path / "keras.py").write_text("__version__ = '2.0'\n")
+    (tmp_path / f"{library}.py").write_text("raise ImportError('broken here')\n")
+    result = nano_run("-q", "--precision", "float32", "s.py")
+    assert "ImportError: broken here" in result.stderr
+    assert "shadowed_loader" not in result.stderr
+    assert "nano_init/keras_patch" not in result.stderr
