@@ -33,8 +33,7 @@ def state_replacements() -> Iterator[Replacement]:
     from keras.src.backend.common import variables
     from keras.src.backend.tensorflow.core import Variable
 
-    # The class had the longer name before Keras 3.8.
-    base = getattr(variables, "KerasVariable", None) or variables.Variable
+    base = variables.Variable
     for name in ("assign_add", "assign_sub"):
         yield Replacement(base, name, _wrap_assign_add(vars(base)[name]))
     name = "_direct_assign"

@@ -47,12 +47,8 @@ WORKER_RECORDS = (
         "values that workers assign to a variable of the model are averaged",
         (
             f"{_BACKEND}.core:Variable._direct_assign",
-            # Keras 3.8 gave the class its shorter name.
-            *(
-                f"keras.src.backend.common.variables:{owner}.{name}"
-                for owner in ("KerasVariable", "Variable")
-                for name in ("assign_add", "assign_sub")
-            ),
+            "keras.src.backend.common.variables:Variable.assign_add",
+            "keras.src.backend.common.variables:Variable.assign_sub",
         ),
         keras=("3.8", KERAS_RANGE[1]),
     ),
@@ -141,7 +137,8 @@ WORKER_RECORDS = (
         "worker_legacy_metrics",
         WORKER,
         "a mean of `tf_keras` counts a step once",
-        (f"{_LEGACY}.metrics.base_metric:Reduce.update_state",),
+        (f"{_LEGACY}.metrics.base_metric:Mean.update_state",),
+        uses=(f"{_LEGACY}.metrics.base_metric:Reduce.update_state",),
     ),
     PatchRecord(
         "worker_legacy_steps",
