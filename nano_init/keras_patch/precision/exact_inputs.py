@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.fingerprints.known_sources import minor_of
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.precision.casting import remember_autocast
 
@@ -121,14 +122,9 @@ def _wrap_convert_input(convert: Callable[..., Any]) -> Callable[..., Any]:
 
 def _casts_change_specs() -> bool:
     # Keras 3.3 and 3.4 cast a symbolic tensor by changing its dtype, for all its consumers.
-    import dis
-    import inspect
+    import keras
 
-    from keras.src.dtype_policies.dtype_policy import DTypePolicy
-
-    convert = inspect.unwrap(vars(DTypePolicy)["convert_input"])
-    steps = dis.get_instructions(convert)
-    return any(step.opname == "STORE_ATTR" and step.argval == "dtype" for step in steps)
+    return minor_of(keras.__version__) in ("3.3", "3.4")
 
 
 def _wrap_symbolic_call(call: Callable[..., Any]) -> Callable[..., Any]:
