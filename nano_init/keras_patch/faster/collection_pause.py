@@ -17,17 +17,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from nano_init.keras_patch.ledger import Replacement
-
-__all__ = ["PausingFinder", "collection_pause_replacements", "pause_collection"]
+__all__ = ["PausingFinder", "pause_collection"]
 
 # A threshold that no import reaches. Not 0, which a program may set itself.
 _NEVER = 2**30
-
-
-def collection_pause_replacements() -> Iterator[Replacement]:
-    """Yield nothing: the path is active before there is anything to replace."""
-    return iter(())
 
 
 class PausingFinder:

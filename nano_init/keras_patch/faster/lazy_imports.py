@@ -18,12 +18,10 @@ from nano_init.keras_patch.faster.shadowed_loader import find_shadowed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
-    from nano_init.keras_patch.ledger import Replacement
-
-__all__ = ["LazyImportFinder", "lazy_imports_replacements"]
+__all__ = ["LazyImportFinder"]
 
 # Attributes that are read while other modules are imported; these do not run the module.
 _QUIET = frozenset(
@@ -38,11 +36,6 @@ _ASKED = {"pandas": "pandas", "IPython": "ipython"}
 
 _LOCK = threading.RLock()
 _waiting: dict[int, Callable[[types.ModuleType], None]] = {}
-
-
-def lazy_imports_replacements() -> Iterator[Replacement]:
-    """Yield nothing: the path is active before there is anything to replace."""
-    return iter(())
 
 
 class LazyModule(types.ModuleType):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_init.protocol.faster_paths import FASTER_PATHS, parse_disabled
+from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS, parse_disabled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["FASTER_PATHS", "disabled_paths", "parse_disabled", "path_replacements"]
 
 _PACKAGE = "nano_init.keras_patch.faster"
+_RECORDS = {record.name: record for record in PATH_RECORDS}
 
 
 def disabled_paths(
@@ -47,6 +48,8 @@ def path_replacements(name: str) -> Iterable[Replacement]:
     """
     from importlib import import_module
 
+    if not _RECORDS[name].targets:
+        return ()  # it acts on the import, before there is anything to replace
     module = import_module(f"{_PACKAGE}.{name}")
     replacements: Iterable[Replacement] = getattr(module, f"{name}_replacements")()
     return replacements
