@@ -16,6 +16,7 @@ from nano_init.machine.allocators import loads
 from nano_init.plan.build import read_build
 from nano_init.plan.library_variables import LIBRARY_PREFIXES
 from nano_init.protocol.patch_parts import ALL_RECORDS
+from nano_init.protocol.variables import JOB_SECRET_VARIABLE
 from nano_init.shells.preload import list_libraries
 from nano_init.text import count_of
 
@@ -36,7 +37,7 @@ _PLUG_INS = ("zentf", "intel-extension-for-tensorflow", "intel-extension-for-ten
 
 _HUGE_PAGES = "sys/kernel/mm/transparent_hugepage/enabled"
 
-# Variables that a bug report should show; none of them holds anything private. TF_ alone is
+# Variables that a bug report should show; only the job's secret is private. TF_ alone is
 # Terraform's prefix, too.
 _SHOWN = (
     *("TF_AUTO_", "TF_CPP_", "TF_DISABLE_", "TF_ENABLE_", "TF_NUM_", "TF_ONEDNN_", "TF_SET_"),
@@ -139,7 +140,9 @@ def _describe_onednn(facts: TensorFlowFacts) -> str:
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    return {n: v for n, v in sorted(environ.items()) if n.startswith(_SHOWN)}
+    shown = {n: v for n, v in sorted(environ.items()) if n.startswith(_SHOWN)}
+    # Users publish this block: a secret must not be in it.
+    return {n: "(not shown)" if n == JOB_SECRET_VARIABLE else v for n, v in shown.items()}
 
 
 def _paragraph(text: str, width: int) -> list[str]:

@@ -242,6 +242,12 @@ class TestWhyNot:
 
 
 class TestWrittenDown:
+    def test_the_secret_of_a_job_is_in_neither_form(self) -> None:
+        found = examined({"NANO_RUN_JOB_SECRET": "5ca1ab1e" * 4})
+        for text in (format_diagnosis(found), str(diagnosis_to_json(found))):
+            assert "NANO_RUN_JOB_SECRET" in text
+            assert "5ca1ab1e" not in text
+
     def test_the_text_has_each_fix_and_a_block_to_paste(self) -> None:
         text = format_diagnosis(examined({"OMP_NUM_THREADS": "1", "SECRET_TOKEN": "x"}), width=100)
         assert "fix: unset OMP_NUM_THREADS" in text
