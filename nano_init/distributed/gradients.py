@@ -12,6 +12,7 @@ import threading
 
 from nano_init.distributed.all_reduce import all_reduce
 from nano_init.distributed.batch_shard import current_shard
+from nano_init.distributed.refusal import end_if_refused, has_refused
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ def _wrap_apply(apply: Callable[..., Any], *, compress: bool) -> Callable[..., A
         grads: Sequence[Tensor | IndexedSlices | None],
         trainable_variables: Any = None,
     ) -> Any:
+        end_if_refused()
         shard = current_shard()
         # The optimizer inside a LossScaleOptimizer gets the same gradients as its wrapper.
         if shard is None:
@@ -71,7 +73,6 @@ def warn_of_own_loop() -> None:
     import sys
 
     from nano_init.distributed.job_strategy import is_in_replica, job_strategy
-    from nano_init.distributed.refusal import has_refused
     from nano_init.distributed.worker_startup import current_membership
 
     membership = current_membership()

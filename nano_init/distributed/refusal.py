@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["has_refused", "is_eager_disabled", "refuse", "refuse_sessions"]
+__all__ = ["end_if_refused", "has_refused", "is_eager_disabled", "refuse", "refuse_sessions"]
 
 
 _refused: list[str] = []
@@ -21,6 +21,18 @@ _refused: list[str] = []
 def has_refused() -> bool:
     """Say whether this worker is being ended, whatever its program does about that."""
     return bool(_refused)
+
+
+def end_if_refused() -> None:
+    """End a worker that was refused, whose program caught the exit and trains all the same.
+
+    Raises:
+        SystemExit: This worker was refused.
+    """
+    if _refused:
+        from nano_init.protocol.worker_refusal import REFUSED_STATUS
+
+        sys.exit(REFUSED_STATUS)
 
 
 def refuse(sentence: str) -> NoReturn:

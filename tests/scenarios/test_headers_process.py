@@ -53,8 +53,8 @@ def test_what_can_be_shared_has_plain_pythons_results(
         (["own_strategy", "virtual named"], "its own MirroredStrategy of 2 replicas"),
         (["own_strategy", "virtual", "caught"], "its own MirroredStrategy of 2 replicas"),
         (["own_strategy", "servers"], "its own ParameterServerStrategy"),
-        (["sessions", "v2 disabled"], "TensorFlow 1's graphs and sessions"),
-        (["sessions", "optimizer"], "TensorFlow 1's graphs and sessions"),
+        (["sessions", "v2 disabled"], "TensorFlow 1 graphs and sessions"),
+        (["sessions", "optimizer"], "TensorFlow 1 graphs and sessions"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
