@@ -1,6 +1,6 @@
 """Cost of the first `fit` with batches of many sizes, in plain Python and under nano-run.
 
-    python benchmarks/batch_sizes.py [--patterns a,b] [--configurations c,d] [--rounds N]
+    python benchmarks/batch_sizes.py [--patterns "A;B"] [--configurations c,d] [--rounds N] [--json]
 
 Each figure comes from its own process, which times one call of `fit` including tracing. The
 configurations are interleaved in rounds, and ratios are computed within a round.
@@ -18,9 +18,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from record import Column, Table, add_json_option, format_table, write_record
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
+
+    from record import Cell
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _UNITS, _FEATURES, _CLASSES = 256, 32, 10
@@ -42,6 +46,16 @@ def _random(count: int, smallest: int, largest: int) -> list[int]:
     return random.Random(0).sample(range(smallest, largest + 1), count)
 
 
+_COLUMNS = (
+    Column("pattern"),
+    Column("configuration"),
+    Column("processor time, s", 2),
+    Column("clock time, s", 2),
+    Column("processor time, ratio (spread)", 2),
+    Column("clock time, ratio (spread)", 2),
+    Column("memory grown, MB"),
+)
+
 # The rows of each batch: of the MLP, or of sequences where lengths are given.
 PATTERNS: dict[str, Callable[[], list[int]]] = {
     "growing, 16 sizes": lambda: list(range(200, 2001, 120)),
@@ -60,15 +74,24 @@ def main() -> None:
     if options.one:
         print(json.dumps(_train(options.one)))
         return
-    print("| pattern | | processor s | clock s | processor ratio (spread) | clock ratio | MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for pattern in options.patterns.split(";"):
-        rows: dict[str, list[dict[str, float]]] = {name: [] for name in options.configurations}
-        for _ in range(options.rounds):
-            for name in rows:
-                rows[name].append(_figures_of(pattern, CONFIGURATIONS[name], os.environ))
-        for name, found in rows.items():
-            print(_format_row(pattern, name, found, rows[options.configurations[0]]), flush=True)
+    rows: list[tuple[Cell, ...]] = []
+    for number, pattern in enumerate(patterns := options.patterns.split(";"), 1):
+        print(f"{pattern} ({number} of {len(patterns)})", file=sys.stderr, flush=True)
+        rows += _measure(pattern, options.configurations, options.rounds)
+    table = Table(
+        "first-fit", "Cost of the first fit with batches of many sizes", _COLUMNS, (*rows,)
+    )
+    print(format_table(table))
+    if options.json:
+        write_record(options.json, "batch-sizes", [table])
+
+
+def _measure(pattern: str, names: Sequence[str], rounds: int) -> list[tuple[Cell, ...]]:
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            found[name].append(_figures_of(pattern, CONFIGURATIONS[name], os.environ))
+    return [_row_of(pattern, name, found[name], found[names[0]]) for name in names]
 
 
 def _parse() -> argparse.Namespace:
@@ -78,6 +101,7 @@ def _parse() -> argparse.Namespace:
         "--configurations", default="plain,nano-run", type=lambda text: text.split(",")
     )
     parser.add_argument("--rounds", type=int, default=5)
+    add_json_option(parser, "batch-sizes")
     parser.add_argument("--one", choices=PATTERNS, help="train once, in this process")
     options = parser.parse_args()
     unknown = sorted(
@@ -106,24 +130,21 @@ def _figures_of(
     return figures
 
 
-def _format_row(
+def _row_of(
     pattern: str,
     name: str,
     found: Sequence[Mapping[str, float]],
     base: Sequence[Mapping[str, float]],
-) -> str:
+) -> tuple[Cell, ...]:
     def median(key: str) -> float:
         return statistics.median(figures[key] for figures in found)
 
-    def ratios(key: str) -> list[float]:
-        return [mine[key] / its[key] for mine, its in zip(found, base, strict=True)]
+    def ratio(key: str) -> Cell:
+        ratios = [mine[key] / its[key] for mine, its in zip(found, base, strict=True)]
+        return (statistics.median(ratios), min(ratios), max(ratios))
 
-    processor = ratios("processor")
-    return (
-        f"| {pattern} | {name} | {median('processor'):.2f} | {median('clock'):.2f} "
-        f"| {statistics.median(processor):.2f} ({min(processor):.2f} to {max(processor):.2f}) "
-        f"| {statistics.median(ratios('clock')):.2f} | {median('grown_mb'):.0f} |"
-    )
+    seconds = (median("processor"), median("clock"))
+    return (pattern, name, *seconds, ratio("processor"), ratio("clock"), median("grown_mb"))
 
 
 def _train(pattern: str) -> dict[str, float]:
