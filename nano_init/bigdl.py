@@ -51,7 +51,7 @@ _WITH_PROCESSES = {("bigdl.nano.tf.keras", "Model"), ("bigdl.nano.tf.keras", "Se
 
 
 class BigdlFinder(MetaPathFinder, Loader):
-    """Finds BigDL-Nano's modules; stands last, so that installed ones win."""
+    """Finds BigDL-Nano's modules; comes last, so that installed ones win."""
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""The way to speak to the user: one sentence a line on stderr, and whole output on stdout."""
+"""Messages to the user: one sentence per line on stderr, and complete output on stdout."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 __all__ = ["NANO_INIT", "NANO_RUN", "flush_output", "say", "write_output"]
 
-# The names of the commands, as they stand before their messages.
+# The names of the commands, which begin their messages.
 NANO_INIT = "nano-init"
 NANO_RUN = "nano-run"
 
 
 def say(program: str, sentence: str) -> None:
-    """Print one sentence of a program to stderr; where that is impossible, go on without.
+    """Print one sentence of a program to stderr; continue silently if that is impossible.
 
     Args:
         program: the name that stands before the sentence.
@@ -53,7 +53,7 @@ def write_output(text: bytes) -> None:
 
 
 def flush_output() -> None:
-    """Write out what stands in the buffers of stdout and stderr; what cannot be is left there."""
+    """Flush stdout and stderr; data that cannot be written stays in their buffers."""
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
 

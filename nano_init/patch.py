@@ -184,7 +184,7 @@ def apply_from_launcher(options: str, name: str) -> None:
         if current_membership() is not None:
             if isinstance(error, NanoError):
                 _refuse_in_job(str(error))
-            if isinstance(error, ImportError):  # `import tensorflow` would go on without Keras
+            if isinstance(error, ImportError):  # `import tensorflow` would continue without Keras
                 _refuse_in_job(
                     f"{name} cannot be prepared for several workers ({error}); run the script "
                     "without --nproc-per-node"
@@ -333,7 +333,7 @@ def _require_worker_parts(keras_packages: frozenset[str]) -> None:
 
 
 def _refuse_in_job(sentence: str) -> None:
-    """End the job if this process is a worker, because all workers must train alike."""
+    """End the job if this process is a worker, because all workers must train the same way."""
     from nano_init.distributed.refusal import refuse
     from nano_init.distributed.worker_startup import current_membership
 

@@ -21,7 +21,7 @@ _THREADS = "OMP_NUM_THREADS"
 
 
 def withdraw_threads(environ: MutableMapping[str, str], put: Callable[[str, str], object]) -> None:
-    """Take OMP_NUM_THREADS out of `os.environ` if nano-init put it there, and nobody else since.
+    """Remove OMP_NUM_THREADS from `os.environ` if nano-init set it and its value is unchanged.
 
     Args:
         environ: `os.environ`; a value that the user has set stays.

@@ -18,7 +18,7 @@ def cache_folder(environ: Mapping[str, str]) -> str:
         environ: the environment.
     """
     base = environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the specification: a relative path is to be ignored
+    if not os.path.isabs(base):  # the specification: relative paths must be ignored
         base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
     return os.path.join(base, "nano-init")
 

@@ -82,7 +82,7 @@ def _recognize_model(name):
             from nano_init.instrumentation.model_check import expect_model
 
             expect_model(_signature, name)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+    except Exception as error:  # noqa: BLE001 - the program must continue after any error
         sys.stderr.write(
             "nano-run: cannot check the model of the stored choice (%s: %s)\n"  # noqa: UP031
             % (type(error).__name__, error)
@@ -98,7 +98,7 @@ def _watch_keras(name):
             from nano_init.instrumentation.watch import start_watching
 
             start_watching(json.loads(_watch), name)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+    except Exception as error:  # noqa: BLE001 - the program must continue after any error
         sys.stderr.write(
             "nano-run: cannot record steps (%s: %s)\n"  # noqa: UP031
             % (type(error).__name__, error)
@@ -112,7 +112,7 @@ def _patch_keras(name):
             from nano_init.patch import apply_from_launcher
 
             apply_from_launcher(os.environ.get(_VARIABLE) or "{}", name)
-    except Exception as error:  # whatever it is, the program must go on, except in a worker
+    except Exception as error:  # the program must continue after any error, except in a worker
         if _IS_WORKER:
             raise
         sys.stderr.write(
@@ -193,7 +193,7 @@ class _ImportFinder:
                 prepare_import(os.environ.get(_VARIABLE) or "{}", os.environ, sys.meta_path)
         except ImportError:  # not even the standard library is on the path
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+        except Exception as error:  # noqa: BLE001 - the program must continue after any error
             sys.stderr.write(
                 "nano-run: cannot prepare the import of %s (%s: %s)\n"  # noqa: UP031
                 % (name, type(error).__name__, error)

@@ -47,7 +47,7 @@ def _answer(arguments: list[str]) -> int:
 
 
 def _split_module(arguments: list[str]) -> list[str]:
-    """Let `-mMODULE` stand for `-m MODULE`, as it does for Python."""
+    """Accept `-mMODULE` as `-m MODULE`, as Python does."""
     for position, argument in _own(arguments):
         if argument[:2] == "-m" != argument:
             return [*arguments[:position], "-m", argument[2:], *arguments[position + 1 :]]
@@ -63,7 +63,7 @@ def _split_report(arguments: list[str]) -> list[str]:
 
 
 def _own(arguments: list[str]) -> Iterator[tuple[int, str]]:
-    """Give the arguments that stand before the program's, with their positions."""
+    """Yield the arguments before the program's own, with their positions."""
     valued = {name for row in OPTIONS if row.kind in ("value", "list") for name in row.names}
     for position, argument in enumerate(arguments):
         is_value = position > 0 and arguments[position - 1] in valued

@@ -50,7 +50,7 @@ def with_options(
 
 
 def given_values(rows: Sequence[OptionRow], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that stand on the command line or in the environment, by their fields.
+    """Return the values from the command line or the environment, by their fields.
 
     Args:
         rows: the table.

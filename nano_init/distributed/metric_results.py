@@ -91,7 +91,7 @@ def _wrap_init(initialize: Callable[..., None]) -> Callable[..., None]:
 
 
 def _share_result(kind: type) -> None:
-    """Wrap the `result` of a metric's class, wherever that has it from, once."""
+    """Wrap the `result` method of a metric's class, own or inherited, once."""
     import types
 
     owner = next(base for base in kind.__mro__ if "result" in vars(base))
@@ -200,7 +200,7 @@ class DeferredResults:
     def add(
         self, read: Callable[[], Any], variables: Sequence[Variable], own: Sequence[Tensor]
     ) -> Any:
-        """Return this worker's result, which stands for the whole batch's.
+        """Return this worker's result as a placeholder for the whole batch's.
 
         Args:
             read: The metric's `result`.

@@ -24,7 +24,7 @@ _STRIDE = 1_000_003
 
 
 def seed_numpy(seed: int) -> None:
-    """Seed NumPy's random numbers alike on all workers, including those of `default_rng()`.
+    """Seed NumPy's random numbers equally on all workers, including those of `default_rng()`.
 
     NumPy asks `secrets.randbits` for the entropy of a generator without a seed
     (numpy/random/bit_generator.pyx, SeedSequence).

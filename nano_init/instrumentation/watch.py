@@ -140,7 +140,7 @@ class Watch:
         """Keep errors in here from failing the program: it continues unobserved."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, the program must go on
+        except Exception as error:  # noqa: BLE001 - the program must continue after any error
             self._is_off = True
             self.optimizers = []
             say(NANO_RUN, f"steps are no longer counted ({type(error).__name__}: {error})")
@@ -268,7 +268,7 @@ _watch: Watch | None = None
 
 
 def _is_sample(request: Mapping[str, Any]) -> bool:
-    """Say whether a few steps stand for a long training; a report observes the whole training."""
+    """Say whether a few steps represent a long training; a report observes all of it."""
     return bool(request.get("steps") or request.get("pace"))
 
 

@@ -20,7 +20,7 @@ _MOST_BYTES = 1 << 28
 
 @contextmanager
 def extracted(path: str) -> Iterator[str]:
-    """Unpack a recording into a temporary folder, and give the folder that stands for "/".
+    """Unpack a recording into a temporary folder, and return the folder that represents "/".
 
     Raises:
         RecordingError: the file is no archive, or holds what a recording must not.

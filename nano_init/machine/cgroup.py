@@ -79,7 +79,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Return the cgroup mounts of /proc/self/mountinfo; lines of another shape are skipped."""
     mounts = []
     for line in text.split("\n"):
-        # Any number of optional fields stands before the dash.
+        # Any number of optional fields precedes the dash.
         left, _, right = line.partition(" - ")
         if not right.startswith("cgroup"):
             continue
@@ -96,7 +96,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 
 
 def parse_membership(text: str) -> dict[str, str]:
-    """Return the cgroup path of each controller in /proc/self/cgroup; "" stands for v2."""
+    """Return the cgroup path of each controller in /proc/self/cgroup; "" means v2."""
     paths = {}
     for line in text.split("\n"):
         number, colon, rest = line.partition(":")

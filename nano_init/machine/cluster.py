@@ -1,4 +1,4 @@
-"""Where this process stands among the tasks of an outer launcher: Slurm, MPI, Kubernetes."""
+"""The rank of this process among the tasks of an outer launcher: Slurm, MPI, Kubernetes."""
 
 from __future__ import annotations
 

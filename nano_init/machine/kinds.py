@@ -48,7 +48,7 @@ def sort_kinds(
     online: Sequence[int],
     sockets: int,
 ) -> tuple[list[CoreKind], str]:
-    """Return the kind of each core, and the file that tells them apart.
+    """Return the kind of each core, and the file that distinguishes them.
 
     Args:
         reader: the files under a root.

@@ -148,7 +148,7 @@ class _Renaming:
 
     def file(self, path: str) -> str:
         """Return the path of a file; only cgroups' own change."""
-        # One mount may lie inside another: the innermost has the file.
+        # Mounts may be nested: the innermost one holds the file.
         for mount in sorted(self._mounts, key=lambda mount: -len(mount.point)):
             top = mount.point.strip("/")
             if path.startswith(f"{top}/"):

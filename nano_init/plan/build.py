@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Build", "read_build"]
 
 _DISTRIBUTIONS: dict[str, ThreadPool] = {
-    # The distribution's name as it stands in its dist-info folder, and the thread pool
+    # The distribution's name as its dist-info folder spells it, and the thread pool
     # that its kernels run on. Stock wheels link no OpenMP runtime; Intel's build does.
     "tensorflow": "eigen",
     "tensorflow_cpu": "eigen",

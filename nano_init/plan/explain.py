@@ -156,7 +156,7 @@ _KINDS = (
     f"{_CPU}/cpu*/cpu_capacity",
     f"{_CPU}/cpu*/acpi_cppc/highest_perf",
     f"{_CPU}/cpu*/cpufreq/cpuinfo_max_freq",
-    # Without any of these, the cores' SMT speaks; but not with processors offline.
+    # Without any of these, the cores' SMT decides, unless processors are offline.
     *_SIBLINGS,
     f"{_CPU}/present",
     "hw.perflevel?.physicalcpu",

@@ -35,7 +35,7 @@ __all__ = ["main"]
 
 
 def main(folder: str, environ: Mapping[str, str] = os.environ) -> int:
-    """Run the job that lies in a folder, and end with the script that wants it.
+    """Run the job stored in a folder, and end when the script that requested it ends.
 
     Args:
         folder: where the job lies.

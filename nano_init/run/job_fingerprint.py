@@ -78,7 +78,7 @@ def digest_target(
     search_path: list[str] | None = None,
     program: bytes | None = None,
 ) -> str:
-    """Return what tells two versions of a program apart.
+    """Return what distinguishes two versions of a program.
 
     Args:
         target: the program; of a module that is not found only the name is compared.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["HostPart", "find_host_part", "run_workers"]
 
 _USUAL_PORT = 29400
-_PORT = "PORT"  # stands in a dry run for one that is chosen at the start
+_PORT = "PORT"  # a dry run shows this for a port that is chosen at the start
 _HOST = "HOST"  # with its number, for the address of a host that has yet to come
 
 

@@ -39,7 +39,7 @@ class OptionRow:
 
     @property
     def variable(self) -> str:
-        """Return the environment variable that stands for the option."""
+        """Return the environment variable that sets the option."""
         name = next((name for name in self.names if name.startswith("--")), f"--{self.field}")
         return OPTION_PREFIX + name[2:].upper().replace("-", "_")
 

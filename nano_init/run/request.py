@@ -63,7 +63,7 @@ class JobRequest:
 
 @frozen
 class EvidenceRequest:
-    """What is to be measured, in place of running the program or as well.
+    """What to measure, instead of running the program or in addition.
 
     Args:
         compare: sample it under plain `python` and under `nano-run`.
@@ -87,7 +87,7 @@ class EvidenceRequest:
 
     @property
     def measures(self) -> bool:
-        """Say whether anything is to be measured."""
+        """Say whether there is anything to measure."""
         return self.compare or self.tune or self.report is not None
 
 

@@ -42,7 +42,7 @@ __all__ = ["choices_of", "precisions_of", "search_configuration", "trial_runner"
 
 _ALLOCATORS = ("jemalloc", "tcmalloc")
 
-# An entry's note stands in the line that every later run prints.
+# Every later run prints an entry's note in its first line.
 _NOTE = "{configuration}: {gain}, measured on this script by --tune on {date}"
 
 

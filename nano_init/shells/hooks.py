@@ -103,7 +103,7 @@ def _block(name: str, commands: str, *, fish: bool = False) -> str:
         line = f"test -x {command}; and {command} --shell fish{unset} | source\n"
     else:
         file = quote_posix(os.path.join(commands, name))
-        # The activation goes on whatever happens to nano-init, under errexit too.
+        # The activation continues even if nano-init fails, also under errexit.
         line = f"[ ! -r {file} ] || . {file} || :\n"
     return f"{_BEGIN}\n{line}{_END}\n"
 

@@ -58,7 +58,7 @@ def remove_added(before: str | None, after: str | None, now: str) -> str | None:
 
 
 def _remove(value: str, library: str) -> str:
-    """Cut an element and the separator before it, or the one behind it if it is the first."""
+    """Remove an element and the separator before it, or after it if it is the first."""
     start = 0
     while (start := value.find(library, start)) >= 0:
         end = start + len(library)

@@ -48,7 +48,7 @@ _FIELDS_BY_COUNT = {
     8: tuple(name for name in _FIELDS if name not in ("engine", "attributes")),  # MKL-DNN 0.x
 }
 
-# Other output may stand before a line: a progress bar ends without a line break.
+# Other output may precede a line: a progress bar ends without a line break.
 _MARKER = re.compile(r"(?:onednn|dnnl|mkldnn)_verbose,")
 _TEMPLATE = re.compile(r"(?:prim_)?template:")
 _VERSION = re.compile(r"(?:oneDNN|DNNL|Intel MKL-DNN) v?(\d[\w.]*)")
@@ -180,7 +180,7 @@ def _payloads(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _without_prefix(fields: list[str]) -> list[str]:
-    """Leave out what stands before the operation: version, timestamp, component."""
+    """Drop the fields before the operation: version, timestamp, component."""
     rest = fields
     if re.fullmatch(r"v\d+", rest[0]):
         rest = rest[1:] or [""]
@@ -197,7 +197,7 @@ def _template_of(payload: str) -> tuple[str, ...] | None:
     if match is None or "graph,info" in payload[: match.start()]:
         return None
     names = payload[match.end() :].split(",")
-    # The timestamp is printed before the component, wherever the template puts it.
+    # The timestamp is printed before the component, whatever the template says.
     return tuple(name for name in names if name != "timestamp")
 
 

@@ -43,7 +43,7 @@ class Locality:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 self.kilobytes = add_up_pages(file.read()) or self.kilobytes
-        except OSError:  # it has ended, or the kernel tells nothing
+        except OSError:  # it has ended, or the kernel does not say
             return
 
     def shares(self, processors: Mapping[int, int]) -> dict[int, tuple[float, float]]:

@@ -139,7 +139,7 @@ def read_sample(sample: Sample, warm_up: int) -> SampledSteps:
     lines = sample.output.decode(errors="replace").splitlines()
     marks = find_step_marks(lines)
     begin, first = next((mark for mark in marks if mark[1] >= warm_up), (0, 0))
-    # What oneDNN says of itself stands before the first step.
+    # oneDNN prints its version before the first step.
     header = [line for line in lines[:begin] if ",info," in line]
     log = parse_verbose([*header, *lines[begin:]])
     profile = sample.profile or {}

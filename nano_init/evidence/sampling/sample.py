@@ -165,7 +165,7 @@ def take_sample(
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """Let the files that a sample needs fail as a sample does: what comes after it can go on.
+    """Turn a failure of the files that a sample needs into a failed sample: the next can run.
 
     Raises:
         SampleError: there is no temporary folder that can be written to, or no room in it.
@@ -286,7 +286,7 @@ def _run(
             stdout=output,
             stderr=complaints,
             pass_fds=(status.fileno(), record.fileno()),
-            # Ctrl-C comes to this process alone, which then ends the whole tree.
+            # Only this process receives Ctrl-C, and it then ends the whole tree.
             start_new_session=True,
         )
         try:

@@ -53,5 +53,5 @@ def cleanup_on_signals() -> Iterator[None]:
         for each in ours:
             signal.signal(each, signal.SIG_DFL)
     if ended:
-        atexit._run_exitfuncs()  # as at any other end: it removes what nobody has closed
+        atexit._run_exitfuncs()  # as at any other end: removes what was left open
         os.kill(os.getpid(), ended)

@@ -154,7 +154,7 @@ def recall(key: str | None, environ: Mapping[str, str]) -> Recalled:
 
 
 def read_entry(path: str) -> str:
-    """Return the text of a file; what is none is not waited for, as a pipe that nobody writes to.
+    """Return the text of a regular file; do not wait for others, such as a pipe without writer.
 
     Args:
         path: the file.

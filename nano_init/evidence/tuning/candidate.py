@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nano_init.plan.configuration import Configuration
 
     class Training(Protocol):
-        """A training that has made its first steps, and goes on a slice at a time."""
+        """A training that has made its first steps, and continues one slice at a time."""
 
         losses: list[tuple[int, float]]
         signature: str

@@ -96,7 +96,7 @@ def start_process(wanted: TrainingCommand) -> subprocess.Popen[bytes]:
         stdout=output,
         stderr=complaints,
         pass_fds=(status.fileno(), *wanted.pace),
-        # Ctrl-C comes to the launcher alone; what the script starts is stopped with it.
+        # Only the launcher receives Ctrl-C; it stops what the script starts.
         start_new_session=True,
     )
 
@@ -136,7 +136,7 @@ class ForkServer:
             return False  # another Keras than the one that was imported
         if "LD_PRELOAD" in environ:
             return False  # it may start threads, which no process with a user namespace may have
-        if self._is_lost:  # its next answer is to a question that nobody waits for any more
+        if self._is_lost:  # its next answer belongs to an abandoned question
             return False
         names = {*self._environ, *environ} - _READ_LATE
         return all(self._environ.get(name) == environ.get(name) for name in names)

@@ -27,7 +27,7 @@ __all__ = ["attention_replacements"]
 
 _NAME = "_dot_product_attention_xla"
 
-# Keras's own (`_get_large_negative`); exp of it is 0 wherever a row has any other score.
+# Keras's own (`_get_large_negative`); its exponential is 0 if the row has any other score.
 _MASKED = -0.7 * 3.38953e38
 
 

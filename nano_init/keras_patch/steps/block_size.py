@@ -99,5 +99,5 @@ def leave_out_default_blocks() -> None:
 
 
 def are_blocks_default() -> bool:
-    """Say whether `fit` runs blocks that nobody asked for."""
+    """Say whether `fit` runs blocks by default, without a request."""
     return _is_default_on
