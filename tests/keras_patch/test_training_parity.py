@@ -11,7 +11,7 @@ import pytest
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 pytest.importorskip("tensorflow")
-pytest.importorskip("sklearn", reason="the data are part of scikit-learn")
+pytest.importorskip("sklearn", reason="the data come with scikit-learn")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 

@@ -1,4 +1,4 @@
-"""Performance and efficiency cores are told apart by the best available source."""
+"""Performance and efficiency cores are distinguished by the best available source."""
 
 from __future__ import annotations
 
