@@ -14,26 +14,26 @@ from hypothesis import settings
 
 pytest_plugins = ["required_tests"]
 
-# A busy machine is no failure of a property.
+# A slow example on a busy machine does not fail a property.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# What Keras imports wherever it is installed, and no program of a test uses.
+# Stand-ins for packages that Keras imports if installed, but that no test program uses.
 LEAN_IMPORTS = REPOSITORY / "tests" / "lean_imports"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# Variables of the machine that runs the tests which would change what the commands say.
+# Variables of the test machine that would change the output of the commands.
 _STRAY = ("NANO_", "OMP_", "KMP_", "TF_", "ONEDNN_", "SLURM_", "OMPI_", "PMI_", "LOCAL_")
 
 
 @pytest.fixture
 def environ() -> dict[str, str]:
-    """The environment of a fresh shell, in which nano-init's package can be imported.
+    """The environment of a fresh shell in which the package can be imported.
 
-    It has no scikit-learn, matplotlib and pandas: `import keras` takes a third less time so.
+    It hides scikit-learn, matplotlib and pandas, which makes `import keras` a third faster.
     """
     kept = {n: v for n, v in os.environ.items() if not n.startswith((*_STRAY, "PYTHON"))}
     path = os.pathsep.join(map(str, (REPOSITORY, LEAN_IMPORTS)))
@@ -75,7 +75,7 @@ def nano_init_command(environ: dict[str, str], tmp_path: Path) -> Run:
 
 @pytest.fixture
 def python(environ: dict[str, str], tmp_path: Path) -> Run:
-    """Run plain `python` in the same folder and environment, to compare with."""
+    """Run plain `python` in the same folder and environment, for comparison."""
 
     def run(
         *arguments: str, env: dict[str, str] | None = None, **options: object
@@ -109,7 +109,7 @@ def await_true() -> Callable[..., None]:
 
 @pytest.fixture
 def is_alive() -> Callable[[int], bool]:
-    """Return a function that says whether a process runs; one that has ended may be unreaped."""
+    """Return a function that checks whether a process runs; a zombie counts as ended."""
 
     def check(pid: int) -> bool:
         try:

@@ -1,6 +1,6 @@
-"""The package is laid out by process: who may import whom, docs/architecture.md.
+"""Import rules between the parts of the package, as described in docs/architecture.md.
 
-Imports inside functions and for type checkers count like any others.
+Imports inside functions and under TYPE_CHECKING count too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import nano_init
 
 PACKAGE = Path(nano_init.__file__).parent
 
-# What runs in the process that trains, and what runs in the launcher.
+# Code that runs in the training process, and code that runs in the launcher.
 TRAINING = frozenset(
     [
         *("bootstrap", "keras_patch", "distributed", "process_calls", "instrumentation"),
@@ -22,7 +22,7 @@ TRAINING = frozenset(
 )
 LAUNCHER = frozenset(["launch", "evidence", "run", "cli"])
 
-# What acts: it starts processes, sets variables or patches Keras. A plan imports none of it.
+# Code that acts: it starts processes, sets variables or patches Keras. `plan` imports none.
 ACTING = TRAINING | LAUNCHER | {"survey"}
 
 
@@ -35,7 +35,7 @@ PATHS = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imports_of(module: str, *, for_types: bool = True) -> set[str]:
-    """Return the modules of the package that a module imports, wherever in it."""
+    """Return the modules of the package that a module imports anywhere in its file."""
     found = set()
     tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
     skipped = set() if for_types else {id(n) for branch in _type_branches(tree) for n in branch}
@@ -61,11 +61,11 @@ def _type_branches(tree: ast.Module) -> list[list[ast.AST]]:
 
 
 def room_of(module: str) -> str:
-    """Return the room that a module is in, or the module itself where it is in none."""
+    """Return the subpackage that contains a module, or the module itself at the top level."""
     return module.split(".")[1] if "." in module else ""
 
 
-def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+def cycles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     """Return the sets of modules that reach each other (Tarjan's algorithm by path sets)."""
     reach = {module: _reachable(module, graph) for module in graph}
     return {
@@ -86,14 +86,14 @@ def _reachable(start: str, graph: dict[str, set[str]]) -> set[str]:
     return seen
 
 
-def test_no_imports_go_round_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph = {module: imports_of(module) for module in PATHS}
-    assert circles(graph) == set()
+    assert cycles(graph) == set()
 
 
-def test_a_circle_would_be_found() -> None:
+def test_the_check_finds_a_cycle() -> None:
     graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
-    assert circles(graph) == {frozenset("abc")}
+    assert cycles(graph) == {frozenset("abc")}
 
 
 def test_no_wing_imports_the_other() -> None:
@@ -113,7 +113,7 @@ def test_the_ground_imports_neither_wing() -> None:
     crossing = {
         (module, other)
         for module in ground
-        # The package itself loads its public names when they are asked for.
+        # The package itself loads its public names lazily.
         if module not in ("nano_init", "nano_init.__main__")
         for other in imports_of(module)
         if room_of(other) in wings
@@ -132,7 +132,7 @@ def test_a_plan_imports_nothing_that_acts() -> None:
     assert acting == set()
 
 
-def test_commands_are_imported_by_nothing_but_commands() -> None:
+def test_only_commands_import_commands() -> None:
     importing = {
         module
         for module in PATHS
@@ -143,7 +143,7 @@ def test_commands_are_imported_by_nothing_but_commands() -> None:
     assert importing == set()
 
 
-def test_no_two_modules_have_one_name() -> None:
+def test_module_names_are_unique() -> None:
     named = defaultdict(list)
     for module, path in PATHS.items():
         if path.stem != "__init__":
@@ -151,7 +151,7 @@ def test_no_two_modules_have_one_name() -> None:
     assert {name for name, modules in named.items() if len(modules) > 1} == set()
 
 
-def test_no_two_classes_have_one_name() -> None:
+def test_public_class_names_are_unique() -> None:
     named = defaultdict(list)
     for module, path in PATHS.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -160,7 +160,7 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name for name, modules in named.items() if len(modules) > 1} == set()
 
 
-def test_a_file_that_is_started_as_a_program_says_so_in_its_name() -> None:
+def test_names_of_program_files_end_in_main() -> None:
     started = {
         path.stem
         for path in PATHS.values()

@@ -1,4 +1,4 @@
-"""BigDL-Nano's names work where BigDL-Nano is not installed."""
+"""BigDL-Nano's imports work without BigDL-Nano."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ print("model's default dtype policy is still:", model.dtype_policy.name)
 """
 
 
-def test_nothing_is_imported_before_a_name_is_asked_for(python: Run, tmp_path: Path) -> None:
+def test_nothing_is_imported_before_a_name_is_used(python: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(
         "import sys, nano_init.bigdl, bigdl.nano.tf.keras\n"
         "print(sorted({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))\n"
@@ -68,7 +68,7 @@ def test_an_installed_bigdl_wins(python: Run, tmp_path: Path) -> None:
     assert python("s.py").stdout == "installed\n"
 
 
-def test_nano_run_provides_them_without_an_import(nano_run: Run, tmp_path: Path) -> None:
+def test_nano_run_provides_the_names_without_an_import(nano_run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(
         "import bigdl.nano.tf, sys\nprint(bigdl.nano.tf.__spec__.origin, 'keras' in sys.modules)"
     )
@@ -76,7 +76,7 @@ def test_nano_run_provides_them_without_an_import(nano_run: Run, tmp_path: Path)
     assert (result.stdout, result.stderr) == ("nano-init False\n", "")
 
 
-def test_a_name_without_a_counterpart_says_what_to_do(python: Run, tmp_path: Path) -> None:
+def test_a_name_without_a_counterpart_raises_an_import_error(python: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(
         "import nano_init.bigdl\nfrom bigdl.nano.tf.keras import InferenceOptimizer"
     )
@@ -87,7 +87,7 @@ def test_a_name_without_a_counterpart_says_what_to_do(python: Run, tmp_path: Pat
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_a_tutorials_imports_train_a_model(python: Run, tmp_path: Path) -> None:
+def test_a_bigdl_nano_tutorial_runs(python: Run, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="trains a model")
     (tmp_path / "s.py").write_text(TUTORIAL)
     result = python("s.py")

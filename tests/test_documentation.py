@@ -1,4 +1,4 @@
-"""What the documentation says of the code is generated from it, and is up to date."""
+"""The generated parts of the documentation are complete and up to date."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ def load(name: str):
     return importlib.import_module(name)
 
 
-def test_tables_and_manual_pages_are_as_the_code_and_the_figures_say() -> None:
-    """`scripts/render-docs` writes them."""
+def test_rendered_tables_and_manual_pages_are_up_to_date() -> None:
+    """`scripts/render-docs` updates them."""
     for path, text in load("render").rendered().items():
         assert path.read_text(encoding="utf-8") == text, path.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_gets_all_that_it_asks_for(page: Path) -> None:
+def test_every_marker_of_a_page_is_filled(page: Path) -> None:
     markdown = page.read_text(encoding="utf-8")
     filled = load("mkdocs_hooks").fill_page(markdown)
     assert "<!-- generate" not in filled
     assert len(filled) >= len(markdown) - 60 * len(MARKER.findall(markdown))
 
 
-def test_the_faster_paths_are_on_their_page() -> None:
+def test_the_faster_paths_page_has_the_path_table() -> None:
     text = (ROOT / "docs" / "faster_paths.md").read_text(encoding="utf-8")
     assert path_table() in load("mkdocs_hooks").fill_page(text)
 
 
-def test_a_page_that_asks_for_something_unknown_fails() -> None:
+def test_an_unknown_marker_raises_an_error() -> None:
     with pytest.raises(KeyError):
         load("mkdocs_hooks").fill_page("<!-- generate: horoscope -->")
 
 
-def test_every_message_is_under_a_topic_of_the_troubleshooting_page() -> None:
+def test_every_message_belongs_to_a_topic_of_the_troubleshooting_page() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     prefixes = tuple(
         prefix
@@ -70,8 +70,8 @@ def test_every_message_is_under_a_topic_of_the_troubleshooting_page() -> None:
     assert {m.module for m in messages if not m.module.startswith(prefixes)} == set()
 
 
-def test_each_entry_of_the_troubleshooting_page_quotes_a_message_that_there_is() -> None:
-    """A message that is reworded is reworded there too."""
+def test_each_troubleshooting_entry_quotes_an_existing_message() -> None:
+    """Rewording a message requires rewording its entry."""
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     known = [message.text for message in load("message_catalog").read_messages()]
     entries = re.findall(r"^(`.+)\n:   ", text, re.MULTILINE)
@@ -82,7 +82,7 @@ def test_each_entry_of_the_troubleshooting_page_quotes_a_message_that_there_is()
         assert any(all(part in message for part in parts) for message in known), quote
 
 
-def test_every_variable_is_in_the_table_with_its_meaning() -> None:
+def test_the_variable_table_lists_every_variable_with_its_meaning() -> None:
     rows = load("variable_table").read_variables()
     names = {row.name.removesuffix("OPTION") for row in rows}
     assert names == {getattr(variables, name) for name in variables.__all__}
@@ -91,7 +91,7 @@ def test_every_variable_is_in_the_table_with_its_meaning() -> None:
 
 
 @pytest.mark.parametrize("name", ["nano-run", "nano-init"])
-def test_the_reference_has_every_option_with_its_help(name: str) -> None:
+def test_the_reference_lists_every_option_with_its_help(name: str) -> None:
     reference = load("option_reference")
     command = reference.COMMANDS[name]
     text = reference.command_markdown(name)
@@ -103,14 +103,14 @@ def test_the_reference_has_every_option_with_its_help(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nano-run", "nano-init"])
-def test_no_line_of_a_manual_page_is_taken_for_a_request(name: str) -> None:
+def test_no_text_line_of_a_manual_page_parses_as_a_roff_request(name: str) -> None:
     requests = {"TH", "SH", "TP", "PP", "B", "BR", "nf", "fi", "\\"}
     for line in load("manual_pages").manual_page(name).splitlines():
         if line.startswith((".", "'")):
             assert line[1:].split(" ")[0].strip('"') in requests, line
 
 
-def test_figures_name_machine_versions_command_date_and_commit() -> None:
+def test_figures_record_machine_versions_command_date_and_commit() -> None:
     tables = load("tables")
     names = [path.stem for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
     assert names
@@ -122,7 +122,7 @@ def test_figures_name_machine_versions_command_date_and_commit() -> None:
             assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
-def test_a_stale_block_of_figures_is_replaced_and_the_rest_is_left() -> None:
+def test_a_stale_block_of_figures_is_replaced_and_other_text_stays() -> None:
     text = "before\n<!-- figures: quota/quota -->\nold\n<!-- end -->\nafter\n"
     filled = load("tables").fill_blocks(text)
     assert filled.startswith("before\n<!-- figures: quota/quota -->\n\n| command | ms/step |")
@@ -142,13 +142,13 @@ def test_a_cell_shows_its_unit_and_its_spread() -> None:
     ]
 
 
-def test_the_api_page_has_every_public_function() -> None:
+def test_the_api_page_lists_every_public_name() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     shown = {name.rsplit(".", 1)[-1] for name in re.findall(r"^::: (\S+)", text, re.MULTILINE)}
     assert set(nano_init.__all__) - {"__version__"} <= shown
 
 
-def test_the_support_table_names_the_verified_versions() -> None:
+def test_the_support_table_lists_the_verified_versions() -> None:
     table = load("version_table").support_markdown()
     assert f"| Keras | {' to '.join(KERAS_RANGE)};" in table
     assert f"| TensorFlow | {' to '.join(TENSORFLOW_RANGE)} |" in table
@@ -156,6 +156,6 @@ def test_the_support_table_names_the_verified_versions() -> None:
     assert f"<!-- support -->\n\n{table}\n\n<!-- end -->\n" in readme
 
 
-def test_the_readme_is_read_in_one_sitting() -> None:
+def test_the_readme_has_at_most_700_words() -> None:
     words = (ROOT / "README.md").read_text(encoding="utf-8").split()
     assert len(words) <= 700

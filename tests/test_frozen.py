@@ -1,4 +1,4 @@
-"""`frozen` gives what `dataclass(frozen=True)` gives."""
+"""`frozen` behaves like `dataclass(frozen=True)`."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Plain:
     value: int | None = None
 
 
-def test_values_come_by_position_by_name_or_by_default() -> None:
+def test_fields_are_set_by_position_by_name_or_by_default() -> None:
     assert Ours("a", 1) == Ours(name="a", value=1) == Ours("a", value=1)
     assert Ours("a").value is None
     assert Ours("a").shouted == "A"
 
 
-def test_equality_hash_and_representation_are_those_of_a_dataclass() -> None:
+def test_equality_hash_and_repr_match_a_dataclass() -> None:
     assert Ours("a") == Ours("a") != Ours("b")
     assert Ours("a") != Plain("a")
     assert hash(Ours("a", 2)) == hash(Plain("a", 2))
@@ -49,7 +49,7 @@ def test_equality_hash_and_representation_are_those_of_a_dataclass() -> None:
     ("arguments", "keywords"),
     [((), {}), ((1, 2, 3), {}), (("a",), {"name": "b"}), (("a",), {"other": 1})],
 )
-def test_wrong_values_are_a_type_error_as_in_a_dataclass(
+def test_wrong_arguments_raise_type_error_as_in_a_dataclass(
     arguments: tuple[object, ...], keywords: dict[str, object]
 ) -> None:
     for cls in (Ours, Plain):
@@ -57,7 +57,7 @@ def test_wrong_values_are_a_type_error_as_in_a_dataclass(
             cls(*arguments, **keywords)
 
 
-def test_a_copy_with_other_values_leaves_the_first_as_it_is() -> None:
+def test_replace_returns_a_copy_and_leaves_the_original_unchanged() -> None:
     made = Ours("a", 1)
     assert replace(made, value=2) == Ours("a", 2)
     assert made == Ours("a", 1)
@@ -65,7 +65,7 @@ def test_a_copy_with_other_values_leaves_the_first_as_it_is() -> None:
         replace(made, other=1)
 
 
-def test_nothing_can_be_changed_or_deleted() -> None:
+def test_fields_cannot_be_changed_or_deleted() -> None:
     made = Ours("a")
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to 'name' of a Ours"):
         made.name = "b"
@@ -74,7 +74,7 @@ def test_nothing_can_be_changed_or_deleted() -> None:
     assert made == Ours("a")
 
 
-def test_a_default_before_a_required_field_is_refused() -> None:
+def test_a_default_before_a_required_field_is_rejected() -> None:
     with pytest.raises(TypeError, match="without a default"):
 
         @frozen
@@ -83,7 +83,7 @@ def test_a_default_before_a_required_field_is_refused() -> None:
             b: int
 
 
-def test_the_standard_functions_work() -> None:
+def test_dataclasses_copy_and_pickle_functions_work() -> None:
     made = Ours("a", 1)
     assert dataclasses.is_dataclass(Ours)
     assert [f.name for f in dataclasses.fields(Ours)] == ["name", "value"]

@@ -1,4 +1,4 @@
-"""What `scripts/check-style` bans: phrases that read as translated, in prose and never in code."""
+"""`scripts/check-style` bans phrases that read as translated, in prose but not in code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def banned(house_style):
 @pytest.mark.parametrize(
     "text", ["the dearest op", "how to Mend it", "12 ms a step", "is told so", "held against it"]
 )
-def test_a_banned_phrase_is_found_with_its_line_and_a_better_one(house_style, banned, text) -> None:
+def test_a_banned_phrase_is_reported_with_its_line_and_a_replacement(
+    house_style, banned, text
+) -> None:
     ((number, phrase, better),) = house_style.find_banned(f"fine\n{text}\n", banned)
     assert number == 2
     assert phrase.lower() in text.lower()
@@ -34,11 +36,11 @@ def test_a_banned_phrase_is_found_with_its_line_and_a_better_one(house_style, ba
 
 
 @pytest.mark.parametrize("text", ["amended", "endear", "besides", "untold", "manew"])
-def test_only_whole_words_count(house_style, banned, text) -> None:
+def test_only_whole_words_match(house_style, banned, text) -> None:
     assert house_style.find_banned(text, banned) == []
 
 
-def test_only_comments_and_strings_of_code_are_prose(house_style, banned) -> None:
+def test_only_comments_and_strings_of_code_are_checked(house_style, banned) -> None:
     code = 'theirs = 1  # fine\nx = f"{theirs} anew"\n"""How to\nmend it."""\n'
     found = house_style.find_banned(house_style.prose_of(code), banned)
     assert [(number, phrase) for number, phrase, _ in found if phrase != "theirs"] == [

@@ -1,4 +1,4 @@
-"""In a running kernel, what can still take effect is applied, and the rest is named."""
+"""In a running kernel, settings that can still take effect are applied; the others are reported."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class TestLateVariables:
     def test_nothing_is_late_in_a_fresh_process(self) -> None:
         assert late_settings(SETTINGS, {"sys", "os"}, {}) == {}
 
-    def test_a_loaded_library_has_read_its_variables_already(self) -> None:
+    def test_the_variables_of_a_loaded_library_are_late(self) -> None:
         assert late_settings(SETTINGS, {"numpy"}, {}) == {"OMP_NUM_THREADS": "numpy"}
         assert late_settings(SETTINGS, {"tensorflow"}, {}) == {
             "TF_NUM_INTRAOP_THREADS": "tensorflow"
         }
 
-    def test_what_is_there_already_is_not_late(self) -> None:
+    def test_a_value_that_is_already_set_is_not_late(self) -> None:
         assert late_settings(SETTINGS, {"numpy"}, {"OMP_NUM_THREADS": "2"}) == {}
 
     def test_a_kept_value_is_never_late(self) -> None:
@@ -42,7 +42,7 @@ class TestLateVariables:
 
 
 class TestRestoreProcess:
-    def test_each_variable_comes_back_and_the_users_later_choice_stays(
+    def test_variables_are_restored_but_later_user_changes_stay(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("nano_init.keras_patch.unpatch_tensorflow", lambda: None)
@@ -55,7 +55,7 @@ class TestRestoreProcess:
         restore_process(environ)
         assert environ == {"OMP_NUM_THREADS": "3", "KMP_BLOCKTIME": "7"}
 
-    def test_a_sourced_environment_is_there_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_sourced_environment_is_restored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("nano_init.keras_patch.unpatch_tensorflow", lambda: None)
         environ: dict[str, str] = {}
         for change in enter(environ, _settings(OMP_NUM_THREADS="7")).assignments:
@@ -89,7 +89,7 @@ print({n for n in set(before) | set(os.environ) if before.get(n) != os.environ.g
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_the_extension_applies_reports_and_takes_back(python: Run, tmp_path: Path) -> None:
+def test_the_extension_applies_reports_and_undoes_the_settings(python: Run, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="the extension patches Keras")
     (tmp_path / "s.py").write_text(EXTENSION)
     late = {"NANO_INIT_THREADS": "1"}
@@ -123,7 +123,7 @@ class TestKernel:
         assert kernel.remove_kernel() == folder
         assert not Path(folder).exists()
 
-    def test_removing_what_is_not_there_is_said(self) -> None:
+    def test_removing_a_missing_kernel_is_an_error(self) -> None:
         with pytest.raises(LaunchError, match="there is nothing to remove"):
             kernel.remove_kernel()
 
@@ -131,7 +131,7 @@ class TestKernel:
     def test_a_notebook_cell_runs_under_nano_run(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
-        """The kernel answers, and its process has the plan's environment."""
+        """The kernel answers, and its process has the planned environment."""
         import sys
 
         from jupyter_client.manager import start_new_kernel

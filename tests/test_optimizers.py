@@ -1,4 +1,4 @@
-"""LazyAdam is Adam on the rows that a gradient names, and leaves the others alone."""
+"""LazyAdam updates the rows that a gradient names like Adam, and leaves the others unchanged."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def dense() -> tf.Tensor:
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_named_rows_move_as_under_adam_with_the_equal_dense_gradient(graph: bool) -> None:
-    """Equal to float32 rounding, repeated rows included, as long as every step names them."""
+def test_named_rows_match_adam_with_the_equivalent_dense_gradient(graph: bool) -> None:
+    """Equal to float32 rounding, repeated rows included, if every step names the same rows."""
     lazy, adam = LazyAdam(0.1), keras.optimizers.Adam(0.1)
     ours, theirs = variable(), variable()
     lazy.build([ours])
@@ -48,7 +48,7 @@ def test_named_rows_move_as_under_adam_with_the_equal_dense_gradient(graph: bool
     np.testing.assert_allclose(ours.numpy()[[1, 4]], theirs.numpy()[[1, 4]], rtol=1e-6)
 
 
-def test_rows_that_are_not_named_stay_bit_for_bit() -> None:
+def test_rows_that_a_gradient_does_not_name_stay_bitwise_unchanged() -> None:
     ours, optimizer = variable(), LazyAdam(0.1)
     optimizer.build([ours])
     optimizer.apply([sparse()])
@@ -60,7 +60,7 @@ def test_rows_that_are_not_named_stay_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("amsgrad", [False, True])
-def test_a_dense_gradient_is_adams(amsgrad: bool) -> None:
+def test_a_dense_gradient_gives_the_same_result_as_adam(amsgrad: bool) -> None:
     lazy, adam = LazyAdam(0.1, amsgrad=amsgrad), keras.optimizers.Adam(0.1, amsgrad=amsgrad)
     ours, theirs = variable(), variable()
     lazy.build([ours])

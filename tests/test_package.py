@@ -1,4 +1,4 @@
-"""What is built and published holds what it should, and nothing else."""
+"""The built distributions contain the right files and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def tracked(*folders: str) -> set[str]:
-    """Return the files under some folders that belong to the project."""
+    """Return the files of the project under some folders."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", *folders],
         cwd=REPOSITORY,
@@ -43,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_the_package_the_scripts_and_nothing_else(built: Path) -> None:
+def test_the_wheel_contains_only_the_package_scripts_and_manual_pages(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     stem = f"nano_init-{nano_init.__version__}"
@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_package_the_scripts_and_nothing_else(built: Path) -
     assert "nano_init/py.typed" in names
 
 
-def test_the_source_distribution_holds_what_is_needed_to_build_and_test(built: Path) -> None:
+def test_the_source_distribution_contains_all_files_to_build_and_test(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     stem = f"nano_init-{nano_init.__version__}/"
     with tarfile.open(sdist) as archive:
@@ -80,7 +80,7 @@ def test_the_source_distribution_holds_what_is_needed_to_build_and_test(built: P
 
 @pytest.mark.slow
 def test_an_installed_wheel_works_without_tensorflow(built: Path, tmp_path: Path) -> None:
-    """`nano-init`, `nano-run` and the sourceable scripts are on PATH and need only click."""
+    """`nano-init`, `nano-run` and the scripts to source are on PATH and need only click."""
     (wheel,) = built.glob("*.whl")
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
@@ -128,12 +128,12 @@ def test_importing_the_package_imports_no_numeric_library() -> None:
     assert shown.stdout == "[]\n"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     assert sorted(nano_init.__all__) == nano_init.__all__
     for name in nano_init.__all__:
         assert getattr(nano_init, name) is not None
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = nano_init.no_such_name

@@ -1,4 +1,4 @@
-"""NANO_TEST_REQUIRE: what is required is there, and no test is skipped for want of it."""
+"""NANO_TEST_REQUIRE: the requirements must exist, and no test may be skipped for lack of one."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def run_pytest(tmp_path):
     return run
 
 
-def test_a_skip_for_want_of_what_is_required_fails(run_pytest):
+def test_a_skip_for_lack_of_a_requirement_fails(run_pytest):
     done = run_pytest("needs a jemalloc library", NANO_TEST_REQUIRE="jemalloc")
     assert done.returncode == 1
     assert "requires jemalloc, yet this was skipped: needs a jemalloc library" in done.stdout
 
 
 @pytest.mark.parametrize("required", ["", "git"])
-def test_a_skip_for_another_reason_is_a_skip(run_pytest, required):
+def test_a_skip_for_another_reason_stays_a_skip(run_pytest, required):
     done = run_pytest("needs a jemalloc library", NANO_TEST_REQUIRE=required)
     assert (done.returncode, "1 skipped" in done.stdout) == (0, True)
 
 
-def test_what_is_missing_ends_the_run_with_one_sentence(run_pytest):
+def test_a_missing_requirement_ends_the_run_with_one_sentence(run_pytest):
     done = run_pytest("any", NANO_TEST_REQUIRE="chromium", NANO_TEST_BROWSER="no-such-browser")
     assert done.returncode == 4
     assert done.stderr.strip() == (
@@ -63,7 +63,7 @@ def test_what_is_missing_ends_the_run_with_one_sentence(run_pytest):
     )
 
 
-def test_an_unknown_name_is_refused(run_pytest):
+def test_an_unknown_name_is_rejected(run_pytest):
     done = run_pytest("any", NANO_TEST_REQUIRE="shell")
     assert done.returncode == 4
     assert "unknown name 'shell'; choose from shells, tf_keras" in done.stderr

@@ -1,4 +1,4 @@
-"""The machine, the TensorFlow and the user's environment are read once, as the user has them."""
+"""The survey reads the machine, TensorFlow and the user's own environment, each once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def sourced(environ: dict[str, str]) -> dict[str, str]:
     return {**environ, **{change.name: change.after or "" for change in changes}}
 
 
-def test_what_nano_init_has_set_is_not_the_users() -> None:
+def test_variables_set_by_nano_init_are_not_the_users() -> None:
     environ = {"KMP_BLOCKTIME": "3"}
     assert sourced(environ)["OMP_NUM_THREADS"] == "7"
     assert survey(sourced(environ)).user_environ == environ
 
 
-def test_a_library_is_looked_for_once() -> None:
+def test_an_allocator_is_searched_for_once() -> None:
     surroundings = survey({})
     assert surroundings.libraries == {}
     assert with_allocator(surroundings, "none") is surroundings

@@ -1,4 +1,4 @@
-"""Libraries that divide the cores among workers do so under nano-run as under plain Python."""
+"""Libraries that divide the cores among workers do so under nano-run as in plain Python."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PLANNED = {STATE_VARIABLE: format_state([Change("OMP_NUM_THREADS", None, "8")])}
         ),
     ],
 )
-def test_only_a_planned_value_is_withdrawn_and_libraries_keep_it(
+def test_only_a_planned_value_is_withdrawn_and_native_libraries_keep_it(
     environ: dict[str, str], left: str | None
 ) -> None:
     put: dict[str, str] = {}
@@ -69,21 +69,19 @@ class TestUnderNanoRun:
     def _joblib(self) -> None:
         pytest.importorskip("joblib")
 
-    def test_a_worker_of_joblib_has_its_share_of_the_cores(
+    def test_a_joblib_worker_gets_its_share_of_the_cores(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
         (tmp_path / "s.py").write_text(WORKERS)
         theirs, ours = python("s.py"), nano_run("--quiet", "s.py")
         assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
 
-    def test_a_value_of_the_users_own_reaches_the_workers(
-        self, nano_run: Run, tmp_path: Path
-    ) -> None:
+    def test_the_users_own_value_reaches_the_workers(self, nano_run: Run, tmp_path: Path) -> None:
         (tmp_path / "s.py").write_text(WORKERS)
         result = nano_run("--quiet", "s.py", env={"OMP_NUM_THREADS": "7"})
         assert result.stdout == "['7', '7', '7', '7']\n"
 
-    def test_a_library_of_the_process_reads_the_planned_number(
+    def test_native_libraries_of_the_process_read_the_planned_value(
         self, nano_run: Run, tmp_path: Path
     ) -> None:
         (tmp_path / "s.py").write_text(LIBRARY)
@@ -123,7 +121,7 @@ if __name__ == "__main__":
 @pytest.mark.tensorflow
 @pytest.mark.slow
 class TestChildren:
-    """Children of the script start no more threads than under plain Python."""
+    """Child processes of the script start no more threads than in plain Python."""
 
     @pytest.mark.parametrize(
         ("function", "way"),
@@ -133,7 +131,7 @@ class TestChildren:
             ("threads_of_numpy", "joblib"),
         ],
     )
-    def test_no_more_threads(
+    def test_children_start_no_more_threads(
         self, nano_run: Run, python: Run, tmp_path: Path, function: str, way: str
     ) -> None:
         pytest.importorskip("threadpoolctl")
@@ -143,10 +141,10 @@ class TestChildren:
         ours = int(nano_run("--quiet", "s.py", function, way).stdout)
         assert 0 < ours <= plain
 
-    def test_a_limit_on_the_cores_reaches_tensorflow_in_children(
+    def test_a_thread_limit_reaches_tensorflow_in_child_processes(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
-        """Plain TensorFlow counts the processors of the machine there."""
+        """There, plain TensorFlow counts all processors of the machine."""
         (tmp_path / "s.py").write_text(CHILDREN)
         arguments = ("s.py", "threads_of_tensorflow", "spawn")
         plain = int(python(*arguments).stdout)

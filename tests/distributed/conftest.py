@@ -1,4 +1,4 @@
-"""Workers that share memory; a thread stands for each process."""
+"""Workers that share memory; each worker is a thread here."""
 
 from __future__ import annotations
 

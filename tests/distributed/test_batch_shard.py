@@ -1,4 +1,4 @@
-"""The workers' shards of a batch are all of its rows, each once."""
+"""The shards of the workers contain each row of a batch exactly once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.tensorflow
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 @pytest.mark.parametrize("rows", [1, 2, 4, 7, 16])
 @pytest.mark.parametrize("is_dynamic", [False, True])
-def test_shards_are_all_rows_in_order_and_weigh_what_they_hold(rows, workers, is_dynamic):
+def test_shards_contain_all_rows_in_order_and_their_weights_sum_to_one(rows, workers, is_dynamic):
     batch = {"x": tf.range(rows), "y": tf.reshape(tf.range(2 * rows), [rows, 2]), "n": None}
 
     def take(index):
@@ -55,7 +55,7 @@ def test_shards_are_all_rows_in_order_and_weigh_what_they_hold(rows, workers, is
     assert sum(weights) == pytest.approx(1)
 
 
-def test_sparse_and_ragged_rows_are_taken_too():
+def test_sparse_and_ragged_rows_are_sharded():
     sparse = tf.sparse.from_dense([[1, 0], [0, 2], [3, 4]])
     ragged = tf.ragged.constant([[1], [2, 3], []])
     batch = (tf.range(3), sparse, ragged, tf.constant(7))
@@ -68,12 +68,12 @@ def test_sparse_and_ragged_rows_are_taken_too():
     assert int(scalar) == 7
 
 
-def test_data_without_rows_are_refused():
+def test_data_without_rows_are_rejected():
     with pytest.raises(UnsharableDataError, match="batch the data set"):
         shard_of((tf.constant(1.0), None), 0, 2)
 
 
-def test_seeds_within_shards_differ_and_the_first_ones_are_kerass_own():
+def test_shards_get_different_seeds_and_the_first_gets_the_seed_of_keras():
     import keras
 
     from nano_init.distributed.randomness import randomness_replacements

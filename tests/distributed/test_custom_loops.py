@@ -1,4 +1,4 @@
-"""BigDL-Nano's decorators of a custom loop, outside of a job."""
+"""BigDL-Nano's decorators for a custom loop, outside a job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nano_init import nano_multiprocessing
 from nano_init.distributed.custom_loops import nano_multiprocessing_loss
 
 
-def test_a_step_outside_of_a_job_is_the_function_itself():
+def test_a_step_outside_a_job_behaves_like_the_plain_function():
     @nano_multiprocessing
     def step(x, *, y):
         """Add."""
@@ -35,7 +35,7 @@ def test_an_error_in_a_step_shows_no_frame_of_the_package():
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("decorate", [nano_multiprocessing_loss, nano_multiprocessing_loss(by=3)])
-def test_a_loss_of_each_row_becomes_their_mean(decorate):
+def test_a_loss_per_row_is_averaged(decorate):
     np = pytest.importorskip("numpy")
     pytest.importorskip("tensorflow")
 
@@ -48,7 +48,7 @@ def test_a_loss_of_each_row_becomes_their_mean(decorate):
     assert loss.name == "loss"
 
 
-def test_the_names_are_where_bigdl_nano_had_them():
+def test_the_decorators_have_bigdl_nanos_import_path():
     from nano_init.bigdl import provide_bigdl
 
     provide_bigdl()

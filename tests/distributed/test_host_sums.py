@@ -1,4 +1,4 @@
-"""Sums of two levels: each host's workers through memory, and then the hosts."""
+"""Two-level sums: first the workers of each host in shared memory, then the hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 class Lane:
-    """Stands for a collective of the leaders, which are threads here."""
+    """Stand-in for a collective of the leaders, which are threads here."""
 
     def __init__(self, hosts):
         self.barrier = threading.Barrier(hosts, timeout=30)
@@ -36,7 +36,7 @@ class Lane:
 
 @pytest.fixture
 def add_up(new_group):
-    """Return a function that adds up what each worker gives; a thread stands for each."""
+    """Return a function that sums the tensors of the workers; each worker is a thread."""
 
     def add(given, workers, hosts, weights=None, *, compress=False):
         lanes = [Lane(hosts) for _ in range(host_sums._LANES)]
@@ -72,8 +72,8 @@ def make(shapes, workers, dtype="float32"):
 
 @pytest.mark.parametrize(("workers", "hosts"), [(1, 3), (2, 2), (3, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_all_workers_get_the_same_bits_host_by_host(monkeypatch, add_up, workers, hosts, dtype):
-    """The terms are added up in the order of a host's workers, then of the hosts."""
+def test_all_workers_get_the_same_bits(monkeypatch, add_up, workers, hosts, dtype):
+    """Terms are summed in the order of the workers of a host, then of the hosts."""
     monkeypatch.setattr(host_sums, "_SEGMENT", 1 << 10)
     shapes = [(7,), (300, 9), (), (0, 3), (2500,)]
     given = make(shapes, workers * hosts, dtype)
@@ -93,7 +93,7 @@ def test_all_workers_get_the_same_bits_host_by_host(monkeypatch, add_up, workers
             np.testing.assert_array_equal(own[number], expected)
 
 
-def test_bfloat16_is_for_the_way_between_hosts_alone(add_up):
+def test_bfloat16_is_used_only_between_hosts(add_up):
     given = make([(50,)], 4)
 
     sums = add_up(given, 2, 2, compress=True)
@@ -107,13 +107,13 @@ def test_bfloat16_is_for_the_way_between_hosts_alone(add_up):
         np.testing.assert_array_equal(own[0], expected)
 
 
-def test_nothing_to_add_up_needs_nobody():
+def test_an_empty_sum_needs_no_peer():
     alone = host_sums.HostSums(None, is_leader=True, hosts=2)
     (empty,) = alone.sum([tf.zeros((0, 4))], None, compress=False)
     assert empty.shape == (0, 4)
 
 
-def test_segments_hold_every_number_once_and_begin_where_memory_is_aligned():
+def test_segments_cover_every_element_once_and_start_aligned():
     sizes = [5, 0, 1 << 21, 3, 1 << 26]
     segments = host_sums._divide_into_segments(sizes)
 

@@ -1,4 +1,4 @@
-"""A worker's logical clock shows whether another one has gone on since."""
+"""The logical clock shows whether another worker has made progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def walk(time, steps):
 
 
 @given(st.lists(STEPS, max_size=50), st.lists(STEPS, min_size=1, max_size=5))
-def test_who_has_gone_on_is_later_and_never_the_other_way_round(common, more):
+def test_a_worker_that_has_made_progress_is_later_and_never_earlier(common, more):
     time = walk(0, common)
 
     assert is_later(walk(time, more), time)
@@ -29,11 +29,11 @@ def test_who_has_gone_on_is_later_and_never_the_other_way_round(common, more):
 
 @pytest.mark.parametrize("start", [LAST - 1, LAST, LAST - 1 << 31, LAST << 31, LAST << 31 | LAST])
 @given(st.lists(STEPS, min_size=1, max_size=4))
-def test_counts_begin_again_without_a_worker_being_taken_for_one_ahead(start, steps):
+def test_counter_wraparound_keeps_the_order(start, steps):
     assert is_later(walk(start, steps), start)
     assert not is_later(start, walk(start, steps))
 
 
 @given(st.lists(STEPS, max_size=3000))
-def test_a_time_stays_a_number_that_the_memory_holds(steps):
+def test_a_time_fits_into_63_bits(steps):
     assert 0 <= walk(LAST << 31 | LAST, steps) < 1 << 63

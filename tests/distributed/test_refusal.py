@@ -1,4 +1,4 @@
-"""A worker that was refused is over, whatever its program does about the exit."""
+"""A rejected worker ends even if its program catches the exit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nano_init.distributed import gradients, refusal
 pytestmark = pytest.mark.tensorflow
 
 
-def test_a_refused_worker_does_not_train_when_its_program_caught_the_exit(monkeypatch):
+def test_a_rejected_worker_does_not_train_after_its_program_caught_the_exit(monkeypatch):
     import keras
 
     monkeypatch.setattr(refusal, "_refused", ["the script creates its own strategy"])

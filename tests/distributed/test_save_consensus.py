@@ -1,4 +1,4 @@
-"""Workers agree on who takes part in a save, whatever saves each of them comes to."""
+"""Workers agree on who takes part in a save, in whatever order each of them saves."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ WHOLE, AFTER = (True, False), (False, False)
 
 
 def perform(new_group, programs, seconds=60):
-    """Let workers come to their saves, then to a common step; return what each learned of each.
+    """Let workers reach their saves, then a common step; return the decisions of each worker.
 
-    Also returned are the names in the order in which their files became whole.
+    Also return the file names in the order in which they were completed.
     """
     import numpy as np
 
@@ -61,19 +61,19 @@ def perform(new_group, programs, seconds=60):
 @pytest.mark.parametrize(
     ("programs", "expected"),
     [
-        # Each its own.
+        # Each worker saves a different file.
         ([["a"], ["b"]], [[ALONE], [ALONE]]),
         ([["a"], ["b"], ["c"]], [[ALONE], [ALONE], [ALONE]]),
-        # One of the first worker's own before one of all.
+        # The first worker saves its own file before the common one.
         ([["a", "b"], ["b"]], [[ALONE, WHOLE_FIRST], [WHOLE]]),
         ([["a", "b"], ["b"], ["b"]], [[ALONE, WHOLE_FIRST], [WHOLE], [WHOLE]]),
-        # One of a later worker's own before one of all, which is then written already.
+        # A later worker saves its own file before the common one, which is already written then.
         ([["b"], ["a", "b"]], [[ALONE], [ALONE, AFTER]]),
         ([["b"], ["a", "b"], ["b"]], [[ALONE], [ALONE, AFTER], [AFTER]]),
-        # One of all before one's own, and several of the same name.
+        # The common file before a worker's own, and several saves of the same name.
         ([["b"], ["b", "a"]], [[WHOLE_FIRST], [WHOLE, ALONE]]),
         ([["a", "a"], ["a"]], [[WHOLE_FIRST, ALONE], [WHOLE]]),
-        # Names that tell the time or the worker's number.
+        # Names that contain the time or the number of the worker.
         ([["m-0.keras"], ["m-1.keras"]], [[WHOLE_FIRST], [WHOLE]]),
         ([["one/m.keras/"], ["other/m.keras"]], [[WHOLE_FIRST], [WHOLE]]),
         ([["a"], [], ["a"]], [[ALONE], [], [AFTER]]),
@@ -86,13 +86,13 @@ def test_workers_agree_on_who_takes_part_in_each_save(new_group, programs, expec
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=4), min_size=2, max_size=4))
-def test_no_order_of_saves_lets_a_worker_wait_for_ever_or_leaves_one_out(new_group, programs):
+def test_no_order_of_saves_blocks_a_worker_or_loses_a_file(new_group, programs):
     _, written = perform(new_group, programs)
 
     assert set(written) == set(itertools.chain.from_iterable(programs))
 
 
-def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again(new_group):
+def test_a_late_worker_does_not_write_the_file_again_and_waits_until_it_is_complete(new_group):
     ends = new_group(2)
 
     assert ends[0].begin_save("a", 0.05) == Participation(is_complete=False, is_writer=True)
@@ -103,13 +103,13 @@ def test_a_worker_that_stays_away_is_given_up_and_does_not_write_again(new_group
     finishing = threading.Thread(target=ends[1].finish_save, daemon=True)
     finishing.start()
     finishing.join(0.1)
-    assert finishing.is_alive(), "the file is not whole yet"
+    assert finishing.is_alive(), "the file is not complete yet"
     ends[0].finish_save()
     finishing.join(30)
     assert not finishing.is_alive()
 
 
-def test_who_ends_while_it_writes_is_not_waited_for(new_group):
+def test_workers_do_not_wait_for_a_writer_that_has_left(new_group):
     ends = new_group(3)
     ends[2].pass_collective()
     both = [
@@ -128,7 +128,7 @@ def test_who_ends_while_it_writes_is_not_waited_for(new_group):
     assert not finishing.is_alive()
 
 
-def test_more_saves_than_are_kept_are_told_from_one_another(new_group):
+def test_more_saves_than_there_are_records_do_not_get_mixed_up(new_group):
     programs = [["a"] * 200, ["b", *["a"] * 150]]
     told, written = perform(new_group, programs)
 
@@ -143,7 +143,7 @@ def test_more_saves_than_are_kept_are_told_from_one_another(new_group):
         (0, [WorkerView({1: None}, 1), WorkerView({}, is_gone=True)], Participation(False, True)),
         (0, [WorkerView({1: None}, 1), WorkerView({2: None}, 2)], Participation(False, True)),
         (1, [WorkerView({1: None}, 1), WorkerView({2: None}, 2)], 0),
-        # Worker 2 will be let go from where worker 0 has gone on already.
+        # Worker 0 has already decided the save at which worker 2 waits.
         (
             1,
             [
@@ -155,6 +155,6 @@ def test_more_saves_than_are_kept_are_told_from_one_another(new_group):
         ),
     ],
 )
-def test_what_is_open_is_waited_for(index, workers, expected):
+def test_decide_returns_the_participation_or_the_worker_to_wait_for(index, workers, expected):
     mark = workers[index].waits_at
     assert decide(index, mark, workers) == expected

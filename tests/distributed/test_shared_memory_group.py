@@ -1,4 +1,4 @@
-"""What workers exchange through shared memory: the same bits for all, or an error for all."""
+"""Workers exchange data through shared memory: all get the same bits, or all get an error."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wo
 
 @pytest.fixture(scope="module")
 def groups(new_group):
-    """Return, for each number of workers, their ends; a thread stands for each process."""
+    """Return the ends of a group for each number of workers; each worker is a thread here."""
     return {workers: new_group(workers) for workers in (2, 3, 5)}
 
 
 def act_together(acts):
-    """Call functions at once, and return what each returned or raised."""
+    """Call functions concurrently, and return what each returned or raised."""
     results = [None] * len(acts)
 
     def act(index):
@@ -60,7 +60,7 @@ def sum_in_order(terms):
     return total
 
 
-# Around a chunk (131,072 float32), around what one worker adds up alone (16,384), and nothing.
+# Around a chunk (131,072 float32), around the part that one worker sums (16,384), and empty.
 LENGTHS = st.sampled_from([0, 1, 7, 1000, 16383, 16385, 65536, 131071, 131072, 131073, 400_001])
 
 
@@ -72,7 +72,7 @@ LENGTHS = st.sampled_from([0, 1, 7, 1000, 16383, 16385, 65536, 131071, 131072, 1
     weights=st.none() | st.lists(st.floats(0, 1), min_size=5, max_size=5),
     seed=st.integers(0, 99),
 )
-def test_sums_are_those_of_numpy_in_the_order_of_workers_to_the_last_bit(
+def test_sums_equal_numpy_sums_in_worker_order_bit_for_bit(
     groups, workers, lengths, dtype, weights, seed
 ):
     rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ def test_sums_are_those_of_numpy_in_the_order_of_workers_to_the_last_bit(
 
 @settings(max_examples=20, deadline=None)
 @given(workers=st.sampled_from([2, 3, 5]), lengths=st.lists(LENGTHS, min_size=1, max_size=3))
-def test_the_first_worker_gets_the_sums_and_hands_a_vector_to_all(groups, workers, lengths):
+def test_the_first_worker_gets_the_sums_and_broadcasts_a_vector(groups, workers, lengths):
     rng = np.random.default_rng(workers)
     given_ = [[rng.standard_normal(n).astype("float32") for n in lengths] for _ in range(workers)]
     vectors = [np.full(sum(lengths), -1, np.float32) for _ in range(workers)]
@@ -116,7 +116,7 @@ def test_the_first_worker_gets_the_sums_and_hands_a_vector_to_all(groups, worker
     assert all(vector.tobytes() == expected for vector in vectors)
 
 
-def test_shapes_and_what_is_no_number_come_through(groups):
+def test_shapes_nan_inf_and_subnormals_are_preserved(groups):
     value = np.array([[np.nan, np.inf, -np.inf], [-0.0, 3e38, 1e-45]], np.float32)
 
     sums = act_together(
@@ -136,7 +136,7 @@ def test_shapes_and_what_is_no_number_come_through(groups):
     rows=st.lists(st.sampled_from([0, 1, 5, 70_000]), min_size=3, max_size=3),
     dtype=st.sampled_from(["int64", "float32", "float16"]),
 )
-def test_rows_of_all_workers_come_in_their_order(groups, workers, rows, dtype):
+def test_all_gather_returns_rows_in_worker_order(groups, workers, rows, dtype):
     given_ = [np.full((rows[i], 3), i, dtype) for i in range(workers)]
     ends = groups[workers]
 
@@ -146,8 +146,8 @@ def test_rows_of_all_workers_come_in_their_order(groups, workers, rows, dtype):
         np.testing.assert_array_equal(own, np.concatenate(given_))
 
 
-def test_workers_out_of_step_never_mix_up_two_sums(groups):
-    """Each is late by turns; what was read is never of the sum before or after."""
+def test_delayed_workers_never_mix_up_two_sums(groups):
+    """Each worker is randomly late; it never reads the previous or the next sum."""
     ends = groups[3]
 
     def train(index):
@@ -166,7 +166,7 @@ def test_workers_out_of_step_never_mix_up_two_sums(groups):
     assert act_together([lambda i=i: train(i) for i in range(3)]) == [[], [], []]
 
 
-def test_a_sum_that_is_kept_does_not_change_when_the_next_comes(groups):
+def test_a_sum_does_not_change_when_the_next_one_is_computed(groups):
     def train(end):
         kept = [end.all_reduce([np.full(50_000, step, np.float32)])[0] for step in range(6)]
         return [set(sums.tolist()) for sums in kept]
@@ -188,7 +188,7 @@ def test_a_sum_that_is_kept_does_not_change_when_the_next_comes(groups):
     ],
     ids=["lengths", "kinds", "order", "vectors"],
 )
-def test_workers_that_add_up_different_things_all_learn_of_it(new_group, first, second):
+def test_all_workers_get_an_error_when_they_sum_different_things(new_group, first, second):
     ends = new_group(2)
 
     results = act_together([lambda: first(ends[0]), lambda: second(ends[1])])
@@ -197,7 +197,7 @@ def test_workers_that_add_up_different_things_all_learn_of_it(new_group, first, 
     assert "worker 0 and its peers add up different things" in str(results[0])
 
 
-def test_a_worker_that_has_left_is_not_waited_for(new_group):
+def test_workers_do_not_wait_for_a_worker_that_has_left(new_group):
     ends = new_group(2)
     ends[1].leave()
 
@@ -208,7 +208,7 @@ def test_a_worker_that_has_left_is_not_waited_for(new_group):
     assert "has ended while worker 0 waits" in str(error)
 
 
-def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of(new_group):
+def test_a_collective_that_another_worker_has_skipped_is_reported(new_group):
     ends = new_group(2)
     for end in ends:
         end.pass_collective()
@@ -222,7 +222,7 @@ def test_a_worker_at_a_collective_that_another_has_left_out_is_told_of(new_group
     assert "which worker 0 has skipped" in str(error)
 
 
-def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for(new_group):
+def test_a_collective_does_not_wait_for_a_worker_that_has_left(new_group):
     ends = new_group(2)
     ends[1].leave()
     ends[0].pass_collective()
@@ -237,7 +237,7 @@ def test_a_collective_that_takes_a_worker_that_has_left_is_not_waited_for(new_gr
         ("aaa", [(True, True), (True, False), (True, False)]),
         ("a..", [(False, True), None, None]),
         (".aa", [None, (False, True), (False, False)]),
-        # One that ends without is not waited for, and one that ends afterwards has taken part.
+        # A worker that leaves without saving is not waited for; one that leaves later took part.
         ("aal", [(False, True), (False, False), None]),
     ],
 )
@@ -257,7 +257,7 @@ def test_workers_know_who_else_takes_part_in_a_save(new_group, acts, expected):
         assert act_together([lambda i=i: work(i) for i in range(3)]) == expected
 
 
-def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_save(new_group):
+def test_a_worker_in_a_tensorflow_collective_takes_no_part_in_a_save(new_group):
     ends = new_group(2)
     ends[1].pass_collective()
     assert not ends[0].begin_save("m.keras", 60).is_complete
@@ -269,15 +269,15 @@ def test_who_waits_in_a_collective_of_tensorflow_takes_no_part_until_the_next_sa
     ] == [True, True]
 
 
-def test_who_waits_long_tells_whom_for(new_group, capfd, monkeypatch):
+def test_a_worker_that_waits_long_reports_whom_it_waits_for(new_group, capfd, monkeypatch):
     monkeypatch.setattr(group_module, "_PATIENCE_SECONDS", 0.05)
     ends = new_group(2)
 
-    def go_on_late():
+    def continue_late():
         time.sleep(0.3)
         ends[1].pass_collective()
 
-    act_together([lambda: ends[0].begin_save("m.keras", 60), go_on_late])
+    act_together([lambda: ends[0].begin_save("m.keras", 60), continue_late])
     assert capfd.readouterr().err == (
         "nano-run: worker 0 saves 'm.keras' once worker 1 saves too, reaches its next step or "
         "ends, or after 60 s (--start-timeout); a script should not wait for the file in between\n"
@@ -295,7 +295,7 @@ time.sleep(60)
 """
 
 
-def test_a_worker_that_is_killed_is_not_waited_for_and_processes_add_up_like_threads():
+def test_processes_sum_like_threads_and_do_not_wait_for_a_killed_worker():
     fd = create_shared_memory(2)
     end = SharedMemoryGroup(fd, 0, 2)
     peer = subprocess.Popen(
@@ -315,7 +315,7 @@ def test_a_worker_that_is_killed_is_not_waited_for_and_processes_add_up_like_thr
     os.close(fd)
 
 
-def test_the_memory_has_no_name_that_could_be_left_behind():
+def test_the_shared_memory_has_no_name_that_could_leak():
     before = set(os.listdir("/dev/shm"))
     fd = create_shared_memory(2)
 
@@ -326,7 +326,7 @@ def test_the_memory_has_no_name_that_could_be_left_behind():
 
 
 @given(st.integers(2, 300))
-def test_nothing_in_the_memory_lies_on_anything_else(workers):
+def test_regions_of_the_memory_layout_do_not_overlap(workers):
     layout = layout_of(workers)
     turns = [(worker, parity) for parity in (0, 1) for worker in range(workers)]
     semaphores = [layout.semaphore(*turn) for turn in turns]

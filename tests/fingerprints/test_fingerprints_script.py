@@ -1,4 +1,4 @@
-"""`scripts/fingerprints` notes what a release holds and prints what it has changed."""
+"""`scripts/fingerprints` records the sources of a release and prints what has changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reader(data):
     return read
 
 
-def test_what_a_minor_version_changes_is_printed_with_what_depends_on_it(script, part):
+def test_changes_of_a_minor_version_are_printed_with_the_parts_they_affect(script, part):
     script.add_release(part, "keras", "3.3.0", reader(source(1)))
     script.add_release(part, "keras", "3.4.0", reader(source(2)))
     lines = script.format_changes(part, "keras", "3.4").splitlines()
@@ -50,22 +50,22 @@ def test_what_a_minor_version_changes_is_printed_with_what_depends_on_it(script,
     assert lines[1:] == [f"  {GRU}  gru"]
 
 
-def test_a_later_release_stands_for_its_minor_version_whatever_the_order(script, part):
+def test_the_latest_release_represents_its_minor_version_in_any_order(script, part):
     for version, value in (("3.3.2", 2), ("3.3.0", 1), ("3.3.10", 3), ("3.3.9", 4)):
         script.add_release(part, "keras", version, reader(source(value)))
     assert part["releases"] == {"3.3": "3.3.10"}
     assert list(part["callables"][GRU].values()) == [["3.3"]]
-    # The files of the others hold another source.
+    # The files of the other releases have different sources.
     assert sum(bool(minors) for minors in part["files"][FILE].values()) == 1
 
 
-def test_a_file_that_differs_in_comments_is_known_too(script, part):
+def test_a_file_that_differs_only_in_comments_is_known(script, part):
     script.add_release(part, "keras", "3.3.1", reader(source(1)))
     script.add_release(part, "keras", "3.3.0", reader(source(1, "as before")))
     assert len(part["files"][FILE]) == 2
 
 
-def test_what_is_written_is_read_again(script, tmp_path):
+def test_written_data_are_read_back(script, tmp_path):
     path = tmp_path / "data.json"
     data = script.load(path)
     script.add_release(data["keras"], "keras", "3.3.1", reader(source(1)))
@@ -74,7 +74,7 @@ def test_what_is_written_is_read_again(script, tmp_path):
     assert script.load(path) == before
 
 
-def test_every_callable_of_the_records_is_in_the_data(script):
+def test_the_data_contain_every_callable_of_the_records(script):
     known = read_known_sources()
     for package in script.PACKAGES:
         assert script.watched_callables(package) == sorted(known[package].callables)

@@ -1,4 +1,4 @@
-"""Whether bfloat16 can be guarded is read from the files of Keras, before it is imported."""
+"""The files of Keras show whether bfloat16 can be guarded, before Keras is imported."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def installed(folder: Path, keras: str, tensorflow: str = "2.21.0"):
 
 
 @pytest.mark.parametrize("version", ["3.3.3", "3.15.1", "3.12.0.dev1"])
-def test_a_verified_version_is_taken_at_its_word(tmp_path, version):
+def test_a_verified_version_is_trusted_without_reading_its_sources(tmp_path, version):
     assert bfloat16_fault(installed(tmp_path, version), {}) == ""
 
 
-def test_an_unverified_version_is_looked_at(tmp_path):
+def test_the_sources_of_an_unverified_version_are_checked(tmp_path):
     found = installed(tmp_path, "3.16.0.dev2026")
     fault = bfloat16_fault(found, {})
     assert fault.startswith("Keras 3.16.0.dev2026 does not fit the guard operands (")
@@ -53,20 +53,20 @@ def test_a_later_version_with_the_verified_sources_is_guarded(tmp_path):
         ("3.5.0", "2.15.1", "TensorFlow 2.15.1 is older than 2.16: pip install 'tensorf"),
     ],
 )
-def test_an_old_version_is_named_with_the_way_out(tmp_path, keras, tensorflow, words):
+def test_an_old_version_is_reported_with_the_fix(tmp_path, keras, tensorflow, words):
     assert bfloat16_fault(installed(tmp_path, keras, tensorflow), {}).startswith(words)
 
 
-def test_without_keras_nothing_is_said(tmp_path):
+def test_without_keras_nothing_is_reported(tmp_path):
     assert bfloat16_fault(find_installed("2.21.0", {}, [str(tmp_path)]), {}) == ""
 
 
-def test_a_path_without_its_source_is_missing(tmp_path):
+def test_a_path_whose_source_is_absent_is_missing(tmp_path):
     verdicts = judge_installed(PATH_RECORDS, installed(tmp_path, "3.15.1"))
     assert verdicts["gru"] == Verdict(MISSING, "GRU.inner_loop is missing")
 
 
-def test_the_doctor_lists_what_is_active_and_why_others_are_not():
+def test_the_doctor_lists_active_parts_and_why_others_are_inactive():
     parts = {record.name: Verdict(VERIFIED) for record in PATH_RECORDS}
     parts["gru"] = Verdict(UNVERIFIED, "GRU.inner_loop has changed")
     found = list(list_part_findings(parts, {"NANO_INIT_DISABLE": "adam"}))
@@ -79,5 +79,5 @@ def test_the_doctor_lists_what_is_active_and_why_others_are_not():
     assert seen == "gru steps aside: GRU.inner_loop has changed"
 
 
-def test_the_doctor_says_nothing_of_a_patch_without_keras():
+def test_the_doctor_reports_no_parts_without_keras():
     assert list(list_part_findings({}, {})) == []

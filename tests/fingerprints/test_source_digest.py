@@ -1,4 +1,4 @@
-"""The digest of a definition changes with what it does, and with nothing else."""
+"""The digest of a definition changes with its code, and with nothing else."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_every_kind_of_definition_is_found(name):
 
 
 @pytest.mark.parametrize("name", ["nothing", "Layer.nothing", "Layer.Inner.call", "package"])
-def test_what_is_not_defined_is_absent(name):
+def test_an_undefined_name_is_absent(name):
     assert digest(name) == ABSENT
 
 
-def test_comments_docstrings_blank_space_and_line_breaks_do_not_count():
+def test_comments_docstrings_whitespace_and_line_breaks_do_not_count():
     other = """
 class Layer:
     def call(self, x,
@@ -88,7 +88,7 @@ class Layer:
         ("    def call", "    @property\n    def call"),
     ],
 )
-def test_a_change_of_the_code_counts(old, new):
+def test_a_code_change_counts(old, new):
     assert old in SOURCE
     assert digest("Layer.call", SOURCE.replace(old, new)) != digest("Layer.call")
 
@@ -99,7 +99,7 @@ def test_a_change_elsewhere_in_the_file_does_not_count():
     assert digest("TABLE", other) != digest("TABLE")
 
 
-def test_of_an_import_one_name_counts():
+def test_only_the_name_itself_counts_in_an_import():
     assert digest("global_state", SOURCE.replace(", other", ", another")) == digest("global_state")
     moved = SOURCE.replace("from package import", "from package.elsewhere import")
     assert digest("global_state", moved) != digest("global_state")
@@ -109,10 +109,10 @@ def test_both_branches_of_a_condition_count():
     assert digest("choose", SOURCE.replace("return 2", "return 3")) != digest("choose")
 
 
-def test_a_string_that_is_computed_with_is_no_docstring():
+def test_a_string_in_an_expression_is_not_a_docstring():
     assert digest("f", 'def f():\n    "a".join(x)\n') != digest("f", 'def f():\n    "b".join(x)\n')
 
 
-def test_the_digest_is_the_same_in_every_python():
-    """Written by Python 3.11; f-strings are tokenized in another way from 3.12 on."""
+def test_the_digest_is_the_same_in_every_python_version():
+    """The value comes from Python 3.11; Python 3.12 tokenizes f-strings differently."""
     assert digest("Layer.call") == "28a05a6f3b19672c"

@@ -1,7 +1,7 @@
-"""Every test here ends with Keras as it began: unpatched, default policy, no names used.
+"""Every test here leaves Keras as it was: unpatched, default policy, no names used.
 
-`NANO_TEST_BARE_POLICY=1` lets the `mixed` fixture set Keras's own policy instead of the patch:
-the tests of the guards then show what a bare policy does wrong.
+With `NANO_TEST_BARE_POLICY=1` the `mixed` fixture sets only Keras's policy and does not patch:
+the tests of the guards then show the errors of a bare policy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _restored_keras():
 
 @pytest.fixture
 def mixed():
-    """Make new layers mixed_bfloat16, through the patch."""
+    """Patch Keras so that new layers are mixed_bfloat16."""
     import keras
 
     from nano_init import patch_tensorflow
@@ -45,7 +45,7 @@ def mixed():
 
 @pytest.fixture
 def count_ops():
-    """Return a function that counts the ops of one type which a function puts in its graph."""
+    """Return a function that counts the ops of one type in the graph of a function."""
     import tensorflow as tf
 
     def count(kind, function, *arguments):

@@ -1,4 +1,4 @@
-"""Ways in which a user's script fails: prints the traceback of each; run as a program."""
+"""Program that prints the traceback of each way in which a user's script can fail."""
 
 from __future__ import annotations
 
@@ -262,5 +262,5 @@ if __name__ == "__main__":
         print(f"===== {function.__name__}")
         try:
             function()
-        except Exception:  # noqa: BLE001 - whatever it is, it is shown
+        except Exception:  # noqa: BLE001 - every error is printed
             traceback.print_exc(file=sys.stdout)

@@ -1,9 +1,9 @@
-"""The contract of every part of the patch, in tiny models: what `scripts/test-matrix` runs too.
+"""The contract of every part of the patch, in tiny models; `scripts/test-matrix` runs it too.
 
-A faster path has Keras's numbers within its tolerance, eagerly, in a graph and under XLA, in
-training and inference, with masks, in ten steps, in saved files and in threads, and steps aside on
-what it does not support. Every other part changes nothing of a training in float32. All leave Keras
-as it was.
+A faster path gives Keras's numbers within its tolerance, eagerly, in a graph and under XLA, in
+training and inference, with masks, in ten steps, in saved files and in threads, and steps aside for
+unsupported layers and optimizers. Other parts do not change a float32 training. Unpatching restores
+Keras completely.
 """
 
 from __future__ import annotations
@@ -35,24 +35,23 @@ tf = pytest.importorskip("tensorflow")
 RECORDS = {record.name: record for record in PATH_RECORDS}
 WAYS = ("eager", "graph", "compiled")
 
-# Between numbers that went through bfloat16, such as the inputs of the path `depthwise`.
+# For numbers that were rounded to bfloat16, such as the inputs of the path `depthwise`.
 BFLOAT16_TOLERANCE = 2e-2
 
 
 @dataclass(frozen=True)
 class Case:
-    """What trains through a faster path.
+    """A model that trains through a faster path.
 
     Args:
         layers: Makes the layers between the input and a dense head.
         shape: The shape of one input.
-        unsupported: Makes layers that the path steps aside from; None where it takes them all.
+        unsupported: Makes layers that the path does not support; None if it supports all.
         optimizer: Makes the optimizer.
-        unsupported_optimizer: Makes one that the path steps aside from.
+        unsupported_optimizer: Makes an optimizer that the path does not support.
         ids: The inputs are ids below this number.
         is_mixed: The path is for layers in mixed_bfloat16.
-        ways: Where the path is taken.
-        has_loss: The path is taken in the loss.
+        ways: The ways of running in which the path is taken.
     """
 
     layers: Callable[[], list[Any]] = list
@@ -159,14 +158,13 @@ CASES = {
     "step_scalars": Case(optimizer=lambda: keras.optimizers.Adam(0.01)),
 }
 
-# Where a path has nothing to take: it changes how `fit` runs, what is traced or what is imported,
-# not what a layer computes.
+# Paths that change how `fit` runs, what is traced or what is imported, not what a layer computes.
 AROUND = ("fit_stall", "one_trace", "step_call", "step_scalars")
 
-# What acts on the import replaces nothing here; test_lazy_imports_process.py tests it.
+# Paths that act on the import have no targets; test_lazy_imports_process.py tests them.
 NAMES = [name for name in FASTER_PATHS if RECORDS[name].targets]
 
-# The scalars are those of a fused update.
+# `step_scalars` applies only to fused updates.
 TOGETHER = {"step_scalars": ("adam",)}
 
 
@@ -181,7 +179,7 @@ def _data(case, masked=False):
 
 
 def _build(case, *, masked=False, supported=True):
-    """Return a model of a case, with the weights that Keras would always begin with."""
+    """Return a model of a case with the same initial weights every time."""
     keras.utils.set_random_seed(5)
     policy = keras.config.dtype_policy()
     try:
@@ -205,7 +203,7 @@ def _build(case, *, masked=False, supported=True):
 
 
 def _numbers(case, way, **variant):
-    """Return a prediction, a loss, its gradients and the weights after a step, one way."""
+    """Return a prediction, a loss, its gradients and the weights after a step."""
     model = _build(case, **variant)
     loss_of = keras.losses.SparseCategoricalCrossentropy()
 
@@ -256,7 +254,7 @@ def _training_of_keras(name):
 
 @pytest.fixture
 def only(monkeypatch):
-    """Return a function that puts one path in place, and returns the list of calls it took."""
+    """Return a function that activates one path and returns a list that records its calls."""
     monkeypatch.setattr(xla_fusion, "_FEWEST_ELEMENTS", 1)
     monkeypatch.setattr(deferred, "ELEMENTS_BEFORE", 0)
     monkeypatch.setattr(xla_fusion, "_sizes_at_once", {})
@@ -288,7 +286,7 @@ def only(monkeypatch):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_path_has_the_numbers_of_keras(name, way, only):
+def test_a_path_gives_the_numbers_of_keras(name, way, only):
     expected = _numbers_of_keras(name, way)
     taken = only(name)
     _assert_close(_numbers(CASES[name], way), expected, _tolerance(name))
@@ -296,7 +294,7 @@ def test_a_path_has_the_numbers_of_keras(name, way, only):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if CASES[n].shape == SEQUENCE])
-def test_a_path_has_the_numbers_of_keras_with_masks(name, only):
+def test_a_path_gives_the_numbers_of_keras_with_masks(name, only):
     expected = _numbers_of_keras(name, "graph", masked=True)
     only(name)
     _assert_close(_numbers(CASES[name], "graph", masked=True), expected, _tolerance(name))
@@ -330,7 +328,7 @@ def _has_unsupported(case):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if _has_unsupported(CASES[n])])
-def test_a_path_steps_aside_on_what_it_does_not_support(name, only):
+def test_a_path_steps_aside_for_what_it_does_not_support(name, only):
     expected = _numbers_of_keras(name, "graph", supported=False)
     taken = only(name)
     _assert_close(_numbers(CASES[name], "graph", supported=False), expected, 0.0)
@@ -341,8 +339,8 @@ def test_every_path_has_a_case():
     assert set(CASES) == set(NAMES)
 
 
-def test_what_is_no_path_changes_nothing_of_a_training_in_float32(monkeypatch):
-    """Guards are for bfloat16: layers that stay in float32 are not touched by them."""
+def test_other_parts_do_not_change_a_float32_training(monkeypatch):
+    """Guards are for bfloat16 and do not touch layers that stay in float32."""
     monkeypatch.setenv("NANO_INIT_UNVERIFIED", "1")
     names = ("sgd", "gru", "embedding", "batch_norm")
     expected = {name: _training_of_keras(name) for name in names}
@@ -356,7 +354,7 @@ def test_what_is_no_path_changes_nothing_of_a_training_in_float32(monkeypatch):
 
 
 def _places():
-    """Return every callable of the records that is here, as the object that holds it has it."""
+    """Return every available callable of the records, as stored on its owner."""
     found = {}
     for record in ALL_RECORDS:
         for text in record.targets if record.kind != WORKER else ():

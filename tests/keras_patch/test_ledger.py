@@ -1,4 +1,4 @@
-"""A ledger replaces all or nothing, and restores exactly."""
+"""A ledger applies all replacements or none, and restores the exact originals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Child(Base):
     __slots__ = ()
 
 
-def test_restores_what_was_there_and_removes_what_was_not():
+def test_restores_previous_attributes_and_removes_new_ones():
     target = SimpleNamespace(a=1)
     before = dict(vars(target))
     ledger = Ledger()
@@ -33,7 +33,7 @@ def test_restores_what_was_there_and_removes_what_was_not():
     assert vars(target) == before
 
 
-def test_restores_the_descriptor_not_the_function_it_unwraps_to():
+def test_restores_the_descriptor_not_the_underlying_function():
     original = vars(Base)["static"]
     ledger = Ledger()
     ledger.apply([Replacement(Base, "static", staticmethod(lambda: "other"))])
@@ -42,7 +42,7 @@ def test_restores_the_descriptor_not_the_function_it_unwraps_to():
     assert vars(Base)["static"] is original
 
 
-def test_an_inherited_attribute_is_absent_again():
+def test_an_inherited_attribute_is_removed_again():
     ledger = Ledger()
     ledger.apply([Replacement(Child, "inherited", lambda self: "child", inherited=True)])
     assert Child().inherited() == "child"
@@ -51,7 +51,7 @@ def test_an_inherited_attribute_is_absent_again():
     assert Child().inherited() == "base"
 
 
-def test_touches_nothing_when_one_target_lacks_its_attribute():
+def test_changes_nothing_if_a_target_lacks_its_attribute():
     target = SimpleNamespace(a=1)
     ledger = Ledger()
     with pytest.raises(PatchError, match=r"SimpleNamespace\.b does not exist"):
@@ -60,7 +60,7 @@ def test_touches_nothing_when_one_target_lacks_its_attribute():
     assert len(ledger) == 0
 
 
-def test_takes_back_the_first_when_the_second_refuses():
+def test_undoes_the_first_replacement_if_the_second_fails():
     target = SimpleNamespace(a=1)
     ledger = Ledger()
     with pytest.raises(PatchError, match=r"int\.real cannot be set"):
@@ -69,7 +69,7 @@ def test_takes_back_the_first_when_the_second_refuses():
     assert len(ledger) == 0
 
 
-def test_the_same_attribute_twice_ends_at_the_first_original():
+def test_replacing_an_attribute_twice_restores_the_first_original():
     target = SimpleNamespace(a=1)
     ledger = Ledger()
     ledger.apply([Replacement(target, "a", 2)])
@@ -79,7 +79,7 @@ def test_the_same_attribute_twice_ends_at_the_first_original():
 
 
 @pytest.mark.parametrize(("written", "left"), [(None, 1), (5, 5)])
-def test_a_yielding_replacement_leaves_what_was_written_since(written, left):
+def test_a_yielding_replacement_keeps_a_later_value(written, left):
     target = SimpleNamespace(a=1)
     ledger = Ledger()
     ledger.apply([Replacement(target, "a", 2, is_yielding=True)])

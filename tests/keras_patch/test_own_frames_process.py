@@ -1,4 +1,4 @@
-"""The traceback of what a user's code raises is the one that plain Python prints."""
+"""An error in the user's code has the same traceback as in plain Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 SCRIPT = str(Path(__file__).parent / "failing_scripts.py")
-# What is another at each run, and the dtypes, which mixed_bfloat16 changes.
+# Text that differs between runs, and the dtypes, which mixed_bfloat16 changes.
 VARYING = re.compile(
     r"0x[0-9a-f]+|__autograph_generated_file\w+|(?<=_on_iterator_)\d+|(?<=keras_tensor_)\d+|dtype=\w+|MatMul\([^)]*\)"
     r"|\((?:sequential|Cast)[^)]*\)"
@@ -29,7 +29,7 @@ def tracebacks(result) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory, request):
-    """The tracebacks under plain Python."""
+    """The tracebacks in plain Python."""
     import os
     import subprocess
 
@@ -42,17 +42,17 @@ def plain(tmp_path_factory, request):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_every_failure_has_the_traceback_of_plain_python(plain, nano_run, precision):
+def test_every_failure_has_the_same_traceback_as_in_plain_python(plain, nano_run, precision):
     found = tracebacks(nano_run("--precision", precision, SCRIPT))
     assert len(found) > 25
     assert all("Error" in text for text in plain.values())
     assert [name for name, text in found.items() if "nano_init" in text] == []
-    # The stack that its ops were made in begins with Keras's own frames, of which some are fewer.
+    # The stack of its ops begins with frames of Keras, of which there are fewer.
     plain, found = ({**cases, "failing_graph": ""} for cases in (plain, found))
     assert found == plain
 
 
-def test_all_frames_are_shown_to_who_switches_the_filters_off(nano_run):
+def test_all_frames_are_shown_if_the_traceback_filters_are_off(nano_run):
     found = tracebacks(nano_run("--precision", "mixed_bfloat16", SCRIPT, env={"SHOW_ALL": "1"}))
     shown = {name for name, text in found.items() if "nano_init" in text}
     assert {"callback_of_fit", "layer_called_alone", "custom_gradient", "train_step"} <= shown

@@ -1,4 +1,4 @@
-"""Each part of the patch degrades alone, and says so: on a Keras that it was not verified on."""
+"""On an unverified Keras, each part of the patch steps aside alone and reports it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ADD_LOSS = "keras.src.layers.layer:Layer.add_loss"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_said(monkeypatch):
+def _no_notices_yet(monkeypatch):
     monkeypatch.setattr(notice, "_said", set())
     monkeypatch.delenv("NANO_INIT_UNVERIFIED", raising=False)
 
 
 @pytest.fixture
 def unknown(monkeypatch):
-    """Return a function that makes the sources of callables unknown."""
+    """Return a function that marks the sources of callables as unknown."""
 
     def forget(*texts):
         def known():
@@ -69,14 +69,14 @@ def replaced_by(name):
     for packages in ({"keras"}, {"tf_keras"}):
         producers = part_producers(options, frozenset(packages))
         if name in producers:
-            # Those of the filters of threads are objects.
+            # The targets of the thread filters are objects.
             made = [r for r in producers[name]() if hasattr(r.target, "__name__")]
             return {text_of(replacement) for replacement in made}
     raise KeyError(name)
 
 
 @pytest.mark.parametrize("name", [r.name for r in ALL_RECORDS if r.kind != WORKER])
-def test_a_part_replaces_what_its_record_says(name):
+def test_a_part_replaces_the_targets_of_its_record(name):
     if "legacy" in name:
         pytest.importorskip("tf_keras")
     record, replaced = RECORDS[name], replaced_by(name)
@@ -85,7 +85,7 @@ def test_a_part_replaces_what_its_record_says(name):
     assert here <= replaced
 
 
-def test_the_parts_of_a_worker_replace_what_their_records_say():
+def test_worker_parts_replace_the_targets_of_their_records():
     from nano_init.distributed.replacements import worker_replacements
 
     pytest.importorskip("tf_keras")
@@ -95,7 +95,7 @@ def test_the_parts_of_a_worker_replace_what_their_records_say():
     assert {text_of(replacement) for replacement in made} == named
 
 
-def test_all_parts_are_active_here():
+def test_all_parts_are_active_on_this_keras():
     patch_tensorflow("mixed_bfloat16", disable="adam")
     paths = active_paths()
     assert paths.precision == "mixed_bfloat16"
@@ -107,7 +107,7 @@ def test_all_parts_are_active_here():
     assert active_paths().parts == ()
 
 
-def test_a_path_whose_source_is_unknown_steps_aside_alone_with_one_line(unknown, capfd):
+def test_only_a_path_with_an_unknown_source_steps_aside_with_one_line(unknown, capfd):
     unknown(GELU)
     patch_tensorflow("mixed_bfloat16")
     assert [part.name for part in active_paths().aside] == ["activations"]
@@ -118,7 +118,7 @@ def test_a_path_whose_source_is_unknown_steps_aside_alone_with_one_line(unknown,
     assert "NANO_INIT_UNVERIFIED=1" in line
 
 
-def test_unverified_paths_are_used_where_the_user_says_so(unknown, capfd, monkeypatch):
+def test_unverified_paths_are_used_if_the_user_allows_them(unknown, capfd, monkeypatch):
     monkeypatch.setenv("NANO_INIT_UNVERIFIED", "1")
     unknown(GELU, ADD_LOSS)
     patch_tensorflow("mixed_bfloat16")
@@ -128,7 +128,7 @@ def test_unverified_paths_are_used_where_the_user_says_so(unknown, capfd, monkey
     assert capfd.readouterr().err == ""
 
 
-def test_a_guard_whose_target_has_changed_forbids_bfloat16_in_one_sentence(unknown, capfd):
+def test_a_guard_with_a_changed_target_forbids_bfloat16_in_one_sentence(unknown, capfd):
     unknown(ADD_LOSS)
     patch_tensorflow("mixed_bfloat16")
     assert current_precision() == active_paths().precision == "float32"
@@ -140,7 +140,7 @@ def test_a_guard_whose_target_has_changed_forbids_bfloat16_in_one_sentence(unkno
     assert "extra_losses (Layer.add_loss has changed)" in line
 
 
-def test_a_float32_patch_looks_at_no_guard(unknown, capfd):
+def test_a_float32_patch_ignores_the_guards(unknown, capfd):
     unknown(ADD_LOSS)
     patch_tensorflow("float32")
     assert active_paths().aside == ()
@@ -156,7 +156,7 @@ def wrapped_by_another_tool(function):
 
 
 @pytest.mark.parametrize("make", [wrapped_by_another_tool, lambda _: lambda x, approximate: x])
-def test_what_another_tool_has_replaced_is_left_to_it(make, monkeypatch, capfd):
+def test_a_callable_replaced_by_another_tool_is_not_touched(make, monkeypatch, capfd):
     from keras.src.backend.tensorflow import nn
 
     theirs = make(nn.gelu)
@@ -167,7 +167,7 @@ def test_what_another_tool_has_replaced_is_left_to_it(make, monkeypatch, capfd):
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
-def test_a_repair_that_is_missing_costs_only_itself(monkeypatch, capfd):
+def test_a_missing_repair_disables_only_itself(monkeypatch, capfd):
     from keras.src.backend.tensorflow import trainer
 
     monkeypatch.delattr(trainer, "reduce_per_replica")
@@ -177,7 +177,7 @@ def test_a_repair_that_is_missing_costs_only_itself(monkeypatch, capfd):
     assert "reduce_per_replica" in capfd.readouterr().err
 
 
-def test_a_guard_that_is_missing_forbids_bfloat16(monkeypatch, capfd):
+def test_a_missing_guard_forbids_bfloat16(monkeypatch, capfd):
     from keras.src.layers.layer import Layer
 
     monkeypatch.delattr(Layer, "add_loss")
@@ -187,21 +187,21 @@ def test_a_guard_that_is_missing_forbids_bfloat16(monkeypatch, capfd):
     assert "Layer.add_loss" in capfd.readouterr().err
 
 
-def test_a_second_call_says_nothing_more(unknown, capfd):
+def test_a_second_call_repeats_no_notice(unknown, capfd):
     unknown(GELU)
     for _ in range(2):
         patch_tensorflow("mixed_bfloat16")
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
-def test_the_state_is_a_frozen_value():
+def test_the_state_is_immutable():
     patch_tensorflow()
     with pytest.raises(AttributeError):
         active_paths().precision = "float64"
     assert isinstance(active_paths().parts, tuple)
 
 
-def test_a_worker_of_a_job_is_refused_where_a_part_of_it_does_not_fit(unknown, monkeypatch, capfd):
+def test_a_worker_of_a_job_is_rejected_if_a_worker_part_does_not_fit(unknown, monkeypatch, capfd):
     from nano_init.distributed import worker_startup
 
     monkeypatch.setattr(worker_startup, "_membership", Membership(index=0, workers=2, seed=1))
@@ -214,7 +214,7 @@ def test_a_worker_of_a_job_is_refused_where_a_part_of_it_does_not_fit(unknown, m
 
 
 @pytest.mark.parametrize("version", ["3.2.1", "2.15.0", "3.0.0.dev1"])
-def test_a_keras_that_is_too_old_is_named_with_the_way_out(version, monkeypatch):
+def test_a_keras_that_is_too_old_is_rejected_with_the_fix(version, monkeypatch):
     from nano_init.errors import PatchError
 
     monkeypatch.setattr(keras, "__version__", version)
@@ -222,7 +222,7 @@ def test_a_keras_that_is_too_old_is_named_with_the_way_out(version, monkeypatch)
         patch_tensorflow()
 
 
-def test_a_tensorflow_that_is_too_old_is_named_with_the_way_out(monkeypatch):
+def test_a_tensorflow_that_is_too_old_is_rejected_with_the_fix(monkeypatch):
     import tensorflow as tf
 
     from nano_init.errors import PatchError
@@ -232,7 +232,7 @@ def test_a_tensorflow_that_is_too_old_is_named_with_the_way_out(monkeypatch):
         patch_tensorflow()
 
 
-def test_a_later_keras_that_lacks_an_optional_callable_is_not_taken_for_an_earlier_one():
+def test_a_later_keras_without_an_optional_callable_is_not_taken_for_an_earlier_one():
     from nano_init.fingerprints.known_sources import verified_minors
     from nano_init.fingerprints.source_digest import ABSENT
 
@@ -245,7 +245,7 @@ def test_a_later_keras_that_lacks_an_optional_callable_is_not_taken_for_an_earli
     assert "3.3" in verified_minors(then, known, record.keras, "3.3.3")
 
 
-def test_every_callable_is_known_in_every_version_that_its_part_was_verified_on():
+def test_every_callable_is_known_in_every_verified_version_of_its_part():
     known = read_known_sources()
     unknown = [
         (record.name, text, minor)
@@ -257,7 +257,7 @@ def test_every_callable_is_known_in_every_version_that_its_part_was_verified_on(
     assert unknown == []
 
 
-def test_a_module_s_own_objects_are_not_another_tools():
+def test_original_objects_do_not_count_as_replaced():
     from nano_init.keras_patch.live_callables import is_replaced
 
     assert not is_replaced("keras.src.dtype_policies.dtype_policy:global_state")

@@ -1,4 +1,4 @@
-"""The patch: new layers take its precision, and nothing is left of it afterwards."""
+"""The patch: new layers use its precision, and unpatching leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def in_thread(function):
 
 
 def namespaces():
-    """Copy the namespace of everything that the patch writes to."""
+    """Copy the namespace of every object that the patch changes."""
     from nano_init.patch import part_producers
     from nano_init.protocol.patch_options import PatchOptions
 
@@ -61,7 +61,7 @@ def test_unpatched_layers_are_float32_and_older_ones_keep_their_policy():
     assert mixed.dtype_policy.name == "mixed_bfloat16"
 
 
-def test_a_default_that_keras_stored_before_does_not_defeat_the_patch():
+def test_a_default_policy_stored_earlier_does_not_override_the_patch():
     assert keras.config.dtype_policy().name == "float32"
     patch_tensorflow("mixed_bfloat16")
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
@@ -79,7 +79,7 @@ def test_reading_the_policy_under_the_patch_stores_nothing():
     assert global_state.get_global_attribute("dtype_policy") is None
 
 
-def test_holds_in_threads_started_before_and_after():
+def test_applies_in_threads_started_before_and_after_the_patch():
     patch_event, done, seen = threading.Event(), threading.Event(), []
 
     def earlier():
@@ -105,7 +105,7 @@ def test_survives_clear_session():
 
 
 @pytest.mark.parametrize("name", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
-def test_the_scripts_own_policy_wins_in_its_thread_until_clear_session(name):
+def test_a_policy_set_by_the_script_wins_in_its_thread_until_clear_session(name):
     patch_tensorflow("mixed_bfloat16")
     keras.config.set_dtype_policy(name)
     assert policy_of_new_layer() == name
@@ -116,14 +116,14 @@ def test_the_scripts_own_policy_wins_in_its_thread_until_clear_session(name):
     assert policy_of_new_layer() == "mixed_bfloat16"
 
 
-def test_the_scripts_own_policy_stays_when_the_patch_goes():
+def test_a_policy_set_by_the_script_survives_unpatching():
     patch_tensorflow("mixed_bfloat16")
     keras.config.set_dtype_policy("mixed_float16")
     unpatch_tensorflow()
     assert policy_of_new_layer() == "mixed_float16"
 
 
-def test_handing_back_the_patchs_own_policy_leaves_nothing_behind():
+def test_setting_the_policy_of_the_patch_leaves_nothing_behind():
     patch_tensorflow("mixed_bfloat16")
     saved = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -140,7 +140,7 @@ def test_steps_aside_for_another_floatx():
     assert policy_of_new_layer() == "float64"
 
 
-def test_twice_is_once_and_another_precision_switches():
+def test_patching_twice_equals_once_and_another_precision_replaces_the_first():
     before = namespaces()
     for _ in range(2):
         patch_tensorflow("mixed_bfloat16")
@@ -152,7 +152,7 @@ def test_twice_is_once_and_another_precision_switches():
     assert namespaces() == before
 
 
-def test_everything_touched_is_restored():
+def test_unpatching_restores_everything():
     before = namespaces()
     patch_tensorflow("mixed_bfloat16", lazy_adam=True, steps_per_execution=4)
     assert is_patched()
@@ -169,7 +169,7 @@ def test_unpatching_without_a_patch_does_nothing():
 
 
 @pytest.mark.parametrize("value", ["bfloat16", "mixed_int8", None])
-def test_a_wrong_precision_is_refused_before_anything_is_touched(value):
+def test_an_invalid_precision_is_rejected_before_anything_changes(value):
     patch_tensorflow("mixed_bfloat16")
     before = namespaces()
     with pytest.raises(PrecisionError):
@@ -178,7 +178,7 @@ def test_a_wrong_precision_is_refused_before_anything_is_touched(value):
     assert current_precision() == "mixed_bfloat16"
 
 
-def test_many_threads_patching_at_once_leave_one_patch():
+def test_concurrent_patching_leaves_one_patch():
     before = namespaces()
     names = ["float32", "mixed_bfloat16"] * 8
     threads = [threading.Thread(target=patch_tensorflow, args=(name,)) for name in names]
@@ -191,7 +191,7 @@ def test_many_threads_patching_at_once_leave_one_patch():
     assert namespaces() == before
 
 
-def test_fit_takes_num_processes_with_several_steps_per_execution():
+def test_fit_accepts_num_processes_with_several_steps_per_execution():
     patch_tensorflow(steps_per_execution=2)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
@@ -200,10 +200,10 @@ def test_fit_takes_num_processes_with_several_steps_per_execution():
     assert len(history.history["loss"]) == 1
 
 
-def test_a_worker_whose_keras_cannot_be_prepared_ends_the_job_even_under_import_tensorflow(
+def test_a_worker_whose_keras_cannot_be_prepared_ends_even_during_import_tensorflow(
     monkeypatch, capsys
 ):
-    """TensorFlow imports Keras itself, and goes on where that raises an ImportError."""
+    """TensorFlow imports Keras itself, and continues if that raises an ImportError."""
     from nano_init import patch
     from nano_init.distributed import refusal, worker_startup
 

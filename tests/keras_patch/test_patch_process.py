@@ -1,4 +1,4 @@
-"""What only a fresh process shows: import orders, missing packages, other backends."""
+"""Tests that need a fresh process: import orders, missing packages, other backends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ sys.meta_path[:] = [f for f in sys.meta_path if f is not PathFinder] + [WithoutT
 """
 
 
-def test_without_tensorflow_one_sentence_says_what_to_install():
+def test_without_tensorflow_an_error_names_the_package_to_install():
     code = BLOCK_TENSORFLOW + (
         "from nano_init import patch_tensorflow\n"
         "try:\n    patch_tensorflow('mixed_bfloat16')\n"
@@ -51,7 +51,7 @@ def test_without_tensorflow_one_sentence_says_what_to_install():
     assert run(code).stdout.strip() == expected
 
 
-def test_another_backend_is_refused_before_keras_is_imported():
+def test_another_backend_is_rejected_before_keras_is_imported():
     code = (
         "import sys\nfrom nano_init import patch_tensorflow\n"
         "try:\n    patch_tensorflow()\n"
@@ -83,7 +83,7 @@ def test_the_launcher_never_fails_the_script():
     "first",
     ["import keras", "import tensorflow as tf; keras = tf.keras", "from tensorflow import keras"],
 )
-def test_every_way_to_keras_finds_the_patch(first):
+def test_every_way_to_import_keras_gets_the_patch(first):
     code = (
         f"{first}\nfrom nano_init import patch_tensorflow\npatch_tensorflow('mixed_bfloat16')\n"
         "from tensorflow.keras import layers\nimport keras as k, tensorflow as tf\n"

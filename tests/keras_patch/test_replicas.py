@@ -1,4 +1,4 @@
-"""Repeated ids under `MirroredStrategy`, in one replica and across two."""
+"""Repeated ids under `MirroredStrategy`, within one replica and across two."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PYTHON_PATH = os.pathsep.join((ROOT, os.path.join(ROOT, "tests", "lean_imports")))
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
-# Logical devices can only be made before TensorFlow starts, hence a process of its own.
+# Logical devices must be created before TensorFlow starts, so this runs in a separate process.
 SCRIPT = """
 import numpy as np
 import tensorflow as tf
@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import keras
 from nano_init import patch_tensorflow
 patch_tensorflow()
-# A second strategy would number its collectives as the first did.
+# A second strategy would reuse the collective numbers of the first.
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 
@@ -65,7 +65,7 @@ for make in (lambda: keras.optimizers.Adam(0.1), lambda: keras.optimizers.Adagra
     np.testing.assert_allclose(sparse, dense, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(sparse, one, rtol=1e-5, atol=1e-6)
 
-# Lazily, the rows that a replica names move alike; row 3 and its kin stay.
+# With lazy Adam, rows that a replica names change equally; rows 1, 3 and 4 stay.
 adam = lambda: keras.optimizers.Adam(0.1)
 dense = trained(adam, False)
 patch_tensorflow(lazy_adam=True)
@@ -76,7 +76,7 @@ print("equal")
 """
 
 
-def test_two_replicas_train_repeated_ids_as_one_does_with_the_summed_dense_gradient():
+def test_two_replicas_with_repeated_ids_match_one_with_the_summed_dense_gradient():
     pytest.importorskip("tensorflow")
     environ = {**os.environ, "PYTHONPATH": PYTHON_PATH, "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(

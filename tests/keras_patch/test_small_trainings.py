@@ -1,4 +1,4 @@
-"""Small models train under the patch as they do in plain Keras: on every Keras of the matrix."""
+"""Small models train under the patch as in plain Keras, on every Keras of the matrix."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def encoder():
 
 
 def losses_of(make):
-    """Train a model that is made again, and return the loss of each epoch."""
+    """Build and train a model, and return the loss of each epoch."""
     import keras
 
     keras.utils.set_random_seed(3)
@@ -65,8 +65,8 @@ def losses_of(make):
 
 
 @pytest.mark.parametrize("make", [convolutional, recurrent, encoder])
-def test_every_epoch_has_plain_keras_s_loss(make):
-    """To rounding: of float32 where the patch is in float32, of bfloat16 where it is in that."""
+def test_every_epoch_has_the_loss_of_plain_keras(make):
+    """Equal to the rounding of the precision of the patch, float32 or bfloat16."""
     plain = losses_of(make)
     assert plain[-1] < plain[0]
     for precision, tolerance in (("float32", 1e-4), ("mixed_bfloat16", 0.03)):

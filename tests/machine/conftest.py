@@ -1,4 +1,4 @@
-"""Made-up computers: folders that stand for "/"."""
+"""Made-up machines: folders that replace "/"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NODE = "sys/devices/system/node"
 
 @pytest.fixture
 def make_root(tmp_path):
-    """Return a function that writes files, path to text, under a new root."""
+    """Return a function that writes files, given as path to text, under a new root."""
 
     def make(files, name="root"):
         root = tmp_path / name
@@ -29,10 +29,10 @@ def make_root(tmp_path):
 
 @pytest.fixture
 def server():
-    """Return a function that describes a server, path to text.
+    """Return a function that describes a server as path to text.
 
-    Hardware threads are numbered as Linux does on x86: the first threads of all cores come
-    first, then their siblings.
+    Hardware threads are numbered as Linux does on x86: first the first thread of every core,
+    then their siblings.
     """
 
     def describe(cores=4, smt=1, sockets=1, nodes=1, flags="lm sse4_1 avx avx2", **extra):
@@ -69,7 +69,7 @@ def server():
 
 @pytest.fixture(scope="session")
 def machines():
-    """Return the folder with recorded machines; skip where there is none."""
+    """Return the folder with recorded machines; skip the test if there is none."""
     beside = Path(__file__).parents[2].parent / "shared" / "machines"
     folder = Path(os.environ.get("NANO_INIT_MACHINES", beside))
     if not (folder / "expected.json").is_file():

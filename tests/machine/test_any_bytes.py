@@ -1,4 +1,4 @@
-"""Whatever bytes the files hold, the probe answers."""
+"""The probe returns an answer for any file contents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PATHS = [
     "sys/fs/cgroup/cpu/cpu.cfs_quota_us",
     "sys/fs/cgroup/cpu/cpu.cfs_period_us",
 ]
-# Pieces of what the files really hold, so that damage reaches the inner parsers too.
+# Fragments of real contents, so that damage reaches the inner parsers too.
 PIECES = st.sampled_from(
     [
         b"0-3",
@@ -96,7 +96,7 @@ CONTENTS = st.one_of(
     files=st.dictionaries(st.sampled_from(PATHS), CONTENTS, min_size=1, max_size=len(PATHS)),
     workers=st.text(st.characters(min_codepoint=32, max_codepoint=500), max_size=6),
 )
-def test_any_bytes_in_any_file_leave_an_answer_between_one_and_online(files, workers):
+def test_any_file_contents_give_between_one_and_all_online_cores(files, workers):
     with tempfile.TemporaryDirectory() as root:
         os.mkdir(f"{root}/proc")
         for path, content in files.items():

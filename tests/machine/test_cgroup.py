@@ -1,4 +1,4 @@
-"""Quota and memory limit are the tightest from the process's cgroup up to the mount's root."""
+"""Quota and memory limit are the lowest from the process's cgroup up to the mount's root."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def quota_of(make_root, cgroup, mountinfo, files):
     return limits.cpu_quota, limits.cpu_quota_source
 
 
-def test_v2_quota_is_quota_by_period(make_root):
+def test_v2_quota_is_divided_by_its_period(make_root):
     quota = quota_of(make_root, "0::/a\n", V2, {"a/cpu.max": "150000 100000\n"})
 
     assert quota == (1.5, "/sys/fs/cgroup/a/cpu.max")
 
 
 @pytest.mark.parametrize("tight", ["cpu.max", "a/cpu.max", "a/b/cpu.max", "a/b/c/cpu.max"])
-def test_v2_minimum_counts_at_every_level(make_root, tight):
+def test_v2_quota_is_the_minimum_of_all_levels(make_root, tight):
     files = {f"{folder}cpu.max": "700000 100000\n" for folder in ("", "a/", "a/b/", "a/b/c/")}
 
     quota = quota_of(make_root, "0::/a/b/c\n", V2, files | {tight: "50000 20000"})
@@ -47,16 +47,16 @@ def test_v2_minimum_counts_at_every_level(make_root, tight):
 
 
 @pytest.mark.parametrize("text", ["max 100000", "max", "", "\x0b"])
-def test_v2_without_a_quota(make_root, text):
+def test_v2_without_a_quota_has_no_limit(make_root, text):
     assert quota_of(make_root, "0::/a\n", V2, {"a/cpu.max": text}) == (None, "")
 
 
-def test_v2_period_that_is_missing_is_100_ms(make_root):
+def test_v2_missing_period_defaults_to_100_ms(make_root):
     assert quota_of(make_root, "0::/\n", V2, {"cpu.max": "300000"})[0] == 3.0
 
 
 @pytest.mark.parametrize("text", ["100000 0", "0 100000", "-5 100000", "a b", "1 " + "9" * 30, "½"])
-def test_broken_quota_is_ignored_with_its_file_and_others_count(make_root, text):
+def test_an_invalid_quota_is_reported_with_its_file_and_ignored(make_root, text):
     files = {"a/cpu.max": text, "cpu.max": "400000 100000"}
 
     limits, warnings = limits_of(make_root, "0::/a\n", V2, files)
@@ -78,7 +78,7 @@ def test_v1_quota_with_joined_controllers(make_root):
 
 
 @pytest.mark.parametrize(("period", "quota"), [(None, 2.0), ("0\n", None), ("x\n", 2.0)])
-def test_v1_period_that_is_missing_or_zero(make_root, period, quota):
+def test_v1_missing_or_invalid_period_is_100_ms_and_zero_means_no_quota(make_root, period, quota):
     files = {"cpu,cpuacct/cpu.cfs_quota_us": "200000\n"}
     if period is not None:
         files["cpu,cpuacct/cpu.cfs_period_us"] = period
@@ -86,7 +86,7 @@ def test_v1_period_that_is_missing_or_zero(make_root, period, quota):
     assert quota_of(make_root, "4:cpu,cpuacct:/\n", v1(), files)[0] == quota
 
 
-def test_in_hybrid_mode_the_controller_that_v1_has_counts_there(make_root):
+def test_in_hybrid_mode_a_controller_mounted_in_v1_is_read_from_v1(make_root):
     unified = "9 2 0:9 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
     files = {
         "cpu,cpuacct/job/cpu.cfs_quota_us": "300000",
@@ -98,7 +98,7 @@ def test_in_hybrid_mode_the_controller_that_v1_has_counts_there(make_root):
     assert quota[0] == 3.0
 
 
-def test_in_hybrid_mode_the_controller_that_v1_has_not_counts_in_v2(make_root):
+def test_in_hybrid_mode_a_controller_not_mounted_in_v1_is_read_from_v2(make_root):
     unified = "9 2 0:9 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
     systemd = "8 2 0:8 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
 
@@ -112,7 +112,7 @@ def test_in_hybrid_mode_the_controller_that_v1_has_not_counts_in_v2(make_root):
     assert quota[0] == 1.0
 
 
-def test_container_sees_its_own_group_as_the_mounts_root(make_root):
+def test_a_container_sees_its_own_group_as_the_root_of_the_mount(make_root):
     """Docker with cgroup v1: the mount shows /docker/<id>, and so does /proc/self/cgroup."""
     mount = v1("/docker/abc")
     files = {"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/sub/cpu.cfs_quota_us": "100000"}
@@ -122,19 +122,19 @@ def test_container_sees_its_own_group_as_the_mounts_root(make_root):
 
 
 @pytest.mark.parametrize("path", ["/../../other", "/../job", "/elsewhere", "/docker/abcdef"])
-def test_group_that_the_mount_does_not_show_is_its_root(make_root, path):
+def test_a_group_outside_the_mount_counts_as_its_root(make_root, path):
     files = {"cpu,cpuacct/cpu.cfs_quota_us": "200000"}
 
     assert quota_of(make_root, f"4:cpu,cpuacct:{path}\n", v1("/docker/abc"), files)[0] == 2.0
 
 
-def test_moved_group_with_v2_is_the_mounts_root(make_root):
+def test_a_moved_v2_group_counts_as_the_root_of_the_mount(make_root):
     mount = "31 23 0:27 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 
     assert quota_of(make_root, "0::/../x\n", mount, {"cpu.max": "200000 100000"})[0] == 2.0
 
 
-def test_escapes_and_optional_fields_of_mountinfo_are_read():
+def test_escapes_and_optional_fields_of_mountinfo_are_parsed():
     text = (
         "36 35 98:0 / /mnt/with\\040blank\\134x rw shared:1 master:2 propagate_from:3 - "
         "cgroup2 none rw\n"
@@ -149,7 +149,7 @@ def test_escapes_and_optional_fields_of_mountinfo_are_read():
 
 
 def test_escaped_group_is_found(make_root):
-    r"""systemd writes a dash in a unit's name as \x2d, which mountinfo escapes once more."""
+    r"""systemd writes a dash in a unit's name as \x2d, which mountinfo escapes again."""
     mount = "31 23 0:27 /a\\134x2d /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 
     quota = quota_of(make_root, "0::/a\\x2d/b\n", mount, {"b/cpu.max": "100000 100000"})
@@ -157,7 +157,7 @@ def test_escaped_group_is_found(make_root):
     assert quota[0] == 1.0
 
 
-def test_of_two_mounts_the_one_that_shows_the_group_counts(make_root):
+def test_of_two_mounts_the_one_that_contains_the_group_counts(make_root):
     mounts = v1("/docker/other", point="/sys/fs/cgroup/bind") + v1("/")
     files = {"cpu,cpuacct/job/cpu.cfs_quota_us": "100000", "bind/cpu.cfs_quota_us": "700000"}
 
@@ -174,13 +174,13 @@ def test_of_two_mounts_the_one_that_shows_the_group_counts(make_root):
         (None, {"cpu/cpu.cfs_quota_us": "300000"}, 3.0),
     ],
 )
-def test_recording_without_mountinfo_has_cgroups_where_they_are_by_custom(
+def test_a_recording_without_mountinfo_uses_the_usual_cgroup_mount_points(
     make_root, cgroup, files, quota
 ):
     assert quota_of(make_root, cgroup, None, files)[0] == quota
 
 
-def test_no_cgroup_mounted_is_no_limit(make_root):
+def test_without_a_cgroup_mount_there_is_no_limit(make_root):
     mounts = "1 2 3:4 / /proc rw - proc proc rw\n"
 
     assert quota_of(make_root, "0::/\n", mounts, {"cpu.max": "100000 100000"}) == (None, "")
@@ -195,11 +195,11 @@ def test_no_cgroup_mounted_is_no_limit(make_root):
         ({"a/b/memory.max": "x", "memory.max": "1048576"}, 1048576),
     ],
 )
-def test_v2_memory_is_the_tightest_of_max_and_high(make_root, files, limit):
+def test_v2_memory_limit_is_the_lowest_of_max_and_high(make_root, files, limit):
     assert limits_of(make_root, "0::/a/b\n", V2, files)[0].memory_bytes == limit
 
 
-def test_v1_memory_ignores_the_kernels_no_limit(make_root):
+def test_v1_memory_ignores_the_kernels_value_for_unlimited(make_root):
     files = {
         "memory/j/memory.limit_in_bytes": MAX,
         "memory/memory.limit_in_bytes": "536870912\n",
@@ -212,7 +212,7 @@ def test_v1_memory_ignores_the_kernels_no_limit(make_root):
 
 
 @pytest.mark.parametrize(("total", "limit"), [(1024, None), (2048, 1048576)])
-def test_memory_limit_that_is_not_below_the_machines_memory_is_none(make_root, total, limit):
+def test_a_memory_limit_not_below_the_machines_memory_is_ignored(make_root, total, limit):
     root = make_root(
         {
             "proc/self/cgroup": "0::/",

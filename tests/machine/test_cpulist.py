@@ -1,4 +1,4 @@
-"""Sets of processors are read as Linux writes them, and written back the same."""
+"""CPU lists and masks are parsed as Linux writes them, and formatted the same way."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CPU_SETS = st.sets(st.integers(0, 8191), max_size=200)
         ("0-1,", (0, 1)),
     ],
 )
-def test_list_is_read_in_every_spelling(text, cpus):
+def test_list_is_parsed_in_every_spelling(text, cpus):
     assert parse_cpu_list(text) == cpus
 
 
 @pytest.mark.parametrize(
     "text", ["a", "-1", "3-1", "0-", "0-4:0", "0:2:2x", "1;2", "²", "0-99999999", "9" * 5000]
 )
-def test_damaged_list_is_refused_in_one_sentence_with_its_text(text):
+def test_damaged_list_is_rejected_in_one_sentence_that_quotes_it(text):
     with pytest.raises(UsageError, match="processor") as caught:
         parse_cpu_list(text)
 
@@ -64,12 +64,12 @@ def test_damaged_list_is_refused_in_one_sentence_with_its_text(text):
         ("ffffffffff", tuple(range(40))),
     ],
 )
-def test_mask_is_read_in_groups_of_32_bits(text, cpus):
+def test_mask_is_parsed_in_groups_of_32_bits(text, cpus):
     assert parse_cpu_mask(text) == cpus
 
 
 @pytest.mark.parametrize("text", ["xyz", "1,,2", "1,123456789", "-1", "f" * 20000])
-def test_damaged_mask_is_refused(text):
+def test_damaged_mask_is_rejected(text):
     with pytest.raises(UsageError):
         parse_cpu_mask(text)
 
@@ -86,7 +86,7 @@ def test_mask_survives_a_round_trip(cpus):
 
 @pytest.mark.parametrize("parse", [parse_cpu_list, parse_cpu_mask])
 @given(text=st.one_of(st.text(max_size=60), st.text("0123456789abf,-:() \n\0", max_size=60)))
-def test_any_text_is_processors_or_one_usage_error(parse, text):
+def test_any_text_gives_processors_or_a_usage_error(parse, text):
     with contextlib.suppress(UsageError):
         assert all(0 <= cpu < 65536 for cpu in parse(text))
 

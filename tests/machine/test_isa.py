@@ -1,4 +1,4 @@
-"""The ISA level follows oneDNN's rules, and AMX needs the kernel's word."""
+"""The ISA level follows oneDNN's rules, and AMX needs the kernel's permission."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def describe(*flags):
         (f"{AVX512} amx_tile amx_int8 amx_bf16", "AVX512_CORE"),  # AMX without its base
     ],
 )
-def test_level_is_the_highest_whose_flags_are_there(flags, level):
+def test_level_is_the_highest_whose_flags_are_present(flags, level):
     assert name_level(flags.split()) == level
 
 
-def test_avx10_processor_takes_the_level_of_its_avx512_flags():
+def test_avx10_processor_has_the_level_of_its_avx512_flags():
     """AVX10.1 is an alias of AVX512_CORE_FP16 in oneDNN; its own flags add nothing."""
     flags = f"lm {AVX512} avx_vnni avx512_vnni avx512_bf16 avx512_fp16 avx10_1 avx10_2"
 
@@ -59,21 +59,21 @@ def test_avx10_processor_takes_the_level_of_its_avx512_flags():
     assert (isa.level, isa.bf16) == ("AVX512_CORE_FP16", "avx512")
 
 
-def test_flags_are_those_that_every_allowed_thread_has():
+def test_flags_are_common_to_all_allowed_threads():
     cpuinfo = describe("lm avx avx2 avx512f", "lm avx avx2")
 
     assert identify(cpuinfo, [0], "x86_64").flags == {"lm", "avx", "avx2", "avx512f"}
     assert identify(cpuinfo, [0, 1], "x86_64").flags == {"lm", "avx", "avx2"}
 
 
-def test_amx_that_the_kernel_grants_is_the_bf16_unit():
+def test_amx_permitted_by_the_kernel_is_the_bf16_unit():
     isa = identify(describe(SAPPHIRE_RAPIDS), [0], "x86_64", lambda: TILE_DATA | 7)
 
     assert (isa.level, isa.bf16, isa.amx_denied) == ("AVX512_CORE_AMX", "amx", None)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
-def test_amx_that_the_kernel_refuses_leaves_avx512_and_says_why(code):
+def test_amx_refused_by_the_kernel_falls_back_to_avx512_with_the_reason(code):
     def refuse():
         raise OSError(code, "refused thus")
 
@@ -92,14 +92,14 @@ def test_amx_without_the_tile_state_is_denied():
     assert "0x7" in isa.amx_denied
 
 
-def test_kernel_is_not_asked_where_the_processor_has_no_amx():
+def test_kernel_is_not_asked_if_the_processor_has_no_amx():
     def fail():
         raise AssertionError("asked")
 
     assert identify(describe(f"lm {AVX512}"), [0], "x86_64", fail).amx_denied is None
 
 
-def test_arm_bf16_flag_is_a_unit_and_names_come_from_numbers():
+def test_arm_bf16_flag_is_a_unit_and_names_are_looked_up_by_number():
     cpuinfo = parse_cpuinfo(
         "processor : 0\nFeatures : fp asimd bf16 i8mm sve\nCPU implementer : 0x41\n"
         "CPU architecture: 8\nCPU part : 0xd4f\n"
@@ -111,7 +111,7 @@ def test_arm_bf16_flag_is_a_unit_and_names_come_from_numbers():
     assert (isa.level, isa.bf16) == (None, "arm")
 
 
-def test_arm_processor_of_two_kinds_has_both_names():
+def test_arm_processor_with_two_core_types_has_both_names():
     block = "processor : {}\nFeatures : fp\nCPU implementer : 0x41\nCPU part : {}\n"
     cpuinfo = parse_cpuinfo(
         "\n".join(block.format(n, part) for n, part in enumerate(["0xd87", "0xd85", "0xd87"]))
@@ -128,15 +128,15 @@ def test_unknown_arm_part_keeps_its_numbers():
     assert (isa.vendor, isa.model) == ("0x99", "part 0x1")
 
 
-def test_flags_after_the_processors_count_for_all_of_them():
-    """32-bit Arm kernels have one line of features at the end."""
+def test_flags_after_the_last_processor_apply_to_all():
+    """32-bit Arm kernels print one line of features at the end."""
     cpuinfo = parse_cpuinfo("processor : 0\n\nprocessor : 1\n\nFeatures : half neon\n")
 
     assert cpuinfo.cpus == (0, 1)
     assert cpuinfo.common_flags([1]) == {"half", "neon"}
 
 
-def test_empty_cpuinfo_is_a_processor_of_no_name():
+def test_empty_cpuinfo_gives_a_processor_without_a_name():
     isa = identify(parse_cpuinfo(""), [0], "")
 
     assert (isa.arch, isa.vendor, isa.model, isa.level, isa.bf16) == ("", "", "", None, None)

@@ -1,4 +1,4 @@
-"""Performance cores are distinguished from efficiency cores by the best source there is."""
+"""Performance and efficiency cores are distinguished by the best available source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def with_speeds(files, name, speeds):
     return files | {f"{CPU}/cpu{cpu}/{name}": f"{s}\n" for cpu, s in enumerate(speeds)}
 
 
-def test_the_kernels_own_lists_come_first(make_root, server):
+def test_the_kernels_core_lists_take_precedence(make_root, server):
     files = with_speeds(server(cores=6), "cpu_capacity", [1, 1, 1, 9, 9, 9])
     files["sys/devices/cpu_core/cpus"] = "0-1\n"
     files["sys/devices/cpu_atom/cpus"] = "2-4\n"
@@ -32,7 +32,7 @@ def test_the_kernels_own_lists_come_first(make_root, server):
     assert topology.kinds_source == "/sys/devices/cpu_core/cpus"
 
 
-def test_processor_with_its_efficiency_cores_switched_off_is_no_hybrid(make_root, server):
+def test_processor_with_efficiency_cores_switched_off_is_not_hybrid(make_root, server):
     files = server(cores=2) | {"sys/devices/cpu_core/cpus": "0-1\n"}
 
     kinds, topology = kinds_of(make_root(files))
@@ -43,7 +43,7 @@ def test_processor_with_its_efficiency_cores_switched_off_is_no_hybrid(make_root
 @pytest.mark.parametrize(
     "name", ["cpu_capacity", "acpi_cppc/highest_perf", "cpufreq/cpuinfo_max_freq"]
 )
-def test_each_speed_tells_kinds_apart_at_a_clear_gap(make_root, server, name):
+def test_each_speed_separates_core_kinds_at_a_clear_gap(make_root, server, name):
     files = with_speeds(server(cores=4), name, [1024, 1000, 700, 690])
 
     kinds, topology = kinds_of(make_root(files))
@@ -52,8 +52,8 @@ def test_each_speed_tells_kinds_apart_at_a_clear_gap(make_root, server, name):
     assert topology.kinds_source == f"/sys/devices/system/cpu/cpu*/{name}"
 
 
-def test_equal_capacities_leave_the_question_to_the_next_source(make_root, server):
-    """Linux on x86 gives every core a capacity of 1024 as long as SMT is on."""
+def test_equal_capacities_defer_to_the_next_source(make_root, server):
+    """Linux on x86 reports a capacity of 1024 for every core while SMT is on."""
     files = with_speeds(server(cores=4), "cpu_capacity", [1024] * 4)
     files = with_speeds(files, "acpi_cppc/highest_perf", [64, 67, 39, 39])
 
@@ -68,7 +68,7 @@ def test_equal_capacities_leave_the_question_to_the_next_source(make_root, serve
         [1, 1, 1, 1],
     ],
 )
-def test_best_of_equal_cores_is_no_other_kind(make_root, server, speeds):
+def test_slightly_faster_cores_are_not_a_different_kind(make_root, server, speeds):
     files = with_speeds(server(cores=len(speeds)), "acpi_cppc/highest_perf", speeds)
 
     kinds, topology = kinds_of(make_root(files))
@@ -77,8 +77,8 @@ def test_best_of_equal_cores_is_no_other_kind(make_root, server, speeds):
     assert not topology.hybrid
 
 
-def test_amds_dense_cores_are_used_too(make_root, server):
-    """Four Zen 5 cores and eight Zen 5c: twelve at the dense clock do more than four at 5.1 GHz."""
+def test_amd_dense_cores_count_as_performance_cores(make_root, server):
+    """Four Zen 5 and eight Zen 5c cores: twelve at the dense clock outperform four at 5.1 GHz."""
     speeds = [5157895] * 4 + [3289474] * 8
     files = with_speeds(server(cores=12), "cpufreq/cpuinfo_max_freq", speeds)
     files["proc/cpuinfo"] = files["proc/cpuinfo"].replace("GenuineIntel", "AuthenticAMD")
@@ -88,13 +88,13 @@ def test_amds_dense_cores_are_used_too(make_root, server):
     assert (kinds, topology.hybrid, topology.kinds_source) == ("p" * 12, False, "")
 
 
-def test_one_missing_or_zero_speed_makes_the_source_useless(make_root, server):
+def test_a_source_with_a_missing_or_zero_speed_is_ignored(make_root, server):
     files = with_speeds(server(cores=4), "cpu_capacity", [1024, 1024, 0, 500])
 
     assert kinds_of(make_root(files))[0] == "pppp"
 
 
-def test_two_sockets_are_no_hybrid(make_root, server):
+def test_two_sockets_are_not_hybrid(make_root, server):
     files = with_speeds(server(cores=4, sockets=2), "cpu_capacity", [1024, 1024, 500, 500])
 
     assert kinds_of(make_root(files))[0] == "pppp"
@@ -109,26 +109,26 @@ def uneven_smt(server, model="Intel(R) Core(TM) i7"):
     return files
 
 
-def test_smt_on_the_first_cores_only_is_an_intel_hybrid(make_root, server):
+def test_smt_on_only_the_first_cores_is_an_intel_hybrid(make_root, server):
     kinds, topology = kinds_of(make_root(uneven_smt(server)))
 
     assert kinds == "ppeeee"
     assert topology.kinds_source.endswith("topology")
 
 
-def test_smt_asymmetry_by_offline_siblings_is_no_hybrid(make_root, server):
+def test_smt_asymmetry_due_to_offline_siblings_is_not_hybrid(make_root, server):
     files = uneven_smt(server) | {f"{CPU}/present": "0-8\n"}
 
     assert kinds_of(make_root(files))[0] == "pppppp"
 
 
-def test_smt_asymmetry_of_a_server_is_no_hybrid(make_root, server):
+def test_smt_asymmetry_of_a_server_is_not_hybrid(make_root, server):
     files = uneven_smt(server, "Intel(R) Xeon(R) Gold 6132")
 
     assert kinds_of(make_root(files))[0] == "pppppp"
 
 
-def test_gap_is_taken_where_it_is_widest():
+def test_cores_are_split_at_the_widest_gap():
     assert split_at_gap([250, 760, 1024], 1.2) == 760
     assert split_at_gap([100], 1.2) is None
     assert split_at_gap([100, 119], 1.2) is None

@@ -1,4 +1,4 @@
-"""Off Linux, sysctl or psutil and py-cpuinfo answer; what fails is reported."""
+"""On other systems, sysctl or psutil and py-cpuinfo are read, and failures are reported."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def test_apple_silicon_has_performance_and_efficiency_cores_and_its_flags():
     assert said["hw.physicalcpu"] == "12"
 
 
-def test_first_apple_silicon_has_no_bf16():
+def test_the_apple_m1_has_no_bf16():
     text = M3.replace("FEAT_BF16: 1", "FEAT_BF16: 0").replace("M3 Pro", "M1")
 
     assert probe_macos({}, lambda command: text, "arm64")[0].isa.bf16 is None
 
 
-def test_python_under_rosetta_still_runs_on_apple_silicon():
+def test_the_architecture_under_rosetta_is_arm64():
     assert probe_macos({}, lambda command: M3, "x86_64")[0].isa.arch == "arm64"
 
 
-def test_intel_mac_has_siblings_and_a_level():
+def test_an_intel_mac_has_siblings_and_an_isa_level():
     machine, _ = probe_macos({}, lambda command: INTEL_MAC, "x86_64")
 
     assert len(machine.topology.cores) == 8
@@ -60,7 +60,7 @@ def test_intel_mac_has_siblings_and_a_level():
     assert machine.isa.vendor == "GenuineIntel"
 
 
-def test_one_question_is_asked_of_sysctl():
+def test_sysctl_is_called_once():
     commands = []
     probe_macos({}, lambda command: commands.append(command) or "", "arm64")
 
@@ -68,7 +68,7 @@ def test_one_question_is_asked_of_sysctl():
     assert commands[0][0].endswith("sysctl")
 
 
-def test_missing_sysctl_is_told_and_one_core_at_least_is_left():
+def test_missing_sysctl_is_reported_and_at_least_one_core_remains():
     def fail(command):
         raise FileNotFoundError(2, "No such file", command[0])
 
@@ -78,7 +78,7 @@ def test_missing_sysctl_is_told_and_one_core_at_least_is_left():
     assert "sysctl is ignored" in machine.warnings[0]
 
 
-def test_other_systems_are_what_psutil_and_cpuinfo_say():
+def test_on_other_systems_psutil_and_cpuinfo_give_the_answers():
     info = {
         "arch": "X86_64",
         "vendor_id_raw": "GenuineIntel",
@@ -95,7 +95,7 @@ def test_other_systems_are_what_psutil_and_cpuinfo_say():
     assert "4 cores" in (said["psutil"] or "")
 
 
-def test_other_systems_without_the_libraries_are_told_and_answer():
+def test_missing_libraries_are_reported_and_the_probe_still_answers():
     def fail():
         raise ImportError("no such module")
 
@@ -105,5 +105,5 @@ def test_other_systems_without_the_libraries_are_told_and_answer():
     assert len(machine.warnings) == 2
 
 
-def test_sysctl_lines_are_read_by_name():
+def test_sysctl_output_is_parsed_by_name():
     assert parse_sysctl("a.b: 1\nc: x: y\nbroken\n") == {"a.b": "1", "c": "x: y"}

@@ -1,4 +1,4 @@
-"""The probe answers from whatever it can read, and names what it cannot."""
+"""The probe answers from the files it can read, and reports those it cannot."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nano_init.machine.probe import probe, probe_with_log
 CPU = "sys/devices/system/cpu"
 
 
-def test_root_that_does_not_exist_is_refused_in_one_sentence(tmp_path):
+def test_a_missing_root_is_rejected(tmp_path):
     with pytest.raises(RecordingError, match="missing does not exist"):
         probe(str(tmp_path / "missing"))
 
 
-def test_root_that_holds_no_machine_is_refused_in_one_sentence(tmp_path):
+def test_a_root_without_a_machine_is_rejected_in_one_sentence(tmp_path):
     (tmp_path / "letters").mkdir()
 
     with pytest.raises(RecordingError, match="is not a recorded machine") as caught:
@@ -29,7 +29,7 @@ def test_root_that_holds_no_machine_is_refused_in_one_sentence(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_file_that_is_no_archive_is_refused(tmp_path):
+def test_a_file_that_is_not_an_archive_is_rejected(tmp_path):
     path = tmp_path / "machine.tar.gz"
     path.write_text("no archive")
 
@@ -37,21 +37,21 @@ def test_file_that_is_no_archive_is_refused(tmp_path):
         probe(str(path))
 
 
-def test_folder_with_a_cpuinfo_alone_is_a_machine(make_root):
+def test_a_folder_with_only_a_cpuinfo_is_a_machine(make_root):
     machine = probe(make_root({"cpuinfo": "processor: 3\nvendor_id: X\nflags: lm avx\n"}), {})
 
     assert machine.isa.flags == {"lm", "avx"}
     assert machine.limits.affinity == (3,)
 
 
-def test_empty_recording_is_one_processor(make_root):
+def test_an_empty_recording_is_one_processor(make_root):
     machine = probe(make_root({"proc/nothing": ""}), {})
 
     assert machine.topology.online == machine.limits.affinity == (0,)
     assert machine.warnings == ()
 
 
-def test_folder_in_place_of_a_file_is_named(make_root, server):
+def test_a_folder_in_place_of_a_file_is_reported(make_root, server):
     root = make_root(server() | {"proc/self/status/x": "", f"{CPU}/isolated/x": ""})
 
     machine = probe(root, {})
@@ -62,7 +62,7 @@ def test_folder_in_place_of_a_file_is_named(make_root, server):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads every file")
-def test_unreadable_file_is_named(make_root, server):
+def test_an_unreadable_file_is_reported(make_root, server):
     root = make_root(server() | {"proc/self/status": "Cpus_allowed_list: 0"})
     os.chmod(f"{root}/proc/self/status", 0)
 
@@ -72,14 +72,14 @@ def test_unreadable_file_is_named(make_root, server):
     assert any("proc/self/status is ignored: permission denied" in w for w in machine.warnings)
 
 
-def test_pipe_in_place_of_a_file_does_not_stop_the_probe(make_root, server):
+def test_a_pipe_in_place_of_a_file_does_not_block_the_probe(make_root, server):
     root = make_root(server())
     os.mkfifo(f"{root}/proc/meminfo")
 
     assert len(probe(root, {}).topology.cores) == 4
 
 
-def test_links_do_not_lead_out_of_a_recording(make_root, server, tmp_path):
+def test_links_that_lead_out_of_a_recording_are_not_followed(make_root, server, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("Cpus_allowed_list: 0\n")
     root = make_root(server())
@@ -103,21 +103,21 @@ def test_links_within_a_recording_are_followed(make_root, server):
     assert probe(root, {}).topology.hybrid
 
 
-def test_root_may_be_given_with_a_slash_or_relative(make_root, server, monkeypatch):
+def test_the_root_may_end_with_a_slash_or_be_relative(make_root, server, monkeypatch):
     root = make_root(server())
     monkeypatch.chdir(os.path.dirname(root))
 
     assert probe(root + "/", {}) == probe("root", {}) == probe(root, {})
 
 
-def test_log_tells_what_each_source_said(make_root, server):
+def test_the_log_contains_the_text_of_each_source(make_root, server):
     _, log = probe_with_log(make_root(server()), {})
 
     assert log[f"{CPU}/online"] == "0-3"
     assert log["proc/self/status"] is None
 
 
-def test_refused_amx_of_a_recording_is_replayed(make_root):
+def test_a_recorded_amx_refusal_is_replayed(make_root):
     flags = (
         "lm sse4_1 avx avx2 avx512f avx512bw avx512vl avx512dq avx_vnni avx512_vnni avx512_bf16 "
         "avx512_fp16 amx_tile amx_int8 amx_bf16"
@@ -148,7 +148,7 @@ print(sorted(slow & (set(sys.modules) - before)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc to read")
-def test_probe_imports_nothing_slow_and_starts_no_process():
+def test_the_probe_imports_nothing_slow_and_starts_no_process():
     """It runs before every script and in every new shell."""
     folder = os.path.dirname(os.path.dirname(nano_init.__file__))
     code = PROBE_ALONE.format(folder=folder)

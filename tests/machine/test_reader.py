@@ -1,4 +1,4 @@
-"""Files are read to their end, and what they say is kept."""
+"""Files are read completely and once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nano_init.machine.reader import Reader, parse_number
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 @pytest.mark.parametrize("name", ["vmstat", "zoneinfo", "self/smaps"])
-def test_proc_files_are_read_to_their_end_though_each_answer_is_short(name):
-    """/proc gives whole records, as many as fit into a page: a short answer is no end."""
+def test_proc_files_are_read_completely_despite_short_reads(name):
+    """/proc returns as many whole records as fit into a page: a short read is not the end."""
 
     def first_words(text):
         return [line.split()[0] for line in text.splitlines() if line.strip()]
@@ -26,7 +26,7 @@ def test_proc_files_are_read_to_their_end_though_each_answer_is_short(name):
 
     said = first_words(Reader("/").text(f"proc/{name}") or "")
 
-    # The maps of this process may change between the two, by a few lines of many.
+    # The maps of this process may change by a few of many lines between the two reads.
     assert len(said) > 0.8 * len(expected)
     assert said[:20] == expected[:20]
     assert said[-1] == expected[-1]
@@ -43,7 +43,7 @@ def test_file_is_read_once(make_root):
     assert reader.log == {"a": "1"}
 
 
-def test_absent_file_is_no_news(make_root):
+def test_an_absent_file_gives_no_warning(make_root):
     reader = Reader(make_root({"a": ""}))
 
     assert reader.text("b") is None
@@ -52,13 +52,13 @@ def test_absent_file_is_no_news(make_root):
     assert reader.warnings == []
 
 
-def test_long_file_is_read_whole(make_root):
+def test_a_long_file_is_read_completely(make_root):
     text = "x" * 300_000
 
     assert Reader(make_root({"a": text})).text("a") == text
 
 
-def test_path_with_a_nul_byte_is_told(make_root):
+def test_a_path_with_a_nul_byte_gives_a_warning(make_root):
     reader = Reader(make_root({"a": ""}))
 
     assert reader.text("a\0b") is None
@@ -66,12 +66,12 @@ def test_path_with_a_nul_byte_is_told(make_root):
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "--1", "9" * 21, "²", "1 2"])
-def test_number_that_is_none_is_refused(text):
+def test_an_invalid_number_is_rejected(text):
     with pytest.raises(ValueError, match="is no whole number"):
         parse_number(text)
 
 
-def test_cpuinfo_with_different_flags_by_turns():
+def test_cpuinfo_keeps_different_flags_per_processor():
     lines = ["lm avx", "lm avx avx2", "lm avx", "lm"]
     text = "\n".join(f"processor : {n}\nflags : {line}\nx : y\n" for n, line in enumerate(lines))
 
@@ -83,7 +83,7 @@ def test_cpuinfo_with_different_flags_by_turns():
     assert cpuinfo.common_flags([77]) == {"lm"}
 
 
-def test_cpuinfo_with_carriage_returns():
+def test_carriage_returns_in_cpuinfo_are_ignored():
     cpuinfo = parse_cpuinfo("processor : 0\r\nflags : a b\r\nmodel : 1\r\n")
 
     assert cpuinfo.common_flags([0]) == {"a", "b"}

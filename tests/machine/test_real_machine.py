@@ -1,4 +1,4 @@
-"""On the machine that runs the tests, the answers agree with the system's own tools."""
+"""On the test machine, the answers agree with the system's tools."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_affinity_follows_taskset():
 
 @pytest.fixture
 def quota_group():
-    """Make a cgroup with a quota of 1.5 processors, and give the file to enter it by."""
+    """Create a cgroup with a quota of 1.5 processors; return its cgroup.procs."""
     if os.geteuid() != 0:
         pytest.skip("only root may make a cgroup")
     name = f"nano-init-test-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""A recording replays to the same answers, and tells nothing else."""
+"""A recording replays to the same answers and contains nothing private."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_recording_replays_to_the_same_machine(make_root, server, tmp_path):
     assert probe(path, {}) == probe(root, {})
 
 
-def test_recording_replays_after_it_was_unpacked(make_root, server, tmp_path):
+def test_an_unpacked_recording_replays_to_the_same_machine(make_root, server, tmp_path):
     root = make_root(server(cores=2))
     path = str(tmp_path / "machine.tar.gz")
     record(path, root)
@@ -65,7 +65,7 @@ def test_recording_replays_after_it_was_unpacked(make_root, server, tmp_path):
         assert probe(folder, {}) == probe(root, {})
 
 
-def test_recording_of_a_recording_is_the_same_machine(make_root, server, tmp_path):
+def test_a_recording_of_a_recording_has_the_same_contents(make_root, server, tmp_path):
     first, second = str(tmp_path / "1.tar.gz"), str(tmp_path / "2.tar.gz")
     root = make_root(server(cores=2) | PRIVATE)
     record(first, root)
@@ -75,7 +75,7 @@ def test_recording_of_a_recording_is_the_same_machine(make_root, server, tmp_pat
     assert text_of(second) == text_of(first)
 
 
-def test_nothing_private_is_recorded_and_the_limits_are_kept(make_root, tmp_path):
+def test_nothing_private_is_recorded_but_the_limits_are(make_root, tmp_path):
     root = make_root(PRIVATE)
     path = str(tmp_path / "machine.tar.gz")
 
@@ -91,7 +91,7 @@ def test_nothing_private_is_recorded_and_the_limits_are_kept(make_root, tmp_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc to record")
-def test_this_machine_replays_to_its_own_answers(tmp_path):
+def test_this_machine_replays_to_the_same_answers(tmp_path):
     path = str(tmp_path / "machine.tar.gz")
 
     record(path)
@@ -104,7 +104,7 @@ def test_this_machine_replays_to_its_own_answers(tmp_path):
     assert replayed.limits.memory_bytes == here.limits.memory_bytes
 
 
-def test_file_that_exists_is_kept_unless_forced(make_root, server, tmp_path):
+def test_an_existing_file_is_kept_without_force(make_root, server, tmp_path):
     root = make_root(server())
     path = tmp_path / "machine.tar.gz"
     path.write_text("mine")
@@ -117,7 +117,7 @@ def test_file_that_exists_is_kept_unless_forced(make_root, server, tmp_path):
     assert len(probe(str(path), {}).topology.cores) == 4
 
 
-def test_folder_that_does_not_exist_is_one_sentence_and_leaves_nothing(make_root, tmp_path):
+def test_a_missing_folder_is_reported_and_not_created(make_root, tmp_path):
     path = tmp_path / "missing" / "machine.tar.gz"
 
     with pytest.raises(RecordingError, match="cannot be written: No such file"):
@@ -126,7 +126,7 @@ def test_folder_that_does_not_exist_is_one_sentence_and_leaves_nothing(make_root
     assert not os.path.exists(path.parent)
 
 
-def test_failed_recording_leaves_no_file(make_root, tmp_path):
+def test_a_failed_recording_leaves_no_file(make_root, tmp_path):
     path = tmp_path / "machine.tar.gz"
 
     with pytest.raises(RecordingError):
@@ -143,21 +143,21 @@ def _archive_of(path, name, kind=tarfile.REGTYPE):
     return str(path)
 
 
-def test_recording_that_would_write_outside_its_folder_is_refused(tmp_path):
+def test_a_recording_that_would_write_outside_its_folder_is_rejected(tmp_path):
     path = _archive_of(tmp_path / "evil.tar.gz", "../outside")
 
     with pytest.raises(RecordingError, match="leads out of it"):
         probe(path)
 
 
-def test_links_in_a_recording_are_left_out(tmp_path):
+def test_links_in_a_recording_are_ignored(tmp_path):
     path = _archive_of(tmp_path / "evil.tar.gz", "proc/cpuinfo", tarfile.SYMTYPE)
 
     with pytest.raises(RecordingError, match="is not a recorded machine"):
         probe(path)
 
 
-def test_half_a_recording_is_refused(make_root, server, tmp_path):
+def test_a_truncated_recording_is_rejected(make_root, server, tmp_path):
     path = tmp_path / "machine.tar.gz"
     record(str(path), make_root(server()))
     path.write_bytes(path.read_bytes()[:200])
@@ -166,7 +166,7 @@ def test_half_a_recording_is_refused(make_root, server, tmp_path):
         probe(str(path))
 
 
-def test_file_that_is_no_archive_is_refused_in_one_short_sentence(tmp_path):
+def test_a_file_that_is_not_an_archive_is_rejected_in_one_sentence(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("no archive at all\n")
 
@@ -179,7 +179,7 @@ def test_file_that_is_no_archive_is_refused_in_one_short_sentence(tmp_path):
     )
 
 
-def test_recording_inside_one_folder_is_found(make_root, server, tmp_path):
+def test_a_recording_inside_a_folder_is_found(make_root, server, tmp_path):
     root = make_root(server(cores=3), "my-machine")
     path = tmp_path / "wrapped.tar.gz"
     with tarfile.open(path, "w:gz") as archive:

@@ -1,4 +1,4 @@
-"""Real machines, recorded by others, give the answers that are known of them."""
+"""Recordings of real machines by others give the known answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nano_init.machine.probe import probe
 from nano_init.plan.placement import place_workers
 from nano_init.plan.threads import count_threads
 
-# The names are known here so that each machine is a test of its own; the answers are not.
+# Only the names are listed here, so that each machine is a separate test.
 SYSFS = [
     "128arm-2pa2n8cluster4co",
     "16em64t-4s2c2t-offlines",
@@ -32,7 +32,7 @@ def expected(machines):
 
 @pytest.fixture(scope="session")
 def recorded(machines, expected, tmp_path_factory):
-    """Return a function that unpacks a machine, and gives its root and expected answers."""
+    """Return a function that unpacks a machine and returns its root and expected answers."""
     folder = tmp_path_factory.mktemp("machines")
 
     def unpack(name):
@@ -52,7 +52,7 @@ def recorded(machines, expected, tmp_path_factory):
 
 
 def is_of_interest(path):
-    """Tell whether a file of a recording is about processors; there are thousands of others."""
+    """Return whether a file of a recording is about processors; thousands of others are not."""
     return "/proc/" in path or "/sys/devices/system/" in path or "/sys/devices/cpu_" in path
 
 
@@ -63,7 +63,7 @@ def cpus_of(machine, *kinds):
 
 
 @pytest.mark.parametrize("name", SYSFS)
-def test_sysfs_machine_is_counted_as_expected(recorded, name):
+def test_sysfs_machine_has_the_expected_counts(recorded, name):
     root, answers = recorded(name)
 
     machine = probe(root, {})
@@ -94,7 +94,7 @@ def test_every_recorded_machine_is_tested(expected):
     assert set(expected["sysfs"]) <= set(SYSFS)
 
 
-def test_cpuinfo_machines_have_the_bf16_unit_that_is_known_of_them(machines, expected, make_root):
+def test_cpuinfo_machines_have_the_expected_bf16_unit(machines, expected, make_root):
     wrong = {}
     for name, answers in expected["cpuinfo"].items():
         text = (machines / "cpuinfo" / f"{name}.txt").read_text()
@@ -123,7 +123,7 @@ def test_cpuinfo_machines_have_the_bf16_unit_that_is_known_of_them(machines, exp
         ("unknown-sapphirerapids", "x86_64", "GenuineIntel", None, "AVX512_CORE_AMX"),
     ],
 )
-def test_cpuinfo_machine_has_its_names_and_level(
+def test_cpuinfo_machine_has_the_expected_names_and_level(
     machines, make_root, name, arch, vendor, model, level
 ):
     text = (machines / "cpuinfo" / f"{name}.txt").read_text()
@@ -134,7 +134,7 @@ def test_cpuinfo_machine_has_its_names_and_level(
     assert model in (None, isa.model)
 
 
-# Counted by hand from each recording's node and sibling lists.
+# Determined manually from the node and sibling lists of each recording.
 PLACES = {
     "128arm-2pa2n8cluster4co": [("0-31", (0,)), ("32-63", (1,)), ("64-95", (2,)), ("96-127", (3,))],
     "32intel64-2p8co2t+8ve": [("0-7,16-23", (0,)), ("8-15,24-31", (1,))],
@@ -149,7 +149,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_workers_of_a_server_of_several_sockets_are_placed_as_by_hand(recorded, name):
+def test_workers_on_servers_with_several_sockets_match_a_manual_placement(recorded, name):
     root, _ = recorded(name)
     placement = place_workers(probe(root, {}), None)
 

@@ -1,4 +1,4 @@
-"""Cores are sibling sets among online hardware threads, wherever they sit."""
+"""Cores are sets of online sibling threads, however the kernel numbers and lists them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_threads_of_a_core_are_grouped_by_their_sibling_list(make_root, server):
     assert topology.sockets == 2
 
 
-def test_old_kernels_give_masks(make_root, server):
+def test_masks_of_old_kernels_are_read(make_root, server):
     files = server(cores=2, smt=2)
     for cpu in range(4):
         del files[f"{CPU}/cpu{cpu}/topology/core_cpus_list"]
@@ -37,7 +37,7 @@ def test_old_kernels_give_masks(make_root, server):
     assert topology.nodes[0].cpus == (0, 1, 2, 3)
 
 
-def test_siblings_may_be_spelt_with_a_stride(make_root, server):
+def test_sibling_lists_may_have_a_stride(make_root, server):
     files = server(cores=2, smt=2)
     files[f"{CPU}/cpu0/topology/core_cpus_list"] = "0-2:2\n"
 
@@ -55,7 +55,7 @@ def test_offline_siblings_do_not_count(make_root, server):
     assert not topology.hybrid
 
 
-def test_without_a_list_of_online_threads_each_tells_of_itself(make_root, server):
+def test_without_an_online_list_each_threads_online_file_counts(make_root, server):
     files = server(cores=3)
     del files[f"{CPU}/online"]
     files[f"{CPU}/cpu1/online"] = "0\n"
@@ -63,7 +63,7 @@ def test_without_a_list_of_online_threads_each_tells_of_itself(make_root, server
     assert topology_of(make_root(files)).online == (0, 2)
 
 
-def test_without_sys_the_lines_of_stat_are_the_online_threads(make_root):
+def test_without_sysfs_the_online_threads_come_from_proc_stat(make_root):
     root = make_root({"proc/stat": "cpu 1 2\ncpu0 1 2\ncpu5 1 2\nintr 5\n"})
 
     assert topology_of(root).online == (0, 5)
@@ -79,7 +79,7 @@ def test_missing_topology_folders_make_each_thread_a_core(make_root):
     assert machine.warnings == ()
 
 
-def test_missing_sibling_lists_are_told_where_cpuinfo_knows_of_smt(make_root):
+def test_missing_sibling_lists_give_a_warning_if_cpuinfo_shows_smt(make_root):
     files = {f"{CPU}/online": "0-3\n", f"{CPU}/cpu0/x": ""}
     files["proc/cpuinfo"] = "processor: 0\nflags: lm\nsiblings: 4\ncpu cores: 2\n"
 
@@ -89,7 +89,7 @@ def test_missing_sibling_lists_are_told_where_cpuinfo_knows_of_smt(make_root):
     assert "4 threads on 2 cores" in warning
 
 
-def test_sockets_without_sys_are_counted_in_cpuinfo(make_root):
+def test_without_sysfs_sockets_are_counted_in_cpuinfo(make_root):
     text = "processor: 0\nphysical id: 0\n\nprocessor: 1\nphysical id: 1\n"
 
     assert topology_of(make_root({"proc/cpuinfo": text})).sockets == 2
@@ -104,7 +104,7 @@ def test_package_id_of_minus_one_is_one_socket(make_root, server):
     assert topology_of(make_root(files)).sockets == 1
 
 
-def test_memory_only_nodes_are_listed_and_told_apart(make_root, server):
+def test_memory_only_nodes_are_listed_and_marked(make_root, server):
     files = server(cores=4)
     files[f"{NODE}/online"] = "0,7\n"
     files[f"{NODE}/has_memory"] = "7\n"
@@ -120,14 +120,14 @@ def test_memory_only_nodes_are_listed_and_told_apart(make_root, server):
     assert nodes[0].distances == (10, 17)
 
 
-def test_kernel_without_numa_has_one_node_of_all(make_root):
+def test_a_kernel_without_numa_has_one_node_with_all_processors(make_root):
     topology = topology_of(make_root({f"{CPU}/online": "0-1\n"}))
 
     assert [(n.id, n.cpus) for n in topology.nodes] == [(0, (0, 1))]
     assert {core.node for core in topology.cores} == {0}
 
 
-def test_last_level_cache_groups_are_the_highest_level(make_root, server):
+def test_cache_groups_are_those_of_the_highest_level(make_root, server):
     """The CCX of AMD's Zen: four cores of a socket share a last-level cache."""
     files = server(cores=8)
     for cpu in range(8):
@@ -140,8 +140,8 @@ def test_last_level_cache_groups_are_the_highest_level(make_root, server):
     assert [core.cache for core in cores] == [(0, 1, 2, 3)] * 4 + [(4, 5, 6, 7)] * 4
 
 
-def test_core_without_the_last_level_has_its_own_highest(make_root, server):
-    """The low-power cores of Intel's Meteor Lake do not reach the third level."""
+def test_a_core_without_the_last_level_uses_its_highest_level(make_root, server):
+    """The low-power cores of Intel's Meteor Lake have no level 3 cache."""
     files = server(cores=4)
     for cpu in range(4):
         files[f"{CPU}/cpu{cpu}/cache/index0/level"] = "2\n"
@@ -155,7 +155,7 @@ def test_core_without_the_last_level_has_its_own_highest(make_root, server):
     assert [core.cache for core in cores] == [(0, 1), (0, 1), (2, 3), (2, 3)]
 
 
-def test_dies_and_clusters_are_known_where_the_kernel_knows(make_root, server):
+def test_dies_and_clusters_are_read_if_the_kernel_reports_them(make_root, server):
     files = server(cores=4)
     for cpu in range(4):
         topology = f"{CPU}/cpu{cpu}/topology"
@@ -169,7 +169,7 @@ def test_dies_and_clusters_are_known_where_the_kernel_knows(make_root, server):
     assert {core.cluster for core in cores} == {-1}
 
 
-def test_thousands_of_processors(make_root):
+def test_thousands_of_processors_are_supported(make_root):
     files = {f"{CPU}/online": "0-4095\n"}
     files |= {
         f"{CPU}/cpu{cpu}/topology/core_cpus_list": f"{cpu},{cpu + 2048}" for cpu in range(2048)
@@ -181,7 +181,7 @@ def test_thousands_of_processors(make_root):
     assert len(topology.cores) == 2048
 
 
-def test_lists_that_contradict_each_other_still_place_every_thread_once(make_root, server):
+def test_contradictory_sibling_lists_still_place_every_thread_once(make_root, server):
     files = server(cores=4)
     files[f"{CPU}/cpu0/topology/core_cpus_list"] = "0-2\n"
     files[f"{CPU}/cpu3/topology/core_cpus_list"] = "0-2\n"
@@ -193,7 +193,7 @@ def test_lists_that_contradict_each_other_still_place_every_thread_once(make_roo
 
 
 @pytest.mark.parametrize("garbage", ["nonsense", "0-99999999", "-3", b"\xff\xfe\x00"])
-def test_broken_file_is_named_and_the_siblings_own_answers(make_root, server, garbage):
+def test_an_invalid_file_is_reported_and_the_siblings_file_is_used(make_root, server, garbage):
     files = server(cores=2, smt=2)
     files[f"{CPU}/cpu0/topology/core_cpus_list"] = garbage
 

@@ -1,4 +1,4 @@
-"""The kernel's answer about AMX is asked for without side effects, and kept as text."""
+"""The kernel's answer about AMX is requested without side effects and stored as text."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nano_init.machine.xfeatures import ask_xfeatures, format_answer, parse_answ
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="the question is x86 Linux's"
 )
-def test_kernel_answers_or_refuses_in_words():
+def test_the_kernels_answer_is_a_mask_or_an_error_number():
     answer = format_answer(ask_xfeatures)
 
-    # x87 and SSE states are always there; kernels before 5.16 do not know the question.
+    # x87 and SSE states are always present; kernels before 5.16 do not support the query.
     assert answer.startswith("errno ") or parse_answer(answer) & 3 == 3
 
 
@@ -37,6 +37,6 @@ def test_refusal_survives_a_round_trip():
 
 
 @pytest.mark.parametrize("text", ["", "errno", "errno x", "errno 99999999999", "zz", "errno -1"])
-def test_damaged_answer_is_a_refusal(text):
+def test_a_damaged_answer_counts_as_a_refusal(text):
     with pytest.raises(OSError, match="is no answer"):
         parse_answer(text)

@@ -1,4 +1,4 @@
-"""Variables that bind threads where that leaves cores idle are warned of."""
+"""Variables that bind threads give a warning if the binding leaves cores idle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CORES = tuple(Core((core, core + 4), 0, 0) for core in range(4))
         ("OMP_PROC_BIND", "spread,close"),
     ],
 )
-def test_binding_to_one_core_is_warned_of(name, value):
+def test_binding_to_one_core_gives_a_warning(name, value):
     (warning,) = binding_warnings(CORES, {name: value})
 
     assert f"{name}={value}" in warning
@@ -51,18 +51,18 @@ def test_binding_to_one_core_is_warned_of(name, value):
         {"OMP_PROC_BIND": ""},
     ],
 )
-def test_other_bindings_are_not(environ):
+def test_other_bindings_give_no_warning(environ):
     assert binding_warnings(CORES, environ) == ()
 
 
-def test_nothing_binds_what_has_one_core_only():
+def test_one_core_gives_no_warning():
     everything = {"OMP_PROC_BIND": "true", "KMP_AFFINITY": "explicit,proclist=[0]"}
 
     assert binding_warnings(CORES[:1], everything) == ()
 
 
 @pytest.mark.parametrize("value", ["granularity=fine,compact", "Granularity=thread, compact,0"])
-def test_filling_one_core_before_the_next_is_warned_of_where_cores_have_siblings(value):
+def test_filling_core_by_core_gives_a_warning_if_cores_have_siblings(value):
     (warning,) = binding_warnings(CORES, {"KMP_AFFINITY": value})
 
     assert "compact,1,0" in warning

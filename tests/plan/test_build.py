@@ -1,4 +1,4 @@
-"""Which TensorFlow is installed is read without importing it."""
+"""The installed TensorFlow is identified without importing it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def install(folder: Path, distribution: str) -> str:
         ("intel_tensorflow-2.10.0", Build("intel-tensorflow", "2.10.0", "openmp")),
     ],
 )
-def test_a_distribution_tells_its_version_and_thread_pool(
+def test_a_distribution_gives_version_and_thread_pool(
     tmp_path: Path, distribution: str, build: Build
 ) -> None:
     assert read_build([install(tmp_path, distribution)]) == build
 
 
-def test_the_first_on_the_path_is_the_one_that_python_imports(tmp_path: Path) -> None:
+def test_the_first_tensorflow_on_the_path_counts(tmp_path: Path) -> None:
     first = install(tmp_path / "a", "tensorflow-2.20.0")
     second = install(tmp_path / "b", "tensorflow-2.16.0")
     found = read_build([str(tmp_path), first, second])
@@ -38,8 +38,8 @@ def test_the_first_on_the_path_is_the_one_that_python_imports(tmp_path: Path) ->
     assert found.version == "2.20.0"
 
 
-def test_the_versions_of_keras_are_told_where_they_are(tmp_path: Path) -> None:
-    """Each may be in another folder than TensorFlow, and the first on the path counts."""
+def test_keras_versions_are_found_in_any_folder_of_the_path(tmp_path: Path) -> None:
+    """They may be in other folders than TensorFlow, and the first on the path counts."""
     first = install(tmp_path / "a", "tensorflow-2.20.0")
     for folder, package, version in (
         ("b", "keras", "3.10.0"),
@@ -53,12 +53,12 @@ def test_the_versions_of_keras_are_told_where_they_are(tmp_path: Path) -> None:
     assert found.keras == "keras 3.10.0, tf_keras 2.20.1"
 
 
-def test_none_installed_is_none(tmp_path: Path) -> None:
+def test_without_tensorflow_there_is_no_build(tmp_path: Path) -> None:
     (tmp_path / "tensorflow_datasets-4.9.dist-info").mkdir()
     assert read_build([str(tmp_path), str(tmp_path / "missing")]) is None
 
 
-def test_a_folder_that_may_not_be_listed_tells_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_ignored(tmp_path: Path) -> None:
     closed = install(tmp_path / "closed", "tensorflow-2.21.0")
     Path(closed).chmod(0o311)
     try:

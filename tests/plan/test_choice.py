@@ -1,4 +1,4 @@
-"""One pure rule decides for nano-run, jobs, nano-init, the tuner and a notebook alike."""
+"""One pure function decides for nano-run, jobs, nano-init, the tuner and notebooks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MACHINE = Machine(ISA, Topology((Core((0,), 0, 0), Core((1,), 0, 0)), (), 1), Li
 HERE = Surroundings(MACHINE, None, {}, {}, {"jemalloc": "/lib/libjemalloc.so.2"})
 
 
-def test_auto_takes_what_is_recommended_and_the_rest_of_the_patch_stays() -> None:
+def test_auto_uses_the_recommended_precision_and_keeps_other_patch_options() -> None:
     choice = choose(Wishes(patch=PatchOptions(lazy_adam=True)), HERE)
     assert choice.patch == PatchOptions("mixed_bfloat16", lazy_adam=True, is_chosen=True)
 
 
-def test_what_is_asked_for_is_taken_under_its_proper_name() -> None:
+def test_a_requested_precision_is_used_under_its_canonical_name() -> None:
     assert choose(Wishes(patch=PatchOptions("float32")), HERE).patch.precision == "float32"
     asked = PatchOptions("mixed-bfloat16")
     assert choose(Wishes(patch=asked), HERE).patch == PatchOptions("mixed_bfloat16")
 
 
-def test_a_measurement_goes_before_the_instruction_set_and_not_before_the_user() -> None:
+def test_a_measurement_overrides_the_instruction_set_but_not_the_user() -> None:
     measured = PrecisionChoice("float32", "measured")
     assert choose(Wishes(), HERE, measured=measured).patch.precision == "float32"
     asked = Wishes(patch=PatchOptions("mixed_bfloat16"))
@@ -38,7 +38,7 @@ def test_a_measurement_goes_before_the_instruction_set_and_not_before_the_user()
 
 @pytest.mark.parametrize("asked", ["auto", "mixed_bfloat16", "float32"])
 @pytest.mark.parametrize("chosen", [None, Configuration("mixed_bfloat16")])
-def test_a_keras_that_bfloat16_cannot_be_guarded_on_trains_in_float32(asked, chosen) -> None:
+def test_a_keras_on_which_bfloat16_cannot_be_guarded_trains_in_float32(asked, chosen) -> None:
     here = replace(HERE, bfloat16_fault="Keras 3.16.0 does not fit")
     choice = choose(Wishes(patch=PatchOptions(asked)), here, chosen)
     assert choice.patch.precision == "float32"
@@ -47,7 +47,7 @@ def test_a_keras_that_bfloat16_cannot_be_guarded_on_trains_in_float32(asked, cho
     assert choice.plan.precision == PrecisionChoice("float32", reason)
 
 
-def test_a_configuration_brings_its_variables_its_allocator_and_its_precision() -> None:
+def test_a_configuration_sets_variables_allocator_and_precision() -> None:
     chosen = Configuration("float32", xla=True, threads=1, allocator="jemalloc")
     choice = choose(Wishes(), HERE, chosen)
     variables = choice.plan.environment()
@@ -57,7 +57,7 @@ def test_a_configuration_brings_its_variables_its_allocator_and_its_precision() 
     assert "TF_XLA_FLAGS" in variables
 
 
-def test_wrong_values_are_refused() -> None:
+def test_invalid_values_are_rejected() -> None:
     with pytest.raises(PrecisionError, match="int3"):
         choose(Wishes(patch=PatchOptions("int3")), HERE)
     with pytest.raises(UsageError, match="no usable tcmalloc library"):

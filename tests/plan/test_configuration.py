@@ -1,4 +1,4 @@
-"""A configuration sets variables and options of its own, and none that the user has set."""
+"""A configuration sets variables and options, except those that the user has set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOAT32 = Configuration()
 BOTH = ("float32", "mixed_bfloat16")
 
 
-def test_its_variables_replace_the_plans_and_never_the_users() -> None:
+def test_configured_variables_replace_planned_ones_but_not_the_users() -> None:
     plan = Plan(
         ThreadCount(4, ""),
         PrecisionChoice("float32", ""),
@@ -34,14 +34,14 @@ def test_its_variables_replace_the_plans_and_never_the_users() -> None:
     }
 
 
-def test_options_keep_what_is_not_chosen() -> None:
+def test_options_keep_values_that_are_not_configured() -> None:
     given = Options(threads=3, pin=True)
     taken = Configuration("mixed_bfloat16", allocator="jemalloc").options(given)
     assert (taken.threads, taken.pin) == (3, True)
     assert taken.allocator == "jemalloc"
 
 
-def test_precision_and_steps_per_execution_are_its_own_and_the_rest_is_the_users() -> None:
+def test_a_configuration_replaces_only_precision_and_steps_in_the_patch_options() -> None:
     given = PatchOptions(disable=("adam",), lazy_adam=True, steps_per_execution="auto")
     assert Configuration().patch(given) == PatchOptions("float32", (), ("adam",), lazy_adam=True)
     assert Configuration("mixed_bfloat16").patch(given).precision == "mixed_bfloat16"
@@ -61,7 +61,7 @@ def test_precision_and_steps_per_execution_are_its_own_and_the_rest_is_the_users
         allocator=st.sampled_from(["none", "jemalloc", "tcmalloc"]),
     )
 )
-def test_values_are_parsed_back(configuration: Configuration) -> None:
+def test_values_survive_a_round_trip(configuration: Configuration) -> None:
     assert parse_configuration(configuration.values()) == configuration
 
 
@@ -84,5 +84,5 @@ def test_values_are_parsed_back(configuration: Configuration) -> None:
         {**FLOAT32.values(), "precision": ["float32"]},
     ],
 )
-def test_anything_else_is_none(wrong: Any) -> None:
+def test_invalid_values_parse_as_none(wrong: Any) -> None:
     assert parse_configuration(wrong) is None

@@ -1,4 +1,4 @@
-"""What is set, what is kept, and why."""
+"""Which variables are set or kept, and for what reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def setting(plan: Plan, name: str) -> Setting:
 
 
 class TestDecide:
-    def test_every_promised_variable_is_there_with_a_reason(self) -> None:
+    def test_every_documented_variable_is_set_with_a_reason(self) -> None:
         plan = decide(machine(), {}, Options(), STOCK)
         assert {s.name for s in plan.settings} == {
             "OMP_NUM_THREADS",
@@ -45,27 +45,27 @@ class TestDecide:
     @pytest.mark.parametrize(
         "name", ["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
     )
-    def test_pools_have_one_thread_a_usable_core(self, name: str) -> None:
+    def test_thread_pools_have_one_thread_per_usable_core(self, name: str) -> None:
         assert setting(decide(machine(4, smt=2), {}, Options(), STOCK), name).value == "4"
         assert setting(decide(machine(4, quota=2.5), {}, Options(), STOCK), name).value == "2"
 
-    def test_the_users_own_value_wins_and_is_told(self) -> None:
+    def test_the_users_value_is_kept_and_the_reason_says_so(self) -> None:
         plan = decide(machine(), {"OMP_NUM_THREADS": "3"}, Options(), STOCK)
         assert setting(plan, "OMP_NUM_THREADS") == Setting(
             "OMP_NUM_THREADS", "3", "your value is kept; nano-init would set 4", "kept"
         )
         assert "OMP_NUM_THREADS" not in plan.environment()
 
-    def test_an_empty_value_is_the_users_too(self) -> None:
+    def test_an_empty_value_of_the_user_is_kept(self) -> None:
         plan = decide(machine(), {"KMP_BLOCKTIME": ""}, Options(), STOCK)
         assert setting(plan, "KMP_BLOCKTIME").status == "kept"
         assert setting(plan, "KMP_BLOCKTIME").value == ""
 
-    def test_an_equal_value_is_kept_as_the_users(self) -> None:
+    def test_a_user_value_equal_to_the_planned_one_counts_as_kept(self) -> None:
         plan = decide(machine(), {"OMP_NUM_THREADS": "4"}, Options(), STOCK)
         assert setting(plan, "OMP_NUM_THREADS").status == "kept"
 
-    def test_force_overrides_and_names_the_old_value(self) -> None:
+    def test_force_overrides_and_reports_the_old_value(self) -> None:
         plan = decide(machine(), {"OMP_NUM_THREADS": "3"}, Options(force=True), STOCK)
         assert setting(plan, "OMP_NUM_THREADS").value == "4"
         assert "was '3'" in setting(plan, "OMP_NUM_THREADS").reason
@@ -76,7 +76,7 @@ class TestDecide:
         assert "tensorflow 2.21.0 (Eigen's thread pool) does not" in stock
         assert "intel-tensorflow 2.10.0 sizes its pool by it" in intel
 
-    def test_threads_are_pinned_only_when_asked(self) -> None:
+    def test_threads_are_pinned_only_on_request(self) -> None:
         loose = setting(decide(machine(2, smt=2), {}, Options(), STOCK), "KMP_AFFINITY")
         pinned = setting(decide(machine(2, smt=2), {}, Options(pin=True), STOCK), "KMP_AFFINITY")
         assert loose.value == "granularity=fine,none"
@@ -84,21 +84,21 @@ class TestDecide:
 
 
 class TestThreadCap:
-    def test_the_option_stands_before_the_variable(self) -> None:
+    def test_the_option_takes_precedence_over_the_variable(self) -> None:
         assert thread_cap(Options(threads=2), {"NANO_INIT_THREADS": "3"}) == (2, "--threads")
 
-    def test_the_variable_counts_alone(self) -> None:
+    def test_the_variable_is_used_without_the_option(self) -> None:
         assert thread_cap(Options(), {"NANO_INIT_THREADS": "3"}) == (3, "NANO_INIT_THREADS")
 
-    def test_no_bound_is_none(self) -> None:
+    def test_there_is_no_cap_by_default(self) -> None:
         assert thread_cap(Options(), {})[0] is None
 
     @pytest.mark.parametrize("text", ["0", "-1", "all", "2.5", "9999", "１", "1" * 5000])
-    def test_garbage_is_one_sentence_that_names_it(self, text: str) -> None:
+    def test_an_invalid_cap_is_rejected_in_one_sentence(self, text: str) -> None:
         with pytest.raises(UsageError, match=r"^NANO_INIT_THREADS is .*; give a whole number"):
             thread_cap(Options(), {"NANO_INIT_THREADS": text})
 
-    def test_the_cap_binds(self) -> None:
+    def test_the_cap_limits_the_threads(self) -> None:
         plan = decide(machine(4), {"NANO_INIT_THREADS": "2"}, Options(), STOCK)
         assert plan.threads.usable_cores == 2
         assert "NANO_INIT_THREADS" in plan.threads.reason

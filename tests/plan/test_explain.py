@@ -1,4 +1,4 @@
-"""An explanation lists every source of a fact, and says how its value follows."""
+"""An explanation lists every source of a fact and how its value is derived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nano_init.machine.probe import probe_with_log
 from nano_init.plan.explain import FACTS, explain
 
 CPU = "sys/devices/system/cpu"
-# Read for the topology, of which no fact is shown: dies, clusters and caches.
+# Parts of the topology that no fact shows: dies, clusters and caches.
 _NO_FACT = tuple(
     f"{CPU}/cpu{n}/{name}" for n in range(40) for name in ("topology/die", "topology/clus", "cache")
 )
@@ -41,7 +41,7 @@ def probed(tmp_path):
     return probe_with_log(str(tmp_path), {})
 
 
-def test_usable_cores_name_every_source_and_the_bound(probed):
+def test_usable_cores_list_every_source_and_the_bound(probed):
     explanation = explain("usable_cores", *probed, {"LOCAL_WORLD_SIZE": "2"}, cap=4)
 
     said = dict(explanation.said)
@@ -56,7 +56,7 @@ def test_usable_cores_name_every_source_and_the_bound(probed):
     assert "quota 1.5 binds" in explanation.conclusion
 
 
-def test_cgroups_are_shown_as_far_as_they_limit_anything(tmp_path):
+def test_only_cgroups_that_can_limit_are_shown(tmp_path):
     cgroup = "9:name=systemd:/s\n8:pids:/p\n2:cpuacct:/a\n3:cpu,cpuacct:/job\n0::/u"
     mounts = "".join(
         f"{n} 2 0:{n} / /sys/fs/cgroup/{name} rw,relatime - cgroup cgroup rw,{name}\n"
@@ -90,14 +90,14 @@ def test_many_different_answers_are_one_line(probed):
     )
 
 
-def test_flags_are_those_that_tell_the_level(probed):
-    """Not smep and sme (x86: supervisor mode and memory encryption), nor ssse3."""
+def test_only_flags_that_determine_the_level_are_shown(probed):
+    """So not smep and sme (x86: supervisor mode and memory encryption), nor ssse3."""
     said = dict(explain("isa_level", *probed, {}).said)
 
     assert said["/proc/cpuinfo"] == "sse4_1 avx avx512_bf16 amx_tile"
 
 
-def test_every_file_that_a_probe_reads_is_the_source_of_some_fact(probed):
+def test_every_file_that_a_probe_reads_is_a_source_of_a_fact(probed):
     _, log = probed
     explained = {source for name in FACTS for source, _ in explain(name, *probed, {}).said}
 
@@ -111,7 +111,7 @@ def test_every_file_that_a_probe_reads_is_the_source_of_some_fact(probed):
     assert unexplained == []
 
 
-def test_every_variable_that_counts_workers_is_named(probed):
+def test_every_variable_that_counts_workers_is_listed(probed):
     environ = dict.fromkeys(WORKER_VARIABLES, "1")
 
     said = explain("local_workers", *probed, environ).said
@@ -129,10 +129,10 @@ def test_every_fact_has_a_value_and_a_conclusion(probed, name):
     assert all(source and isinstance(text, str) for source, text in explanation.said)
 
 
-def test_variable_that_stands_for_threads_is_explained_by_them(probed):
+def test_a_thread_variable_is_explained_by_the_usable_cores(probed):
     assert explain("TF_NUM_INTRAOP_THREADS", *probed, {}).value == "1"
 
 
-def test_unknown_fact_is_refused_with_those_there_are(probed):
+def test_an_unknown_fact_is_rejected_with_a_list_of_the_known_ones(probed):
     with pytest.raises(UsageError, match="'colour' cannot be explained; choose one of usable"):
         explain("colour", *probed, {})

@@ -1,4 +1,4 @@
-"""What steers a training is known by its name, and oneDNN's settings are found as it finds them."""
+"""Variables that affect training are known by name; oneDNN's are looked up as oneDNN does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nano_init.plan.library_variables import onednn_setting, steers_training
         ("HOME", False),
     ],
 )
-def test_a_variable_steers_training_or_does_not(name: str, steers: bool) -> None:
+def test_variables_that_affect_training_are_recognized(name: str, steers: bool) -> None:
     assert steers_training(name) is steers
 
 
@@ -39,7 +39,7 @@ def test_a_variable_steers_training_or_does_not(name: str, steers: bool) -> None
         ({"ONEDNN_MAX_CPU_ISA": "", "DNNL_MAX_CPU_ISA": "AVX2"}, ("DNNL_MAX_CPU_ISA", "AVX2")),
     ],
 )
-def test_the_newer_name_of_a_setting_comes_first_unless_it_is_empty(
+def test_the_newer_name_of_a_setting_wins_unless_it_is_empty(
     environ: dict[str, str], found: tuple[str, str]
 ) -> None:
     assert onednn_setting(environ, "MAX_CPU_ISA") == found

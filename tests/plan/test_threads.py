@@ -1,4 +1,4 @@
-"""Usable cores are the least of all bounds, and the reason names each one."""
+"""The usable cores are the minimum of all bounds, and the reason lists each bound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def hybrid_laptop(**limits):
     return build([*fast, *(((12 + n,), "efficiency") for n in range(8))], **limits)
 
 
-def test_mask_is_counted_in_cores_and_quota_in_processors():
+def test_the_mask_counts_cores_and_the_quota_counts_processors():
     count = count_threads(smt_server(192, affinity=(*range(6), *range(192, 198)), cpu_quota=7.5))
 
     assert count.usable_cores == 6
@@ -51,7 +51,7 @@ def test_quota_is_rounded_down_and_not_divided_by_smt():
     assert count.reason == "3: 8 cores (16 hardware threads) in the affinity mask; quota 3.9 binds"
 
 
-def test_mask_of_sibling_threads_is_one_core():
+def test_sibling_threads_in_the_mask_count_as_one_core():
     count = count_threads(smt_server(4, affinity=(1, 5)))
 
     assert count.usable_cores == 1
@@ -70,7 +70,7 @@ def test_quota_is_never_shown_rounded_up():
     assert "quota 2.99 binds" in count_threads(smt_server(4, cpu_quota=2.9999)).reason
 
 
-def test_cap_of_the_user_bounds_and_names_its_source():
+def test_the_users_cap_limits_and_is_reported_with_its_source():
     machine = smt_server(8)
 
     assert count_threads(machine, 3).reason.endswith("--threads 3 binds")
@@ -81,7 +81,7 @@ def test_cap_of_the_user_bounds_and_names_its_source():
     )
 
 
-def test_efficiency_cores_are_left_out():
+def test_efficiency_cores_are_not_used():
     count = count_threads(hybrid_laptop())
 
     assert count.usable_cores == 6
@@ -90,7 +90,7 @@ def test_efficiency_cores_are_left_out():
     )
 
 
-def test_efficiency_cores_are_used_where_there_are_no_others_with_a_warning():
+def test_efficiency_cores_are_used_with_a_warning_if_there_are_no_others():
     machine = hybrid_laptop(affinity=(12, 13, 14))
 
     assert count_threads(machine).usable_cores == 3
@@ -109,16 +109,16 @@ def test_low_power_cores_are_the_last_choice():
 @pytest.mark.parametrize(
     ("limits", "usable"),
     [
-        ({}, 2),  # four workers that nobody bound share eight cores
-        ({"affinity": (0, 1, 8, 9)}, 2),  # each was bound to its share already
-        ({"affinity": (0, 1, 2, 3)}, 2),  # two workers were bound to the same half
+        ({}, 2),  # four unbound workers share eight cores
+        ({"affinity": (0, 1, 8, 9)}, 2),  # each is already bound to its share
+        ({"affinity": (0, 1, 2, 3)}, 2),  # two workers are bound to the same half
         ({"affinity": (0,)}, 1),
         ({"affinity": (0, 1, 2, 3), "cpuset": (0, 1, 2, 3)}, 1),  # a container of four cores
-        ({"cpu_quota": 4.0}, 1),  # the quota is shared too
+        ({"cpu_quota": 4.0}, 1),  # the workers share the quota
         ({"cpu_quota": 2.0}, 1),
     ],
 )
-def test_workers_of_a_job_divide_the_cores_that_the_job_may_use(limits, usable):
+def test_workers_of_a_job_divide_the_cores_of_the_job(limits, usable):
     machine = smt_server(8, local_workers=4, local_workers_source="LOCAL_WORLD_SIZE", **limits)
 
     count = count_threads(machine)
@@ -128,11 +128,11 @@ def test_workers_of_a_job_divide_the_cores_that_the_job_may_use(limits, usable):
     assert "LOCAL_WORLD_SIZE" in count.reason
 
 
-def test_machine_of_one_core_has_no_warnings():
+def test_a_machine_with_one_core_gives_no_warnings():
     assert thread_warnings(build([((0,),)]), {}) == ()
 
 
-def test_quota_below_one_core_is_warned_of_with_its_file():
+def test_a_quota_below_one_core_gives_a_warning_with_its_file():
     machine = smt_server(2, cpu_quota=0.5, cpu_quota_source="/sys/fs/cgroup/cpu.max")
 
     (warning,) = thread_warnings(machine, {})
@@ -141,7 +141,7 @@ def test_quota_below_one_core_is_warned_of_with_its_file():
     assert "/sys/fs/cgroup/cpu.max" in warning
 
 
-def test_memory_on_another_node_is_warned_of():
+def test_memory_on_another_node_gives_a_warning():
     nodes = (Node(0, (0,)), Node(1, (1,)), Node(2, (), has_memory=True))
     cores = [((0,), "performance", 0), ((1,), "performance", 1)]
 
@@ -153,7 +153,7 @@ def test_memory_on_another_node_is_warned_of():
     assert thread_warnings(near, {}) == ()
 
 
-def test_node_without_memory_of_its_own_is_warned_of():
+def test_a_node_without_memory_gives_a_warning():
     nodes = (Node(0, (0,), has_memory=False), Node(1, (1,)))
     cores = [((0,), "performance", 0), ((1,), "performance", 1)]
 
@@ -161,7 +161,7 @@ def test_node_without_memory_of_its_own_is_warned_of():
     assert not thread_warnings(build(cores, nodes, affinity=(0, 1)), {})
 
 
-def test_isolated_processors_in_the_mask_are_warned_of():
+def test_isolated_processors_in_the_mask_give_a_warning():
     (warning,) = thread_warnings(smt_server(4, isolated=(2, 3)), {})
 
     assert "2-3 are isolated" in warning
@@ -176,7 +176,9 @@ def test_isolated_processors_in_the_mask_are_warned_of():
     cap=st.none() | st.integers(1, 100),
     workers=st.integers(1, 20),
 )
-def test_answer_is_between_one_and_every_bound(cores, smt, mask, quota, cap, workers):
+def test_usable_cores_are_at_least_one_and_at_most_every_bound(
+    cores, smt, mask, quota, cap, workers
+):
     groups = [(tuple(core + n * cores for n in range(smt)),) for core in range(cores)]
     affinity = tuple(sorted(cpu for cpu in mask if cpu < cores * smt)) or (0,)
     machine = build(groups, affinity=affinity, cpu_quota=quota, local_workers=workers)
@@ -189,5 +191,5 @@ def test_answer_is_between_one_and_every_bound(cores, smt, mask, quota, cap, wor
     assert usable <= max(1, cores // workers)
 
 
-def test_binding_of_threads_is_warned_of():
+def test_binding_of_threads_gives_a_warning():
     assert "one core" in thread_warnings(smt_server(4), {"OMP_PROC_BIND": "true"})[0]

@@ -1,4 +1,4 @@
-"""A model is known again by the shapes of what its first optimizer trains."""
+"""A model is recognized by the shapes of the variables that its first optimizer trains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Variable:
     shape: tuple[int, ...]
 
 
-def test_digests_are_short_and_tell_shapes_apart() -> None:
+def test_digests_are_short_and_differ_for_different_shapes() -> None:
     first, second = ([Variable((64, units)), Variable((units,))] for units in (8, 16))
     signature = json.dumps([shapes_of(first), shapes_of(second), []])
     one, other = digest_signature(signature).split(",")
@@ -22,5 +22,5 @@ def test_digests_are_short_and_tell_shapes_apart() -> None:
     assert digest_signature(json.dumps([shapes_of(second)])) == other
 
 
-def test_what_was_never_seen_is_not_expected() -> None:
+def test_an_empty_signature_has_an_empty_digest() -> None:
     assert digest_signature("") == digest_signature("[]") == digest_signature("[[]]") == ""

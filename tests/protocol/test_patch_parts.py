@@ -1,4 +1,4 @@
-"""One record for each part of the patch, from which documents, tuner and benchmarks follow."""
+"""Each part of the patch has one record; docs, tuner and benchmarks are derived from it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from nano_init.protocol.patch_record import GUARD, PATH
 
 ROOT = Path(__file__).parents[2]
 
-# They act on the import itself, before there is anything to replace.
+# These paths act on the import itself and replace no callable.
 IMPORT_PATHS = {"collection_pause", "lazy_imports"}
 
-# What they bring is shown by benchmarks/first_step.py, not by the time of a step.
+# benchmarks/first_step.py shows the gain of these paths; the time per step does not.
 FIRST_STEP_PATHS = IMPORT_PATHS | {"one_trace", "step_scalars"}
 
 
-def test_each_part_has_a_name_of_its_own() -> None:
+def test_part_names_are_unique() -> None:
     assert {name for name, n in Counter(r.name for r in ALL_RECORDS).items() if n > 1} == set()
 
 
 @pytest.mark.parametrize("record", ALL_RECORDS, ids=lambda record: record.name)
-def test_a_callable_is_a_module_and_a_name_in_it(record) -> None:
+def test_a_callable_is_written_as_module_and_name(record) -> None:
     assert bool(record.targets) == (record.name not in IMPORT_PATHS)
     for text in (*record.targets, *record.uses):
         module, colon, name = text.partition(":")
@@ -37,7 +37,7 @@ def test_a_callable_is_a_module_and_a_name_in_it(record) -> None:
 
 
 @pytest.mark.parametrize("record", ALL_RECORDS, ids=lambda record: record.name)
-def test_a_summary_is_one_line_that_fits_a_table(record) -> None:
+def test_a_summary_is_one_line_without_table_separators(record) -> None:
     assert record.summary
     assert not set(record.summary) & set("\n|")
 
@@ -47,11 +47,11 @@ def test_only_faster_paths_have_groups_and_models() -> None:
     assert {r.name for r in PATH_RECORDS if not r.models} == FIRST_STEP_PATHS
 
 
-def test_a_group_is_named_in_the_order_of_the_paths() -> None:
+def test_a_group_lists_its_paths_in_order() -> None:
     assert ("adam", "rmsprop", "sgd") in path_groups()
 
 
-def test_the_models_of_a_path_are_models_of_the_benchmarks() -> None:
+def test_the_benchmarks_have_every_model_of_a_path() -> None:
     tree = ast.parse((ROOT / "benchmarks" / "models.py").read_text(encoding="utf-8"))
     (models,) = (
         node.value
@@ -63,7 +63,7 @@ def test_the_models_of_a_path_are_models_of_the_benchmarks() -> None:
     assert {model for record in PATH_RECORDS for model in record.models} <= names
 
 
-def test_the_records_are_read_without_keras_and_tensorflow() -> None:
+def test_reading_the_records_imports_neither_keras_nor_tensorflow() -> None:
     program = (
         "import sys, nano_init.protocol.patch_parts\n"
         "sys.exit(bool({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
@@ -71,6 +71,6 @@ def test_the_records_are_read_without_keras_and_tensorflow() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_a_guard_is_never_switched_off_with_the_paths() -> None:
+def test_a_guard_is_not_a_path_that_can_be_switched_off() -> None:
     names = {record.name for record in ALL_RECORDS if record.kind == GUARD}
     assert names & {record.name for record in PATH_RECORDS} == set()

@@ -1,4 +1,4 @@
-"""A record is written to the file that is meant for it, and to no other."""
+"""A record is written to the launcher's file and to no other file."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ def content(descriptor: int) -> bytes:
     return os.pread(descriptor, 1 << 16, 0)
 
 
-def test_a_record_replaces_what_the_file_held(file: int) -> None:
+def test_a_record_replaces_the_previous_contents(file: int) -> None:
     request = describe_record_file(file)
     for record in ({"marks": [1, 2, 3]}, {"marks": []}):
         assert write_record(request, record)
         assert json.loads(content(file)) == record
 
 
-def test_what_a_watch_writes_can_be_read(file: int) -> None:
+def test_the_record_of_a_watch_is_read_back(file: int) -> None:
     Watch(describe_record_file(file), {}).write("exit")
     record = parse_record(content(file))
     assert record is not None
     assert (record["ended"], record["marks"]) == ("exit", [])
 
 
-def test_a_file_that_was_not_written_to_holds_no_record() -> None:
+def test_an_empty_file_contains_no_record() -> None:
     assert parse_record(b"") is None
 
 
 @given(
     st.binary(min_size=1) | st.sampled_from([b"12", b"[]", b"{}", b'{"marks": []}', b"[" * 9999])
 )
-def test_whatever_else_a_script_writes_is_damage(text: bytes) -> None:
+def test_other_data_in_the_file_count_as_a_damaged_record(text: bytes) -> None:
     with pytest.raises(SampleError, match="the record of the steps is damaged"):
         parse_record(text)
 
 
 class TestExchanged:
-    """The script has closed the descriptor, and opened a file of its own under its number."""
+    """The script has closed the descriptor, and its own file now has that number."""
 
     def exchange(self, file: int, tmp_path: Path, **changes: Any) -> tuple[dict[str, Any], Path]:
         precious = tmp_path / "precious.txt"
@@ -65,9 +65,7 @@ class TestExchanged:
         theirs = os.open(precious, os.O_RDWR)
         return {**describe_record_file(file), "fd": theirs, **changes}, precious
 
-    def test_the_record_goes_to_the_launchers_own_descriptor(
-        self, file: int, tmp_path: Path
-    ) -> None:
+    def test_the_record_goes_to_the_launchers_descriptor(self, file: int, tmp_path: Path) -> None:
         request, precious = self.exchange(file, tmp_path)
         assert write_record(request, {"marks": []})
         assert content(file) == b'{"marks": []}'
@@ -75,7 +73,7 @@ class TestExchanged:
         os.close(request["fd"])
 
     @pytest.mark.parametrize("number", [None, -1])
-    def test_where_that_cannot_be_opened_nothing_is_written_and_it_is_told(
+    def test_the_loss_is_reported_if_the_launchers_descriptor_cannot_be_opened(
         self, file: int, tmp_path: Path, number: int | None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         request, precious = self.exchange(file, tmp_path, origin="/proc/0/fd/0")
@@ -88,20 +86,20 @@ class TestExchanged:
         assert content(file) == b""
         os.close(theirs)
 
-    def test_another_file_of_the_launchers_is_not_written_to(
+    def test_a_different_file_under_the_launchers_descriptor_is_not_written_to(
         self, file: int, tmp_path: Path
     ) -> None:
-        """It, too, may have closed and opened since."""
+        """The launcher, too, may have closed its descriptor and opened another file."""
         request, precious = self.exchange(file, tmp_path)
         request["origin"] = f"/proc/self/fd/{request['fd']}"
         assert not write_record(request, {"marks": []})
         assert precious.read_text() == "the user's results\n"
         os.close(request["fd"])
 
-    def test_a_process_that_has_closed_all_writes_its_record(
+    def test_a_process_that_has_closed_all_descriptors_writes_its_record(
         self, file: int, tmp_path: Path, environ: dict[str, str]
     ) -> None:
-        """As daemons do, before they open files of their own."""
+        """Daemons do so before they open their own files."""
         os.set_inheritable(file, True)
         script = (
             "import json, os, sys\n"

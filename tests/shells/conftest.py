@@ -1,4 +1,4 @@
-"""Real shells, a folder with the two files that are sourced, and a `nano-init` next to them."""
+"""Real shells, and a folder with the two files to source and a `nano-init`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# Each shell of the POSIX family, started without the user's own files.
+# Each shell of the POSIX family, started without the user's startup files.
 POSIX_SHELLS = {
     "bash": ("bash", "--norc", "--noprofile"),
     "bash-posix": ("bash", "--norc", "--noprofile", "--posix"),
@@ -30,7 +30,7 @@ OTHER_SHELLS = {"fish": ("fish", "--no-config"), "tcsh": ("tcsh", "-f")}
 
 @dataclass(frozen=True)
 class Shell:
-    """A shell that is installed here, with what its scripts need to find nano-init."""
+    """An installed shell, with the environment that its scripts need to find nano-init."""
 
     name: str
     command: tuple[str, ...]
@@ -40,7 +40,7 @@ class Shell:
     def run(
         self, code: str | bytes, *arguments: str, env: Mapping[str, str | None] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run code from a file called job.sh, in an empty folder, with arguments."""
+        """Run code as the file job.sh, in an empty folder, with arguments."""
         script = self.folder / "job.sh"
         script.write_bytes(code if isinstance(code, bytes) else os.fsencode(code))
         merged = {**self.environ, **(env or {})}
@@ -55,14 +55,14 @@ class Shell:
         )
 
     def environment(self, file: str) -> dict[bytes, bytes]:
-        """Return what `env -0 >FILE` wrote, without what the shell keeps changing by itself."""
+        """Return what `env -0 >FILE` wrote, except variables that the shell changes itself."""
         entries = (self.folder / file).read_bytes().split(b"\0")
         found = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
         return {name: value for name, value in found.items() if name not in (b"_", b"SHLVL")}
 
 
 def write_executable(path: Path, text: str) -> Path:
-    """Write a file that can be executed."""
+    """Write an executable file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
@@ -71,7 +71,7 @@ def write_executable(path: Path, text: str) -> Path:
 
 @pytest.fixture(scope="session")
 def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as an installation has it; its name is as bad as names get."""
+    """A folder of commands like that of an installation, with an awkward name."""
     folder = tmp_path_factory.mktemp('it\'s a "bin" $HOME') / "bin"
     write_executable(
         folder / "nano-init",
@@ -85,7 +85,7 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clean_environ(bin_folder: Path, tmp_path: Path) -> dict[str, str]:
-    """An environment with nothing in it that nano-init reads, and the commands on PATH."""
+    """An environment without variables that nano-init reads, with the commands on PATH."""
     home = tmp_path / "home"
     home.mkdir()
     return {
@@ -100,7 +100,7 @@ def clean_environ(bin_folder: Path, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def start_shell(clean_environ: dict[str, str], tmp_path: Path) -> Callable[[str], Shell]:
-    """Return a shell by name, or skip the test where it is not installed."""
+    """Return a function that returns a shell by name, or skips the test if it is missing."""
 
     def start(name: str) -> Shell:
         command = {**POSIX_SHELLS, **OTHER_SHELLS}[name]

@@ -1,4 +1,4 @@
-"""Each data format is read by its real reader, or by its documented grammar, as it was meant."""
+"""The real reader or the documented grammar of each data format reads back every value."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _without(variables: dict[str, str], characters: str) -> dict[str, str]:
 
 
 @given(_variables)
-def test_dotenv_is_read_by_python_dotenv(variables: dict[str, str]) -> None:
+def test_python_dotenv_reads_dotenv(variables: dict[str, str]) -> None:
     dotenv = pytest.importorskip("dotenv", reason="python-dotenv is not installed")
     variables = {n: re.sub(r"\$+\{", "{", v) for n, v in variables.items()}
 
@@ -46,8 +46,8 @@ def test_dotenv_is_read_by_python_dotenv(variables: dict[str, str]) -> None:
 
 
 @given(_variables)
-def test_dotenv_has_no_bare_special_character(variables: dict[str, str]) -> None:
-    """In single quotes only the backslash and the quote are special, and both are escaped."""
+def test_dotenv_has_no_unescaped_special_character(variables: dict[str, str]) -> None:
+    """In single quotes only backslash and quote are special, and both are escaped."""
     variables = {n: re.sub(r"\$+\{", "{", v) for n, v in variables.items()}
 
     text = _render("dotenv", variables)
@@ -62,14 +62,14 @@ def test_dotenv_has_no_bare_special_character(variables: dict[str, str]) -> None
 
 
 def _read_docker(text: str) -> dict[str, str]:
-    """docker/cli, pkg/kvfile: lines; blanks before it go; `#` starts a comment; cut at `=`."""
+    """docker/cli, pkg/kvfile: lines, leading blanks removed, `#` for comments, split at `=`."""
     lines = [line.lstrip() for line in text.split("\n")]
     pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
     return {name: value for name, _, value in pairs}
 
 
 @given(_variables)
-def test_docker_takes_each_value_as_it_stands(variables: dict[str, str]) -> None:
+def test_docker_reads_each_value_unchanged(variables: dict[str, str]) -> None:
     variables = _without(variables, "\n")
 
     assert _read_docker(_render("docker", variables)) == variables
@@ -94,13 +94,13 @@ def _read_systemd(text: str) -> dict[str, str]:
 
 
 @given(_variables)
-def test_systemd_reads_its_own_quoting(variables: dict[str, str]) -> None:
+def test_systemd_quoting_is_read_back(variables: dict[str, str]) -> None:
     variables = _without(variables, "\x01-\x08\x0b-\x1f\x7f")
 
     assert _read_systemd(_render("systemd", variables)) == variables
 
 
-def test_systemd_itself_finds_no_fault(tmp_path: Path) -> None:
+def test_systemd_analyze_reports_no_error(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed here")
     hard = {**_PLAIN, "TF_A": "a\"b\\c%d$e 'f' #;\tg\nh", "TF_B": ""}
@@ -133,7 +133,7 @@ def _read_github(text: str) -> dict[str, str]:
 
 
 @given(_variables)
-def test_github_reads_lines_and_blocks(variables: dict[str, str]) -> None:
+def test_github_lines_and_blocks_are_read_back(variables: dict[str, str]) -> None:
     variables = {n: v.replace("d", "NANO_INIT_END") for n, v in variables.items()}
 
     assert _read_github(_render("github", variables)) == variables
@@ -146,7 +146,7 @@ def _expand_kubernetes(value: str) -> str:
 
 
 @given(_variables)
-def test_kubernetes_is_yaml(variables: dict[str, str]) -> None:
+def test_kubernetes_output_is_valid_yaml(variables: dict[str, str]) -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
     read = yaml.safe_load(_render("kubernetes", variables))
@@ -155,7 +155,7 @@ def test_kubernetes_is_yaml(variables: dict[str, str]) -> None:
 
 
 @given(_variables)
-def test_kubernetes_spells_every_value_as_one_double_quoted_scalar(
+def test_kubernetes_writes_every_value_as_a_double_quoted_scalar(
     variables: dict[str, str],
 ) -> None:
     lines = _render("kubernetes", variables).splitlines()
@@ -168,7 +168,7 @@ def test_kubernetes_spells_every_value_as_one_double_quoted_scalar(
     assert all(line.isprintable() for line in lines)
 
 
-def test_conda_is_one_command_with_one_word_a_variable() -> None:
+def test_conda_output_is_one_command_with_one_word_per_variable() -> None:
     text = _render("conda", _PLAIN)
 
     assert shlex.split(text) == [
@@ -193,7 +193,9 @@ def test_conda_is_one_command_with_one_word_a_variable() -> None:
         ("xml", "a", "the format is 'xml'; give one of conda, docker"),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(output: str, value: str, why: str) -> None:
+def test_a_value_that_a_format_cannot_represent_is_rejected(
+    output: str, value: str, why: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         _render(output, {"TF_A": value})
 
@@ -201,7 +203,7 @@ def test_what_a_format_cannot_hold_is_refused(output: str, value: str, why: str)
 
 
 @pytest.mark.parametrize("output", FORMATS)
-def test_the_users_own_values_are_kept_and_unset_ones_left_out(output: str) -> None:
+def test_the_users_values_are_included_and_unset_ones_are_omitted(output: str) -> None:
     text = render_data(
         output,
         [
@@ -215,5 +217,5 @@ def test_the_users_own_values_are_kept_and_unset_ones_left_out(output: str) -> N
 
 
 @pytest.mark.parametrize("output", FORMATS)
-def test_no_variables_are_no_fault(output: str) -> None:
+def test_no_variables_are_rendered_without_an_error(output: str) -> None:
     assert "OMP" not in render_data(output, [])

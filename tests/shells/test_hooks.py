@@ -1,4 +1,4 @@
-"""Hooks into conda and venv: installed, run by the real shells, and removed to the byte."""
+"""Hooks for conda and venv: install, run in the real shells, and remove byte for byte."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _files(prefix: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(prefix.rglob("*")) if p.is_file()}
 
 
-def test_activation_enters_and_deactivation_leaves(
+def test_activation_sets_and_deactivation_restores_the_environment(
     shell, virtual_environment: Path, bin_folder: Path
 ) -> None:
     install_hook("venv", str(virtual_environment), str(bin_folder))
@@ -49,7 +49,7 @@ def test_activation_enters_and_deactivation_leaves(
     assert not [name for name in after if name.startswith((b"OMP_", b"KMP_", b"TF_", b"NANO_"))]
 
 
-def test_a_venv_hook_is_installed_once_and_removed_to_the_byte(
+def test_a_venv_hook_is_installed_once_and_removed_byte_for_byte(
     virtual_environment: Path, bin_folder: Path
 ) -> None:
     activate = virtual_environment / "bin" / "activate"
@@ -68,7 +68,7 @@ def test_a_venv_hook_is_installed_once_and_removed_to_the_byte(
     assert remove_hook("venv", str(virtual_environment)) == ()
 
 
-def test_what_the_user_wrote_between_survives_removal(
+def test_later_lines_of_the_user_survive_removal(
     virtual_environment: Path, bin_folder: Path
 ) -> None:
     activate = virtual_environment / "bin" / "activate"
@@ -82,7 +82,7 @@ def test_what_the_user_wrote_between_survives_removal(
     assert "nano-init" not in activate.read_text()
 
 
-def test_a_conda_hook_is_four_files_that_removal_deletes(
+def test_a_conda_hook_consists_of_four_files_that_removal_deletes(
     conda_environment: Path, bin_folder: Path
 ) -> None:
     mine = conda_environment / "etc" / "conda" / "activate.d" / "mine.sh"
@@ -102,10 +102,10 @@ def test_a_conda_hook_is_four_files_that_removal_deletes(
     assert _files(conda_environment) == before
 
 
-def test_what_conda_sources_enters_and_leaves(
+def test_files_that_conda_sources_set_and_restore_the_environment(
     shell, conda_environment: Path, bin_folder: Path
 ) -> None:
-    """Conda sources each file with `.`; `set -eu` is the user's."""
+    """Conda sources each file with `.`; the user may have `set -eu`."""
     install_hook("conda", str(conda_environment), str(bin_folder))
     folder = str(conda_environment / "etc" / "conda").replace("'", "'\\''")
     code = (
@@ -120,7 +120,7 @@ def test_what_conda_sources_enters_and_leaves(
     assert shell.environment("after") == shell.environment("before")
 
 
-def test_what_conda_sources_in_fish_enters_and_leaves(
+def test_files_that_conda_sources_in_fish_set_and_restore_the_environment(
     start_shell, conda_environment: Path, bin_folder: Path
 ) -> None:
     shell = start_shell("fish")
@@ -149,7 +149,7 @@ def test_a_hook_without_nano_init_does_nothing(
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, b"", b"")
 
 
-def test_a_file_of_the_user_is_never_overwritten(conda_environment: Path, bin_folder: Path) -> None:
+def test_a_user_file_is_never_overwritten(conda_environment: Path, bin_folder: Path) -> None:
     mine = conda_environment / "etc" / "conda" / "deactivate.d" / "nano-init.sh"
     mine.parent.mkdir(parents=True)
     mine.write_text("export MINE=1\n")
@@ -163,13 +163,13 @@ def test_a_file_of_the_user_is_never_overwritten(conda_environment: Path, bin_fo
 
 
 @pytest.mark.parametrize("kind", ["conda", "venv"])
-def test_a_folder_that_is_no_environment_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_environment_is_rejected(kind: str, tmp_path: Path) -> None:
     for act in (lambda: install_hook(kind, str(tmp_path), "/bin"), lambda: remove_hook(kind, "/x")):
         with pytest.raises(UsageError, match=f"is not a {kind} environment"):
             act()
 
 
-def test_an_unknown_hook_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_hook_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the hook is 'poetry'; give one of conda, venv"):
         install_hook("poetry", str(tmp_path), "/bin")
 
@@ -182,7 +182,7 @@ def test_an_unknown_hook_is_refused(tmp_path: Path) -> None:
         ("deactivate () {\n}\n# >>> nano-init >>>\nexport A=1\n", "without its end"),
     ],
 )
-def test_an_activate_file_of_another_make_is_left_alone(
+def test_an_unfamiliar_activate_file_is_rejected_and_left_unchanged(
     tmp_path: Path, text: str, why: str
 ) -> None:
     activate = tmp_path / "bin" / "activate"
@@ -195,7 +195,7 @@ def test_an_activate_file_of_another_make_is_left_alone(
     assert activate.read_text() == text
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path) -> None:
     (tmp_path / "conda-meta").mkdir()
     (tmp_path / "etc").write_text("in the way")
 
@@ -203,8 +203,8 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
         install_hook("conda", str(tmp_path), "/bin")
 
 
-def test_virtualenvs_and_venvs_activate_files_have_the_line_that_is_hooked() -> None:
-    """The line is in this interpreter's own template, so a change of venv shows here."""
+def test_the_activate_template_of_venv_has_the_line_for_the_hook() -> None:
+    """This reads the template of the running interpreter, so it shows a change in venv."""
     template = Path(venv.__file__).parent / "scripts" / "common" / "activate"
 
     assert template.read_text().count("deactivate () {\n") == 1, sys.version

@@ -1,4 +1,4 @@
-"""fish and csh: their one line in, and back out, silently and to the byte."""
+"""fish and csh: one line sets the environment, one restores it, silently and byte for byte."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _lines(shell, *steps: str) -> str:
     )
 
 
-def test_one_line_enters_and_one_leaves(other) -> None:
+def test_one_line_sets_and_one_line_restores_the_environment(other) -> None:
     code = _lines(
         other, "env -0 >before", "!--force", "env -0 >between", "!--unset", "env -0 >after", ""
     )
@@ -37,7 +37,7 @@ def test_one_line_enters_and_one_leaves(other) -> None:
     assert other.environment("after") == other.environment("before")
 
 
-def test_twice_is_once_and_other_options_replace_the_first(other) -> None:
+def test_a_second_run_changes_nothing_and_other_options_replace_the_first(other) -> None:
     code = _lines(
         other,
         *("!--threads 1", "env -0 >alone", "!", "env -0 >full", "!", "env -0 >twice"),
@@ -51,7 +51,7 @@ def test_twice_is_once_and_other_options_replace_the_first(other) -> None:
     assert other.environment("alone") == other.environment("after")
 
 
-def test_a_failure_is_one_sentence_and_changes_nothing(other) -> None:
+def test_a_failure_prints_one_sentence_and_changes_nothing(other) -> None:
     code = _lines(other, "env -0 >before", "!--threads many", "env -0 >after", "")
 
     finished = other.run(code)
@@ -61,7 +61,7 @@ def test_a_failure_is_one_sentence_and_changes_nothing(other) -> None:
     assert other.environment("after") == other.environment("before")
 
 
-def test_fish_sets_global_variables_from_within_a_function(start_shell) -> None:
+def test_fish_sets_global_variables_inside_a_function(start_shell) -> None:
     shell = start_shell("fish")
     code = "function f\n  nano-init --shell fish | source\nend\nf\nenv -0 >after\n"
 

@@ -1,4 +1,4 @@
-"""LD_PRELOAD: appended once, and taken out without touching the user's own libraries."""
+"""LD_PRELOAD: append a library once, and remove it without touching the user's libraries."""
 
 from __future__ import annotations
 
@@ -33,20 +33,22 @@ def test_a_library_is_appended_once(value: str | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize("library", ["", "/a b/lib.so", "/a:b/lib.so"])
-def test_a_path_that_the_list_cannot_hold_is_refused(library: str) -> None:
+def test_a_path_that_the_list_cannot_contain_is_rejected(library: str) -> None:
     with pytest.raises(UsageError, match="LD_PRELOAD cannot hold"):
         append_library(None, library)
 
 
 @given(st.none() | others)
-def test_what_was_appended_comes_out_to_the_byte(before: str | None) -> None:
+def test_removal_restores_the_previous_value_byte_for_byte(before: str | None) -> None:
     after = append_library(before, OURS)
 
     assert remove_added(before, after, after) == before
 
 
 @given(st.none() | others, others, others)
-def test_what_the_user_added_since_stays(before: str | None, head: str, tail: str) -> None:
+def test_libraries_that_the_user_added_later_are_kept(
+    before: str | None, head: str, tail: str
+) -> None:
     after = append_library(before, OURS)
     now = f"{head}:{after} {tail}"
 
@@ -67,13 +69,13 @@ def test_what_the_user_added_since_stays(before: str | None, head: str, tail: st
         (OURS, f"{OURS}:/mine.so", f"{OURS}:/mine.so"),
     ],
 )
-def test_only_our_own_element_is_removed(
+def test_only_the_added_library_is_removed(
     before: str | None, now: str, expected: str | None
 ) -> None:
     assert expected == remove_added(before, append_library(before, OURS), now)
 
 
-def test_leaving_keeps_a_library_that_the_user_preloaded_since() -> None:
+def test_leaving_keeps_a_library_that_the_user_preloaded_later() -> None:
     entered = enter({"LD_PRELOAD": "/a.so"}, [Setting("LD_PRELOAD", f"/a.so:{OURS}", "asked")])
     environ = {c.name: c.after for c in entered.assignments if c.after is not None}
 
@@ -86,7 +88,7 @@ def test_leaving_keeps_a_library_that_the_user_preloaded_since() -> None:
     }
 
 
-def test_a_preload_without_our_library_is_the_users_own() -> None:
+def test_a_preload_without_the_added_library_is_kept_with_a_note() -> None:
     entered = enter({}, [Setting("LD_PRELOAD", OURS, "asked")])
     environ = {c.name: c.after for c in entered.assignments if c.after is not None}
 

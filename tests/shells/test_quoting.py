@@ -1,4 +1,4 @@
-"""Any value reaches the environment of any real shell as it is, and is never run as code."""
+"""Any value reaches the environment of every real shell unchanged and is never run as code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nano_init.shells.posix import quote_posix
 from nano_init.shells.powershell import quote_powershell
 from nano_init.shells.render import SHELLS, render
 
-# How each shell evaluates the code in the file called code, and what may stand in a value.
+# How each shell evaluates the file `code`.
 _EVALUATE = {
     "bash": 'eval "$(cat code)"',
     "bash-posix": 'eval "$(cat code)"',
@@ -79,7 +79,7 @@ _values = st.lists(_bytes | _text | _shellish, min_size=20, max_size=40)
 def evaluate(
     request: pytest.FixtureRequest, start_shell: Callable, tmp_path: Path
 ) -> Callable[[list[str]], list[str]]:
-    """Set values in a real shell and return them as its child processes see them."""
+    """Return a function that checks that child processes of a real shell see values unchanged."""
     shell = start_shell(request.param)
     kind = _KIND.get(request.param, request.param)
 
@@ -101,7 +101,7 @@ def evaluate(
     return check
 
 
-def test_values_made_to_break_quoting_arrive_as_they_are(evaluate: Callable) -> None:
+def test_values_that_could_break_quoting_arrive_unchanged(evaluate: Callable) -> None:
     evaluate(list(_NASTY))
 
 
@@ -109,7 +109,7 @@ def test_values_made_to_break_quoting_arrive_as_they_are(evaluate: Callable) -> 
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(values=_values)
-def test_any_values_arrive_as_they_are(evaluate: Callable, values: list[str]) -> None:
+def test_any_values_arrive_unchanged(evaluate: Callable, values: list[str]) -> None:
     evaluate(values)
 
 
@@ -140,7 +140,7 @@ def test_removing_a_variable_works_in_every_shell(start_shell: Callable, tmp_pat
         assert b"TF_A" not in shell.environment("after"), name
 
 
-def test_csh_refuses_a_line_break_in_one_sentence() -> None:
+def test_csh_rejects_a_line_break_in_one_sentence() -> None:
     with pytest.raises(UsageError, match=r"csh cannot hold 'a.*b': it contains a line break"):
         render("csh", [Change("TF_A", None, "a\nb")])
 
@@ -154,30 +154,32 @@ def test_csh_refuses_a_line_break_in_one_sentence() -> None:
         ("", "''"),
     ],
 )
-def test_powershell_doubles_what_it_takes_for_a_single_quote(value: str, expected: str) -> None:
-    """about_Quoting_Rules: in single quotes only the quote is special, in all its shapes."""
+def test_powershell_doubles_every_character_that_it_reads_as_a_single_quote(
+    value: str, expected: str
+) -> None:
+    """about_Quoting_Rules: in single quotes only the quote is special, in all its variants."""
     assert expected == quote_powershell(value)
 
 
-def test_powershell_code_sets_and_removes() -> None:
+def test_powershell_code_sets_and_removes_variables() -> None:
     code = render("powershell", [Change("TF_A", None, "a'b"), Change("TF_B", "1", None)])
 
     assert code == "$env:TF_A = 'a''b'\n$env:TF_B = $null\n"
 
 
 @given(st.text())
-def test_a_quoted_value_has_no_bare_quote(value: str) -> None:
+def test_a_quoted_value_has_no_unescaped_quote(value: str) -> None:
     assert quote_posix(value).replace("'\\''", "").count("'") == 2
     assert quote_fish(value).replace("\\\\", "").replace("\\'", "").count("'") == 2
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_no_changes_are_no_code(shell: str) -> None:
+def test_no_changes_give_no_code(shell: str) -> None:
     assert render(shell, []) == ""
 
 
 @pytest.mark.parametrize("shell", ["/usr/local/bin/zsh", "-zsh", "zsh.exe"])
-def test_a_shell_may_be_named_by_its_path_or_as_a_login_shell(shell: str) -> None:
+def test_a_shell_may_be_given_by_its_path_or_as_a_login_shell(shell: str) -> None:
     changes = [Change("TF_A", None, "1")]
 
     assert render("zsh", changes) == render(shell, changes)
@@ -193,7 +195,7 @@ def test_a_shell_may_be_named_by_its_path_or_as_a_login_shell(shell: str) -> Non
         ("bash", Change("TF_A", None, "a\0"), "TF_A cannot hold"),
     ],
 )
-def test_what_cannot_be_rendered_is_refused(shell: str, change: Change, why: str) -> None:
+def test_a_change_that_cannot_be_rendered_is_rejected(shell: str, change: Change, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         render(shell, [change])
 

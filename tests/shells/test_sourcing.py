@@ -1,4 +1,4 @@
-"""Sourcing in the real shells: in, back out, and nothing left behind."""
+"""Sourcing in the real shells: set the variables, restore them, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ENTER = ". bigdl-nano-init\n"
 LEAVE = ". bigdl-nano-unset-env\n"
 
-# The plan wins over all of these under --force, so each must come back byte for byte.
+# --force overrides all of these, so each must be restored byte for byte.
 HARD_VALUES = {
     "KMP_AFFINITY": 'it\'s "a" $(id) `id` \\ \n last\n',
     "KMP_BLOCKTIME": "",
@@ -44,13 +44,13 @@ def test_leaving_restores_the_environment_byte_for_byte(shell) -> None:
         assert shell.environment("between")[name.encode()] != value.encode()
 
 
-def test_sourcing_twice_is_sourcing_once(shell) -> None:
+def test_sourcing_twice_equals_sourcing_once(shell) -> None:
     _quiet(shell.run(ENTER + "env -0 >once\n" + ENTER + "env -0 >twice\n"))
 
     assert shell.environment("once") == shell.environment("twice")
 
 
-def test_sourcing_with_other_options_gives_what_those_alone_give(shell) -> None:
+def test_sourcing_again_with_other_options_equals_sourcing_with_only_those(shell) -> None:
     alone = "(NANO_INIT_ARGS='--threads 1'\n" + ENTER + "unset NANO_INIT_ARGS; env -0 >alone)\n"
     after = ENTER + "NANO_INIT_ARGS='--threads 1'\n" + ENTER + "unset NANO_INIT_ARGS\n"
 
@@ -70,7 +70,7 @@ def test_the_state_survives_into_child_shells(shell) -> None:
     assert shell.environment("after") == shell.environment("before")
 
 
-def test_leaving_without_having_entered_does_not_even_start_nano_init(shell) -> None:
+def test_leaving_without_entering_does_not_start_nano_init(shell) -> None:
     _quiet(shell.run("PATH=/usr/bin:/bin\n. " + _quoted(shell, "bigdl-nano-unset-env")))
 
 
@@ -83,14 +83,14 @@ def test_the_callers_arguments_are_neither_read_nor_changed(shell) -> None:
     _quiet(shell.run(code, "--help", "-o", "*"))
 
 
-def test_a_script_that_is_sourced_may_source(shell) -> None:
+def test_a_sourced_script_may_source(shell) -> None:
     (shell.folder / "setup.sh").write_text("shift 2\n" + ENTER)
 
     _quiet(shell.run('. ./setup.sh\n[ -n "$NANO_INIT_STATE" ]\n', "--threads", "many"))
 
 
-def test_both_files_work_by_path_where_nothing_is_on_the_path(shell) -> None:
-    """The folder's name has a blank, both quotes and a dollar in it."""
+def test_both_files_work_by_path_without_commands_on_path(shell) -> None:
+    """The name of the folder contains a blank, both quotes and a dollar."""
     code = (
         f"PATH=/usr/bin:/bin\nenv -0 >before\n. {_quoted(shell, 'bigdl-nano-init')}\n"
         f'[ -n "$NANO_INIT_STATE" ] || exit 9\n. {_quoted(shell, "bigdl-nano-unset-env")}\n'
@@ -103,7 +103,7 @@ def test_both_files_work_by_path_where_nothing_is_on_the_path(shell) -> None:
 
 
 @pytest.mark.parametrize("flags", ["eu", "eu-pipefail", "noclobber", "noglob", "IFS", "a"])
-def test_hostile_options_change_nothing(shell, flags: str) -> None:
+def test_unusual_shell_options_change_nothing(shell, flags: str) -> None:
     lines = {
         "eu": "set -eu",
         "eu-pipefail": "set -eu; (set -o pipefail) 2>/dev/null && set -o pipefail",
@@ -122,7 +122,7 @@ def test_hostile_options_change_nothing(shell, flags: str) -> None:
     assert b"OMP_NUM_THREADS" in shell.environment("between")
 
 
-def test_aliases_of_the_user_do_not_reach_in(shell) -> None:
+def test_user_aliases_have_no_effect(shell) -> None:
     words = "builtin command emulate eval exit export printf read readlink set shift unalias unset"
     aliases = "".join(f"alias {word}='echo hijacked'\n" for word in words.split())
     code = (
@@ -136,7 +136,7 @@ def test_aliases_of_the_user_do_not_reach_in(shell) -> None:
     assert shell.environment("after") == shell.environment("before")
 
 
-# What a user may call a function in each shell; ksh93 forgets the command itself with it.
+# Function names that a user may define in each shell; in ksh93, unset -f drops the command too.
 _FUNCTIONS = {
     "bash": "command exit export nano-init printf python3 read readlink shift unalias unset",
     "bash-posix": "command printf python3 read readlink unalias",
@@ -149,7 +149,7 @@ _FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", _FUNCTIONS)
-def test_functions_of_the_user_do_not_reach_in(start_shell: Callable, name: str) -> None:
+def test_user_functions_have_no_effect(start_shell: Callable, name: str) -> None:
     shell = start_shell(name)
     names = _FUNCTIONS[name].split()
     # shift may not succeed: the loops that rely on it would never end.
@@ -166,7 +166,7 @@ def test_functions_of_the_user_do_not_reach_in(start_shell: Callable, name: str)
     assert shell.environment("after") == shell.environment("before")
 
 
-def test_traps_of_the_user_neither_fire_nor_vanish(shell) -> None:
+def test_user_traps_neither_fire_nor_vanish(shell) -> None:
     finished = shell.run(f"trap 'echo ended' EXIT\ntrap 'echo err' ERR 2>/dev/null\n{ENTER}{LEAVE}")
 
     assert (finished.stdout, finished.stderr) == (b"ended\n", b"")
@@ -182,8 +182,8 @@ _DUMPS = {
     "zsh": "set; setopt; alias; trap; typeset +f",
     "zsh-as-sh": "set; setopt; alias; trap; typeset +f",
 }
-# What shells change by themselves from one command to the next.
-_RESTLESS = re.compile(
+# Variables that shells change themselves between commands.
+_VOLATILE = re.compile(
     r"(_|\w*LINENO|RANDOM|SRANDOM|SECONDS|EPOCH\w+|PPID|BASH\w*|PIPESTATUS|pipestatus|status"
     r"|\?|.*stack|FUNCNAME|KSH_VERSION|\.sh\..*|TTYIDLE|funcfiletrace|.*trace|HISTCMD|OPTIND)="
 )
@@ -196,7 +196,7 @@ def test_no_name_option_alias_or_trap_is_left_behind(shell) -> None:
 
     def lines(name: str) -> set[str]:
         text = (shell.folder / name).read_text(errors="replace")
-        return {line for line in text.splitlines() if not _RESTLESS.match(line)}
+        return {line for line in text.splitlines() if not _VOLATILE.match(line)}
 
     planned = re.compile(r"(export )?(OMP|KMP|TF|NANO_INIT)_\w+=")
     assert {line for line in lines("d2") - lines("d1") if not planned.match(line)} == set()
@@ -212,7 +212,7 @@ def test_verbose_shows_the_table_on_stderr_only(shell) -> None:
 
 @pytest.mark.parametrize("locale", ["tr_TR.UTF-8", "de_DE.ISO-8859-1", "no_SUCH"])
 def test_the_locale_does_not_matter(shell, locale: str) -> None:
-    """Shells themselves may complain when a missing locale is set, so that is kept quiet."""
+    """Shells may complain when a missing locale is set; that output is discarded."""
     code = (
         f"{{ LC_ALL={locale}; export LC_ALL; }} 2>/dev/null\n"
         f"env -0 >before\n{ENTER}env -0 >between\n{LEAVE}env -0 >after\n"
@@ -225,7 +225,7 @@ def test_the_locale_does_not_matter(shell, locale: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bash", "bash-posix", "zsh", "zsh-as-sh"])
-def test_arguments_after_the_name_are_read_where_the_shell_can_tell(
+def test_arguments_after_the_file_name_are_read_in_bash_and_zsh(
     start_shell: Callable, name: str
 ) -> None:
     shell = start_shell(name)
@@ -247,7 +247,7 @@ _ZSH_OPTIONS = (
 
 
 @pytest.mark.parametrize("option", _ZSH_OPTIONS.split())
-def test_options_of_zsh_do_not_matter_in_a_function(start_shell: Callable, option: str) -> None:
+def test_zsh_options_have_no_effect_in_a_function(start_shell: Callable, option: str) -> None:
     shell = start_shell("zsh")
     code = f"f() {{\nsetopt {option}\n{ENTER}}}\nf a b\nenv -0 >between\n{LEAVE}env -0 >after\n"
 

@@ -1,4 +1,4 @@
-"""What goes wrong ends in one sentence, status 2, a living shell and an untouched environment."""
+"""A failure prints one sentence, returns 2, and leaves shell and environment intact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAVE = ". bigdl-nano-unset-env\n"
 
 
 def _refused(shell, sourced: str, before: str = "", **options) -> str:
-    """Source something that must fail; return what it said."""
+    """Source something that must fail; return its message."""
     code = (
         f"{before}\nenv -0 >before\n{sourced}\nprintf '%s\\n' $?\n"
         "env -0 >after\nprintf 'alive\\n'\n"
@@ -31,7 +31,7 @@ def _refused(shell, sourced: str, before: str = "", **options) -> str:
 
 
 def _fake(tmp_path: Path, text: str) -> dict[str, str]:
-    """Return an environment whose PATH holds the two files and a nano-init of our own."""
+    """Return an environment whose PATH contains the two files and a fake nano-init."""
     folder = tmp_path / "fake"
     folder.mkdir()
     for name in ("bigdl-nano-init", "bigdl-nano-unset-env"):
@@ -45,14 +45,14 @@ def _fake(tmp_path: Path, text: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "readonly", ["readonly OMP_NUM_THREADS", "readonly OMP_NUM_THREADS=3", "OMP_NUM_THREADS=3"]
 )
-def test_a_variable_that_cannot_be_exported_stops_everything(shell, readonly: str) -> None:
-    """The last one is neither read-only nor exported: it is the user's all the same."""
+def test_a_variable_that_cannot_be_exported_aborts_sourcing(shell, readonly: str) -> None:
+    """The last one is neither read-only nor exported, but still set by the user."""
     said = _refused(shell, ENTER, before=readonly)
 
     assert said.startswith("nano-init: nothing was changed: OMP_NUM_THREADS is ")
 
 
-def test_a_readonly_value_that_is_exported_is_kept(shell) -> None:
+def test_an_exported_readonly_value_is_kept(shell) -> None:
     finished = shell.run(
         f"OMP_NUM_THREADS=3; export OMP_NUM_THREADS; readonly OMP_NUM_THREADS\n{ENTER}"
         "env -0 >between\n" + LEAVE
@@ -62,20 +62,20 @@ def test_a_readonly_value_that_is_exported_is_kept(shell) -> None:
     assert shell.environment("between")[b"OMP_NUM_THREADS"] == b"3"
 
 
-def test_a_variable_made_readonly_since_stops_the_way_back(shell) -> None:
+def test_a_variable_made_readonly_later_aborts_leaving(shell) -> None:
     said = _refused(shell, LEAVE, before=ENTER + "readonly KMP_BLOCKTIME")
 
     assert said == "nano-init: nothing was changed: KMP_BLOCKTIME is read-only\n"
 
 
 @pytest.mark.parametrize("option", ["--no-such", "--threads 0", "--threads many", "--precision x"])
-def test_a_wrong_option_changes_nothing(shell, option: str) -> None:
+def test_an_invalid_option_changes_nothing(shell, option: str) -> None:
     said = _refused(shell, ENTER, env={"NANO_INIT_ARGS": option})
 
     assert said.startswith("nano-init: ")
 
 
-def test_an_interpreter_that_is_gone(shell, tmp_path: Path) -> None:
+def test_a_missing_interpreter_is_reported(shell, tmp_path: Path) -> None:
     env = _fake(tmp_path, "#!/no/such/python\n")
     said = _refused(shell, ENTER, env=env)
 
@@ -85,29 +85,31 @@ def test_an_interpreter_that_is_gone(shell, tmp_path: Path) -> None:
     )
 
 
-def test_a_nano_init_that_crashes(shell, tmp_path: Path) -> None:
+def test_a_crash_of_nano_init_changes_nothing(shell, tmp_path: Path) -> None:
     env = _fake(tmp_path, "#!/bin/sh\necho 'export OMP_NUM_THREADS=1'\nexit 1\n")
     said = _refused(shell, ENTER, env=env)
 
     assert "failed with status 1; nothing was changed" in said
 
 
-def test_a_nano_init_that_refuses_speaks_for_itself(shell, tmp_path: Path) -> None:
+def test_only_the_message_of_nano_init_is_printed_if_it_fails_with_status_2(
+    shell, tmp_path: Path
+) -> None:
     env = _fake(tmp_path, "#!/bin/sh\necho 'nano-init: no' >&2\nexit 2\n")
 
     assert _refused(shell, ENTER, env=env) == "nano-init: no\n"
 
 
 @pytest.mark.parametrize("output", ["Usage: '(", "if (\n \\export A='1", "export A=1; rm -rf x"])
-def test_output_that_is_no_whole_code_is_not_run(shell, tmp_path: Path, output: str) -> None:
+def test_output_that_is_not_complete_code_is_not_run(shell, tmp_path: Path, output: str) -> None:
     env = _fake(tmp_path, f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
     said = _refused(shell, ENTER, env=env)
 
     assert "did not print code for a shell; nothing was changed" in said
 
 
-def test_no_nano_init_anywhere(shell, tmp_path: Path) -> None:
-    for name in ("env", "printf"):  # mksh has no printf of its own
+def test_a_missing_nano_init_is_reported(shell, tmp_path: Path) -> None:
+    for name in ("env", "printf"):  # mksh has no builtin printf
         os.symlink(shutil.which(name) or name, tmp_path / name)
     env = _fake(tmp_path, "")
     said = _refused(shell, ENTER, env={"PATH": f"{env['PATH'].split(':')[0]}:{tmp_path}"})
@@ -115,10 +117,10 @@ def test_no_nano_init_anywhere(shell, tmp_path: Path) -> None:
     assert said == "bigdl-nano-init: nano-init is neither next to this file nor on PATH\n"
 
 
-def test_the_package_on_the_python_path_will_do_without_the_command(
+def test_a_package_on_the_python_path_works_without_the_command(
     shell, tmp_path: Path, bin_folder: Path
 ) -> None:
-    """A checkout, or an installation whose folder of commands is not on PATH."""
+    """As in a checkout, or an installation whose commands are not on PATH."""
     env = _fake(tmp_path, "")
     python = tmp_path / "fake" / "python3"
     python.write_text((bin_folder / "nano-init").read_text().replace("-m nano_init ", ""))
@@ -142,8 +144,8 @@ def test_the_package_on_the_python_path_will_do_without_the_command(
         "2,future=-:-",
     ],
 )
-def test_a_damaged_or_hostile_state_is_told_and_dropped(shell, state: str) -> None:
-    """It neither runs nor blocks: sourcing starts from the environment as it is."""
+def test_a_damaged_or_hostile_state_is_reported_and_dropped(shell, state: str) -> None:
+    """It neither runs nor blocks: sourcing starts from the current environment."""
     code = f"env -0 >before\n{ENTER}env -0 >between\n{LEAVE}env -0 >after\n"
     finished = shell.run(code, env={"NANO_INIT_STATE": state})
 
@@ -157,7 +159,7 @@ def test_a_damaged_or_hostile_state_is_told_and_dropped(shell, state: str) -> No
     assert shell.environment("after") == before
 
 
-def test_leaving_with_a_damaged_state_tells_and_drops_it(shell) -> None:
+def test_leaving_with_a_damaged_state_reports_and_drops_it(shell) -> None:
     finished = shell.run(LEAVE + "env -0 >after\n", env={"NANO_INIT_STATE": "x"})
 
     assert (finished.returncode, finished.stdout) == (0, b"")
@@ -165,7 +167,7 @@ def test_leaving_with_a_damaged_state_tells_and_drops_it(shell) -> None:
     assert b"NANO_INIT_STATE" not in shell.environment("after")
 
 
-def test_a_variable_changed_since_is_left_alone_and_named(shell) -> None:
+def test_a_variable_that_was_changed_later_is_kept_and_reported(shell) -> None:
     code = f"env -0 >before\n{ENTER}OMP_NUM_THREADS=77\nunset KMP_BLOCKTIME\n{LEAVE}env -0 >after\n"
     finished = shell.run(code)
 
@@ -180,7 +182,7 @@ def test_a_variable_changed_since_is_left_alone_and_named(shell) -> None:
 
 
 @pytest.mark.parametrize("name", ["bigdl-nano-init", "bigdl-nano-unset-env"])
-def test_executed_instead_of_sourced_it_says_how_and_ends_with_2(
+def test_executing_the_file_explains_sourcing_and_exits_with_2(
     shell, name: str, bin_folder: Path
 ) -> None:
     finished = subprocess.run(
@@ -196,10 +198,8 @@ def test_executed_instead_of_sourced_it_says_how_and_ends_with_2(
 
 
 @pytest.mark.parametrize("name", ["bigdl-nano-init", "bigdl-nano-unset-env"])
-def test_a_shell_whose_own_name_is_the_file_is_not_ended(
-    shell, name: str, bin_folder: Path
-) -> None:
-    """`bash -c '. "$0"' FILE` is how programs source a file; only bash and zsh can tell."""
+def test_a_shell_whose_name_is_the_file_does_not_exit(shell, name: str, bin_folder: Path) -> None:
+    """Programs source a file with `bash -c '. "$0"' FILE`; only bash and zsh can detect it."""
     finished = subprocess.run(
         [*shell.command, "-c", '. "$0"; echo "alive $?"', str(bin_folder / name)],
         env=dict(shell.environ),
@@ -212,7 +212,9 @@ def test_a_shell_whose_own_name_is_the_file_is_not_ended(
     assert finished.stderr.count(b"\n") == (0 if knows else 1)
 
 
-def test_executed_by_its_shebang_too(start_shell: Callable, bin_folder: Path) -> None:
+def test_executing_the_file_by_its_shebang_exits_with_2(
+    start_shell: Callable, bin_folder: Path
+) -> None:
     finished = subprocess.run(
         [str(bin_folder / "bigdl-nano-init")],
         env=dict(start_shell("dash").environ),
@@ -224,7 +226,7 @@ def test_executed_by_its_shebang_too(start_shell: Callable, bin_folder: Path) ->
 
 
 def test_errexit_does_not_end_a_script_that_handles_the_failure(shell) -> None:
-    """In dash and busybox the price is the status: nothing else passes by their errexit."""
+    """dash and busybox return status 1: only a negated command escapes their errexit."""
     caught = shell.run(
         "set -eu\n. bigdl-nano-init || echo caught $?\n"
         "if . bigdl-nano-init; then :; fi\necho alive\n",
@@ -235,14 +237,14 @@ def test_errexit_does_not_end_a_script_that_handles_the_failure(shell) -> None:
     assert caught.stdout == b"caught " + status + b"\nalive\n"
 
 
-def test_a_read_only_home_and_no_terminal_are_no_hindrance(shell) -> None:
+def test_sourcing_works_with_a_read_only_home_and_without_a_terminal(shell) -> None:
     finished = shell.run(ENTER + LEAVE, env={"HOME": "/proc/nowhere", "TERM": None})
 
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize("name", ["bigdl-nano-init.sh", "bigdl-nano-unset-env.sh"])
-def test_shellcheck_finds_nothing(name: str) -> None:
+def test_shellcheck_reports_nothing(name: str) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed here")
 
@@ -256,8 +258,8 @@ def test_shellcheck_finds_nothing(name: str) -> None:
     assert (finished.returncode, finished.stdout) == (0, "")
 
 
-def test_the_two_files_differ_only_in_what_they_ask_for() -> None:
-    """They cannot share a third file: dash cannot say where it would stand."""
+def test_the_two_files_differ_only_in_their_arguments() -> None:
+    """They cannot share a third file, since dash cannot find the path of a sourced file."""
     enter, leave = (
         (REPOSITORY / "scripts" / f"{name}.sh").read_text().split("\\eval", 1)[1].replace(name, "X")
         for name in ("bigdl-nano-init", "bigdl-nano-unset-env")

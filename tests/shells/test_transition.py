@@ -1,4 +1,4 @@
-"""Entering and leaving: revert-then-apply on plain data."""
+"""Entering and leaving as plain data: revert, then apply."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _apply(environ: dict[str, str], transition: Transition) -> dict[str, str]:
 
 
 @given(environs, settings)
-def test_entering_sets_what_the_plan_says_and_leaves_the_rest(
+def test_entering_sets_the_planned_values_and_nothing_else(
     environ: dict[str, str], plan: list[Setting]
 ) -> None:
     entered = _apply(environ, enter(environ, plan))
@@ -65,16 +65,14 @@ def test_leaving_restores_the_environment_exactly(
 
 
 @given(environs, settings)
-def test_entering_twice_changes_nothing_the_second_time(
-    environ: dict[str, str], plan: list[Setting]
-) -> None:
+def test_entering_again_changes_nothing(environ: dict[str, str], plan: list[Setting]) -> None:
     entered = _apply(environ, enter(environ, plan))
 
     assert Transition() == enter(entered, plan)
 
 
 @given(environs, settings, settings)
-def test_entering_another_plan_gives_what_that_plan_alone_gives(
+def test_entering_a_second_plan_equals_entering_only_that_plan(
     environ: dict[str, str], first: list[Setting], second: list[Setting]
 ) -> None:
     entered = _apply(environ, enter(environ, first))
@@ -83,7 +81,7 @@ def test_entering_another_plan_gives_what_that_plan_alone_gives(
 
 
 @given(environs, settings, names, st.none() | st.text("abc", max_size=2))
-def test_a_variable_that_the_user_has_changed_since_is_left_alone(
+def test_a_variable_that_the_user_changed_later_is_kept(
     environ: dict[str, str], plan: list[Setting], name: str, value: str | None
 ) -> None:
     entered = _apply(environ, enter(environ, plan))
@@ -102,7 +100,7 @@ def test_a_variable_that_the_user_has_changed_since_is_left_alone(
 
 
 @given(environs, settings, st.text("1,=:+-%AOMP_NUM_THREADS", max_size=30))
-def test_a_damaged_state_is_dropped_with_one_note_and_a_clean_start(
+def test_a_damaged_state_is_dropped_with_a_note(
     environ: dict[str, str], plan: list[Setting], state: str
 ) -> None:
     hurt = {**environ, STATE_VARIABLE: f"x{state}"}
@@ -114,13 +112,13 @@ def test_a_damaged_state_is_dropped_with_one_note_and_a_clean_start(
     assert environ == _apply(hurt, leave(hurt))
 
 
-def test_a_kept_setting_is_not_touched_and_not_recorded() -> None:
+def test_a_kept_setting_is_neither_changed_nor_recorded() -> None:
     environ = {"OMP_NUM_THREADS": "7"}
 
     assert Transition() == enter(environ, [_setting("OMP_NUM_THREADS", "7", kept=True)])
 
 
-def test_empty_and_unset_are_told_apart_on_the_way_back() -> None:
+def test_leaving_distinguishes_empty_from_unset() -> None:
     environ = {"KMP_AFFINITY": ""}
     plan = [_setting("KMP_AFFINITY", "none", False), _setting("KMP_BLOCKTIME", "1", False)]
     entered = _apply(environ, enter(environ, plan))
@@ -128,11 +126,11 @@ def test_empty_and_unset_are_told_apart_on_the_way_back() -> None:
     assert environ == _apply(entered, leave(entered))
 
 
-def test_leaving_what_was_never_entered_changes_nothing() -> None:
+def test_leaving_without_entering_changes_nothing() -> None:
     assert Transition() == leave({"OMP_NUM_THREADS": "3"})
 
 
-def test_the_note_about_a_changed_variable_names_both_values() -> None:
+def test_the_note_about_a_changed_variable_quotes_both_values() -> None:
     entered = _apply({}, enter({}, [_setting("OMP_NUM_THREADS", "2", False)]))
 
     notes = leave({**entered, "OMP_NUM_THREADS": "8"}).notes
@@ -150,12 +148,12 @@ def test_the_note_about_a_changed_variable_names_both_values() -> None:
         (STATE_VARIABLE + "X", "a\0b", "contains a NUL"),
     ],
 )
-def test_what_must_not_be_set_is_refused(name: str, value: str, why: str) -> None:
+def test_forbidden_variables_and_values_are_rejected(name: str, value: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         enter({}, [_setting(name, value, False)])
 
 
-def test_the_state_is_recorded_from_the_original_value_not_from_an_earlier_plan() -> None:
+def test_the_state_records_the_original_value_not_that_of_an_earlier_plan() -> None:
     entered = _apply(
         {"OMP_NUM_THREADS": "7"},
         enter({"OMP_NUM_THREADS": "7"}, [_setting("OMP_NUM_THREADS", "2", False)]),
@@ -167,7 +165,7 @@ def test_the_state_is_recorded_from_the_original_value_not_from_an_earlier_plan(
     assert _apply(entered, again)[STATE_VARIABLE] == "1,OMP_NUM_THREADS=+7:+4"
 
 
-def test_a_plan_that_overrides_what_the_user_changed_does_not_claim_to_leave_it() -> None:
+def test_overriding_a_value_that_the_user_changed_gives_no_note() -> None:
     entered = _apply({}, enter({}, [_setting("OMP_NUM_THREADS", "2", False)]))
     edited = {**entered, "OMP_NUM_THREADS": "8"}
 

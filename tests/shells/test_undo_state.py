@@ -1,4 +1,4 @@
-"""The undo state: any changes survive the way through NANO_INIT_STATE, and nothing else does."""
+"""The undo state: all changes survive a round trip, and any other text is rejected."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ changes = st.lists(
 
 
 @given(changes)
-def test_every_change_survives_the_round_trip(changed: tuple[Change, ...]) -> None:
+def test_every_change_survives_a_round_trip(changed: tuple[Change, ...]) -> None:
     assert changed == parse_state(format_state(changed))
 
 
 @given(changes)
-def test_the_text_has_no_character_that_a_shell_treats_specially(
+def test_the_text_has_no_special_characters_of_a_shell(
     changed: tuple[Change, ...],
 ) -> None:
     allowed = set(string.ascii_letters + string.digits + "_./,=:+-%")
@@ -37,7 +37,7 @@ def test_the_text_has_no_character_that_a_shell_treats_specially(
 
 
 @given(st.text())
-def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
+def test_any_text_is_parsed_or_rejected_in_one_sentence(text: str) -> None:
     try:
         said = format_state(parse_state(text))
     except StateError as error:
@@ -47,10 +47,10 @@ def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
 
 
 @given(changes, st.data())
-def test_a_state_that_lost_or_gained_a_character_never_reads_as_something_else(
+def test_a_state_with_a_damaged_character_is_never_misread(
     changed: tuple[Change, ...], data: st.DataObject
 ) -> None:
-    """What parses is exactly what formats to the same text: there is one spelling of a state."""
+    """Text parses only if formatting gives it back: each state has exactly one spelling."""
     text = format_state(changed)
     position = data.draw(st.integers(0, len(text)))
     hurt = text[:position] + data.draw(st.sampled_from(["", "%", "+", "x", "é", "\0"]))
@@ -62,7 +62,7 @@ def test_a_state_that_lost_or_gained_a_character_never_reads_as_something_else(
     assert hurt == format_state(read)
 
 
-def test_empty_and_unset_are_told_apart() -> None:
+def test_empty_and_unset_are_distinguished() -> None:
     text = format_state([Change("OMP_NUM_THREADS", "", "2"), Change("KMP_BLOCKTIME", None, "1")])
 
     assert text == "1,OMP_NUM_THREADS=+:+2,KMP_BLOCKTIME=-:+1"
@@ -92,7 +92,7 @@ def test_empty_and_unset_are_told_apart() -> None:
         ("1,", "never changes"),
     ],
 )
-def test_a_damaged_or_hostile_state_is_refused_with_its_fault(text: str, why: str) -> None:
+def test_a_damaged_or_hostile_state_is_rejected_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(StateError, match="NANO_INIT_STATE is damaged") as caught:
         parse_state(text)
 

@@ -1,4 +1,4 @@
-"""Keras with faster paths and without, side by side."""
+"""Fixtures to compare Keras with and without faster paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nano_init.keras_patch.ledger import Ledger
 
 @pytest.fixture
 def only():
-    """Return a context in which one faster path, and no other, is in place."""
+    """Return a context in which only one faster path is active."""
 
     @contextlib.contextmanager
     def with_path(name):
@@ -32,13 +32,13 @@ def only():
 
 @pytest.fixture(autouse=True)
 def _no_sizes_yet(monkeypatch):
-    """Let each test compile at once what it would in a process of its own."""
+    """Let each test compile as in a fresh process."""
     monkeypatch.setattr(xla_fusion, "_sizes_at_once", {})
 
 
 @pytest.fixture
 def count_islands():
-    """Return a function that counts the compiled islands which a function puts in its graph."""
+    """Return a function that counts the compiled islands in the graph of a function."""
     import tensorflow as tf
 
     def islands_in(nodes, functions):
@@ -61,7 +61,7 @@ def count_islands():
 
 @pytest.fixture
 def assert_close():
-    """Return a function that compares arrays, by a tolerance relative to the largest number."""
+    """Return a function that compares arrays with a tolerance relative to the largest number."""
 
     def check(found, expected, tolerance=1e-5):
         assert len(found) == len(expected)
@@ -75,10 +75,10 @@ def assert_close():
 
 @pytest.fixture
 def one_call():
-    """Return a function that gives output and gradients of one call of a layer.
+    """Return a function that returns output and gradients of one call of a layer.
 
-    Its ways of running: in a graph of known shape, with unknown batch or unknown sizes, eagerly,
-    under XLA as a whole, in a replica of a strategy, and in several threads.
+    The call runs in a graph of known shape, with unknown batch or unknown sizes, eagerly, as a
+    whole under XLA, in a replica of a strategy, or in several threads.
     """
     return _one_call
 
@@ -128,9 +128,9 @@ def _run(way, call, inputs, shape):
 
 @pytest.fixture(params=["kernels", "ops"])
 def ten_steps(request, monkeypatch):
-    """Return a function that trains a model for ten steps and gives its weights.
+    """Return a function that trains a model for ten steps and returns its weights.
 
-    Islands are compiled when they are first run, or never.
+    Islands are compiled on their first run, or never.
     """
     before = {"kernels": 0, "ops": 2**62}[request.param]
     monkeypatch.setattr(deferred, "ELEMENTS_BEFORE", before)

@@ -1,4 +1,4 @@
-"""Activations as islands have the numbers of Keras's own chains of ops.
+"""Activations as islands give the same numbers as Keras's ops.
 
 float32 within 1e-5 of the largest number: the formulas are the same, erfc, tanh and exp are
 XLA's instead of Eigen's. bfloat16 is compared with the float32 numbers, and must not be farther
@@ -51,7 +51,7 @@ def test_bfloat16_is_as_close_to_float32_as_keras_is(only, one_call, name):
         assert error <= np.abs(bare[place] - wide[place]).mean() * 1.01 + 1e-7
 
 
-def test_kinks_and_far_values_are_keras_own(only):
+def test_kinks_and_large_values_equal_keras(only):
     import keras
     import tensorflow as tf
 
@@ -110,14 +110,14 @@ def test_gradients_of_gradients(only, assert_close):
     ids=str,
 )
 def test_steps_aside(only, one_call, assert_close, shape, way, training):
-    """Where it is small, not training, of unknown sizes or empty, Keras's own ops run."""
+    """Keras's ops run for small, empty or unknown sizes and outside training."""
     options = {"way": way, "training": training}
     expected = one_call(lambda: _layer("gelu"), shape, **options)
     with only("activations"):
         assert_close(one_call(lambda: _layer("gelu"), shape, **options), expected, 0.0)
 
 
-def test_an_island_a_direction(only, count_islands):
+def test_there_is_one_island_per_direction(only, count_islands):
     import tensorflow as tf
 
     def call(inputs):

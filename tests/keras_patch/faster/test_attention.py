@@ -1,7 +1,7 @@
-"""Attention with its softmax as islands has the numbers of Keras's own.
+"""Attention with its softmax as islands gives the same numbers as Keras.
 
-float32 within 1e-5 of the largest number: the same formulas, sums in another order. bfloat16 is
-compared with the float32 numbers, and must not be farther from them than Keras's own.
+float32 is within 1e-5 of the largest number: the same formulas, sums in another order. bfloat16 is
+compared with the float32 numbers, and must not be farther from them than Keras.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHAPE = (4, 32, 2, 8)
 
 
 def _attention(*, way="graph", dtype="float32", masked="", training=True, shape=SHAPE, keys=32):
-    """Return outputs and the gradients by query, key and value."""
+    """Return outputs and the gradients with respect to query, key and value."""
     import keras
     import tensorflow as tf
 
@@ -54,7 +54,7 @@ def _attention(*, way="graph", dtype="float32", masked="", training=True, shape=
 
 @pytest.mark.parametrize("masked", ["", "causal", "mask", "causal mask", "mask rows"])
 def test_same_outputs_and_gradients(only, assert_close, masked):
-    """A row that is masked as a whole is Keras's, too."""
+    """This includes rows that are masked completely."""
     expected = _attention(masked=masked)
     with only("attention"):
         assert_close(_attention(masked=masked), expected, 1e-5)
@@ -68,7 +68,7 @@ def test_same_numbers_in_every_way_of_running(only, assert_close, way):
 
 
 @pytest.mark.parametrize("keys", [17, 96])
-def test_other_numbers_of_keys_than_of_queries(only, assert_close, keys):
+def test_the_number_of_keys_may_differ_from_that_of_queries(only, assert_close, keys):
     expected = _attention(keys=keys, masked="causal")
     with only("attention"):
         assert_close(_attention(keys=keys, masked="causal"), expected, 1e-5)
@@ -93,7 +93,7 @@ def test_steps_aside(only, assert_close, options):
         assert_close(_attention(**options), expected, 0.0)
 
 
-def test_an_island_a_direction_in_the_layer(only, count_islands):
+def test_there_is_one_island_per_direction_in_the_layer(only, count_islands):
     import keras
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""BatchNormalization through the fused kernel has the numbers of Keras's own."""
+"""BatchNormalization with the fused kernel gives the same numbers as Keras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KERNEL = "FusedBatchNormV3"
 
 
 def test_float32_steps_aside_under_xla(only, assert_close):
-    """There the kernel computes the variance in one pass: not as Keras does, far from zero."""
+    """There, the kernel computes the variance in one pass, which is inexact far from zero."""
     shape = (16, 2, 2, 3)
     expected = _one_step(shape, offset=100.0)
     with only("batch_norm"):
@@ -29,7 +29,7 @@ def _run(way, function, *arguments):
 
 
 def _one_step(shape, *, way="eager", training=True, seed=1, offset=0.5, **options):
-    """Return everything that one call decides: output, gradients, moving statistics."""
+    """Return all results of one call: output, gradients, moving statistics."""
     import keras
     import tensorflow as tf
 
@@ -91,8 +91,8 @@ def test_same_numbers_with_every_option(only, options, assert_close):
         assert_close(_one_step((4, 3, 3, 5), **options), expected, 1e-5)
 
 
-def test_moving_variance_is_the_biased_one(only):
-    """Two values, 0 and 2: their biased variance is 1, the unbiased one 2."""
+def test_moving_variance_is_biased(only):
+    """The biased variance of 0 and 2 is 1, the unbiased one is 2."""
     import keras
 
     with only("batch_norm"):
@@ -101,20 +101,20 @@ def test_moving_variance_is_the_biased_one(only):
     assert np.array(layer.moving_variance) == pytest.approx([1.0])
 
 
-def test_statistics_of_far_off_values(only, assert_close):
-    """The kernel subtracts the mean before it squares, as Keras does."""
+def test_statistics_are_exact_far_from_zero(only, assert_close):
+    """The kernel subtracts the mean before it squares, like Keras."""
     expected = _one_step((16, 2, 2, 3), offset=100.0)
     with only("batch_norm"):
         assert_close(_one_step((16, 2, 2, 3), offset=100.0), expected, 1e-4)
 
 
-def test_a_batch_of_one_value_a_channel(only, assert_close):
+def test_a_batch_with_one_value_per_channel_equals_keras(only, assert_close):
     expected = _one_step((1, 1, 1, 3))
     with only("batch_norm"):
         assert_close(_one_step((1, 1, 1, 3)), expected, 1e-5)
 
 
-def test_an_empty_batch_makes_the_same_statistics(only, assert_close):
+def test_an_empty_batch_gives_the_same_statistics(only, assert_close):
     expected = _one_step((0, 2, 2, 3))
     with only("batch_norm"):
         found = _one_step((0, 2, 2, 3))
@@ -145,7 +145,7 @@ def test_gradients_of_gradients(only, assert_close):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_ten_training_steps(only, precision, assert_close):
-    """Weights differ by rounding only: 1e-4 in float32, 2e-2 where layers compute in bfloat16."""
+    """Weights differ only by rounding: 1e-4 in float32, 2e-2 if layers compute in bfloat16."""
     import keras
 
     def train():
@@ -173,7 +173,7 @@ def test_ten_training_steps(only, precision, assert_close):
 
 
 def test_bfloat16_is_normalized_with_float32_statistics(only, assert_close):
-    """Within one digit of bfloat16 (2^-8) of Keras, the statistics within float32's."""
+    """Outputs are within one digit of bfloat16 (2^-7) of Keras, statistics within 1e-5."""
     shape = (16, 4, 4, 3)
     expected = _one_step(shape, dtype="mixed_bfloat16")
     with only("batch_norm"):
@@ -183,7 +183,7 @@ def test_bfloat16_is_normalized_with_float32_statistics(only, assert_close):
 
 
 def test_float32_inputs_keep_their_digits_under_the_patch(only):
-    """As Keras under the patch does: the statistics of 1000.5 are not those of 1000."""
+    """Like Keras under the patch: the mean of 1000.5 is not rounded to 1000."""
     import keras
 
     def moving_mean():
@@ -230,7 +230,7 @@ def test_steps_aside_for_a_mask(only, count_ops):
         assert count_ops(KERNEL, call, tf.ones((2, 3, 4))) == 0
 
 
-def test_takes_unknown_batch_and_image_sizes(only, count_ops):
+def test_supports_unknown_batch_and_image_sizes(only, count_ops):
     import keras
     import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""Convolutions as matrix products have the numbers of TensorFlow's convolutions.
+"""Convolutions as matrix products give the same numbers as TensorFlow's convolutions.
 
-Tolerances are relative to the largest number of each tensor. In float32 1e-5: sums of the same
-numbers in another order. In bfloat16 2^-7: both round a sum of float32 to eight bits once.
+Tolerances are relative to the largest number of each tensor: 1e-5 in float32, since the sums have
+another order, and 2^-7 in bfloat16, since both round a float32 sum to eight bits once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tensorflow
 
 TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 2**-7}
 
-# Layer options and shape of the inputs, for each way that the path takes.
+# Layer options and input shape for each variant of the path.
 CASES = {
     "product": ({"use_bias": False}, (4, 6, 5, 16)),
     "bias": ({}, (4, 6, 5, 16)),
@@ -21,7 +21,7 @@ CASES = {
     "strides without bias": ({"strides": 2, "use_bias": False, "padding": "same"}, (4, 7, 6, 16)),
     "activation": ({"activation": "relu"}, (4, 6, 5, 16)),
 }
-# Images of so few pixels for their channels that the pixels around each one are laid out.
+# Images with so few pixels per channel that the neighbourhood of each pixel is unrolled.
 TINY = {
     "same": ({"kernel_size": 3, "padding": "same"}, (4, 2, 3, 56)),
     "same, even kernel": ({"kernel_size": 2, "padding": "same"}, (4, 2, 3, 56)),
@@ -42,7 +42,7 @@ def _maker(dtype, options):
 
 
 def _ops(layer, inputs):
-    """Return the kinds of ops of a step's graph that compute with the kernel."""
+    """Return the types of ops that compute with the kernel in the graph of a step."""
     import tensorflow as tf
 
     def call(inputs):
@@ -58,7 +58,7 @@ def _ops(layer, inputs):
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("case", CASES)
-def test_kernels_of_one_pixel_keep_their_numbers(only, one_call, assert_close, dtype, case):
+def test_kernels_of_one_pixel_equal_keras(only, one_call, assert_close, dtype, case):
     options, shape = CASES[case]
     expected = one_call(_maker(dtype, options), shape)
     with only("convolution"):
@@ -67,7 +67,7 @@ def test_kernels_of_one_pixel_keep_their_numbers(only, one_call, assert_close, d
 
 
 @pytest.mark.parametrize("case", TINY)
-def test_tiny_images_keep_their_numbers(only, one_call, assert_close, case):
+def test_tiny_images_equal_keras(only, one_call, assert_close, case):
     options, shape = TINY[case]
     expected = one_call(_maker("mixed_bfloat16", options), shape)
     with only("convolution"):
@@ -79,7 +79,7 @@ def test_tiny_images_keep_their_numbers(only, one_call, assert_close, case):
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("case", ["product", "bias", "strides"])
 def test_same_numbers_in_every_way_of_running(only, one_call, assert_close, way, dtype, case):
-    """Within four times the tolerance: XLA's convolutions round in places of their own."""
+    """Within four times the tolerance, since XLA's convolutions round at other places."""
     options, shape = CASES[case]
     expected = one_call(_maker(dtype, options), shape, way=way)
     with only("convolution"):
@@ -97,7 +97,7 @@ def test_tiny_images_in_every_way_of_running(only, one_call, assert_close, way):
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-def test_sizes_of_images_that_are_not_known(only, assert_close, rank):
+def test_unknown_image_sizes_equal_keras(only, assert_close, rank):
     import tensorflow as tf
 
     shape = (3, *(5, 4, 3)[:rank], 8)
@@ -127,8 +127,8 @@ def test_a_batch_of_one(only, one_call, assert_close, case):
     assert_close(found, expected, 1e-5)
 
 
-def test_an_empty_batch_has_outputs_of_its_shape(only):
-    """TensorFlow's own have as many channels as the inputs, and its gradients fail."""
+def test_an_empty_batch_has_outputs_of_the_right_shape(only):
+    """In TensorFlow, the outputs have as many channels as the inputs, and gradients fail."""
     import tensorflow as tf
 
     with only("convolution"):
@@ -153,7 +153,7 @@ def test_an_empty_batch_has_outputs_of_its_shape(only):
     ],
     ids=str,
 )
-def test_what_a_convolution_becomes(only, options, shape, dtype, expected):
+def test_a_convolution_is_replaced_by_the_expected_ops(only, options, shape, dtype, expected):
     import tensorflow as tf
 
     with only("convolution"):
@@ -178,7 +178,7 @@ def test_what_a_convolution_becomes(only, options, shape, dtype, expected):
     ],
     ids=str,
 )
-def test_others_stay_convolutions(only, options, dtype, shape):
+def test_other_convolutions_are_not_replaced(only, options, dtype, shape):
     import tensorflow as tf
 
     with only("convolution"):
@@ -188,8 +188,8 @@ def test_others_stay_convolutions(only, options, dtype, shape):
 
 
 @pytest.mark.parametrize(("training", "expected"), [(False, 0), (None, 1), (True, 1)])
-def test_convolutions_with_a_bias_are_kerass_own_in_inference(only, training, expected):
-    """`custom_gradient` would stand between the bias and an activation, which may be fused."""
+def test_convolutions_with_a_bias_are_not_replaced_in_inference(only, training, expected):
+    """`custom_gradient` would prevent the fusion of the bias with an activation."""
     import keras
     import tensorflow as tf
 
@@ -201,7 +201,7 @@ def test_convolutions_with_a_bias_are_kerass_own_in_inference(only, training, ex
     assert sum(op.type == "IdentityN" for op in graph.get_operations()) == expected
 
 
-def test_an_operation_of_the_users_own_is_called(only):
+def test_a_convolution_op_of_the_user_is_called(only):
     import keras
     import tensorflow as tf
 
@@ -215,8 +215,8 @@ def test_an_operation_of_the_users_own_is_called(only):
         assert np.all(layer(inputs).numpy() == 6.0)
 
 
-def test_not_a_number_reaches_only_the_sums_that_it_is_in(only, one_call):
-    """A pixel that strides leave out does not count in any gradient by the kernel."""
+def test_nan_affects_only_the_sums_that_contain_it(only, one_call):
+    """A pixel that the strides skip does not count in the gradient of the kernel."""
     import tensorflow as tf
 
     inputs = np.ones((1, 4, 4, 2), "float32")
@@ -230,8 +230,8 @@ def test_not_a_number_reaches_only_the_sums_that_it_is_in(only, one_call):
 
 
 @pytest.mark.parametrize("options", [{}, {"strides": 2}, {"use_bias": False}], ids=str)
-def test_a_gradient_that_knows_no_shape(only, options):
-    """As that of a loss in a `tf.py_function` is."""
+def test_a_gradient_of_unknown_shape_equals_keras(only, options):
+    """Such as the gradient of a loss in a `tf.py_function`."""
     import tensorflow as tf
 
     def loss(output):
@@ -261,7 +261,7 @@ def test_a_gradient_that_knows_no_shape(only, options):
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_ten_steps_of_a_residual_block(only, ten_steps, assert_close, dtype):
-    """Weights within 1e-4 in float32, 2e-2 in bfloat16: rounding over ten steps."""
+    """Weights are within 1e-4 in float32, 2e-2 in bfloat16: rounding over ten steps."""
     import keras
 
     def build():

@@ -1,6 +1,6 @@
-"""The cross-entropy of integer labels as islands has the numbers of TensorFlow's kernel.
+"""The cross-entropy of integer labels as islands gives the same numbers as TensorFlow's kernel.
 
-float32 within 1e-5 of the largest number: the formulas are the same, sums in another order.
+float32 is within 1e-5 of the largest number: the same formulas, sums in another order.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_large_logits_do_not_overflow(only, assert_close):
 
 
 @pytest.mark.parametrize("label", [-1, CLASSES])
-def test_a_label_out_of_range_is_the_same_error(only, label):
+def test_a_label_out_of_range_raises_invalid_argument_as_in_keras(only, label):
     import tensorflow as tf
 
     logits, labels = _batch(32)
@@ -102,7 +102,7 @@ def test_a_label_out_of_range_is_the_same_error(only, label):
         _loss_and_gradient(logits, labels)
 
 
-def test_an_island_a_direction(only, count_islands):
+def test_there_is_one_island_per_direction(only, count_islands):
     logits, labels = _batch(32)
     assert count_islands(lambda *a: _graph_part(*a), logits, labels) == 0
     with only("cross_entropy"):
@@ -124,7 +124,7 @@ def _graph_part(logits, labels):
     ("dtype", "rows", "islands"),
     [("float32", 2048, 2), ("float32", 2**15, 0), ("bfloat16", 2**15, 2)],
 )
-def test_large_float32_logits_are_left_to_the_kernel_that_overwrites_them(
+def test_large_float32_logits_use_the_in_place_kernel_of_tensorflow(
     only, count_islands, dtype, rows, islands
 ):
     import keras

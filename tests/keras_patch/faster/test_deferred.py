@@ -1,4 +1,4 @@
-"""A kernel is compiled for a size once that pays, and for few sizes."""
+"""A kernel is compiled for a size only when it pays off, and only for few sizes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ pytestmark = pytest.mark.tensorflow
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Return a function of a vector that says, for sizes in turn, which one the kernel ran for.
+    """Return a function that returns the sizes, of some in order, for which the kernel ran.
 
-    A size pays after a thousand elements.
+    A size pays off after a thousand elements.
     """
     import tensorflow as tf
 
@@ -37,13 +37,13 @@ def counted(monkeypatch):
     return make
 
 
-def test_a_size_gets_a_kernel_when_ops_computed_enough_elements(counted):
+def test_a_size_gets_a_kernel_after_enough_elements(counted):
     run = counted()
     assert run(*[100] * 10) == []
     assert run(*[100] * 3) == [100] * 3
 
 
-def test_a_smaller_last_batch_gets_its_own_later(counted):
+def test_a_smaller_last_batch_gets_its_own_kernel_later(counted):
     run = counted()
     epoch = [100] * 9 + [40]
     ran = run(*epoch * 60)
@@ -51,17 +51,17 @@ def test_a_smaller_last_batch_gets_its_own_later(counted):
     assert ran.count(40) > 20
 
 
-def test_sizes_that_hardly_come_again_get_none(counted):
+def test_sizes_that_hardly_repeat_get_no_kernel(counted):
     assert counted()(*range(50, 450), *range(450, 50, -1)) == []
 
 
-def test_a_kernel_is_compiled_for_four_sizes_at_most(counted):
+def test_a_kernel_is_compiled_for_at_most_four_sizes(counted):
     run = counted()
     ran = run(*(size for size in range(100, 112) for _ in range(30)))
     assert set(ran) == {100, 101, 102, 103}
 
 
-def test_an_empty_batch_gets_none(counted):
+def test_an_empty_batch_gets_no_kernel(counted):
     run = counted()
     assert run(*[100] * 12) == [100, 100]
     import tensorflow as tf
@@ -87,8 +87,8 @@ def test_the_kernels_of_a_process_are_limited(counted, monkeypatch):
         deferred._deciding.cache_clear()
 
 
-def test_a_size_gets_a_kernel_after_the_session_was_cleared(counted):
-    """The graph asks Python whether XLA compiles, and Keras drops what the default graph holds."""
+def test_a_size_gets_a_kernel_after_clear_session(counted):
+    """The graph asks Python whether XLA compiles, and Keras clears the default graph."""
     import gc
 
     import keras
@@ -102,12 +102,12 @@ def test_a_size_gets_a_kernel_after_the_session_was_cleared(counted):
     assert run(*[100] * 7) == [100, 100]
 
 
-def test_no_size_gets_a_kernel_where_xla_does_not_compile(counted, monkeypatch):
+def test_no_size_gets_a_kernel_if_xla_does_not_compile(counted, monkeypatch):
     monkeypatch.setattr(deferred, "compiles", lambda: False)
     assert counted()(*[100] * 20) == []
 
 
-def test_a_kernel_is_compiled_also_where_it_is_the_plain_function():
+def test_a_kernel_that_is_the_plain_function_is_also_compiled():
     import tensorflow as tf
 
     def double(tensor):
@@ -125,7 +125,7 @@ def test_a_kernel_is_compiled_also_where_it_is_the_plain_function():
     assert traced(tf.ones(3)).numpy().tolist() == [2.0, 2.0, 2.0]
 
 
-def test_what_is_traced_is_traced_once_for_all_widths(only):
+def test_a_kernel_is_traced_once_for_all_widths(only):
     import tensorflow as tf
 
     traces = []
@@ -188,7 +188,7 @@ def patched():
     unpatch_tensorflow()
 
 
-def test_batches_of_other_sizes_each_compile_nothing_in_fit(patched):
+def test_fit_with_a_different_size_per_batch_compiles_nothing(patched):
     before = _kernels()
     _fit(range(200, 1000, 50))
     assert _kernels() == before
@@ -204,14 +204,14 @@ def test_small_models_in_a_loop_compile_nothing(patched):
     assert _kernels() == before
 
 
-def test_a_fit_that_lasts_compiles(patched, monkeypatch):
+def test_a_long_fit_compiles(patched, monkeypatch):
     monkeypatch.setattr(deferred, "ELEMENTS_BEFORE", 2**18)
     before = _kernels()
     _fit([128] * 12, 320)
     assert _kernels() > before
 
 
-def test_a_fit_gives_keras_s_own_weights_before_and_after_it_compiles(
+def test_a_fit_gives_the_weights_of_keras_before_and_after_it_compiles(
     patched, monkeypatch, assert_close
 ):
     from nano_init.keras_patch import unpatch_tensorflow
@@ -223,7 +223,7 @@ def test_a_fit_gives_keras_s_own_weights_before_and_after_it_compiles(
     assert_close(found, _fit(sizes, 336), 1e-5)
 
 
-def test_a_loop_of_its_own_compiles_at_once_for_two_sizes(only, count_islands):
+def test_a_custom_loop_compiles_at_once_for_two_sizes(only, count_islands):
     import tensorflow as tf
 
     with only("activations"):
@@ -241,7 +241,7 @@ def test_a_loop_of_its_own_compiles_at_once_for_two_sizes(only, count_islands):
         ]
 
 
-def test_all_that_is_compiled_at_once_is_limited(monkeypatch):
+def test_the_number_of_shapes_compiled_at_once_is_limited(monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(xla_fusion, "_MOST_SHAPES_AT_ONCE", 3)

@@ -1,7 +1,6 @@
-"""Strided depthwise convolutions have Keras's numbers, their input gradient float32's.
+"""Strided depthwise convolutions equal Keras, with an input gradient computed in float32.
 
-bfloat16 has eight significant bits: outputs are equal to the last one, gradients within 2^-7 of
-the largest number.
+bfloat16 has eight significant bits: outputs and gradients are within 2^-7 of the largest number.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def test_same_numbers_in_every_way_of_running(only, one_call, assert_close, way)
         assert_close(one_call(_layer, SHAPE, way=way), expected, 2**-6)
 
 
-def test_the_input_gradient_is_closer_to_float32s(only, one_call):
+def test_the_input_gradient_is_at_least_as_close_to_float32_as_in_keras(only, one_call):
     wide = one_call(lambda: _layer(dtype="float32"), SHAPE)
     bare = one_call(_layer, SHAPE)
     with only("depthwise"):
@@ -46,7 +45,7 @@ def test_the_input_gradient_is_closer_to_float32s(only, one_call):
 
 
 def test_a_batch_of_one(only, one_call, assert_close):
-    """An empty batch fails in TensorFlow's own bfloat16 kernel."""
+    """An empty batch is not tested: it fails in TensorFlow's bfloat16 kernel."""
     shape = (1, *SHAPE[1:])
     expected = one_call(_layer, shape, training=False)
     with only("depthwise"):
@@ -105,7 +104,7 @@ def test_steps_aside(only, assert_close, options):
 
 
 def test_ten_steps(only, ten_steps, assert_close):
-    """Weights within 2e-2: bfloat16's rounding over ten steps."""
+    """Weights are within 2e-2: bfloat16 rounding over ten steps."""
     import keras
 
     def build():

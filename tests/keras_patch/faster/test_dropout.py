@@ -1,4 +1,4 @@
-"""Dropout as islands drops what Keras drops in float32, exactly."""
+"""Dropout as islands drops exactly the elements that Keras drops in float32."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_same_in_every_way_of_running(only, one_call, assert_close, way):
         assert_close(one_call(_layer, SHAPE, way=way), expected, 1e-6)
 
 
-def test_every_step_draws_anew_as_keras_does(only):
+def test_every_step_draws_the_same_new_mask_as_keras(only):
     import tensorflow as tf
 
     def three_masks():
@@ -49,8 +49,8 @@ def test_every_step_draws_anew_as_keras_does(only):
     assert (found[0] != found[1]).any()
 
 
-def test_bfloat16_drops_what_float32_drops(only, one_call):
-    """Keras draws seven random bits in bfloat16: of rate 0.002 that makes 0.0078."""
+def test_bfloat16_drops_the_same_elements_as_float32(only, one_call):
+    """Keras draws seven random bits in bfloat16, which turns a rate of 0.002 into 0.0078."""
     import tensorflow as tf
 
     def dropped(dtype):
@@ -64,7 +64,7 @@ def test_bfloat16_drops_what_float32_drops(only, one_call):
     assert 0.001 < wide.mean() < 0.003 < bare.mean()
 
 
-def test_gradient_flows_where_the_value_does(only, one_call):
+def test_gradients_are_zero_exactly_where_values_are_dropped(only, one_call):
     with only("dropout"):
         output, gradient = one_call(lambda: _layer(0.5), SHAPE)
     np.testing.assert_array_equal(output == 0, gradient == 0)

@@ -1,4 +1,4 @@
-"""EinsumDense as one matrix product has the numbers of Keras's own einsum."""
+"""EinsumDense as one matrix product gives the same numbers as Keras's einsum."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CASES = {
         ("", None),
     ],
 )
-def test_products_of_rows_and_a_matrix_are_told_from_others(equation, count):
+def test_products_of_rows_and_a_matrix_are_recognized(equation, count):
     assert parse_contraction(equation) == count
 
 
@@ -43,7 +43,7 @@ _TERMS = st.text("abcde", min_size=1, max_size=4)
 
 
 @given(_TERMS, _TERMS, _TERMS)
-def test_a_contraction_found_is_the_product_that_einsum_computes(inputs, kernel, result):
+def test_a_recognized_contraction_equals_einsum(inputs, kernel, result):
     equation = f"{inputs},{kernel}->{result}"
     count = parse_contraction(equation)
     if count is None:
@@ -100,7 +100,7 @@ def test_an_empty_batch_and_a_batch_of_one(only, batch, assert_close):
 
 
 @pytest.mark.tensorflow
-def test_compiled_with_an_activation_and_frozen(only, assert_close):
+def test_a_compiled_frozen_layer_with_an_activation_equals_keras(only, assert_close):
     options = {"activation": "gelu", "trainable": False}
     expected = _one_call("abcd,cde->abe", **options)
     with only("einsum_dense"):
@@ -109,7 +109,7 @@ def test_compiled_with_an_activation_and_frozen(only, assert_close):
 
 @pytest.mark.tensorflow
 def test_unknown_sizes(only, count_ops):
-    """Batch and length may be unknown; the product is taken over all rows even then."""
+    """Batch and length may be unknown; the product still covers all rows."""
     import keras
     import tensorflow as tf
 
@@ -136,7 +136,7 @@ def test_steps_aside_for_other_products(only, count_ops):
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_ten_training_steps_of_attention(only, precision, tmp_path, assert_close):
-    """Weights within 1e-4 in float32, 2e-2 in bfloat16; the saved model runs without it."""
+    """Weights are within 1e-4 in float32, 2e-2 in bfloat16; a saved model runs unpatched."""
     import keras
 
     def train():

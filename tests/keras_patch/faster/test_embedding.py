@@ -1,4 +1,4 @@
-"""An Embedding reads only the rows that it looks up, and has Keras's own values."""
+"""An Embedding reads only the rows that it looks up, and gives the values of Keras."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_way_of_running(only, way):
         np.testing.assert_array_equal(mine, keras_own)
 
 
-def test_the_table_is_never_read_whole(only, count_ops):
+def test_the_table_is_never_read_completely(only, count_ops):
     import tensorflow as tf
 
     ids = tf.constant(IDS["int32"])
@@ -89,7 +89,7 @@ def test_steps_aside_for_ragged_ids_quantization_and_lora(only, count_ops):
             assert count_ops("ResourceGather", layer, ids) == 0
 
 
-def test_masks_and_functional_models_are_as_before(only):
+def test_masks_and_functional_models_work_as_in_keras(only):
     import keras
 
     with only("embedding"):
@@ -100,8 +100,8 @@ def test_masks_and_functional_models_are_as_before(only):
         assert model(np.array([[0, 1]]))._keras_mask.numpy().tolist() == [[False, True]]
 
 
-def test_a_table_trained_row_by_row_stays_right(only):
-    """SGD scatters into the table; the next lookup must see it."""
+def test_lookups_see_rows_that_training_has_updated(only):
+    """SGD scatters into the table; the next lookup must read the new rows."""
     import keras
 
     def train():

@@ -1,4 +1,4 @@
-"""An iterator that ends does not wait for tf.data's autotuning thread."""
+"""Destroying an iterator does not wait for the autotuning thread of tf.data."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.tensorflow
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-# A pause stands for training: by its end the thread sleeps for a hundred milliseconds or more,
-# so that a wait for it is not mistaken for the work of destroying an iterator.
+# A pause replaces the training: at its end the thread sleeps for a hundred milliseconds or more,
+# so that waiting for it differs clearly from the work of destroying an iterator.
 SCRIPT = """
 import sys, time
 import numpy as np
@@ -68,7 +68,7 @@ for name, way in ways.items():
 
 
 def _stalls(kind, rounds):
-    """Return how often the end of an iterator took longer than 50 ms, by way of iterating."""
+    """Return how often destroying an iterator took longer than 50 ms, per way of iterating."""
     environ = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", SCRIPT, kind, str(rounds)]
     done = subprocess.run(
@@ -78,11 +78,11 @@ def _stalls(kind, rounds):
 
 
 @pytest.mark.slow
-def test_the_wait_that_plain_tensorflow_shows_is_gone():
+def test_the_path_removes_the_wait_of_plain_tensorflow():
     plain = _stalls("plain", 8)
     if plain["loop"] < 2:
         pytest.skip("this TensorFlow, here and now, does not wait for its autotuning thread")
-    # A late round of a busy machine is not the fault of the path.
+    # On a busy machine, single rounds may be late despite the path.
     assert sum(_stalls("patched", 8).values()) < sum(plain.values()) / 2
 
 
@@ -103,7 +103,7 @@ print("done", flush=True)
 
 
 @pytest.mark.slow
-def test_the_process_ends_cleanly_while_iterators_are_destroyed():
+def test_the_process_exits_cleanly_while_iterators_are_destroyed():
     environ = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, "-c", EXIT], env=environ, capture_output=True, text=True, check=False
@@ -118,7 +118,7 @@ def _tuned():
 
 
 def _started(monkeypatch):
-    """Return the list that the threads which the path starts from now on are noted in."""
+    """Return a list that records the threads that the path starts from now on."""
     started = []
     start = _thread.start_new_thread
 
@@ -130,14 +130,14 @@ def _started(monkeypatch):
     return started
 
 
-def test_a_tuned_iterator_is_destroyed_by_a_thread_of_its_own(only, monkeypatch):
+def test_a_tuned_iterator_is_destroyed_in_a_separate_thread(only, monkeypatch):
     started = _started(monkeypatch)
     with only("fit_stall"):
         assert [int(x) for x in _tuned()] == [1, 2, 3, 4, 5]
         assert len(started) == 1
 
 
-def test_one_that_is_not_tuned_and_one_in_a_graph_are_destroyed_in_place(only, monkeypatch):
+def test_untuned_iterators_and_those_in_a_graph_are_destroyed_in_place(only, monkeypatch):
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -152,7 +152,7 @@ def test_one_that_is_not_tuned_and_one_in_a_graph_are_destroyed_in_place(only, m
 
 @pytest.mark.parametrize("devices", [["CPU:0"], None])
 def test_the_pipeline_of_a_strategy_is_destroyed_in_place(only, monkeypatch, devices):
-    """It ends with the iterator that it hands on, which nobody but this thread can wait for."""
+    """It ends with an iterator of its own, which only this thread can wait for."""
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy(devices)
@@ -166,7 +166,7 @@ def test_the_pipeline_of_a_strategy_is_destroyed_in_place(only, monkeypatch, dev
 
 
 class Noted:
-    """Notes when it is dropped."""
+    """Records when it is dropped."""
 
     def __init__(self, name, dropped):
         self.name, self.dropped = name, dropped
@@ -176,10 +176,8 @@ class Noted:
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
-def test_a_pipeline_outlives_its_iterator_and_is_kept_once_the_program_has_ended(
-    monkeypatch, has_ended
-):
-    """A thread that drops its functions after that aborts the process."""
+def test_a_pipeline_is_dropped_after_its_iterator_but_kept_at_exit(monkeypatch, has_ended):
+    """A thread that drops its functions during the exit aborts the process."""
     monkeypatch.setattr(fit_stall, "_has_ended", False)
     if has_ended:
         fit_stall._note_the_end()
@@ -191,7 +189,7 @@ def test_a_pipeline_outlives_its_iterator_and_is_kept_once_the_program_has_ended
     assert dropped == (["iterator"] if has_ended else ["iterator", "pipeline"])
 
 
-def test_a_thread_that_cannot_start_loses_nothing(only, monkeypatch):
+def test_iteration_works_if_the_thread_cannot_start(only, monkeypatch):
     def refuse(*_):
         raise RuntimeError("can't start new thread")
 
@@ -201,7 +199,7 @@ def test_a_thread_that_cannot_start_loses_nothing(only, monkeypatch):
 
 
 @pytest.mark.parametrize("shuffle", [True, False, "batch"])
-def test_arrays_come_in_the_same_order(only, shuffle):
+def test_batches_of_arrays_have_the_same_order(only, shuffle):
     import keras
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
@@ -219,7 +217,7 @@ def test_arrays_come_in_the_same_order(only, shuffle):
     assert data.options().autotune.enabled is False
 
 
-def test_options_of_the_script_s_own_pipeline_stay(only):
+def test_options_of_a_pipeline_of_the_script_are_kept(only):
     import tensorflow as tf
     from keras.src.trainers.epoch_iterator import EpochIterator
 
@@ -230,7 +228,7 @@ def test_options_of_the_script_s_own_pipeline_stay(only):
 
 
 def _kept_open(kind, opened, closed):
-    """Return a pipeline whose generator holds something, and notes that in lists."""
+    """Return a pipeline whose generator records in lists when it opens and closes."""
     import tensorflow as tf
 
     def rows():
@@ -239,7 +237,7 @@ def _kept_open(kind, opened, closed):
             for _ in range(40 if kind == "finite" else 10**6):
                 yield np.zeros(4, "float32"), np.zeros(4, "float32")
         finally:
-            time.sleep(0.05)  # what is closed may take its time
+            time.sleep(0.05)  # closing may take some time
             closed.append(None)
 
     def source(_=None):
@@ -257,7 +255,7 @@ def _kept_open(kind, opened, closed):
 
 @pytest.mark.parametrize("kind", ["forever", "finite", "repeated", "nested"])
 @pytest.mark.parametrize("call", ["fit", "evaluate", "predict", "loop"])
-def test_what_a_generator_holds_is_closed_when_the_call_returns(only, kind, call):
+def test_generators_are_closed_when_the_call_returns(only, kind, call):
     import keras
 
     opened, closed = [], []
@@ -276,7 +274,7 @@ def test_what_a_generator_holds_is_closed_when_the_call_returns(only, kind, call
         assert len(closed) == len(opened) > 0
 
 
-def test_another_iterator_of_the_same_generator_goes_on(only):
+def test_another_iterator_of_the_same_generator_continues(only):
     opened, closed = [], []
     with only("fit_stall"):
         data = _kept_open("forever", opened, closed)

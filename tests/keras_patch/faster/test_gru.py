@@ -1,4 +1,4 @@
-"""What only the GRU path has to hold; `test_recurrence.py` compares it with Keras's own."""
+"""Tests that apply only to the GRU path; `test_recurrence.py` compares it with Keras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nano_init.keras_patch.faster import gru
 pytestmark = pytest.mark.tensorflow
 
 
-def test_a_step_is_the_formula_and_its_way_back_the_derivative():
+def test_a_step_follows_the_formula_and_its_backward_step_the_derivative():
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def test_a_step_is_the_formula_and_its_way_back_the_derivative():
     np.testing.assert_allclose(h, by_hand, atol=1e-6)
 
 
-def test_steps_aside_where_the_reset_gate_comes_first(only, count_ops):
+def test_steps_aside_if_the_reset_gate_is_applied_first(only, count_ops):
     import keras
     import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""Layer and RMS normalization as islands have the numbers of Keras's own ops.
+"""Layer and RMS normalization as islands give the same numbers as Keras's ops.
 
-float32 within 2e-5 of the largest number: the same formulas, sums in another order. bfloat16 is
-compared with the float32 numbers, and must not be farther from them than Keras's own.
+float32 is within 2e-5 of the largest number: the same formulas, sums in another order. bfloat16 is
+compared with the float32 numbers, and must not be farther from them than Keras.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_bfloat16_is_as_close_to_float32_as_keras_is(only, one_call, kind):
 
 
 def test_values_far_from_zero(only, assert_close):
-    """The variance is that of the differences from the mean, not of squares."""
+    """The variance is computed from differences from the mean, not from squares."""
     import tensorflow as tf
 
     inputs = 1000.0 + np.random.default_rng(1).standard_normal((256, 64)).astype("float32")
@@ -133,7 +133,7 @@ def test_steps_aside(only, count_islands, options, shape, training):
 
 
 def test_float32_inputs_keep_their_digits_under_the_patch(only):
-    """A model's float32 input reaches the layer unrounded, as without the path."""
+    """The float32 input of a model reaches the layer unrounded, as without the path."""
     import keras
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Keras's optional libraries are imported when they are touched, and are then as ever."""
+"""Keras's optional libraries are imported on first use, and then work as usual."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import nano_init
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# A Keras of a few lines, with the import statements that matter.
+# A fake Keras with the import statements that matter.
 FAKE = {
     "keras/__init__.py": "from keras import wrappers, src\nfrom keras import visualization",
     "keras/wrappers/__init__.py": "import heavy\nclass Wrapper: pass\nprint('wrappers run')",
@@ -53,7 +53,7 @@ def _run(
     return done.stdout.splitlines()
 
 
-def test_a_module_runs_once_when_it_is_touched(tmp_path: Path) -> None:
+def test_a_module_runs_once_on_first_use(tmp_path: Path) -> None:
     program = """
 import keras, importlib
 import keras.wrappers
@@ -78,7 +78,7 @@ importlib.reload(keras.wrappers)
     ]
 
 
-def test_an_error_comes_when_the_module_is_touched_each_time(tmp_path: Path) -> None:
+def test_a_failing_module_raises_its_error_on_every_use(tmp_path: Path) -> None:
     program = """
 import keras
 for attempt in range(2):
@@ -93,7 +93,7 @@ print(keras.wrappers.mine)
 
 
 @pytest.mark.parametrize("first", ["keras", "pandas"])
-def test_keras_knows_pandas_as_soon_as_the_program_does(tmp_path: Path, first: str) -> None:
+def test_keras_uses_pandas_as_soon_as_the_program_imports_it(tmp_path: Path, first: str) -> None:
     program = f"""
 import {first}
 print("pandas" in sys.modules)
@@ -105,7 +105,7 @@ print(slicing.pandas is pandas, [kind.__name__ for kind in slicing.ARRAY_TYPES])
     assert _run(tmp_path, program) == expected
 
 
-def test_the_switch_leaves_every_import_as_it_is(tmp_path: Path) -> None:
+def test_disabling_the_path_leaves_every_import_unchanged(tmp_path: Path) -> None:
     program = (
         "sys.modules['keras.visualization'] = sys\nimport keras\nprint('pandas' in sys.modules)"
     )
@@ -117,7 +117,7 @@ def test_the_switch_leaves_every_import_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_collection_pauses_while_keras_is_imported_and_goes_on_as_before(tmp_path: Path) -> None:
+def test_garbage_collection_pauses_during_the_import_and_is_restored(tmp_path: Path) -> None:
     (tmp_path / "keras.py").write_text("import gc; print(gc.isenabled(), gc.get_threshold())")
     before = "import gc; gc.set_threshold(600, 7, 5)\nimport keras; print(gc.get_threshold())"
     assert _run(tmp_path, before, fakes={}) == [f"True ({2**30}, 7, 5)", "(600, 7, 5)"]
@@ -142,11 +142,11 @@ print(model.optimizer.iterations.numpy())
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_a_program_that_touches_them_all(nano_run: Run, tmp_path: Path) -> None:
+def test_a_program_can_use_all_optional_libraries(nano_run: Run, tmp_path: Path) -> None:
     for library in ("sklearn", "matplotlib", "pandas"):
         pytest.importorskip(library)
     (tmp_path / "s.py").write_text(REAL)
-    # Without the folder that hides these libraries from the other tests.
+    # The path omits the folder that hides these libraries from other tests.
     path = {"PYTHONPATH": str(Path(__file__).parents[3])}
     result = nano_run("-q", "--precision", "float32", "s.py", env=path)
     assert result.stdout.splitlines() == ["[]", "True", "plot_image_gallery plot_model", "2"], (
@@ -155,7 +155,7 @@ def test_a_program_that_touches_them_all(nano_run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", ["pandas", "tensorflow"])
-def test_a_library_that_fails_to_import_shows_the_programs_own_frames(
+def test_a_failing_import_shows_no_frames_of_the_package(
     nano_run: Run, tmp_path: Path, library: str
 ) -> None:
     (tmp_path / "s.py").write_text(

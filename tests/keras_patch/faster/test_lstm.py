@@ -1,4 +1,4 @@
-"""What only the LSTM path has to hold; `test_recurrence.py` compares it with Keras's own."""
+"""Tests that apply only to the LSTM path; `test_recurrence.py` compares it with Keras."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nano_init.keras_patch.faster import lstm
 
 
 @pytest.mark.tensorflow
-def test_a_step_is_the_formula_and_its_way_back_the_derivative():
+def test_a_step_follows_the_formula_and_its_backward_step_the_derivative():
     import tensorflow as tf
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""A step is traced once, and everything that Keras makes of two traces stays bit for bit."""
+"""A step is traced once, and all results are bitwise equal to those of Keras's two traces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _reset():
 
 
 def _state(model, *optimizers):
-    """Return the names and values of all that a model and its optimizers hold, in order."""
+    """Return names and values of all variables of a model and its optimizers, in order."""
     variables = [*model.variables, *(v for each in optimizers for v in each.variables)]
     return [
         (v.path, v.name, v.value.name, v.value.trainable, v.numpy().tobytes()) for v in variables
@@ -100,8 +100,8 @@ def _optimizer(name):
         (_subclassed, "adam", {"run_eagerly": True}),
     ],
 )
-def test_fit_gives_the_very_state(only, build, optimizer, options):
-    """Weights, slots, metrics and seeds, with their names; also of later objects."""
+def test_fit_gives_the_identical_state(only, build, optimizer, options):
+    """This covers weights, slots, metrics, seeds, and their names, also of later objects."""
     import keras
 
     def train():
@@ -121,7 +121,7 @@ def test_fit_gives_the_very_state(only, build, optimizer, options):
         assert (before, after) == (2, 1)
 
 
-def test_a_loop_with_two_optimizers_and_a_checkpoint_restored_first(only, tmp_path):
+def test_a_loop_with_two_optimizers_and_a_restored_checkpoint_equals_keras(only, tmp_path):
     import keras
     import tensorflow as tf
 
@@ -160,7 +160,7 @@ def test_a_loop_with_two_optimizers_and_a_checkpoint_restored_first(only, tmp_pa
     assert (len(before), len(after)) == (3, 2)
 
 
-def test_numbers_that_python_draws_while_tracing_are_those_of_two_traces(only):
+def test_random_numbers_drawn_during_tracing_equal_those_of_two_traces(only):
     import keras
 
     class Noisy(keras.Model):
@@ -180,7 +180,7 @@ def test_numbers_that_python_draws_while_tracing_are_those_of_two_traces(only):
         assert train() == expected
 
 
-def test_variables_after_the_first_trace_are_refused_as_ever(only):
+def test_new_variables_after_the_first_trace_raise_the_usual_error(only):
     import keras
     import tensorflow as tf
 
@@ -201,7 +201,7 @@ def test_variables_after_the_first_trace_are_refused_as_ever(only):
         assert error() == expected
 
 
-def test_own_variables_initializers_and_strategies_stay_with_tensorflow(only):
+def test_custom_variables_initializers_and_strategies_equal_keras(only):
     import keras
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The fused optimizer kernels have the numbers of Keras's own update steps."""
+"""The fused optimizer kernels give the same numbers as Keras's update steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OPTIMIZERS = {
 
 
 def _train(name, options, *, way="graph", rate=0.01, steps=10, dtype="float32"):
-    """Return the weights and the optimizer's own after some steps on fixed gradients."""
+    """Return weights and optimizer variables after some steps on fixed gradients."""
     import keras
     import tensorflow as tf
 
@@ -132,7 +132,7 @@ def _ops(count_ops, optimizer, variable, gradient, kernel):
         ("rmsprop", KERNELS["rmsprop"], "RMSprop", {}, 0),
     ],
 )
-def test_takes_the_kernel_where_it_applies(only, count_ops, path, kernel, name, options, count):
+def test_uses_the_kernel_where_it_applies(only, count_ops, path, kernel, name, options, count):
     import keras
     import tensorflow as tf
 
@@ -142,7 +142,7 @@ def test_takes_the_kernel_where_it_applies(only, count_ops, path, kernel, name, 
         assert _ops(count_ops, optimizer, variable, tf.ones((3,)), kernel) == count
 
 
-def test_steps_aside_for_wide_updates_and_sgd_for_sparse_ones(only, count_ops):
+def test_steps_aside_for_float64_and_in_sgd_for_sparse_gradients(only, count_ops):
     import keras
     import tensorflow as tf
 
@@ -160,9 +160,7 @@ def test_steps_aside_for_wide_updates_and_sgd_for_sparse_ones(only, count_ops):
 
 @pytest.mark.parametrize("way", ["graph", "eager", "compiled"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_sparse_gradient_is_the_equal_dense_one_for_adam(
-    only, count_ops, way, dtype, assert_close
-):
+def test_a_sparse_gradient_equals_the_dense_one_for_adam(only, count_ops, way, dtype, assert_close):
     import keras
     import tensorflow as tf
 
@@ -187,7 +185,7 @@ def test_a_sparse_gradient_is_the_equal_dense_one_for_adam(
     assert_close(found, expected)
 
 
-def test_a_gradient_that_adam_broadcasts_stays_keras_s(only):
+def test_a_gradient_that_adam_broadcasts_equals_keras(only):
     expected = _broadcast_step()
     with only("adam"):
         assert _broadcast_step() == expected
@@ -204,7 +202,7 @@ def _broadcast_step():
     return np.array(variable).tolist()
 
 
-def test_a_saved_optimizer_goes_on_without_the_path(only, tmp_path, assert_close):
+def test_a_saved_optimizer_continues_without_the_path(only, tmp_path, assert_close):
     import keras
 
     def model():

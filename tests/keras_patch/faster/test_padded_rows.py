@@ -1,4 +1,4 @@
-"""Lazy Adam on many rows is one compiled pass, and gives what Keras's formula gives."""
+"""Lazy Adam on many rows is one compiled pass, and equals Keras's formula."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ tf = pytest.importorskip("tensorflow")
 ROWS, WIDTH, IDS = 3000, 64, 4200
 
 
-def test_sizes_are_few_and_an_eighth_apart_at_most():
+def test_sizes_are_few_and_at_most_an_eighth_apart():
     sizes = padded_sizes()
     for size, following in itertools.pairwise(sizes):
         assert 0 < following - size <= max(256, size / 8)
@@ -28,7 +28,7 @@ def test_sizes_are_few_and_an_eighth_apart_at_most():
 
 
 def gradients(steps, ids=IDS, dtype="float32", rows=ROWS):
-    """Return random slices for some steps; ids repeat."""
+    """Return random slices with repeated ids, one per step."""
     random = np.random.default_rng(3)
     return [
         (
@@ -40,7 +40,7 @@ def gradients(steps, ids=IDS, dtype="float32", rows=ROWS):
 
 
 def trained(slices, *, signature=None, wrap=tf.function, **options):
-    """Return a table and its moments after a step for each of some slices."""
+    """Return a table and its moments after one step per slice."""
     table = keras.Variable(np.random.default_rng(1).normal(size=(ROWS, WIDTH)), dtype="float32")
     adam = keras.optimizers.Adam(0.1, **options)
     adam.build([table])
@@ -56,8 +56,8 @@ def trained(slices, *, signature=None, wrap=tf.function, **options):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("options", [{}, {"clipnorm": 1.0}, {"use_ema": True}])
-def test_ten_steps_equal_keras_s_formula(dtype, options, assert_close):
-    """XLA may fuse a product and a sum, which rounds once instead of twice: 1e-6."""
+def test_ten_steps_equal_the_formula_of_keras(dtype, options, assert_close):
+    """Within 1e-6: XLA may fuse a product and a sum, which rounds once instead of twice."""
     slices = gradients(10, dtype=dtype)
     found = []
     for disable in ((), ("adam",)):
@@ -66,7 +66,7 @@ def test_ten_steps_equal_keras_s_formula(dtype, options, assert_close):
     assert_close(*found, 1e-6)
 
 
-def test_eagerly_and_under_xla_it_steps_aside_and_gives_the_same(assert_close, count_islands):
+def test_eager_and_compiled_steps_equal_the_graph(assert_close, count_islands):
     patch_tensorflow(lazy_adam=True)
     slices = gradients(3)
     expected = trained(slices)
@@ -88,18 +88,18 @@ def islands_of(count_islands, ids):
 
 
 @pytest.mark.parametrize(("ids", "islands"), [(IDS, 1), (4000, 0), (None, 0)])
-def test_few_ids_and_unknown_numbers_of_them_take_the_plain_ops(count_islands, ids, islands):
+def test_few_ids_and_unknown_numbers_of_ids_use_the_plain_ops(count_islands, ids, islands):
     patch_tensorflow(lazy_adam=True)
     assert islands_of(count_islands, ids) == islands
 
 
-def test_switched_off_with_adam_s_path(count_islands):
+def test_disabling_adam_disables_the_compiled_pass(count_islands):
     patch_tensorflow(lazy_adam=True, disable="adam")
     assert islands_of(count_islands, IDS) == 0
 
 
 @pytest.mark.parametrize("steps_per_execution", [None, 3])
-def test_fit_on_batches_that_name_other_numbers_of_rows(steps_per_execution, assert_close):
+def test_fit_with_varying_numbers_of_rows_equals_the_plain_ops(steps_per_execution, assert_close):
     ids = np.random.default_rng(4).integers(0, ROWS, (2048, 8)) // np.arange(1, 9)
     data = tf.data.Dataset.from_tensor_slices((ids, ids.sum(1) / ROWS))
     weights = []
@@ -119,7 +119,7 @@ def test_fit_on_batches_that_name_other_numbers_of_rows(steps_per_execution, ass
     ("ids", "width", "expected"),
     [(4096, 64, True), (4095, 64, False), (16384, 16, False), (512, 512, True), (None, 64, False)],
 )
-def test_many_wide_rows_are_worth_it(ids, width, expected):
+def test_only_many_wide_rows_are_worth_padding(ids, width, expected):
     variable = keras.Variable(np.zeros((10, width)), dtype="float32")
 
     @tf.function(
@@ -151,7 +151,7 @@ def test_two_tables_of_one_model_and_ids_of_64_bits(assert_close):
     assert_close(*weights, 1e-3)
 
 
-def test_no_ids_at_all_change_nothing():
+def test_an_empty_list_of_ids_changes_nothing():
     patch_tensorflow(lazy_adam=True)
     signature = [tf.TensorSpec((None, WIDTH)), tf.TensorSpec((None,), tf.int32)]
     nothing = [(tf.zeros((0, WIDTH)), tf.zeros((0,), tf.int32))]

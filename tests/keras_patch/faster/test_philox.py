@@ -1,4 +1,4 @@
-"""The generator written out in tensor ops gives the numbers of TensorFlow's own ops."""
+"""The generator in tensor ops gives the same numbers as TensorFlow's random ops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.parametrize("seed", [(0, 0), (1, 2), (-5, 2**31 - 1)])
-def test_words_are_those_of_the_stateless_ops(seed):
+def test_words_equal_the_stateless_ops(seed):
     import tensorflow as tf
 
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant(seed))
@@ -20,7 +20,7 @@ def test_words_are_those_of_the_stateless_ops(seed):
     np.testing.assert_array_equal(mine.numpy(), own.numpy())
 
 
-def test_floats_are_those_of_the_stateless_ops():
+def test_floats_equal_the_stateless_ops():
     import tensorflow as tf
 
     words = tf.random.stateless_uniform([999], (3, 4), None, None, tf.uint32)

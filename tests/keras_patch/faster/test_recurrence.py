@@ -1,8 +1,8 @@
-"""LSTM and GRU over all steps at once have the numbers of Keras's own loop.
+"""LSTM and GRU over all steps at once give the same numbers as Keras's loop.
 
-Tolerances are relative to the largest number of each tensor. In float32 1e-5: sums of the same
-numbers in another order. In bfloat16 a number has eight bits, so the two paths are compared
-with the same layer in float32, to which the path must not be further than Keras's own is.
+Tolerances are relative to the largest number of each tensor: 1e-5 in float32, since the sums have
+another order. A bfloat16 number has eight bits, so the path and Keras are both compared with the
+same layer in float32, and the path must not be farther from it than Keras.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _normal(*shape, seed=2):
 
 
 def _one_call(path, *, way="graph", shape=(3, 5, 4), started=False, mask=None, **options):
-    """Return outputs, states and every gradient of one call."""
+    """Return outputs, states and all gradients of one call."""
     import keras
     import tensorflow as tf
 
@@ -93,7 +93,7 @@ def test_same_outputs_states_and_gradients(only, path, case, assert_close):
 
 @pytest.mark.parametrize("rows", [33, 64])
 @pytest.mark.parametrize("case", ["sequences", "without bias", "masked", "zeroed"])
-def test_same_for_a_batch_that_is_stepped_through_in_halves(only, path, case, rows, assert_close):
+def test_a_batch_that_is_processed_in_halves_equals_keras(only, path, case, rows, assert_close):
     options = {**OPTIONS[case], "shape": (rows, 5, 4)}
     if "mask" in options:
         options["mask"] = np.random.default_rng(4).random((rows, 5)) < 0.6
@@ -102,8 +102,8 @@ def test_same_for_a_batch_that_is_stepped_through_in_halves(only, path, case, ro
         assert_close(_one_call(path, **options), expected)
 
 
-def test_fit_in_halves_of_unknown_batches_trains_alike(only, path, assert_close):
-    """The last batch has one row, so that one of its halves has none."""
+def test_fit_with_halves_of_unknown_batches_equals_keras(only, path, assert_close):
+    """The last batch has one row, so one of its halves is empty."""
 
     def trained():
         import keras
@@ -127,8 +127,8 @@ def test_fit_in_halves_of_unknown_batches_trains_alike(only, path, assert_close)
         assert_close(trained(), expected)
 
 
-def test_loops_are_halved_where_that_pays_only(only, path):
-    """Not for few rows, for an open batch outside of `fit`, nor where XLA compiles all."""
+def test_loops_are_halved_only_where_it_pays_off(only, path):
+    """Loops stay whole for few rows and for an unknown batch size outside `fit`."""
     import tensorflow as tf
 
     def count_loops(rows):
@@ -151,8 +151,8 @@ def test_same_eagerly_and_compiled(only, path, way, case, assert_close):
 
 
 @pytest.mark.parametrize("case", ["sequences", "started", "masked", "dropout"])
-def test_bfloat16_is_no_further_from_float32_than_keras_is(only, path, case):
-    """Root mean square over each tensor; a tenth is left for luck with single roundings."""
+def test_bfloat16_is_as_close_to_float32_as_keras_is(only, path, case):
+    """Compares the root mean square of each tensor, with a tenth of tolerance for chance."""
     options = {**OPTIONS[case], "shape": (3, 5, 4)}
     exact = _one_call(path, **options)
     keras_own = _one_call(path, dtype="mixed_bfloat16", **options)
@@ -230,7 +230,7 @@ def test_a_stateful_layer_keeps_its_states(only, path, assert_close):
 
 
 def _model(path):
-    """Ids with a mask, dropout, a Bidirectional wrapper and a stack of two."""
+    """Return a model with masked ids, dropout, a Bidirectional wrapper and two layers."""
     import keras
 
     keras.utils.set_random_seed(5)
@@ -257,7 +257,7 @@ def _trained(path):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_ten_training_steps_and_the_saved_model(only, path, precision, tmp_path, assert_close):
-    """Weights within 1e-5 in float32, 2e-2 in bfloat16; the saved model runs without it."""
+    """Weights are within 1e-5 in float32, 2e-2 in bfloat16; a saved model runs unpatched."""
     import keras
 
     patch_tensorflow(precision, disable="all")
@@ -288,7 +288,7 @@ def test_ten_training_steps_compiled(only, path, assert_close):
         assert_close(train(), expected)
 
 
-def test_a_replica_of_a_strategy_learns_the_same(only, path, assert_close):
+def test_a_replica_of_a_strategy_trains_as_in_keras(only, path, assert_close):
     import tensorflow as tf
 
     def train():
@@ -305,7 +305,7 @@ def test_a_replica_of_a_strategy_learns_the_same(only, path, assert_close):
 
 
 def test_exported_models_predict_and_differentiate(only, path, tmp_path, assert_close):
-    """Traced with training on too, where what a step saves cannot be in the file."""
+    """They are traced with training=True, although a file cannot contain saved step values."""
     import tensorflow as tf
 
     inputs = tf.constant(_normal(3, 5, 4))
@@ -355,7 +355,7 @@ def test_steps_aside(only, path, options):
         assert _graph_of(_layer(path, **options)) == expected
 
 
-def test_steps_aside_for_a_cell_of_a_child_class_and_other_layers(only, path):
+def test_steps_aside_for_subclassed_cells_and_other_layers(only, path):
     import keras
 
     class Cell(getattr(keras.layers, KINDS[path] + "Cell")):

@@ -1,4 +1,4 @@
-"""Both layouts of a recurrent loop give the same products, each as its tensors lie."""
+"""Both tensor layouts of a recurrent loop give the same products."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def normal(*shape):
     return tf.constant(np.random.default_rng(len(shape)).standard_normal(shape, "float32"))
 
 
-def test_units_come_first_where_weights_would_be_rearranged_or_a_vector_is_full():
+def test_units_come_first_in_bfloat16_and_for_batches_of_full_vectors():
     import tensorflow as tf
 
     chosen = [
@@ -34,7 +34,7 @@ def test_units_come_first_where_weights_would_be_rearranged_or_a_vector_is_full(
     assert chosen == [True] * 4 + [False, False, True, False]
 
 
-def test_a_projection_adds_its_bias_as_the_weights_of_one_more_feature(layout):
+def test_a_projection_adds_its_bias_as_weights_of_an_extra_feature(layout):
     import tensorflow as tf
 
     steps, matrix, bias = normal(TIME, BATCH, FEATURES), normal(FEATURES, UNITS), normal(UNITS)
@@ -45,14 +45,14 @@ def test_a_projection_adds_its_bias_as_the_weights_of_one_more_feature(layout):
         np.testing.assert_allclose(layout.turned(step), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_a_step_s_product_and_a_vector_spread_over_its_rows(layout):
+def test_a_step_multiplies_its_state_and_adds_a_broadcast_vector(layout):
     state, matrix, bias = normal(BATCH, UNITS), normal(UNITS, 2 * UNITS), normal(2 * UNITS)
     product = layout.multiply(layout.operand(matrix), layout.turned(state))
     found = layout.turned(product + layout.spread(bias, like=layout.turned(state)))
     np.testing.assert_allclose(found, state.numpy() @ matrix + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_are_products_over_the_rows_of_all_steps(layout):
+def test_gradients_are_products_over_all_rows_of_all_steps(layout):
     import tensorflow as tf
 
     d_product, rows = normal(TIME, BATCH, UNITS), normal(TIME, BATCH, FEATURES)
@@ -66,7 +66,7 @@ def test_gradients_are_products_over_the_rows_of_all_steps(layout):
     )
 
 
-def test_outputs_come_back_batch_first(layout):
+def test_outputs_are_returned_batch_first(layout):
     import tensorflow as tf
 
     outputs = normal(TIME, BATCH, UNITS)

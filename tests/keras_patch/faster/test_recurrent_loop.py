@@ -1,4 +1,4 @@
-"""The loop multiplies by weights that come first, and is as exact in bfloat16 as Keras's own."""
+"""The loop multiplies all inputs at once, and is as exact in bfloat16 as Keras."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_the_inputs_of_all_steps_are_multiplied_at_once(only, kind, rows, produc
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("shape", [(1, 3, 2), (32, 1, 5), (33, 4, 1)], ids=str)
-def test_gradients_by_inputs_and_weights_of_odd_shapes(only, kind, shape, assert_close):
-    """One row, one step, one feature; 32 rows and more are stepped through in halves."""
+def test_gradients_of_unusual_shapes_equal_keras(only, kind, shape, assert_close):
+    """One row, one step, one feature; 32 or more rows are processed in halves."""
     import keras
     import tensorflow as tf
 
@@ -55,8 +55,8 @@ def test_gradients_by_inputs_and_weights_of_odd_shapes(only, kind, shape, assert
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_a_layer_of_many_units_is_as_near_to_float32_as_kerass_own(only, kind):
-    """Outputs and gradients, by their mean distance; sums of biases may be half as far again."""
+def test_a_layer_with_many_units_is_about_as_close_to_float32_as_keras(only, kind):
+    """The mean error of outputs and gradients is at most 1.5 times that of Keras."""
     import keras
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Paths are switched off by name, and one that fails leaves Keras's own code running."""
+"""Paths are disabled by name, and Keras's code runs if a path fails."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nano_init.protocol.patch_options import PatchOptions
 
 
 @given(st.sets(st.sampled_from(FASTER_PATHS)), st.sampled_from([",", " , ", ",,"]))
-def test_names_are_read_with_commas_between(names, comma):
+def test_names_are_separated_by_commas(names, comma):
     assert parse_disabled(comma.join(sorted(names))) == (names, None)
 
 
-def test_all_is_every_path():
+def test_all_stands_for_every_path():
     assert parse_disabled("all") == (frozenset(FASTER_PATHS), None)
 
 
-def test_an_unknown_name_is_one_sentence_and_the_others_count():
+def test_an_unknown_name_gives_one_sentence_and_the_others_count():
     known, sentence = parse_disabled("adam,adm")
     assert known == {"adam"}
     assert sentence.startswith("'adm' is not a faster path")
@@ -36,7 +36,7 @@ def test_an_unknown_name_is_one_sentence_and_the_others_count():
     assert "\n" not in sentence
 
 
-def test_the_environment_and_the_argument_add_up():
+def test_paths_of_the_environment_and_the_argument_are_combined():
     environ = {"NANO_INIT_DISABLE": "adam"}
     assert disabled_paths(environ) == ("adam",)
     assert disabled_paths(environ, "sgd") == ("adam", "sgd")
@@ -50,12 +50,12 @@ def test_an_unknown_name_in_the_environment_warns():
 
 
 @pytest.mark.parametrize("name", FASTER_PATHS)
-def test_every_path_is_a_module_of_its_name(name):
+def test_every_path_has_a_module_of_its_name(name):
     assert importlib.util.find_spec(f"nano_init.keras_patch.faster.{name}")
 
 
 @pytest.mark.tensorflow
-def test_a_disabled_path_is_no_part_of_the_patch():
+def test_a_disabled_path_is_not_part_of_the_patch():
     keras_3 = frozenset({"keras"})
     everything = keras_producers(PatchOptions("float32"), keras_3)
     without = keras_producers(PatchOptions("float32", disable=("adam",)), keras_3)
@@ -63,7 +63,7 @@ def test_a_disabled_path_is_no_part_of_the_patch():
 
 
 class Layer:
-    """Something with a method to replace."""
+    """A class with a method to replace."""
 
     calls = 0
 
@@ -73,7 +73,7 @@ class Layer:
         return number * 2
 
 
-def test_a_path_that_fails_warns_once_by_name_and_is_left():
+def test_a_path_that_fails_warns_once_by_name_and_is_not_used_again():
     tried = []
 
     def broken(self, number):
@@ -90,22 +90,22 @@ def test_a_path_that_fails_warns_once_by_name_and_is_left():
     assert (tried, layer.calls) == ([3], 2)
 
 
-def test_a_mistake_of_the_user_stays_his():
-    """Where Keras's own code raises too, its error passes through and the path stays."""
+def test_an_error_of_the_user_does_not_disable_the_path():
+    """If Keras's code raises too, its error passes through and the path stays active."""
     method = with_faster_path("doubling", Layer.double, lambda *_: True, lambda _, n: n * 2)
     with pytest.raises(TypeError):
         method(Layer(), object())
     assert method(Layer(), 3) == 6
 
 
-def test_where_a_path_does_not_apply_the_original_answers():
+def test_the_original_runs_where_a_path_does_not_apply():
     layer = Layer()
     method = with_faster_path("doubling", Layer.double, lambda *_: False, lambda *_: None)
     assert method(layer, 2) == 4
     assert layer.calls == 1
 
 
-def test_an_error_of_keras_s_own_code_has_no_error_of_the_path_as_its_context():
+def test_an_error_of_keras_does_not_have_an_error_of_the_path_as_context():
     def fail(self):
         raise ValueError("both")
 
@@ -115,7 +115,7 @@ def test_an_error_of_keras_s_own_code_has_no_error_of_the_path_as_its_context():
     assert caught.value.__context__ is None
 
 
-def test_the_warning_of_a_failed_path_is_at_the_caller_s_line():
+def test_the_warning_about_a_failed_path_points_to_the_caller():
     def fail(self):
         raise ValueError("mine")
 

@@ -1,4 +1,4 @@
-"""Steps called straight are Keras's own steps: the same numbers, ends, errors and switches."""
+"""Steps that are called directly behave as in Keras: numbers, end of data, errors, switches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _trained(model, *, epochs=2, as_dataset=False):
 
     x, y = _data()
     if as_dataset:
-        # Of unknown length, as after a filter: the end is met by a step.
+        # The length is unknown after a filter, so a step reaches the end of the data.
         pairs = tf.data.Dataset.from_tensor_slices((x, y)).filter(lambda *_: True).batch(4)
         history = model.fit(pairs, epochs=epochs, verbose=0, shuffle=False, validation_data=pairs)
     else:
@@ -52,8 +52,8 @@ def _trained(model, *, epochs=2, as_dataset=False):
     [({}, False), ({}, True), ({"jit_compile": True}, False), ({"steps_per_execution": 2}, True)],
 )
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-def test_fit_and_its_validation_give_the_very_numbers(only, options, as_dataset):
-    """Also with partial batches, an end that a step meets, a compiled step, blocks of steps."""
+def test_fit_and_its_validation_give_identical_numbers(only, options, as_dataset):
+    """Also with partial batches, an unknown length, a compiled step and blocks of steps."""
     expected = _trained(_model(**options), as_dataset=as_dataset)
     with only("step_call"):
         found = _trained(_model(**options), as_dataset=as_dataset)
@@ -61,8 +61,8 @@ def test_fit_and_its_validation_give_the_very_numbers(only, options, as_dataset)
         np.testing.assert_array_equal(mine, keras_own)
 
 
-def test_a_step_goes_straight_from_an_iterators_second_one_on(only, monkeypatch):
-    """Past `tf.function`, to which only an iterator's first step comes."""
+def test_steps_are_called_directly_from_the_second_step_of_an_iterator(only, monkeypatch):
+    """They bypass `tf.function`, which runs only the first step of an iterator."""
     import keras
     from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 
@@ -100,8 +100,8 @@ def _run(model, *, steps, batch=4):
     return outputs
 
 
-def test_data_of_other_shapes_and_dtypes_in_turn(only):
-    """An iterator's graph is its own: no other's is run on it."""
+def test_data_with_different_shapes_and_dtypes_equal_keras(only):
+    """Each iterator runs its own graph."""
     import tensorflow as tf
 
     def train():
@@ -119,7 +119,7 @@ def test_data_of_other_shapes_and_dtypes_in_turn(only):
         np.testing.assert_array_equal(mine, keras_own)
 
 
-def test_the_end_of_the_data_is_the_error_that_it_was(only):
+def test_the_end_of_the_data_raises_out_of_range(only):
     import tensorflow as tf
 
     with only("step_call"):
@@ -132,7 +132,7 @@ def test_the_end_of_the_data_is_the_error_that_it_was(only):
             model.train_function(batches)
 
 
-def test_an_error_in_a_step_is_told_as_it_was_and_training_goes_on(only):
+def test_an_error_in_a_step_is_raised_and_training_can_continue(only):
     import tensorflow as tf
 
     with only("step_call"):
@@ -149,8 +149,8 @@ def test_an_error_in_a_step_is_told_as_it_was_and_training_goes_on(only):
 
 
 @pytest.mark.parametrize("outputs", ["a list", "a number", "a tuple"])
-def test_outputs_that_keras_would_change_are_left_to_keras(only, outputs):
-    """Its optional makes one tensor of a list, and a tensor of a number."""
+def test_outputs_that_keras_converts_are_still_converted(only, outputs):
+    """Keras's optional turns a list or a number into a tensor."""
     import keras
     import tensorflow as tf
 
@@ -178,7 +178,7 @@ def test_outputs_that_keras_would_change_are_left_to_keras(only, outputs):
         np.testing.assert_array_equal(mine, keras_own)
 
 
-def test_eager_runs_and_strategies_stay_with_keras(only):
+def test_eager_runs_and_strategies_use_the_step_of_keras(only):
     import tensorflow as tf
 
     with only("step_call"):
@@ -191,7 +191,7 @@ def test_eager_runs_and_strategies_stay_with_keras(only):
     assert not hasattr(spread.train_function, "__wrapped__")
 
 
-def test_a_switch_to_eager_functions_counts_from_the_next_step_on(only):
+def test_switching_to_eager_functions_applies_from_the_next_step(only):
     import keras
     import tensorflow as tf
 
@@ -217,7 +217,7 @@ def test_a_switch_to_eager_functions_counts_from_the_next_step_on(only):
     assert seen[-1]
 
 
-def test_neither_iterator_nor_model_lives_longer(only):
+def test_iterators_and_models_are_freed_when_dropped(only):
     import tensorflow as tf
 
     with only("step_call"):
@@ -235,7 +235,7 @@ def test_neither_iterator_nor_model_lives_longer(only):
         assert whole() is None
 
 
-def test_a_saved_model_goes_on_alike(only, tmp_path):
+def test_a_saved_model_continues_as_in_keras(only, tmp_path):
     import keras
 
     def saved_and_trained(name):

@@ -18,7 +18,7 @@ VARIABLES = 6
 
 
 def operations_and_values(optimizer):
-    """Return how many ops of each kind an update of all variables has, and what it gives."""
+    """Return the number of ops of each type in an update, and the updated variables."""
     variables = [keras.Variable(np.full((3, 4), n + 1.0, "float32")) for n in range(VARIABLES)]
     optimizer.build(variables)
 

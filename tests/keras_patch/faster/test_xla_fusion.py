@@ -1,4 +1,4 @@
-"""Islands are for graphs that train on few shapes, and cost nothing elsewhere."""
+"""Islands are used in graphs that train on few shapes, and nowhere else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tensorflow
 
 @pytest.fixture
 def seen(monkeypatch):
-    """Return what was asked of `is_worth_an_island`, with the answers, while a model trained."""
+    """Return the shapes passed to `is_worth_an_island` during training, with its answers."""
     from nano_init.keras_patch.faster import activations
 
     answers = []
@@ -34,7 +34,7 @@ def _model(*shape):
 
 
 def test_a_fit_with_a_smaller_last_batch(only, seen):
-    """Its batch size is unknown while tracing, but takes two values only."""
+    """The batch size is unknown during tracing, but has only two values."""
     with only("activations"):
         model = _model(4)
         model.compile("sgd", "mse")
@@ -47,7 +47,7 @@ def test_a_fit_with_a_smaller_last_batch(only, seen):
     assert not any(answer for _, answer in seen)
 
 
-def test_a_loop_that_leaves_the_batch_size_open(only, seen):
+def test_a_loop_with_an_unknown_batch_size_uses_no_islands(only, seen):
     import tensorflow as tf
 
     with only("activations"):
@@ -70,7 +70,7 @@ def test_a_sequence_of_unknown_length(only, seen):
     assert not any(answer for shape, answer in seen if shape[1] is None)
 
 
-def test_a_build_of_tensorflow_without_a_compiler(monkeypatch):
+def test_a_tensorflow_without_a_compiler_uses_no_islands(monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(xla_fusion, "has_compiler", lambda: False)
@@ -85,7 +85,7 @@ def test_a_build_of_tensorflow_without_a_compiler(monkeypatch):
 
 
 def test_an_island_is_one_function_for_all_its_calls():
-    """So that layers of one shape are traced and compiled once."""
+    """Layers of the same shape are therefore traced and compiled once."""
     import tensorflow as tf
 
     traces = []

@@ -1,4 +1,4 @@
-"""Ops that TensorFlow refuses for their dtypes run; ops that it accepts are not touched."""
+"""Ops that TensorFlow rejects because of their dtypes run; ops that it accepts do not change."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("function", MIXED.values(), ids=MIXED)
-def test_operands_that_differ_run_in_float32(run, function):
+def test_ops_with_different_dtypes_run_in_float32(run, function):
     assert run(function).dtype == tf.float32
 
 
@@ -126,7 +126,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize(("function", "dtype"), ACCEPTED.values(), ids=ACCEPTED)
-def test_an_op_that_tensorflow_accepts_is_not_touched(run, function, dtype):
+def test_an_op_that_tensorflow_accepts_keeps_its_dtype(run, function, dtype):
     assert run(function).dtype == dtype
 
 
@@ -139,12 +139,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("function", REFUSED.values(), ids=REFUSED)
-def test_what_float32_refuses_stays_refused(run, function):
+def test_an_op_that_fails_without_bfloat16_still_fails(run, function):
     with pytest.raises((tf.errors.InvalidArgumentError, TypeError, ValueError)):
         run(function)
 
 
-def test_a_widened_operand_has_the_digits_that_it_was_rounded_from(mixed):
+def test_a_widened_operand_gets_back_its_unrounded_digits(mixed):
     seen = []
 
     class Layer(keras.layers.Layer):
@@ -171,7 +171,7 @@ def test_gradients_flow_through_both_dtypes(mixed):
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_rows_that_were_gathered_add_up_to_a_gradient(mixed, wrap):
+def test_gradients_of_gathered_rows_are_summed(mixed, wrap):
     weight = tf.Variable(np.eye(4, dtype="float32"))
 
     def slope():
@@ -186,13 +186,13 @@ def test_rows_that_were_gathered_add_up_to_a_gradient(mixed, wrap):
     np.testing.assert_allclose(gradient, 2 * rows.T @ rows, rtol=0.02, atol=0.02)
 
 
-def test_unpatching_refuses_mixed_operands_again(mixed):
+def test_mixed_operands_fail_again_after_unpatching(mixed):
     unpatch_tensorflow()
     with pytest.raises(tf.errors.InvalidArgumentError):
         narrow() - tf.constant(WIDE)
 
 
-def test_the_decision_names_the_operands_to_change():
+def test_agree_returns_the_operands_to_change():
     wide, small = tf.constant(WIDE), narrow()
     assert agree("Sub", (small, small)) == {}
     assert agree("Cast", (small,)) == {}

@@ -1,4 +1,4 @@
-"""Losses, metrics and callers see float32 outputs with their logits."""
+"""Losses, metrics and callers get float32 outputs that keep their logits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nano_init import unpatch_tensorflow
 pytestmark = [
     pytest.mark.tensorflow,
     pytest.mark.usefixtures("mixed"),
-    # Keras 3 on NumPy 2, when it reads a variable as an array.
+    # Keras 3 with NumPy 2 warns when it reads a variable as an array.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
@@ -24,7 +24,7 @@ def dense_model(units, activation, features=4, **kwargs):
 
 
 def passing_model(features, activation):
-    """Hand the inputs themselves to the head's activation."""
+    """Return a model that applies the activation of the head directly to the inputs."""
     return keras.Sequential([keras.Input((features,)), keras.layers.Activation(activation)])
 
 
@@ -41,7 +41,7 @@ def run(request):
     return ways()[request.param]
 
 
-def test_what_leaves_a_model_or_layer_is_float32_and_what_stays_is_bfloat16(run):
+def test_outputs_of_models_and_layers_are_float32_and_inner_values_bfloat16(run):
     model, inner = dense_model(3, "relu"), []
     layer = model.layers[-1]
     assert layer.compute_dtype == "bfloat16"
@@ -77,7 +77,7 @@ def test_nested_outputs_keep_their_structure_and_integers():
     assert [t.dtype for t in (*outputs["a"], *outputs["b"])] == [tf.float32, tf.int32, tf.float32]
 
 
-def test_a_model_of_pure_bfloat16_is_left_alone():
+def test_outputs_of_a_pure_bfloat16_model_stay_bfloat16():
     inputs = keras.Input((4,), dtype="bfloat16")
     layer = keras.layers.Dense(2, dtype="bfloat16")
     model = keras.Model(inputs, layer(inputs))
@@ -95,7 +95,7 @@ def test_a_model_of_pure_bfloat16_is_left_alone():
 )
 @pytest.mark.parametrize("form", ["class", "function"])
 def test_a_badly_missed_example_keeps_its_loss_and_gradient(run, activation, loss, labels, form):
-    """Logits 40 apart: probabilities are 0 and 1, and only the stable form still sees them."""
+    """With logits 40 apart, probabilities are 0 and 1, and only the stable form is exact."""
     function = keras.losses.get(loss)
     if form == "class":
         function = type(keras.losses.get({"class_name": _class_of(loss), "config": {}}))()
@@ -117,7 +117,7 @@ def _class_of(loss):
     return "".join(part.capitalize() for part in loss.split("_"))
 
 
-def test_a_softmax_made_by_tensorflow_itself_keeps_its_logits():
+def test_a_softmax_of_tensorflow_keeps_its_logits():
     class Raw(keras.Model):
         def call(self, x):
             return tf.nn.softmax(x)
@@ -128,14 +128,14 @@ def test_a_softmax_made_by_tensorflow_itself_keeps_its_logits():
     assert float(value) == pytest.approx(40.0, rel=1e-3)
 
 
-def test_a_bare_layers_probabilities_keep_their_logits_in_a_class_loss(run):
+def test_probabilities_of_a_layer_outside_a_model_keep_their_logits(run):
     layer = keras.layers.Activation("softmax")
     loss = keras.losses.SparseCategoricalCrossentropy()
     value = run(lambda x: loss(tf.constant([0]), layer(x)))(tf.constant([[-20.0, 20.0]]))
     assert float(value) == pytest.approx(40.0, rel=1e-3)
 
 
-def test_fit_sees_the_stable_loss():
+def test_evaluate_uses_the_stable_loss():
     model = passing_model(2, "softmax")
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     x = np.array([[-20.0, 20.0]] * 4, "float32")
@@ -152,7 +152,7 @@ def test_raw_losses_on_float_targets_are_exact_in_float32(run):
 
 
 @pytest.mark.parametrize("classes", [300, 1000])
-def test_accuracy_is_right_for_many_classes(classes):
+def test_accuracy_is_exact_for_many_classes(classes):
     """A model that is always one class off scores zero."""
     model = passing_model(classes, "softmax")
     metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(1, name="top")]
@@ -165,7 +165,7 @@ def test_accuracy_is_right_for_many_classes(classes):
     assert (accuracy, top) == (1.0, 1.0)
 
 
-def test_accuracy_of_a_bare_layers_output_is_right_too():
+def test_accuracy_is_exact_for_a_layer_outside_a_model():
     metric = keras.metrics.SparseCategoricalAccuracy()
     layer = keras.layers.Activation("softmax")
     metric.update_state(np.array([514]), layer(tf.one_hot([512], 1000) * 30))

@@ -1,4 +1,4 @@
-"""Loops, branches, arrays and signatures take values of either dtype."""
+"""Loops, branches, arrays and signatures accept values of both dtypes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_python_functions_read_float32_arrays():
     assert seen == ["float32"] * 2
 
 
-def test_arrays_of_a_layers_own_tensors_are_float32_and_of_the_scripts_as_they_are():
+def test_arrays_of_tensors_are_float32_in_a_layer_and_unchanged_in_the_script():
     seen = []
 
     class Reading(keras.layers.Layer):
@@ -94,7 +94,7 @@ def test_arrays_of_a_layers_own_tensors_are_float32_and_of_the_scripts_as_they_a
     assert narrow(1.0).numpy().dtype.name == "bfloat16"
 
 
-def test_scan_and_map_take_an_initial_value_of_float32():
+def test_scan_and_map_accept_a_float32_initial_value():
     rows = narrow(1.0, 2.0, 3.0)
     run = tf.function(lambda: tf.scan(lambda s, row: s + row, rows, initializer=tf.constant(0.0)))
     assert run().numpy().tolist() == [1.0, 3.0, 6.0]

@@ -1,4 +1,4 @@
-"""A model that exists already takes another precision, and goes back."""
+"""An existing model can be converted to another precision and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nano_init.keras_patch import convert, patch_tensorflow
 
 pytestmark = [
     pytest.mark.tensorflow,
-    # Keras 3 on NumPy 2, when it reads a variable as an array.
+    # Keras 3 with NumPy 2 warns when it reads a variable as an array.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
@@ -37,7 +37,7 @@ def data():
     return x, np.arange(8) % 3
 
 
-def test_all_but_the_head_compute_in_bfloat16_and_back():
+def test_all_layers_but_the_head_are_converted_and_restored():
     model = make_model()
     before = policies(model)
     changed = convert(model, "mixed_bfloat16")
@@ -53,7 +53,7 @@ def test_all_but_the_head_compute_in_bfloat16_and_back():
     assert policies(model) == before
 
 
-def test_predictions_and_training_follow():
+def test_predictions_and_training_use_the_new_precision():
     patch_tensorflow("mixed_bfloat16")
     model = make_model()
     convert(model, "float32")
@@ -77,7 +77,7 @@ def test_predictions_and_training_follow():
         (["attention", "head"], {"attention", "query", "key", "value", "head"}),
     ],
 )
-def test_the_named_layers_stay_float32_with_all_they_hold(keep, kept):
+def test_the_named_layers_and_their_sublayers_stay_float32(keep, kept):
     model = make_model()
     convert(model, "mixed_bfloat16", keep_float32=keep)
     float32 = {name for name, policy in policies(model).items() if policy == "float32"}
@@ -86,7 +86,7 @@ def test_the_named_layers_stay_float32_with_all_they_hold(keep, kept):
     assert ("probabilities" in float32) == ("probabilities" in kept)
 
 
-def test_a_loaded_file_is_converted_as_well(tmp_path):
+def test_a_loaded_model_is_converted(tmp_path):
     path = str(tmp_path / "model.keras")
     make_model().save(path)
     model = keras.models.load_model(path)
@@ -94,7 +94,7 @@ def test_a_loaded_file_is_converted_as_well(tmp_path):
     assert model(tf.ones((1, 6, 4))).dtype == tf.float32
 
 
-def test_a_layers_own_policy_is_left_alone():
+def test_a_dtype_set_on_a_layer_is_kept():
     model = keras.Sequential(
         [keras.Input((2,)), keras.layers.Dense(2, dtype="float64"), keras.layers.Dense(1)]
     )
@@ -102,7 +102,7 @@ def test_a_layers_own_policy_is_left_alone():
     assert list(policies(model).values())[-2:] == ["float64", "mixed_bfloat16"]
 
 
-def test_what_cannot_be_converted_is_one_sentence():
+def test_impossible_conversions_fail_with_one_sentence():
     model = make_model()
     with pytest.raises(PrecisionError, match="bfloat16' is not for training"):
         convert(model, "bfloat16")

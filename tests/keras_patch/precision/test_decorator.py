@@ -1,4 +1,4 @@
-"""`nano_bf16`: floating arguments in bfloat16, everything else as it was."""
+"""`nano_bf16` casts floating arguments to bfloat16 and leaves everything else unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decorate(request):
     return WAYS[request.param]
 
 
-def dtypes_seen_by(decorate, *args, **kwargs):
+def dtypes_inside(decorate, *args, **kwargs):
     seen = []
 
     def look(*args, **kwargs):
@@ -46,8 +46,8 @@ def dtypes_seen_by(decorate, *args, **kwargs):
     return seen[0]
 
 
-def test_floats_become_bfloat16_and_the_rest_stays(decorate):
-    seen = dtypes_seen_by(
+def test_floats_become_bfloat16_and_other_arguments_stay_unchanged(decorate):
+    seen = dtypes_inside(
         decorate,
         tf.ones(2),
         np.ones(2, "float16"),
@@ -60,9 +60,9 @@ def test_floats_become_bfloat16_and_the_rest_stays(decorate):
     assert seen[-1] == np.int64
 
 
-def test_strings_variables_and_models_stay():
+def test_strings_variables_and_models_stay_unchanged():
     variable, model = tf.Variable(1.0), keras.Sequential([keras.layers.Dense(1)])
-    seen = dtypes_seen_by(WAYS["above"], tf.constant("text"), variable)
+    seen = dtypes_inside(WAYS["above"], tf.constant("text"), variable)
     assert seen == [tf.string, tf.float32]
     assert nano_bf16(lambda m: m)(model) is model
 
@@ -78,7 +78,7 @@ def test_sparse_and_ragged_tensors_keep_their_structure(decorate):
     assert padded.numpy().tolist() == [[1.5, 0], [2.5, 3.5]]
 
 
-def test_outputs_are_float32_unless_asked_otherwise():
+def test_outputs_are_float32_unless_output_dtype_is_given():
     def double(x, n):
         return {"x": x * 2, "n": (n, "text")}
 
@@ -88,7 +88,7 @@ def test_outputs_are_float32_unless_asked_otherwise():
     assert narrow["x"].dtype == tf.bfloat16
 
 
-def test_an_unknown_output_dtype_is_refused_at_once():
+def test_an_unknown_output_dtype_is_rejected_at_decoration():
     with pytest.raises(PrecisionError, match="output_dtype 'half' is unknown; use 'float32' or"):
         nano_bf16(output_dtype="half")
 
@@ -103,7 +103,7 @@ def test_name_and_docstring_are_kept():
 
 
 @pytest.mark.parametrize("way", ["above", "below", "xla"])
-def test_traces_once_for_one_signature(way):
+def test_a_function_is_traced_once_per_signature(way):
     traces = []
 
     def step(x, y):
@@ -140,7 +140,7 @@ def test_autograph_still_converts_the_function(decorate):
 
 
 class Trainer:
-    """Steps as methods of every kind."""
+    """A trainer with every kind of method as a step."""
 
     scale = 2.0
 
@@ -170,7 +170,7 @@ class Trainer:
 
 
 @pytest.mark.parametrize("name", ["above", "below", "eager", "static", "of_class"])
-def test_methods(name):
+def test_methods_of_every_kind_can_be_decorated(name):
     for scale in (2.0, 3.0):
         trainer = Trainer()
         trainer.scale = scale
@@ -187,7 +187,7 @@ def small_model(head_dtype):
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", None])
 @pytest.mark.parametrize("head_dtype", ["float32", None])
 @pytest.mark.parametrize("way", ["above", "below", "eager"])
-def test_the_tutorials_custom_loop_trains(precision, head_dtype, way):
+def test_the_custom_loop_of_the_tutorial_trains(precision, head_dtype, way):
     keras.utils.set_random_seed(3)
     if precision:
         patch_tensorflow(precision)
@@ -212,8 +212,8 @@ def test_the_tutorials_custom_loop_trains(precision, head_dtype, way):
 
 
 @pytest.mark.parametrize("head_dtype", ["float32", None])
-def test_a_raw_loss_compares_with_the_exact_targets(decorate, head_dtype):
-    """1001 is 1000 in bfloat16; the difference must still be one."""
+def test_a_raw_loss_uses_exact_targets(decorate, head_dtype):
+    """bfloat16 rounds 1001 to 1000, but the difference must still be one."""
     patch_tensorflow("mixed_bfloat16")
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Activation("linear", dtype=head_dtype)]
@@ -223,13 +223,13 @@ def test_a_raw_loss_compares_with_the_exact_targets(decorate, head_dtype):
 
 
 @pytest.mark.parametrize("way", ["above", "below", "xla"])
-def test_a_column_of_the_targets_is_exact_in_a_graph_too(way):
+def test_a_column_of_the_targets_is_exact_in_a_graph(way):
     loss = WAYS[way](lambda x, y: tf.reduce_mean(tf.square(y[:, 0] - tf.cast(x, tf.float32))))
     assert float(loss(tf.constant([1000.0]), tf.constant([[1001.0, 3.0]]))) == 1.0
 
 
 @pytest.mark.parametrize("loss", ["mse", keras.losses.MeanSquaredError()])
-def test_keras_losses_compare_with_the_exact_targets(decorate, loss):
+def test_keras_losses_use_exact_targets(decorate, loss):
     patch_tensorflow("mixed_bfloat16")
     model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("linear")])
     loss = keras.losses.get(loss)
@@ -256,7 +256,7 @@ def test_raw_variables_multiply_in_bfloat16_and_train(decorate):
 
 
 def test_a_watched_argument_has_a_gradient(decorate):
-    """As in adversarial training, also where a float32 layer takes the original digits."""
+    """As in adversarial training, also if a float32 layer reads the original digits."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
     kernel = model.layers[0].kernel
 
@@ -270,7 +270,7 @@ def test_a_watched_argument_has_a_gradient(decorate):
     np.testing.assert_allclose(answer[0], kernel.value.numpy()[:, 0], rtol=0.01)
 
 
-def test_errors_of_the_user_stay_the_users():
+def test_errors_of_the_user_are_raised_unchanged():
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?i)incompatible|matrix"):
         nano_bf16(lambda x: x @ x)(tf.ones((2, 3)))
     with pytest.raises(ZeroDivisionError):
@@ -278,7 +278,7 @@ def test_errors_of_the_user_stay_the_users():
     assert autocast._running == 0
 
 
-def test_other_threads_and_later_code_notice_nothing():
+def test_other_threads_and_later_code_are_not_affected():
     inside, leave, errors = threading.Event(), threading.Event(), []
 
     @nano_bf16
@@ -306,7 +306,7 @@ KINDS = st.sampled_from(["float32", "float16", "float64", "int32", "uint8", "boo
 
 @given(st.lists(st.tuples(SHAPES, KINDS, st.booleans()), max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_shapes_survive_and_only_wide_floats_change(specs):
+def test_shapes_are_kept_and_only_float32_and_float16_change(specs):
     leaves = [
         np.ones(shape, kind)
         if is_array and kind != "bfloat16"

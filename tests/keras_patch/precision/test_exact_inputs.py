@@ -1,4 +1,4 @@
-"""Ids and large numbers reach their layer unrounded (bfloat16 is exact only up to 256)."""
+"""Ids and large numbers reach their layer unrounded; bfloat16 is exact only up to 256."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nano_init import unpatch_tensorflow
 pytestmark = [
     pytest.mark.tensorflow,
     pytest.mark.usefixtures("mixed"),
-    # Keras 3 on NumPy 2, when it reads a variable as an array.
+    # Keras 3 with NumPy 2 warns when it reads a variable as an array.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
@@ -40,7 +40,7 @@ def layers():
 
 
 class Wrapped(keras.layers.Layer):
-    """A custom layer around an Embedding, as in keras.io's text transformer."""
+    """A custom layer around an Embedding, as in the text transformer of keras.io."""
 
     def __init__(self, change=None, **kwargs):
         super().__init__(**kwargs)
@@ -58,27 +58,27 @@ class Wrapped(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
-def test_a_sequential_without_input_trains_the_right_row(dtype):
+def test_a_sequential_model_without_input_trains_the_right_row(dtype):
     model = keras.Sequential(layers())
     model.build((None, 2))
     assert trained_rows(model, np.full((2, 2), ID, dtype)) == [ID]
 
 
-def test_a_sequential_built_by_its_first_batch_too():
+def test_a_sequential_model_built_by_its_first_batch_trains_the_right_row():
     model = keras.Sequential(layers())
     batches = tf.data.Dataset.from_tensors((tf.fill((2, 2), ID), tf.ones((2, 1))))
     model(tf.zeros((1, 2), tf.int32))
     assert trained_rows(model, None, batches) == [ID]
 
 
-def test_a_sequential_of_dense_layers_takes_a_float32_input():
+def test_a_sequential_model_of_dense_layers_has_a_float32_input():
     model = keras.Sequential([keras.layers.Dense(2)])
     model(tf.ones((1, 3)))
     assert model.inputs[0].dtype == "float32"
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32"])
-def test_a_float_input_into_a_layer_around_an_embedding(dtype):
+def test_a_float_input_to_a_layer_around_an_embedding_is_exact(dtype):
     inputs = keras.Input((2,))
     x = keras.layers.GlobalAveragePooling1D()(Wrapped()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1)(x))
@@ -88,7 +88,7 @@ def test_a_float_input_into_a_layer_around_an_embedding(dtype):
 @pytest.mark.parametrize(
     "change", [lambda x: tf.cast(x, tf.int32), lambda x: keras.ops.cast(x, "int32")]
 )
-def test_a_custom_layer_that_casts_the_ids_itself(change):
+def test_ids_that_a_custom_layer_casts_are_exact(change):
     inputs = keras.Input((2,))
     x = keras.layers.GlobalAveragePooling1D()(Wrapped(change)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1)(x))
@@ -96,7 +96,7 @@ def test_a_custom_layer_that_casts_the_ids_itself(change):
 
 
 @pytest.mark.parametrize("given", [np.asarray, tf.constant])
-def test_a_layer_called_by_itself(given):
+def test_ids_are_exact_in_a_layer_outside_a_model(given):
     layer = Wrapped()
     layer.build((1,))
     answer = layer(given(np.array([ID], "float32")))
@@ -104,7 +104,7 @@ def test_a_layer_called_by_itself(given):
     assert answer.numpy().tolist() == [expected.numpy().tolist()]
 
 
-def test_named_inputs_in_dictionaries_and_subclassed_models():
+def test_ids_in_dictionaries_of_subclassed_models_are_exact():
     class Recommender(keras.Model):
         def __init__(self):
             super().__init__()
@@ -122,7 +122,7 @@ def test_named_inputs_in_dictionaries_and_subclassed_models():
         assert trained_rows(model, None, batches) == [ID]
 
 
-def test_a_file_of_bare_keras_whose_input_is_bfloat16_is_read_exactly():
+def test_ids_are_exact_in_a_model_with_a_bfloat16_input():
     inputs = keras.Input((2,), dtype="bfloat16")
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(5000, 4)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1)(x))
@@ -143,7 +143,7 @@ def test_normalization_keeps_the_digits_of_large_numbers(given):
     assert layer.dtype_policy.name == "mixed_bfloat16"
 
 
-def test_categories_above_256_are_counted_in_their_own_place():
+def test_categories_above_256_are_encoded_exactly():
     inputs = keras.Input((1,))
     encode = keras.layers.CategoryEncoding(num_tokens=3000, output_mode="multi_hot")
     model = keras.Model(inputs, encode(inputs))
@@ -151,7 +151,7 @@ def test_categories_above_256_are_counted_in_their_own_place():
     assert np.argmax(answer, -1).tolist() == [ID, 257]
 
 
-def test_values_fall_into_their_own_bin():
+def test_large_values_fall_into_the_right_bin():
     layer = keras.layers.Discretization(bin_boundaries=[999.5, 1000.5, 1001.5])
     model = keras.Sequential([keras.Input((1,)), layer])
     answer = model.predict(np.array([[999.0], [1000.0], [1001.0], [1002.0]]), verbose=0)
@@ -171,8 +171,8 @@ def test_values_fall_into_their_own_bin():
         lambda x: tf.cast(tf.tile(x, (1, 2)), tf.int64),
     ],
 )
-def test_ids_that_a_layer_moves_before_it_looks_them_up(dtype, move):
-    """In a graph: eagerly a slice of rounded ids stays rounded."""
+def test_ids_stay_exact_if_a_layer_moves_them_before_the_lookup(dtype, move):
+    """This needs a graph: eagerly, a slice of rounded ids stays rounded."""
     layer = Wrapped(move)
     inputs = keras.Input((2,))
     outputs = keras.layers.Lambda(lambda x: tf.reduce_mean(x), output_shape=())(layer(inputs))
@@ -183,7 +183,7 @@ def test_ids_that_a_layer_moves_before_it_looks_them_up(dtype, move):
 
 
 @pytest.mark.parametrize("kind", ["ragged", "sparse"])
-def test_ragged_and_sparse_ids(kind):
+def test_ragged_and_sparse_ids_are_exact(kind):
     class Bag(keras.layers.Layer):
         def __init__(self):
             super().__init__()
@@ -201,7 +201,7 @@ def test_ragged_and_sparse_ids(kind):
     assert answer[0, 0].numpy().tolist() == expected.numpy().tolist()
 
 
-def test_a_saved_sequential_is_exact_without_the_patch(tmp_path):
+def test_a_saved_sequential_model_is_exact_without_the_patch(tmp_path):
     model = keras.Sequential(layers())
     model.build((None, 2))
     path = str(tmp_path / "model.keras")

@@ -11,7 +11,7 @@ tf = pytest.importorskip("tensorflow")
 
 
 @pytest.mark.parametrize("name", ["L1", "L2", "L1L2"])
-def test_an_activity_regularizer_adds_up_in_float32(name):
+def test_an_activity_regularizer_is_summed_in_float32(name):
     regularizer = getattr(keras.regularizers, name)(0.01)
     layer = keras.layers.Activation("linear", activity_regularizer=regularizer)
     layer(tf.ones((1, 1003)))
@@ -20,7 +20,7 @@ def test_an_activity_regularizer_adds_up_in_float32(name):
     assert float(loss) == pytest.approx(10.03, rel=1e-5)
 
 
-def test_add_loss_terms_add_up_in_float32():
+def test_add_loss_terms_are_summed_in_float32():
     class Penalty(keras.layers.Layer):
         def call(self, x):
             self.add_loss(tf.reduce_mean(x) * 0 + 256)

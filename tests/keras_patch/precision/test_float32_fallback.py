@@ -1,4 +1,4 @@
-"""A layer that fails in bfloat16 runs in float32; one that fails in float32 fails as it would."""
+"""A layer that fails only in bfloat16 runs in float32; other failures stay unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = np.ones((2, 3), "float32")
 
 
 class Picky(layers.Layer):
-    """Refuses bfloat16 as a library would that checks dtypes itself."""
+    """Rejects bfloat16 like a library that checks dtypes itself."""
 
     calls = 0
 
@@ -33,11 +33,11 @@ class Picky(layers.Layer):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_said(monkeypatch):
+def _no_notices_yet(monkeypatch):
     monkeypatch.setattr(notice, "_said", set())
 
 
-def test_it_runs_in_float32_from_then_on_with_one_line(capsys):
+def test_a_failing_layer_runs_in_float32_from_then_on_with_one_notice(capsys):
     layer = Picky(name="picky")
     for _ in range(2):
         assert layer(X).shape == (2, 2)
@@ -48,13 +48,13 @@ def test_it_runs_in_float32_from_then_on_with_one_line(capsys):
     assert said == [expected + "expected float32, got bfloat16"]
 
 
-def test_only_the_innermost_layer_is_changed():
+def test_only_the_innermost_failing_layer_is_changed():
     model = keras.Sequential([layers.Dense(3), Picky(), layers.Dense(1)])
     model(X)
     assert [layer.compute_dtype for layer in model.layers] == ["bfloat16", "float32", "bfloat16"]
 
 
-def test_what_it_holds_becomes_float32_too():
+def test_sublayers_of_the_failing_layer_become_float32():
     class Outer(layers.Layer):
         def __init__(self):
             super().__init__()
@@ -87,14 +87,14 @@ def test_a_failed_build_leaves_no_weights_behind():
     assert [w.name for w in layer.weights] == ["first", "second"]
 
 
-def test_a_functional_model_is_built_and_trained_with_it():
+def test_a_functional_model_with_a_failing_layer_is_built_and_trained():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, layers.Dense(1)(Picky()(layers.Dense(3)(inputs))))
     model.compile("sgd", "mse")
     assert np.isfinite(model.fit(X, X[:, :1], verbose=0).history["loss"][0])
 
 
-def test_losses_of_the_failed_call_are_gone():
+def test_losses_of_the_failed_call_are_dropped():
     class Losing(layers.Layer):
         def call(self, x):
             self.add_loss(tf.reduce_sum(x) * 0 + 1.0)
@@ -127,7 +127,7 @@ def test_an_error_of_the_script_is_raised_once_and_unchanged(error):
     assert layer.compute_dtype == "bfloat16"
 
 
-def test_what_fails_in_float32_too_keeps_its_policy_and_its_error():
+def test_a_layer_that_also_fails_in_float32_keeps_its_policy_and_error():
     class Failing(layers.Layer):
         def call(self, x):
             raise TypeError(f"got {x.dtype.name}")
@@ -139,7 +139,7 @@ def test_what_fails_in_float32_too_keeps_its_policy_and_its_error():
     assert layer.compute_dtype == "bfloat16"
 
 
-def test_a_layer_without_super_init_gets_keras_own_error():
+def test_a_layer_without_super_init_raises_the_error_of_keras():
     class Bare(layers.Layer):
         def __init__(self):
             pass

@@ -1,4 +1,4 @@
-"""A tape finds the gradient by an inner output, as float32 training does."""
+"""A tape finds the gradient with respect to an inner output, as in float32 training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model_with_inner_output(activation):
 
 @pytest.mark.parametrize("activation", ["linear", "softmax"])
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_the_gradient_is_that_of_the_layers_behind_it(activation, wrap):
+def test_the_gradient_flows_through_the_later_layers(activation, wrap):
     model = model_with_inner_output(activation)
 
     def slope():
@@ -36,7 +36,7 @@ def test_the_gradient_is_that_of_the_layers_behind_it(activation, wrap):
     np.testing.assert_allclose(gradient, np.tile(kernel + 2.0, (2, 1)), atol=0.02)
 
 
-def test_a_subclassed_model_and_a_nest_of_sources():
+def test_gradients_work_with_subclassed_models_and_nested_sources():
     class Pair(keras.Model):
         def __init__(self):
             super().__init__()
@@ -56,7 +56,7 @@ def test_a_subclassed_model_and_a_nest_of_sources():
     assert gradients["weights"][0].shape == (4, 1)
 
 
-def test_a_watched_output_is_differentiated_by_itself():
+def test_a_watched_output_has_its_own_gradient():
     hidden = layers.Dense(4)(X)
     with tf.GradientTape() as tape:
         tape.watch(hidden)
@@ -64,7 +64,7 @@ def test_a_watched_output_is_differentiated_by_itself():
     np.testing.assert_allclose(tape.gradient(value, hidden), np.full((2, 4), 3.0))
 
 
-def test_an_unconnected_output_has_the_gradient_that_was_asked_for():
+def test_an_unconnected_output_has_the_requested_gradient():
     hidden = layers.Dense(4)(X)
     with tf.GradientTape(persistent=True) as tape:
         value = tf.reduce_sum(tf.constant(X))

@@ -1,4 +1,4 @@
-"""Layers that the user names stay in float32, with all that they hold."""
+"""Layers that the user names stay in float32, with their sublayers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def policies(layer):
 
 
 class Outer(L.Layer):
-    """Makes layers in its constructor and when it is built, none with a dtype."""
+    """Creates layers without a dtype in its constructor and in `build`."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -36,12 +36,12 @@ class Outer(L.Layer):
 
 class TestPatterns:
     @pytest.mark.parametrize("value", ["", " ", ("head", ""), [""]])
-    def test_an_empty_one_is_refused_in_one_sentence(self, value):
+    def test_an_empty_pattern_is_rejected_in_one_sentence(self, value):
         with pytest.raises(UsageError, match=r"^the pattern ' ?' of layers to keep .* is empty"):
             parse_keep_float32(value)
 
     @pytest.mark.parametrize("value", [None, 3, (3,), {"head": 1}])
-    def test_what_is_no_pattern_is_refused(self, value):
+    def test_a_value_that_is_not_a_pattern_is_rejected(self, value):
         with pytest.raises(UsageError, match=r"keep_float32 (is|holds) .*; give "):
             parse_keep_float32(value)
 
@@ -50,7 +50,7 @@ class TestPatterns:
         assert parse_keep_float32(["a", "b"]) == ("a", "b")
 
     @tensorflow
-    def test_a_wrong_one_leaves_keras_untouched(self):
+    def test_an_invalid_pattern_leaves_keras_unchanged(self):
         with pytest.raises(UsageError):
             patch_tensorflow("mixed_bfloat16", keep_float32=("",))
         assert not is_patched()
@@ -69,7 +69,7 @@ class TestWhichLayers:
             ("nothing", set()),
         ],
     )
-    def test_by_name_or_class(self, pattern, kept):
+    def test_layers_are_kept_by_name_or_class(self, pattern, kept):
         patch_tensorflow("mixed_bfloat16", keep_float32=(pattern,))
         layers = [
             L.Dense(1, name="head"),
@@ -78,23 +78,23 @@ class TestWhichLayers:
         ]
         assert {x.name for x in layers if x.dtype_policy.name == "float32"} == kept
 
-    def test_by_the_name_that_keras_gives(self):
+    def test_layers_are_kept_by_a_default_name(self):
         patch_tensorflow("mixed_bfloat16", keep_float32="dense*")
         assert L.Dense(1).compute_dtype == "float32"
 
-    def test_a_dtype_of_its_own_wins(self):
+    def test_a_dtype_set_on_the_layer_wins(self):
         patch_tensorflow("mixed_bfloat16", keep_float32="head")
         layer = L.Dense(1, name="head", dtype="mixed_bfloat16")
         assert layer.compute_dtype == "bfloat16"
 
-    def test_a_policy_that_the_script_sets_wins_unless_it_is_mixed_bfloat16(self):
+    def test_a_policy_set_by_the_script_wins_unless_it_is_mixed_bfloat16(self):
         patch_tensorflow("mixed_bfloat16", keep_float32="head")
         keras.config.set_dtype_policy("float64")
         assert L.Dense(1, name="head").compute_dtype == "float64"
         keras.config.set_dtype_policy("mixed_bfloat16")
         assert L.Dense(1, name="head").compute_dtype == "float32"
 
-    def test_other_patterns_are_another_patch(self):
+    def test_patching_again_replaces_the_patterns(self):
         patch_tensorflow("mixed_bfloat16", keep_float32="a")
         patch_tensorflow("mixed_bfloat16", keep_float32="b")
         assert L.Dense(1, name="a").compute_dtype == "bfloat16"
@@ -105,7 +105,7 @@ class TestWhichLayers:
 
 
 @tensorflow
-class TestWhatTheyHold:
+class TestSublayers:
     @pytest.mark.parametrize(
         "make",
         [
@@ -116,7 +116,7 @@ class TestWhatTheyHold:
             lambda: keras.Sequential([L.Dense(3), L.Dense(2)], name="kept"),
         ],
     )
-    def test_it_is_float32_once_it_has_been_called(self, make):
+    def test_all_sublayers_are_float32_after_a_call(self, make):
         patch_tensorflow("mixed_bfloat16", keep_float32="kept")
         layer = make()
         keras.Model(inputs := keras.Input((5, 4)), layer(inputs))
@@ -129,14 +129,14 @@ class TestWhatTheyHold:
         assert policies(inner) == {"float32"}
         assert model.predict(np.ones((2, 4)), verbose=0).shape == (2, 1)
 
-    def test_attention(self):
+    def test_sublayers_of_attention_are_float32(self):
         patch_tensorflow("mixed_bfloat16", keep_float32="MultiHeadAttention")
         layer = L.MultiHeadAttention(2, 3)
         x = np.ones((2, 4, 6), "float32")
         assert layer(x, x).dtype == "float32"
         assert policies(layer) == {"float32"}
 
-    def test_the_layers_beside_it_are_not(self):
+    def test_other_layers_stay_bfloat16(self):
         patch_tensorflow("mixed_bfloat16", keep_float32="kept")
         model = keras.Sequential([L.Dense(3), L.LSTM(3, name="kept"), L.Dense(1)])
         model.build((2, 5, 4))
@@ -144,7 +144,7 @@ class TestWhatTheyHold:
 
 
 @tensorflow
-def test_a_model_trains_and_its_file_needs_no_patch(tmp_path):
+def test_a_model_with_kept_layers_trains_and_its_file_needs_no_patch(tmp_path):
     keras.utils.set_random_seed(3)
     patch_tensorflow("mixed_bfloat16", keep_float32=("head", "LSTM"))
     model = keras.Sequential([L.Dense(3), L.LSTM(3), L.Dense(1, name="head")])

@@ -1,4 +1,4 @@
-"""Every family of Keras layers trains under the patch, close to float32."""
+"""Every family of Keras layers trains under the patch with losses close to float32."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nano_init import patch_tensorflow, unpatch_tensorflow
 
 pytestmark = [
     pytest.mark.tensorflow,
-    # Keras 3 on NumPy 2, when it reads a variable as an array.
+    # Keras 3 with NumPy 2 warns when it reads a variable as an array.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    # Keras 3.6 and 3.7 cannot do three of these in bfloat16.
+    # Keras 3.6 and 3.7 cannot run three of these in bfloat16.
     pytest.mark.filterwarnings("ignore:.* stays in float32:UserWarning"),
 ]
 
@@ -85,7 +85,7 @@ def trained(model, x, y):
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_trains_close_to_float32_and_is_saved(name, tmp_path):
+def test_a_layer_trains_close_to_float32_and_is_saved(name, tmp_path):
     x, y = data(name)
     exact = trained(make(name), x, y)
     patch_tensorflow("mixed_bfloat16")
@@ -106,7 +106,7 @@ def test_trains_close_to_float32_and_is_saved(name, tmp_path):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("kind", ["MultiHeadAttention", "GroupQueryAttention"])
-def test_attention(kind, dropout):
+def test_attention_has_finite_losses(kind, dropout):
     heads = {"num_heads": 2, "key_dim": 3}
     if kind == "GroupQueryAttention":
         heads = {"num_query_heads": 4, "num_key_value_heads": 2, "head_dim": 3}
@@ -130,7 +130,7 @@ def test_a_stateful_recurrent_layer_keeps_its_state():
 
 
 @pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": True}])
-def test_fit_eagerly_and_under_xla(options):
+def test_fit_trains_eagerly_and_under_xla(options):
     patch_tensorflow("mixed_bfloat16")
     keras.utils.set_random_seed(1)
     model = keras.Sequential([L.Embedding(3000, 4), L.Flatten(), L.Dense(3, activation="softmax")])
@@ -141,8 +141,8 @@ def test_fit_eagerly_and_under_xla(options):
 
 
 @pytest.mark.slow
-def test_all_of_it_without_onednn_too():
-    """TensorFlow reads the variable once, when it is imported, hence a process of its own."""
+def test_all_families_train_without_onednn():
+    """TensorFlow reads the variable only on import, so this runs in a separate process."""
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         pytest.skip("is running without oneDNN")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]

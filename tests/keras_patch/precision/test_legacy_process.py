@@ -34,7 +34,7 @@ sys.meta_path[:] = [f for f in sys.meta_path if f is not PathFinder] + [WithoutT
 """
 
 
-def test_a_missing_tf_keras_is_one_sentence():
+def test_a_missing_tf_keras_is_reported_in_one_sentence():
     code = WITHOUT_TF_KERAS + (
         "from nano_init import patch_tensorflow\n"
         "try:\n    patch_tensorflow()\nexcept RuntimeError as error:\n    print(error)"
@@ -82,7 +82,7 @@ print('own:', keras.layers.Dense(1).compute_dtype)
 
 
 @pytest.mark.skipif(find_spec("tf_keras") is None, reason="tf_keras is not installed")
-def test_keras_2_is_patched_alone_and_beside_keras_3():
+def test_keras_2_is_patched_alone_and_together_with_keras_3():
     result = run(SCRIPT)
     assert result.stdout.splitlines() == [
         "keras 2: True",
@@ -110,7 +110,7 @@ print(L.Dense(1, name='head').compute_dtype)
 """
 
 
-def test_named_layers_stay_in_float32_with_what_they_hold():
+def test_named_layers_and_their_sublayers_stay_in_float32():
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
     result = run(KEEPING)
     assert result.stdout.splitlines() == ["['bfloat16', 'float32', 'float32'] float32", "bfloat16"]

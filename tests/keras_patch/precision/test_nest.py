@@ -1,4 +1,4 @@
-"""Any nest of arguments is mapped without disturbing what does not change."""
+"""Any nest of arguments is mapped, and parts that do not change stay the same objects."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_unchanged_nests_are_the_same_object(nest):
 
 
 @given(nests)
-def test_every_leaf_is_mapped_once_and_the_containers_stay(nest):
+def test_every_leaf_is_mapped_once_and_containers_keep_their_types(nest):
     def box(leaf):
         return ("boxed", leaf)
 
@@ -62,7 +62,7 @@ def test_every_leaf_is_mapped_once_and_the_containers_stay(nest):
     assert type(map_leaves(box, nest)) is type(expected(nest))
 
 
-def test_dictionary_classes_keys_of_any_kind_and_order_are_kept():
+def test_class_keys_and_order_of_dictionaries_are_kept():
     value = collections.defaultdict(list, {3: 1.0, "a": 2.0, None: 3.0})
     result = map_leaves(lambda leaf: leaf * 2, value)
     assert list(result.items()) == [(3, 2.0), ("a", 4.0), (None, 6.0)]
@@ -70,7 +70,7 @@ def test_dictionary_classes_keys_of_any_kind_and_order_are_kept():
     assert value[3] == 1.0
 
 
-def test_a_frozen_dataclass_is_copied_not_changed():
+def test_a_frozen_dataclass_is_copied():
     batch = Batch(1.5, 7)
     result = map_leaves(lambda leaf: leaf + 1 if isinstance(leaf, float) else leaf, batch)
     assert (result, batch.x) == (Batch(2.5, 7), 1.5)

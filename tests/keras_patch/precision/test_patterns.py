@@ -1,7 +1,7 @@
-"""What trains in float32 trains in bfloat16: each pattern runs, with plain Keras's number.
+"""Code that trains in float32 trains in bfloat16: each pattern gives the number of plain Keras.
 
-The runner goes through its patterns in one process a mode, since TensorFlow starts slowly.
-Both ways to patch Keras end in the same patch: each pattern runs one of the two, in turn.
+The runner runs all patterns of a mode in one process, since TensorFlow starts slowly. Both ways
+to patch Keras give the same patch, so the patterns alternate between the two.
 `NANO_TEST_BOTH_WAYS=1` runs each pattern both ways.
 """
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
 def registered():
-    """Yield each pattern's name, decorator and options, without an import of TensorFlow."""
+    """Yield name, decorator and options of each pattern, without importing TensorFlow."""
     for path in sorted(RUNNER.parent.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             for mark in getattr(node, "decorator_list", []):
@@ -54,19 +54,19 @@ WAYS = ("nano_run", "patch")
 
 
 def in_way(mode, names):
-    """Return the patterns that run in a mode, of those in a list."""
+    """Return the patterns of a list that run in a mode."""
     if mode not in WAYS or os.environ.get("NANO_TEST_BOTH_WAYS"):
         return names
     return names[WAYS.index(mode) :: len(WAYS)]
 
 
 def in_ways(names):
-    """Return each mode that patches with each pattern that runs in it."""
+    """Return the pairs of a patching mode and a pattern that runs in it."""
     return [(mode, name) for mode in WAYS for name in in_way(mode, names)]
 
 
 def run(mode, *arguments, **environ):
-    """Run patterns in one process; return what each did by its name."""
+    """Run patterns in one process; return the result of each by its name."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(STRAY)}
     environ = {**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
     command = [*map(str, MODES[mode]), *arguments]
@@ -79,7 +79,7 @@ def run(mode, *arguments, **environ):
 
 
 def run_all(mode, cases, bad_cases, **environ):
-    """Run patterns in one mode; those that change their process run in their own."""
+    """Run patterns in one mode; those that change their process run in separate ones."""
     alone = [name for name in cases if name in ALONE]
     found = run(mode, *(name for name in cases if name not in ALONE), **environ)
     found.update(run(mode, "--bad", *bad_cases, **environ))
@@ -121,7 +121,7 @@ def test_a_pattern_trains_as_in_plain_keras(results, mode, name):
 
 
 @pytest.mark.parametrize(("mode", "name"), in_ways(BAD_CASES))
-def test_a_failure_is_that_of_plain_keras(results, mode, name):
+def test_a_failure_is_the_same_as_in_plain_keras(results, mode, name):
     check_error(results, mode, name)
 
 
@@ -131,5 +131,5 @@ def test_a_pattern_trains_as_in_plain_tf_keras(legacy_results, name):
 
 
 @pytest.mark.parametrize("name", LEGACY_BAD)
-def test_a_failure_is_that_of_plain_tf_keras(legacy_results, name):
+def test_a_failure_is_the_same_as_in_plain_tf_keras(legacy_results, name):
     check_error(legacy_results, "nano_run", name)

@@ -1,4 +1,4 @@
-"""What leaves is float32: files, configurations and exported models."""
+"""Files, configurations and exported models are float32."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from nano_init.keras_patch.precision.own_policy import OwnName, is_own
 pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("mixed")]
 
 # Earlier versions of Keras 3 have no such argument.
-IS_TOLD = "verbose" in inspect.signature(keras.export.ExportArchive.write_out).parameters
-QUIET = {"verbose": False} if IS_TOLD else {}
+HAS_VERBOSE = "verbose" in inspect.signature(keras.export.ExportArchive.write_out).parameters
+QUIET = {"verbose": False} if HAS_VERBOSE else {}
 
 X = np.random.default_rng(5).normal(size=(4, 6)).astype("float32")
 
@@ -39,13 +39,13 @@ def float32_answer(model, x):
     return hidden @ kernels[2] + kernels[3]
 
 
-def test_a_description_does_not_name_bfloat16_and_loads_as_mixed_here():
+def test_a_json_description_omits_bfloat16_and_loads_as_mixed_under_the_patch():
     model = small()
     text = model.to_json()
     assert "bfloat16" not in text
     again = keras.models.model_from_json(text)
     assert [layer.compute_dtype for layer in again.layers[1:]] == ["bfloat16"] * 2
-    # Keras 3.4 and 3.5 describe a cast before each layer, and a loaded model's casts are its own.
+    # Keras 3.4 and 3.5 describe a cast before each layer, and a loaded model has new casts.
     if '"Cast"' not in text:
         assert again.to_json() == text
     unpatch_tensorflow()
@@ -54,10 +54,10 @@ def test_a_description_does_not_name_bfloat16_and_loads_as_mixed_here():
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float32", "float64"])
-def test_a_policy_of_the_script_is_saved_as_it_is(dtype):
+def test_a_policy_set_by_the_script_is_saved_unchanged(dtype):
     model = small(dtype=dtype)
     config = model.layers[1].get_config()["dtype"]
-    # Keras 3.3 writes its name alone.
+    # Keras 3.3 writes only its name.
     if not isinstance(config, str):
         config, kept = config["config"]["name"], "nano_init" in config
         assert not kept
@@ -65,14 +65,14 @@ def test_a_policy_of_the_script_is_saved_as_it_is(dtype):
     assert keras.models.clone_model(model).layers[1].dtype_policy.name == dtype
 
 
-def test_clones_and_copies_take_the_default_policy():
+def test_clones_and_copies_use_the_default_policy():
     layer = layers.Dense(2)
     for other in (layers.Dense.from_config(layer.get_config()), copy.deepcopy(layer)):
         assert is_own(other.dtype_policy)
         assert other.compute_dtype == "bfloat16"
 
 
-def test_a_pickled_name_needs_no_nano_init():
+def test_a_pickled_policy_name_is_a_plain_string():
     name = pickle.loads(pickle.dumps(OwnName("mixed_bfloat16")))
     assert type(name) is str
     assert json.dumps({"name": OwnName("mixed_bfloat16")}) == '{"name": "mixed_bfloat16"}'
@@ -125,7 +125,7 @@ def test_an_exported_model_computes_in_float32_and_the_model_stays_mixed(export,
     assert model.layers[1].compute_dtype == "bfloat16"
 
 
-def test_a_saved_model_is_called_as_a_layer(tmp_path):
+def test_a_saved_model_can_be_called_as_a_layer(tmp_path):
     model, folder = small(), str(tmp_path / "saved")
     by_export(model, folder)
     layer = layers.TFSMLayer(folder, call_endpoint="serve")

@@ -1,4 +1,4 @@
-"""A script that fails under a precision that nano-run chose gets one more line."""
+"""A script that fails under a precision chosen by nano-run gets a hint in its last line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(python, environ):
 CHOSEN = '{"precision": "mixed_bfloat16", "is_chosen": true}'
 
 
-def test_the_line_follows_the_traceback_and_the_status_is_the_scripts(run):
+def test_the_hint_follows_the_traceback_and_the_exit_status_is_kept(run):
     done = run("import keras\nraise ValueError('mine')", CHOSEN)
     assert done.returncode == 1
     *_, last, line = done.stderr.splitlines()
@@ -40,5 +40,5 @@ def test_the_line_follows_the_traceback_and_the_status_is_the_scripts(run):
         ("import keras", CHOSEN),
     ],
 )
-def test_it_is_left_out_where_the_precision_is_not_to_blame(run, code, patch):
+def test_there_is_no_hint_if_the_precision_cannot_be_the_cause(run, code, patch):
     assert LINE not in run(code, patch).stderr

@@ -1,4 +1,4 @@
-"""Lazy Adam is Adam on the rows that a gradient names, on Keras's own class."""
+"""Lazy Adam updates the rows that a gradient names like Adam, on Keras's own class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START = np.arange(12, dtype="float32").reshape(6, 2)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told():
+def _no_notices_yet():
     notice._said.clear()
 
 
@@ -28,7 +28,7 @@ def slices(rows=ROWS):
 
 
 def trained(optimizer, gradient, way="graph", steps=4):
-    """Return the optimizer and the table after some steps with one gradient."""
+    """Return the table after some steps with one gradient."""
     table = keras.Variable(START)
     optimizer.build([table])
 
@@ -53,8 +53,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_named_rows_move_as_under_adam_and_the_others_stay_bit_for_bit(case):
-    """Clipping sees the summed rows, whose norm is that of the equal dense gradient."""
+def test_named_rows_match_adam_and_other_rows_stay_bitwise_unchanged(case):
+    """Clipping sees the summed rows, which have the norm of the equivalent dense gradient."""
     make = CASES[case]
     patch_tensorflow()
     dense = trained(make(keras.optimizers), lambda: tf.convert_to_tensor(slices()))
@@ -65,13 +65,13 @@ def test_named_rows_move_as_under_adam_and_the_others_stay_bit_for_bit(case):
 
 
 @pytest.mark.parametrize("way", ["eager", "compiled"])
-def test_every_way_of_running(way):
+def test_eager_and_compiled_steps_match_the_graph(way):
     patch_tensorflow(lazy_adam=True)
     expected = trained(keras.optimizers.Adam(0.1), slices)
     np.testing.assert_allclose(trained(keras.optimizers.Adam(0.1), slices, way), expected, 1e-6)
 
 
-def test_moments_of_rows_that_are_not_named_stay():
+def test_moments_of_unnamed_rows_do_not_change():
     patch_tensorflow(lazy_adam=True)
     adam, table = keras.optimizers.Adam(0.1), keras.Variable(START)
     adam.build([table])
@@ -84,7 +84,7 @@ def test_moments_of_rows_that_are_not_named_stay():
         assert (new[0] != old[0]).all()
 
 
-def test_weight_decay_and_moving_averages_stay_keras_s():
+def test_weight_decay_and_moving_averages_work_as_in_keras():
     patch_tensorflow(lazy_adam=True)
     decayed = trained(keras.optimizers.AdamW(0.1, weight_decay=0.5), slices, steps=1)
     np.testing.assert_allclose(decayed[REST], START[REST] * 0.95, rtol=1e-6)
@@ -98,7 +98,7 @@ def test_weight_decay_and_moving_averages_stay_keras_s():
 
 
 @pytest.mark.parametrize("options", [{"amsgrad": True}, {"gradient_accumulation_steps": 2}])
-def test_where_every_row_is_due_it_steps_aside_and_says_so(options, capsys):
+def test_steps_aside_with_a_notice_if_every_row_changes(options, capsys):
     patch_tensorflow()
     expected = trained(keras.optimizers.Adam(0.1, **options), slices)
     patch_tensorflow(lazy_adam=True)
@@ -109,14 +109,14 @@ def test_where_every_row_is_due_it_steps_aside_and_says_so(options, capsys):
 
 
 class OwnStep(keras.optimizers.Adam):
-    """An Adam whose script has changed the step."""
+    """An Adam whose step the script overrides."""
 
     def update_step(self, gradient, variable, learning_rate):
-        """Take half a step."""
+        """Make half a step."""
         super().update_step(gradient, variable, learning_rate / 2)
 
 
-def test_a_step_of_the_script_s_own_is_not_touched(capsys):
+def test_a_step_overridden_by_the_script_is_not_touched(capsys):
     patch_tensorflow()
     expected = trained(OwnStep(0.1), slices)
     patch_tensorflow(lazy_adam=True)
@@ -124,7 +124,7 @@ def test_a_step_of_the_script_s_own_is_not_touched(capsys):
     assert "for this OwnStep: it applies to keras.optimizers.Adam" in capsys.readouterr().err
 
 
-def test_without_sparse_gradients_one_line_says_so_and_adam_goes_on(capsys):
+def test_without_sparse_gradients_adam_runs_unchanged_with_one_notice(capsys):
     patch_tensorflow()
     expected = trained(keras.optimizers.Adam(0.1), lambda: tf.convert_to_tensor(slices()))
     patch_tensorflow(lazy_adam=True)
@@ -136,7 +136,9 @@ def test_without_sparse_gradients_one_line_says_so_and_adam_goes_on(capsys):
 
 
 @pytest.mark.parametrize("disable", [(), ("adam",)])
-def test_a_model_trains_by_name_and_is_saved_as_keras_s_own(disable, tmp_path, capsys):
+def test_a_model_with_adam_by_name_trains_lazily_and_is_saved_as_plain_adam(
+    disable, tmp_path, capsys
+):
     patch_tensorflow(lazy_adam=True, disable=disable)
     keras.utils.set_random_seed(2)
     layers = [keras.layers.Embedding(50, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
@@ -156,7 +158,7 @@ def test_a_model_trains_by_name_and_is_saved_as_keras_s_own(disable, tmp_path, c
     model.fit(np.array([[1, 2]]), np.ones((1, 1)), verbose=0)
 
 
-def test_unpatching_takes_it_out():
+def test_unpatching_restores_the_original_update():
     original = keras.optimizers.Adam.update_step
     patch_tensorflow(lazy_adam=True)
     assert keras.optimizers.Adam.update_step is not original

@@ -1,4 +1,4 @@
-"""A sparse gradient with repeated ids trains as the equal dense gradient does."""
+"""A sparse gradient with repeated ids trains like the equivalent dense gradient."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def trained(make, sparse, run):
 
 @pytest.mark.parametrize("name", sorted(optimizers()))
 @pytest.mark.parametrize("precision", ["float32"])
-def test_equals_the_dense_gradient(name, precision):
+def test_training_equals_the_dense_gradient(name, precision):
     patch_tensorflow(precision)
     make = optimizers()[name]
     sparse, dense = (trained(make, kind, tf.function) for kind in (True, False))
     np.testing.assert_allclose(sparse, dense, rtol=1e-5, atol=1e-6)
 
 
-def test_under_xla_and_eagerly_too():
+def test_training_equals_the_dense_gradient_eagerly_and_under_xla():
     patch_tensorflow("mixed_bfloat16")
     make = optimizers()["adam"]
     dense = trained(make, False, tf.function)
@@ -75,7 +75,7 @@ def test_under_xla_and_eagerly_too():
 
 
 def test_three_equal_gradients_on_one_row_count_as_their_sum():
-    """Keras 3 alone gives a second moment of 0.003 here."""
+    """Unpatched Keras 3 gives a second moment of 0.003 here."""
     patch_tensorflow()
     variable = tf.Variable(tf.zeros((3, 1)))
     adam = keras.optimizers.Adam()
@@ -86,7 +86,7 @@ def test_three_equal_gradients_on_one_row_count_as_their_sum():
 
 @pytest.mark.parametrize("options", [{}, {"clipnorm": 1.0}])
 def test_ids_are_summed_once(options, count_ops):
-    """Into a dense gradient where Adam updates every row, else into distinct rows."""
+    """They become a dense gradient if Adam updates every row, otherwise distinct rows."""
     patch_tensorflow()
     table = keras.Variable(tf.ones((ROWS, 2)))
     adam = keras.optimizers.Adam(**options)
@@ -99,7 +99,7 @@ def test_ids_are_summed_once(options, count_ops):
     assert count_ops("ResourceApplyAdam", step) == 1
 
 
-def test_fewer_gradients_than_variables_update_the_first_ones_as_in_keras():
+def test_fewer_gradients_than_variables_update_only_the_first_ones():
     patch_tensorflow()
     variables = [keras.Variable(np.ones(2, "float32")) for _ in range(2)]
     adam = keras.optimizers.Adam(0.1)

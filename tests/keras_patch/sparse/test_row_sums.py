@@ -1,4 +1,4 @@
-"""Slices of one row are summed, once, whatever the script has computed the ids by."""
+"""Slices of the same row are summed once, however the script computes the ids."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ IDS = [20, 50, 20, 20, 0]
 
 
 @pytest.mark.parametrize("lazy_adam", [False, True])
-def test_places_of_tf_unique_repeat_and_are_summed(lazy_adam):
-    """Both outputs of the op are from `Unique`; only the first one is distinct."""
+def test_repeated_positions_from_tf_unique_are_summed(lazy_adam):
+    """Both outputs come from the op `Unique`, but only the first is distinct."""
     patch_tensorflow(lazy_adam=lazy_adam)
     variable = keras.Variable(np.zeros((3, 1), "float32"))
     adam = keras.optimizers.Adam(clipnorm=100.0)
@@ -35,7 +35,7 @@ def test_places_of_tf_unique_repeat_and_are_summed(lazy_adam):
 
 
 @pytest.mark.parametrize("run", [lambda f: f, tf.function])
-def test_own_sums_are_recognized_after_clipping_and_casts(run):
+def test_summed_rows_are_recognized_after_clipping_and_casts(run):
     def step(values, ids):
         summed = sum_repeated_ids(tf.IndexedSlices(values, ids, [60, 1]))
         clipped = tf.clip_by_norm(summed, 1.0)

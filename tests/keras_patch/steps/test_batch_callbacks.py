@@ -1,4 +1,4 @@
-"""A callback that does something at a batch is found; one that does nothing there is not."""
+"""Callbacks that act on batches are found, and other callbacks are not."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ c = keras.callbacks
 
 
 class AtBatchEnd(c.Callback):
-    """Overrides a hook by its old name."""
+    """A callback that overrides a hook by its old name."""
 
     def on_batch_end(self, batch, logs=None):
         """Do something."""
 
 
 class AtBatchBegin(c.Callback):
-    """Overrides a hook."""
+    """A callback that overrides a hook."""
 
     def on_train_batch_begin(self, batch, logs=None):
         """Do something."""
 
 
 class OwnCheckpoint(c.ModelCheckpoint):
-    """Keras's, with a hook overridden."""
+    """A callback of Keras with an overridden hook."""
 
     def on_train_batch_end(self, batch, logs=None):
         """Do something."""
 
 
 class AtTestBatch(c.Callback):
-    """Overrides hooks of evaluation only."""
+    """A callback that overrides only an evaluation hook."""
 
     def on_test_batch_end(self, batch, logs=None):
         """Do something."""
@@ -56,13 +56,13 @@ class AtTestBatch(c.Callback):
         c.TerminateOnNaN,
     ],
 )
-def test_these_need_every_batch(make):
+def test_callbacks_that_need_every_batch_are_found(make):
     callback = make()
     assert find_batch_callback([c.History(), [callback]]) is callback
     assert find_batch_callback(c.CallbackList([callback])) is callback
 
 
-def test_these_do_not():
+def test_other_callbacks_are_not_found():
     idle = [
         AtTestBatch(),
         c.History(),

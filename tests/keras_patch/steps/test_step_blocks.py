@@ -1,4 +1,4 @@
-"""Several steps per execution are the same steps, in the same order, on the same batches."""
+"""Several steps per execution give the same steps, in the same order, on the same batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Y = X.sum(axis=1, keepdims=True)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told():
+def _no_notices_yet():
     notice._said.clear()
 
 
@@ -56,7 +56,7 @@ class Batches(keras.utils.PyDataset):
         return X[rows], Y[rows]
 
     def on_epoch_end(self):
-        """Turn the order round."""
+        """Reverse the order."""
         self.order.reverse()
 
 
@@ -74,7 +74,7 @@ def unknown_length():
     return dataset().filter(lambda *_: True)
 
 
-# Keras warns of a dataset or a generator that it cannot shuffle itself.
+# Keras warns if it cannot shuffle a dataset or a generator.
 UNSHUFFLED = {"shuffle": False}
 
 DATA = {
@@ -107,7 +107,7 @@ DATA = {
 
 @pytest.fixture
 def block_sizes(monkeypatch):
-    """Let large blocks be run as soon as a step's time is known, and note their sizes."""
+    """Run large blocks as soon as the time of a step is known, and record their sizes."""
     monkeypatch.setattr(block_size, "_is_soon", True)
     monkeypatch.setattr(block_size, "TARGET_SECONDS", 1e6)
     run, sizes = BlockFunction.run, []
@@ -121,7 +121,7 @@ def block_sizes(monkeypatch):
 
 
 def fitted(data, size=1, epochs=4, make=model, **options):
-    """Return the weights and the history of a fit, with blocks of a size or without."""
+    """Return the weights and the history of a fit with a number of steps per execution."""
     made = make(**options)
     args, kwargs = data()
     patch_tensorflow(steps_per_execution=size)
@@ -135,8 +135,8 @@ def fitted(data, size=1, epochs=4, make=model, **options):
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("name", DATA)
-def test_same_weights_and_history_bit_for_bit(name, block_sizes):
-    """Whether the number divides the steps of an epoch or not, and with data that runs out."""
+def test_weights_and_history_are_bitwise_equal_with_blocks(name, block_sizes):
+    """With steps per epoch that the number divides or not, and with data that runs out."""
     expected = fitted(DATA[name])
     for size in (4, None):
         block_sizes.clear()
@@ -150,7 +150,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(mine, keras_own)
 
 
-def test_the_optimizer_has_counted_the_same_steps_and_blocks_were_run(block_sizes):
+def test_blocks_cover_an_epoch_and_the_optimizer_counts_every_step(block_sizes):
     patch_tensorflow(steps_per_execution=4)
     made = model()
     made.fit(X, Y, batch_size=4, verbose=0)
@@ -158,11 +158,13 @@ def test_the_optimizer_has_counted_the_same_steps_and_blocks_were_run(block_size
     assert int(made.optimizer.iterations) == 11
 
 
-def test_a_block_that_takes_too_long_ends_early_and_the_rest_follows(block_sizes, monkeypatch):
+def test_a_block_that_takes_too_long_ends_early_and_the_next_one_continues(
+    block_sizes, monkeypatch
+):
     expected = fitted(DATA["arrays"])
     monkeypatch.setattr(block_function, "_MOST_SECONDS", 0.0)
     assert_equal(fitted(DATA["arrays"], None), expected)
-    # Each block makes one step; what is left of it is the next one's.
+    # Each block makes one step, and the next block takes the remaining steps.
     assert any(later == size - 1 for size, later in pairwise(block_sizes))
 
 
@@ -178,14 +180,14 @@ def image_model():
     return made
 
 
-def test_convolution_attention_and_recurrence_are_the_same_bit_for_bit(block_sizes):
+def test_convolution_attention_and_recurrence_are_bitwise_equal_with_blocks(block_sizes):
     expected = fitted(DATA["arrays"], make=image_model)
     assert_equal(fitted(DATA["arrays"], None, make=image_model), expected)
     assert max(block_sizes) >= 4
 
 
 class Noise(keras.layers.Layer):
-    """Adds numbers that TensorFlow draws from a seed and a count of its own."""
+    """Adds random numbers that TensorFlow draws from a seed and an internal counter."""
 
     def call(self, inputs):
         return inputs + tf.random.normal(tf.shape(inputs), seed=7)
@@ -198,21 +200,21 @@ def noisy_model():
     return made
 
 
-def test_numbers_drawn_by_a_seeded_op_go_on_as_without_blocks(block_sizes):
-    """Such an op's kernel keeps the count, and each graph has kernels of its own."""
+def test_a_seeded_op_draws_the_same_numbers_with_blocks(block_sizes):
+    """The kernel of such an op keeps the counter, and each graph has separate kernels."""
     data = lambda: ((X, Y), {"batch_size": 4, "shuffle": False})  # noqa: E731
     expected = fitted(data, make=noisy_model)
     for size in (4, None):
         assert_equal(fitted(data, size, make=noisy_model), expected)
 
 
-def test_by_default_a_short_training_makes_no_graph_of_blocks(monkeypatch):
+def test_by_default_a_short_training_builds_no_block_graph(monkeypatch):
     monkeypatch.setattr(BlockFunction, "_graph_for", None)
     patch_tensorflow()
     model().fit(X, Y, batch_size=4, epochs=2, verbose=0)
 
 
-def test_by_default_a_fit_whose_callback_needs_every_batch_is_left_alone(block_sizes, capsys):
+def test_by_default_a_fit_with_a_batch_callback_runs_single_steps_silently(block_sizes, capsys):
     patch_tensorflow()
     callback = EveryBatch()
     model().fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[callback])
@@ -221,7 +223,7 @@ def test_by_default_a_fit_whose_callback_needs_every_batch_is_left_alone(block_s
     assert "steps per execution" not in capsys.readouterr().err
 
 
-def test_an_error_in_the_data_leaves_the_weights_of_the_steps_before_it(block_sizes):
+def test_an_error_in_the_data_keeps_the_weights_of_earlier_steps(block_sizes):
     def failing():
         for start in range(0, 28, 4):
             yield X[start : start + 4], Y[start : start + 4]
@@ -239,7 +241,7 @@ def test_an_error_in_the_data_leaves_the_weights_of_the_steps_before_it(block_si
     assert max(block_sizes) >= 4
 
 
-def test_a_sample_measures_single_steps_unless_blocks_were_asked_for(block_sizes, monkeypatch):
+def test_a_sample_measures_single_steps_unless_blocks_are_requested(block_sizes, monkeypatch):
     monkeypatch.setattr(block_size, "_is_default_on", False)
     patch_tensorflow()
     model().fit(X, Y, batch_size=4, epochs=2, verbose=0)
@@ -266,19 +268,19 @@ PACE = Pace().after(1.0).after(0.003).after(0.001).after(0.002)
 @pytest.mark.parametrize(
     ("pace", "left", "favours"),
     [
-        (Pace().after(1.0), 10**6, False),  # no step's time is known yet
-        (PACE, 100, False),  # 0.02 s are saved by a graph of 0.3 s
+        (Pace().after(1.0), 10**6, False),  # the time of a step is not known yet
+        (PACE, 100, False),  # a graph that takes 0.3 s would save 0.02 s
         (PACE, 10_000, True),
-        (PACE, None, False),  # unknown: as many as there were
+        (PACE, None, False),  # unknown: as many as so far
         (Pace(10_000, 1.0, 0.001, 0.001), None, True),
         (Pace(10_000, 1.0, 0.02, 0.02), None, False),  # blocks of two steps
     ],
 )
-def test_blocks_are_favoured_where_they_save_more_than_their_graph_takes(pace, left, favours):
+def test_blocks_are_favoured_if_they_save_more_time_than_their_graph_costs(pace, left, favours):
     assert pace.favours_blocks(left) == favours
 
 
-def test_a_custom_train_step_and_other_methods_work_as_before():
+def test_a_custom_train_step_and_other_methods_work_with_blocks():
     class Custom(keras.Model):
         def train_step(self, data):
             logs = super().train_step(data)
@@ -295,7 +297,7 @@ def test_a_custom_train_step_and_other_methods_work_as_before():
     assert len(made.evaluate(X, Y, verbose=0)) == 2
 
 
-def test_outputs_that_no_loop_can_carry_are_trained_on_all_the_same():
+def test_a_train_step_with_outputs_that_a_loop_cannot_carry_still_trains():
     class Growing(keras.Model):
         def train_step(self, data):
             super().train_step(data)
@@ -311,7 +313,7 @@ def test_outputs_that_no_loop_can_carry_are_trained_on_all_the_same():
         np.testing.assert_array_equal(mine, keras_own)
 
 
-def test_the_script_s_own_number_wins():
+def test_steps_per_execution_set_by_the_script_win():
     patch_tensorflow(steps_per_execution=4)
     for number in (1, 2):
         made = model(steps_per_execution=number)
@@ -320,7 +322,7 @@ def test_the_script_s_own_number_wins():
         assert made.steps_per_execution == number
 
 
-def test_a_loaded_model_takes_the_number_and_a_saved_one_does_not_keep_it(tmp_path):
+def test_the_number_applies_to_loaded_models_but_is_not_saved(tmp_path):
     patch_tensorflow(steps_per_execution=4)
     made = model()
     made.fit(X, Y, verbose=0)
@@ -332,18 +334,18 @@ def test_a_loaded_model_takes_the_number_and_a_saved_one_does_not_keep_it(tmp_pa
 
 
 class EveryBatch(keras.callbacks.Callback):
-    """Notes the number of each batch."""
+    """Records the number of each batch."""
 
     def __init__(self):
         super().__init__()
         self.seen = []
 
     def on_train_batch_end(self, batch, logs=None):
-        """Note it."""
+        """Record it."""
         self.seen.append(batch)
 
 
-def test_a_fit_whose_callback_needs_every_batch_steps_aside_and_says_so_once(capsys):
+def test_a_fit_with_a_batch_callback_steps_aside_with_one_notice(capsys):
     patch_tensorflow(steps_per_execution=4)
     made, callback = model(), EveryBatch()
     for _ in range(2):
@@ -361,7 +363,7 @@ def test_a_fit_whose_callback_needs_every_batch_steps_aside_and_says_so_once(cap
 
 
 class OwnFunction(keras.Model):
-    """Makes its train function itself."""
+    """A model that overrides make_train_function."""
 
     def make_train_function(self, force=False):
         """Make it."""
@@ -375,7 +377,7 @@ class OwnFunction(keras.Model):
         (OwnFunction, {}, "OwnFunction has a make_train_function of its own"),
     ],
 )
-def test_it_steps_aside_where_it_cannot_apply(cls, options, why, capsys):
+def test_steps_aside_with_a_reason_if_blocks_are_not_possible(cls, options, why, capsys):
     patch_tensorflow(steps_per_execution=4)
     made = model(cls, **options)
     made.fit(X, Y, verbose=0)
@@ -383,7 +385,7 @@ def test_it_steps_aside_where_it_cannot_apply(cls, options, why, capsys):
     assert capsys.readouterr().err.endswith(f"because {why}\n")
 
 
-def test_a_fit_inside_a_fit_has_blocks_of_its_own():
+def test_a_fit_inside_a_fit_has_separate_blocks():
     class Nested(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             inner.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
@@ -399,7 +401,7 @@ def test_a_fit_inside_a_fit_has_blocks_of_its_own():
             np.testing.assert_array_equal(mine, alone)
 
 
-def test_an_evaluation_before_the_first_step_sees_every_batch():
+def test_an_evaluation_before_the_first_step_uses_every_batch():
     class Evaluating(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             self.before = self.model.evaluate(X, Y, batch_size=4, verbose=0)
@@ -413,7 +415,7 @@ def test_an_evaluation_before_the_first_step_sees_every_batch():
     assert int(made.optimizer.iterations) == 11
 
 
-def test_wrong_arguments_are_told_of_in_keras_s_own_words():
+def test_invalid_arguments_give_the_error_of_keras():
     messages = []
     for size in (1, None, 4):
         patch_tensorflow(steps_per_execution=size)
@@ -423,7 +425,7 @@ def test_wrong_arguments_are_told_of_in_keras_s_own_words():
     assert messages[0] == messages[1] == messages[2]
 
 
-def test_xla_and_unpatching_in_between():
+def test_blocks_work_under_xla_and_end_with_unpatching():
     patch_tensorflow(steps_per_execution=4)
     made = model(jit_compile=True)
     made.fit(X[:40], Y[:40], batch_size=4, verbose=0)
@@ -432,7 +434,7 @@ def test_xla_and_unpatching_in_between():
     assert int(made.optimizer.iterations) == 20
 
 
-def test_a_mistake_in_a_train_step_is_raised_as_ever():
+def test_an_error_in_a_train_step_is_raised_unchanged():
     class Wrong(keras.Model):
         def train_step(self, data):
             raise ZeroDivisionError("mine")
@@ -443,13 +445,13 @@ def test_a_mistake_in_a_train_step_is_raised_as_ever():
     assert current_blocks() is None
 
 
-def test_a_wrong_number_is_refused_before_anything_is_patched():
+def test_an_invalid_number_is_rejected():
     with pytest.raises(UsageError, match="steps per execution is 0"):
         patch_tensorflow(steps_per_execution=0)
 
 
 @given(st.floats(1e-7, 10))
-def test_auto_takes_a_power_of_two_that_lasts_no_longer_than_50_ms(seconds):
+def test_auto_chooses_the_largest_power_of_two_within_50_ms(seconds):
     size = choose_size(seconds)
     assert size in (1, 2, 4, 8, 16, 32, 64)
     assert size == 1 or size * seconds <= 0.05

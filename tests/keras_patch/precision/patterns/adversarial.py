@@ -1,4 +1,4 @@
-"""Two networks against each other: two optimizers, alternating tapes, penalties on gradients."""
+"""Adversarial networks: two optimizers, alternating tapes, gradient penalties."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ WIDTH = 16
 
 
 def train_tokens(block, embed=None, epochs=2):
-    """Train `block` on embedded tokens to name the commonest token's quarter; return the loss."""
+    """Train `block` to predict the quarter of the first token; return the loss."""
     tokens = keras.Input((10,), dtype="int32")
     vectors = (embed or layers.Embedding(20, WIDTH))(tokens)
     pooled = layers.GlobalAveragePooling1D()(block(vectors))
@@ -21,7 +21,7 @@ def train_tokens(block, embed=None, epochs=2):
 
 
 class SelfAttention(layers.Layer):
-    """Attention of two heads; `bias(scores)` changes the scores, `turn` the queries and keys."""
+    """Attention with two heads; `bias` changes the scores, `turn` the queries and keys."""
 
     def __init__(self, bias=None, turn=None):
         super().__init__()

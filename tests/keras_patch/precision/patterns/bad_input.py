@@ -1,4 +1,4 @@
-"""Code that fails in plain Keras: the script must get the same exception and the same words."""
+"""Code that fails in plain Keras: the script must get the same exception and message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ InvalidArgumentError = tf.errors.InvalidArgumentError
 
 
 class OwnError(RuntimeError):
-    """An exception of the script."""
+    """An exception class of the script."""
 
 
 def raising(error):

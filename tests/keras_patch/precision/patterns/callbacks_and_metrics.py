@@ -1,4 +1,4 @@
-"""Metrics and callbacks written by hand, optimizer settings changed while training."""
+"""Custom metrics and callbacks, and optimizer settings that change during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops, branches and Python functions inside layers, with float32 state next to the input."""
+"""Loops, branches and Python functions inside layers, with float32 state and the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts that name dtypes themselves: explicit layers, policies, assertions, other widths."""
+"""Scripts that set dtypes themselves: explicit layers, policies, assertions, other widths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functional models and subclasses: arithmetic on symbolic tensors, transfer, own steps."""
+"""Functional and subclassed models: symbolic arithmetic, transfer learning, custom steps."""
 
 from __future__ import annotations
 

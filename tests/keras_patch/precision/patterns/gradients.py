@@ -1,4 +1,4 @@
-"""Tapes around models: explanations, attacks, second derivatives, gradients of one's own."""
+"""Tapes around models: explanations, attacks, second derivatives, custom gradients."""
 
 from __future__ import annotations
 

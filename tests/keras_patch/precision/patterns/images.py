@@ -11,7 +11,7 @@ layers = keras.layers
 
 
 def gradients_through(operation):
-    """Return the summed norms of a convolution's gradients under `operation`."""
+    """Return the summed norms of the gradients of a convolution under `operation`."""
     inputs = keras.Input((8, 8, 3), batch_size=32)
     model = keras.Model(inputs, layer(lambda self, x: operation(x))(layers.Conv2D(3, 3)(inputs)))
 

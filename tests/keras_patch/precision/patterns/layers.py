@@ -1,4 +1,4 @@
-"""Layers whose code mixes its own float32 values into what comes in."""
+"""Layers whose code combines float32 values with their inputs."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def features_hashed_and_bucketed_in_a_model():
     )
     model = keras.Model([number, word], layers.Dense(4, "softmax")(x))
     words = tf.constant([[f"w{i}"] for i in CLASSES])
-    # Keras's own Adam counts a row wrongly whose id repeats in a batch.
+    # Keras's Adam updates a row incorrectly if its id repeats in a batch.
     model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
     data = tf.data.Dataset.from_tensor_slices(((FEATURES[:, :1], words), CLASSES)).batch(32)
     return model.fit(data, epochs=3, verbose=0).history["loss"][-1]

@@ -1,4 +1,4 @@
-"""Losses written by hand: functions, classes, `add_loss`, and losses of a training step."""
+"""Custom losses: functions, classes, `add_loss`, and losses in a training step."""
 
 from __future__ import annotations
 

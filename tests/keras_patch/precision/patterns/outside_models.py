@@ -1,4 +1,4 @@
-"""What leaves a model for the script's own Python: digits, dtypes, files, other libraries."""
+"""Outputs of a model in the Python code of the script: digits, dtypes, files, libraries."""
 
 from __future__ import annotations
 

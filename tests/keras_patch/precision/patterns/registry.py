@@ -1,8 +1,8 @@
-"""The list of cases: what people write, each a function that returns one number.
+"""The list of cases: code as users write it, each a function that returns one number.
 
 A case runs unchanged in plain Keras. Its number (a final loss, a norm, or 1.0 for a property that
-it asserts) must come out about the same under mixed_bfloat16. A case in `BAD_CASES` raises; the
-exception's type and the script's own words must reach the script unchanged.
+it asserts) must be about the same under mixed_bfloat16. A case in `BAD_CASES` raises; the script
+must get the same exception type and message.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["BAD_CASES", "CASES", "BadCase", "Case", "bad_case", "case", "keras"]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that people write.
+    """Code as users write it.
 
     Args:
         run: Returns the case's number.
-        tolerance: The greatest relative distance from plain Keras's number.
-        why: The reason for a tolerance wider than 5 %.
+        tolerance: The largest relative difference from the number of plain Keras.
+        why: The reason for a tolerance above 5 %.
         legacy: The case also applies to Keras 2 (`tf_keras`).
-        alone: The case changes its process (the global policy), so it runs in one of its own.
+        alone: The case changes its process (the global policy), so it runs in a separate one.
     """
 
     run: Callable[[], float]
@@ -45,7 +45,7 @@ class BadCase:
     Args:
         run: Raises.
         error: The exception's type.
-        words: What its message contains.
+        words: Text that the message contains.
     """
 
     run: Callable[[], object]

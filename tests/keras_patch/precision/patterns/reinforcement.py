@@ -11,7 +11,7 @@ layers = keras.layers
 
 
 class Walk:
-    """A line of four numbers; the action pushes the first, the reward is its closeness to 0."""
+    """A state of four numbers; the action pushes the first, the reward is its closeness to 0."""
 
     def __init__(self):
         self.random = np.random.default_rng(12)

@@ -3,9 +3,9 @@
     python run_patterns.py [--patch PRECISION] [--bad] [CASE ...]
 
 A line holds `name` and either `number` or `error` (the type) and `message` (its first 200
-characters; for a bad case also `words`, whether the expected words are in it). Without names, all
-cases run that need no process of their own. `--patch` calls `patch_tensorflow` first, as a script
-may. `TF_USE_LEGACY_KERAS=1` runs the cases that apply to Keras 2.
+characters; for a bad case also `words`, whether the message contains the expected words). Without
+names, all cases that need no separate process run. `--patch` calls `patch_tensorflow` first, as a
+script may. `TF_USE_LEGACY_KERAS=1` runs the cases that apply to Keras 2.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ THEMES = (
 
 
 def run_one(name, keras, registry):
-    """Return what one case does as a dictionary that JSON can hold."""
+    """Return the result of one case as a dictionary for JSON."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
     bad = registry.BAD_CASES.get(name)

@@ -1,4 +1,4 @@
-"""Small data and the shortest training around something that is to be tried."""
+"""Small data, and short trainings of the code under test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKENS = _random.integers(1, 20, (64, 10))
 
 
 def layer(call, build=None, **options):
-    """Return a layer whose `call` is the given function, as scripts write them by the dozen."""
+    """Return a layer whose `call` is the given function."""
     body = {"call": call, **({"build": build} if build else {})}
     return type("Written", (keras.layers.Layer,), body)(**options)
 
@@ -27,7 +27,7 @@ def train(middle, x=FEATURES, y=CLASSES, epochs=2):
 
 
 def fit(model, x, y, loss="sparse_categorical_crossentropy", epochs=2, **options):
-    """Compile with Adam, train without shuffling; return the last epoch's loss."""
+    """Compile with Adam, train without shuffling; return the loss of the last epoch."""
     model.compile(keras.optimizers.Adam(0.01), loss, **options)
     history = model.fit(x, y, epochs=epochs, verbose=0, shuffle=False)
     return history.history["loss"][-1]
