@@ -1,24 +1,24 @@
 #!/bin/sh
-# Put the environment variables that suit this processor into the running shell:
+# Set the environment variables that suit this processor in the running shell:
 #
 #     source bigdl-nano-init           (bash, zsh, ksh, mksh; `. bigdl-nano-init` everywhere)
-#     source bigdl-nano-unset-env      puts back what was there before
+#     source bigdl-nano-unset-env      restores the previous values
 #
-# Options stand in NANO_INIT_ARGS, such as "--threads 4" (`nano-init --help` lists them);
-# bash and zsh take them after the name too, the other shells cannot tell them from the
-# arguments of the script that sources this file. fish, csh and PowerShell have their own
-# line in `nano-init --help`.
+# Set options in NANO_INIT_ARGS, such as "--threads 4" (`nano-init --help` lists them). bash
+# and zsh also accept them after the file name; other shells cannot distinguish them from the
+# arguments of the script that sources this file. For fish, csh and PowerShell see
+# `nano-init --help`.
 #
-# All of this runs in a command substitution, hence in a subshell: no name, option, alias or
-# trap of it stays behind. The one thing that your shell evaluates is its output: what
-# nano-init printed, if that is whole, or else a command that returns 2. No apostrophe
-# stands in a comment there, and no closing parenthesis alone: bash 3.2 would end it early.
+# All of this runs in a command substitution, hence in a subshell: it leaves no name, option,
+# alias or trap behind. Your shell evaluates only its output: what nano-init printed, if that
+# is complete, or else a command that returns 2. Comments there contain no apostrophe and no
+# unpaired closing parenthesis, because bash 3.2 would end the substitution at it.
 #
 # shellcheck disable=SC3028  # BASH_SOURCE and BASH_ARGV are unset in other shells
 \eval "$(
-  # zsh has the last word of the command that sources in $_, until the next command runs.
+  # zsh keeps the last word of the sourcing command in $_ until the next command runs.
   \set -- "${_-}" ${1+"$@"}
-  # A function of yours may have the name of a command; in ksh93 both would be forgotten.
+  # A function of the user may hide a command of the same name; ksh93 would unset both.
   case ${BASH_VERSION-}${ZSH_VERSION-}:${KSH_VERSION-} in
     (:*93*) ;;
     (:*) \unset -f command printf python3 read readlink ;;
@@ -28,7 +28,7 @@
       ;;
   esac 2>/dev/null || :
   (
-    # In zsh "command" would mean an external program, and warn_create_global would speak.
+    # In zsh "command" would mean an external program, and warn_create_global would print.
     [ -z "${ZSH_VERSION-}" ] || \emulate -R sh
     \set +eu
     IFS=' '
@@ -40,7 +40,7 @@
       \exit 2
     }
 
-    # Which shell is this, which file, sourced or executed, and are the arguments ours?
+    # Find the shell and the file, whether it is sourced, and whether the arguments are for it.
     nano_kind=sh nano_file='' nano_sourced=yes nano_ours=''
     if [ -n "${ZSH_VERSION-}" ]; then
       nano_kind=zsh
@@ -63,7 +63,7 @@
     fi
     if [ -z "$nano_sourced" ]; then
       \printf '%s: source this file, do not execute it: source %s\n' bigdl-nano-init bigdl-nano-init >&2
-      # The others only guess from $0, and must not end your shell on a guess.
+      # Other shells only guess from $0; a guess must not end the shell of the user.
       case $nano_kind in (bash | zsh) \printf '\\exit 2\n' && \exit 0 ;; esac
       \exit 2
     fi
@@ -76,8 +76,8 @@
     nano_init=${nano_file%/*}/nano-init
     [ -n "$nano_file" ] && [ -x "$nano_init" ] || nano_init=$(\command -v nano-init)
     if [ -z "$nano_init" ] && \read -r _ _ _ nano_parent _ 2>/dev/null </proc/self/stat; then
-      # dash, mksh and busybox do not say which file they read, but Linux does; both
-      # subshells around this have closed it, their parent has not.
+      # dash, mksh and busybox do not say which file they read, but Linux does: their
+      # parent shell has it open, unlike the two subshells around this.
       \read -r _ _ _ nano_parent _ 2>/dev/null </proc/"$nano_parent"/stat || :
       \set +f
       for nano_file in /proc/"$nano_parent"/fd/*; do
@@ -92,7 +92,7 @@
           nano_line=${nano_line#??}
           nano_line=${nano_line# }
           [ -x "${nano_line%% *}" ] ||
-            nano_refuse "install nano-init again: ${nano_line%% *}, which runs $nano_init, is gone"
+            nano_refuse "install nano-init again: ${nano_line%% *}, which runs $nano_init, does not exist"
           ;;
       esac
       \set -- "$nano_init" --shell "$nano_kind" ${1+"$@"}
@@ -117,7 +117,7 @@
   ) || \printf '(\\exit 2)\n'
 )" || case ${BASH_VERSION-}${ZSH_VERSION-}${KSH_VERSION-}:$- in
   # In dash and busybox, errexit sees what fails in a sourced file even before an "or";
-  # nothing but a negated command is beneath its notice, and that cannot return 2.
+  # it ignores only negated commands, and those cannot return 2.
   (:*e*) ! \: ;;
   (*) \return 2 ;;
 esac

@@ -22,7 +22,7 @@ __all__ = ["PrecisionName", "check_options", "run_command"]
 
 
 class PrecisionName(_Choice):
-    """A precision: completed and listed as a choice, judged by the rule that all share."""
+    """A precision: completed and listed as a choice, checked by the shared rule."""
 
     def __init__(self) -> None:
         super().__init__(PRECISIONS)

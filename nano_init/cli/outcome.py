@@ -43,7 +43,7 @@ def exit_code_of(program: str, act: Callable[[], int]) -> int:
 
 
 def _abandon_stdout() -> None:
-    """Keep Python from flushing once more at its end, and complaining a second time.
+    """Keep Python from flushing again at exit, and reporting the error twice.
 
     See the note on SIGPIPE in https://docs.python.org/3/library/signal.html.
     """

@@ -140,7 +140,7 @@ def _is_in_branch() -> bool:
 def _added_up(metric: Metric) -> Iterator[Variable]:
     """Yield a metric's variables whose sum over the workers is what one process would hold.
 
-    A metric of the program's own may keep what is no sum, such as a maximum.
+    A metric of the program's own may have a state that is not a sum, such as a maximum.
     """
     if str(type(metric).__module__).startswith("keras.") or not any(
         is_overwritten(variable) for variable in metric._variables

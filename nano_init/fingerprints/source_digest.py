@@ -46,7 +46,7 @@ def digest_of_definition(source: str, name: str) -> str:
             class defines, such as `"Layer.__call__"`.
 
     Raises:
-        SyntaxError: The text is no Python that this Python reads.
+        SyntaxError: The text is not valid in this version of Python.
     """
     return digests_of_definitions(source, [name])[name]
 
@@ -59,7 +59,7 @@ def digests_of_definitions(source: str, names: Sequence[str]) -> dict[str, str]:
         names: As for `digest_of_definition`.
 
     Raises:
-        SyntaxError: The text is no Python that this Python reads.
+        SyntaxError: The text is not valid in this version of Python.
     """
     lines = source.splitlines(keepends=True)
     by_first: dict[str, list[str]] = {}

@@ -94,7 +94,7 @@ def prepare_plain_command(
 def _put_first(bootstrap: str, own: str | None) -> str:
     if os.pathsep in bootstrap:
         raise LaunchError(
-            f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot hold a path "
+            f"nano-init is installed under {bootstrap!r}, and PYTHONPATH cannot contain a path "
             f"with {os.pathsep!r}; install it elsewhere"
         )
     # An empty entry means the working directory, but an empty PYTHONPATH means nothing.

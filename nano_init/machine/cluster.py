@@ -44,7 +44,7 @@ class Task:
         local_size: how many are on this host; 0 if unknown.
         source: the variable that tells the rank.
         master: the host of the first one; "" if unknown.
-        port: a port that all of them would choose alike; 0 if there is none.
+        port: a port that all of them would all choose; 0 if there is none.
     """
 
     rank: int
@@ -91,7 +91,7 @@ def read_task(environ: Mapping[str, str]) -> Task | None:
 def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
     """Return the cluster of workers that TF_CONFIG describes, or None.
 
-    Clusters with parameter servers, and tasks that are no workers, such as an evaluator, are
+    Clusters with parameter servers, and tasks that are not workers, such as an evaluator, are
     none of nano-init's.
 
     Raises:
@@ -123,7 +123,7 @@ def parse_hostlist(text: str) -> tuple[str, ...]:
     """Return the hosts of Slurm's list, such as "a[01-03,7],b": a01, a02, a03, a7, b.
 
     Raises:
-        UsageError: the text is no such list.
+        UsageError: the text is not a valid list.
     """
     hosts: list[str] = []
     for word in _split_outside_brackets(text):
@@ -137,7 +137,7 @@ def _expand(word: str, text: str) -> list[str]:
         return [word] if word else []
     inside, closed, tail = rest.partition("]")
     if not closed:
-        raise UsageError(f"{text[:60]!r} is not a list of hosts: a bracket is not closed")
+        raise UsageError(f"{text[:60]!r} is not a host list: a bracket is not closed")
     hosts = []
     for piece in inside.split(","):
         first, dash, last = piece.partition("-")
@@ -145,7 +145,7 @@ def _expand(word: str, text: str) -> list[str]:
         if not (_is_digits(first) and _is_digits(last)) or int(last) - int(first) not in range(
             65536
         ):
-            raise UsageError(f"{text[:60]!r} is not a list of hosts: {piece!r} is not a range")
+            raise UsageError(f"{text[:60]!r} is not a host list: {piece!r} is not a range")
         for number in range(int(first), int(last) + 1):
             hosts += [f"{head}{number:0{len(first)}d}{end}" for end in _expand(tail, text) or [""]]
     return hosts
@@ -156,7 +156,7 @@ def _split_outside_brackets(text: str) -> list[str]:
     for character in text:
         depth += {"[": 1, "]": -1}.get(character, 0)
         if depth not in (0, 1):
-            raise UsageError(f"{text[:60]!r} is not a list of hosts: its brackets do not match")
+            raise UsageError(f"{text[:60]!r} is not a host list: its brackets do not match")
         if character == "," and depth == 0:
             words.append(word)
             word = ""

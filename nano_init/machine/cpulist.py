@@ -29,7 +29,7 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
             for an empty set, are no processors.
 
     Raises:
-        UsageError: the text is no such list.
+        UsageError: the text is not a valid list.
     """
     cpus: set[int] = set()
     for piece in _strip(text).split(","):
@@ -59,7 +59,7 @@ def parse_cpu_mask(text: str) -> tuple[int, ...]:
         text: groups of 32 bits in hexadecimal digits, the highest first, parted by commas.
 
     Raises:
-        UsageError: the text is no such mask.
+        UsageError: the text is not a valid mask.
     """
     stripped = _strip(text).removeprefix("0x")
     if stripped in _NOTHING:

@@ -45,7 +45,7 @@ class Core:
         cpus: ids of its online hardware threads, ascending.
         socket: the kernel's number of its socket; -1 where the kernel does not know.
         node: the number of its NUMA node; -1 where its node is offline.
-        kind: what it is made for; "performance" where all cores are alike.
+        kind: what it is made for; "performance" if all cores are of one kind.
         cache: the online hardware threads that share its last-level cache; () if unknown.
         die: the kernel's number of its die within the socket; -1 if unknown.
         cluster: the kernel's number of its cluster; -1 if unknown.
@@ -86,7 +86,7 @@ class Topology:
         nodes: the online NUMA nodes, with and without processors.
         sockets: how many sockets have online cores, at least 1.
         hybrid: whether the cores are of more than one kind.
-        kinds_source: the file, as seen from the root, that tells the kinds apart; "" where
+        kinds_source: the file, as seen from the root, that distinguishes the kinds; "" where
             all cores are alike.
     """
 

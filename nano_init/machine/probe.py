@@ -40,7 +40,7 @@ def probe(root: str = "/", environ: Mapping[str, str] = os.environ) -> Machine:
         environ: the environment; a launcher's variables tell how many workers share the host.
 
     Raises:
-        RecordingError: the root does not exist, or is no recorded machine.
+        RecordingError: the root does not exist, or is not a recorded machine.
     """
     return probe_with_log(root, environ)[0]
 
@@ -59,7 +59,7 @@ def probe_with_log(
         the kernel, such as "sched_getaffinity(0)"; None where a source does not exist.
 
     Raises:
-        RecordingError: the root does not exist, or is no recorded machine.
+        RecordingError: the root does not exist, or is not a recorded machine.
     """
     if root == "/" and not sys.platform.startswith("linux"):
         from nano_init.machine.portable import probe_portably
@@ -78,7 +78,7 @@ def probe_with_reader(root: str, environ: Mapping[str, str]) -> tuple[Machine, R
     """Return the machine under a Linux root, and the reader that has seen its files.
 
     Raises:
-        RecordingError: the root does not exist, or is no recorded machine.
+        RecordingError: the root does not exist, or is not a recorded machine.
     """
     _check_recording(root)
     reader = Reader(root)

@@ -27,7 +27,7 @@ _ABSENT = frozenset([ENOENT, ENOTDIR, ENODEV])
 class Reader:
     """The files under one root.
 
-    A file that does not exist is no news: None. A file that exists and cannot be read or
+    A file that does not exist gives no warning: None. A file that exists and cannot be read or
     understood adds one sentence to `warnings`, and is None as well.
 
     Args:
@@ -132,8 +132,8 @@ class Reader:
                 self._check_inside(handle, path)
             chunks = [os.read(handle, _PAGE)]
             size = len(chunks[0])
-            # A short answer is no end: /proc gives whole records, as many as fit into a page
-            # (fs/seq_file.c), so that /proc/cpuinfo comes two or three processors at a time.
+            # A short read is not the end of the file: /proc returns as many whole records as fit
+            # into a page (fs/seq_file.c), for /proc/cpuinfo two or three processors at a time.
             while chunks[-1] and size < _MOST_BYTES:
                 chunks.append(os.read(handle, _CHUNK))
                 size += len(chunks[-1])
@@ -160,7 +160,7 @@ def parse_number(text: str) -> int:
     if digits.isascii() and digits.isdigit() and len(digits) <= 20:
         return int(text)
     shown = text if len(text) <= 40 else text[:40] + "…"
-    raise ValueError(f"{shown!r} is no whole number")
+    raise ValueError(f"{shown!r} is not a whole number")
 
 
 def _explain(error: OSError) -> str:

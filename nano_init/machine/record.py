@@ -36,7 +36,7 @@ def record(path: str, root: str = "/", force: bool = False) -> None:
         force: overwrite a file that exists.
 
     Raises:
-        RecordingError: the file exists or cannot be written, or the root is no machine;
+        RecordingError: the file exists or cannot be written, or the root is not a machine;
             or this system is not Linux.
     """
     if not force and os.path.lexists(path):

@@ -107,7 +107,8 @@ def _read_sibling_sets(
             missing.append(cpu)  # unless the list of one of its siblings names it
             continue
         if cpu not in siblings:
-            reader.doubt(f"{CPU_FOLDER}/cpu{cpu}/topology", f"cpu{cpu} is no sibling of itself")
+            fault = f"cpu{cpu} is missing from its own sibling list"
+            reader.doubt(f"{CPU_FOLDER}/cpu{cpu}/topology", fault)
         # Kernels list offline siblings too until they are unplugged.
         mine = tuple(sorted(free.intersection(siblings).union([cpu])))
         free.difference_update(mine)

@@ -65,4 +65,4 @@ def parse_answer(text: str) -> int:
     try:
         return int(text[:20], 16)
     except ValueError as error:
-        raise OSError(0, f"{text[:40]!r} is no answer") from error
+        raise OSError(0, f"{text[:40]!r} is not a valid answer") from error

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
         @property
         def options(self) -> Options:
-            """Return what was asked of the environment."""
+            """Return the options for the environment."""
 
         @property
         def patch(self) -> PatchOptions:
-            """Return what was asked of the patch."""
+            """Return the options for the patch."""
 
 
 __all__ = ["Choice", "Wishes", "choose"]

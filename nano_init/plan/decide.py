@@ -68,7 +68,7 @@ def thread_cap(options: Options, environ: Mapping[str, str]) -> tuple[int | None
     """Return the user's bound on the number of cores, and where it comes from.
 
     Raises:
-        UsageError: the bound is no whole number from 1 to 8192.
+        UsageError: the bound is not a whole number from 1 to 8192.
     """
     if options.threads is not None:
         return parse_threads(str(options.threads), "--threads"), "--threads"
@@ -86,7 +86,7 @@ def parse_threads(text: str, source: str = "--threads") -> int:
         source: the option or variable that holds it.
 
     Raises:
-        UsageError: the text is no whole number from 1 to 8192.
+        UsageError: the text is not a whole number from 1 to 8192.
     """
     if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= _MOST_THREADS:
         return int(text)

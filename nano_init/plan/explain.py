@@ -1,4 +1,4 @@
-"""Say of one fact where it comes from. Pure: what the sources said in, an explanation out."""
+"""Explain the source of one fact. Pure: what the sources said in, an explanation out."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "Placement", "machine_at", "parse_workers", "place_workers"]
 
-# A last-level-cache group of fewer cores is no worker's worth: what the workers then spend
+# A last-level-cache group of fewer cores is too small for a worker: what the workers then spend
 # on adding up gradients is more than a cache of their own brings.
 _CORES_OF_A_CACHE_GROUP = 8
 _MOST_WORKERS = 4096
@@ -83,7 +83,7 @@ def place_workers(
     slot: tuple[int, int] = (0, 1),
     oversubscribe: bool = False,
 ) -> Placement:
-    """Give each worker of this host cores of its own.
+    """Assign separate cores to each worker of this host.
 
     Cores are dealt out in the order of socket, NUMA node, last-level cache, so that a worker
     is on as few of each as its number of cores allows; each gets as many as every other, the
@@ -199,7 +199,7 @@ def _explain_one(caches: list[list[Core]]) -> str:
         return (
             f"some of the {len(caches)} last-level caches have no more than "
             f"{count_of(least, 'core')}, and a worker of fewer than {_CORES_OF_A_CACHE_GROUP} "
-            "spends too much on adding up"
+            "spends too much time on sums over the workers"
         )
     if not caches[0][0].cache:
         return "which cores share a last-level cache is not known here"

@@ -16,7 +16,7 @@ __all__ = ["Options", "Plan", "PrecisionChoice", "Setting", "ThreadCount"]
 
 @frozen
 class Options:
-    """What the user asked of the environment.
+    """The options of the user for the environment.
 
     Args:
         threads: the most cores to use, or None for no such bound.

@@ -126,7 +126,7 @@ PATH_RECORDS = (
     PatchRecord(
         "fit_stall",
         PATH,
-        "no wait for tf.data's autotuning thread when a `fit` ends; what a generator holds is "
+        "no wait for tf.data's autotuning thread when a `fit` ends; a generator's resources are "
         "closed by then",
         (
             f"{_DATA}.from_generator_op:_from_generator",

@@ -1,6 +1,6 @@
 """The parts that make Keras and TensorFlow train on several workers: one record each. Pure.
 
-All workers must train alike, so a job is refused if one of these parts cannot be used.
+All workers must train the same way, so a job is refused if one of these parts cannot be used.
 """
 
 from __future__ import annotations

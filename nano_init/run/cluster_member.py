@@ -26,7 +26,7 @@ def join_cluster(command: Command, environ: Mapping[str, str], job: JobRequest) 
     Args:
         command: the command.
         environ: the environment; without a cluster of workers in it the command stays.
-        job: what is asked of the job.
+        job: the options for the job.
 
     Raises:
         UsageError: TF_CONFIG is damaged.

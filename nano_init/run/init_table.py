@@ -25,8 +25,8 @@ class InitRequest:
         unset: print the way back instead of the way in.
         output: how to show the plan: "table", "json" or the name of a data format.
         sysroot: the root of the machine to answer for.
-        options: what is asked of the environment.
-        patch: what is asked of the patch: the precision alone.
+        options: the options for the environment.
+        patch: the options for the patch: only the precision.
         verbose: with a shell, show the table on stderr too.
         explain: the fact or variable to explain, or None.
         record: the file to record the machine in, or None.

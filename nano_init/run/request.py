@@ -97,12 +97,12 @@ class RunRequest:
 
     Args:
         target: the program.
-        options: what is asked of the environment.
-        patch: what is asked of the patch of Keras.
+        options: the options for the environment.
+        patch: the options for the patch of Keras.
         warning: one sentence about names that are no faster path, or None.
         dry_run: print how the program would be run.
         quiet: say nothing about what was chosen.
-        job: what is asked of several workers.
+        job: the options for several workers.
         evidence: what is to be measured.
         use_cache: use and remember what was measured.
         measures_precision: let the matmul benchmark choose the precision: `--precision measured`.

@@ -148,7 +148,7 @@ def _recall(request: RunRequest, surroundings: Surroundings) -> Recalled:
         say(NANO_RUN, found.fault)
     if found.configuration is None or not patch.steps_per_execution:
         return found
-    # What is asked for now comes first.
+    # Options of this run take precedence.
     configuration = replace(found.configuration, steps=str(patch.steps_per_execution))
     return Recalled(configuration, found.note, "", found.signature)
 

@@ -63,4 +63,4 @@ def check_change(change: Change) -> None:
     if not (may_change(change.name) or change.name == STATE_VARIABLE):
         raise UsageError(f"{change.name!r} is not a variable that nano-init may change")
     if "\0" in (change.after or ""):
-        raise UsageError(f"{change.name} cannot hold {change.after!r}: it contains a NUL")
+        raise UsageError(f"{change.name} cannot represent {change.after!r}: it contains a NUL")

@@ -25,9 +25,9 @@ def render_conda(variables: Mapping[str, str]) -> str:
     """
     for name, value in variables.items():
         if not value:
-            raise UsageError(f"conda cannot hold {name}='': it treats an empty value as unset")
+            raise UsageError(f"conda cannot represent {name}='': it treats an empty value as unset")
         if not _SPECIAL.isdisjoint(value):
-            raise UsageError(f"conda cannot hold {name}={value!r}: it does not escape quotes")
+            raise UsageError(f"conda cannot represent {name}={value!r}: it does not escape quotes")
     if not variables:
         return ""
     words = " ".join(f"'{name}={value}'" for name, value in variables.items())

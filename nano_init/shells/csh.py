@@ -22,7 +22,7 @@ def quote_csh(value: str) -> str:
         UsageError: the value has a line break, which csh cannot take out of `...`.
     """
     if "\n" in value:
-        raise UsageError(f"csh cannot hold {value!r}: it contains a line break")
+        raise UsageError(f"csh cannot represent {value!r}: it contains a line break")
     return "'" + value.replace("'", "'\\''").replace("!", "\\!") + "'"
 
 
@@ -30,7 +30,7 @@ def render_csh(changes: Sequence[Change]) -> str:
     """Return code that makes changes in csh or tcsh.
 
     Raises:
-        UsageError: csh cannot hold a value.
+        UsageError: csh cannot represent a value.
     """
     # One line: in csh, "`...`" makes a word of every line, and eval joins words by blanks.
     return "; ".join(_action(change) for change in changes) + ("\n" if changes else "")

@@ -22,5 +22,5 @@ def render_docker(variables: Mapping[str, str]) -> str:
     """
     for name, value in variables.items():
         if "\n" in value or "\r" in value:
-            raise UsageError(f"docker cannot hold {name}={value!r}: it contains a line break")
+            raise UsageError(f"docker cannot represent {name}={value!r}: it contains a line break")
     return "".join(f"{name}={value}\n" for name, value in variables.items())

@@ -28,9 +28,11 @@ def render_dotenv(variables: Mapping[str, str]) -> str:
 
 def _quote(name: str, value: str) -> str:
     if "${" in value:
-        raise UsageError(f"a .env file cannot hold {name}={value!r}: its readers expand ${{…}}")
+        raise UsageError(
+            f"a .env file cannot represent {name}={value!r}: its readers expand ${{…}}"
+        )
     if "\r" in value:
-        raise UsageError(f"a .env file cannot hold {name}={value!r}: its readers change \\r")
+        raise UsageError(f"a .env file cannot represent {name}={value!r}: its readers change \\r")
     if _BARE.issuperset(value):
         return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -42,7 +42,7 @@ def render_data(output: str, settings: Sequence[Setting]) -> str:
         settings: the plan's settings.
 
     Raises:
-        UsageError: the format is unknown, or cannot hold one of the values.
+        UsageError: the format is unknown, or cannot represent one of the values.
     """
     if output not in _RENDERERS:
         raise UsageError(f"the format is {output!r}; give one of {', '.join(FORMATS)}")
@@ -59,4 +59,6 @@ def _check_text(name: str, value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"a data format cannot hold {name}={value!r}: it is not UTF-8") from None
+        raise UsageError(
+            f"a data format cannot represent {name}={value!r}: it is not UTF-8"
+        ) from None

@@ -38,7 +38,7 @@ def install_hook(kind: str, prefix: str, commands: str) -> tuple[str, ...]:
         The files that were written.
 
     Raises:
-        UsageError: the folder is no environment of this kind, or a file that is not
+        UsageError: the folder is not an environment of this kind, or a file that is not
             nano-init's stands where the hook would.
         NanoError: a file cannot be written.
     """
@@ -49,7 +49,7 @@ def remove_hook(kind: str, prefix: str) -> tuple[str, ...]:
     """Remove a hook from an environment; return the files that were changed or deleted.
 
     Raises:
-        UsageError: the folder is no environment of this kind.
+        UsageError: the folder is not an environment of this kind.
         NanoError: a file cannot be written or deleted.
     """
     _check_prefix(kind, prefix)

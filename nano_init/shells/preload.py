@@ -32,7 +32,7 @@ def append_library(value: str | None, library: str) -> str:
     """
     if not library or any(separator in library for separator in _SEPARATORS):
         raise UsageError(
-            f"LD_PRELOAD cannot hold {library!r}: its paths may not contain a space or a colon"
+            f"LD_PRELOAD cannot contain {library!r}: its paths may not contain a space or a colon"
         )
     if not value:
         return library

@@ -27,7 +27,9 @@ def render_systemd(variables: Mapping[str, str]) -> str:
 def _escape(name: str, value: str) -> str:
     # basic/env-util.c, env_value_is_valid(): only these two control characters are allowed.
     if any((c < " " and c not in "\n\t") or c == "\x7f" for c in value):
-        raise UsageError(f"systemd cannot hold {name}={value!r}: it contains a control character")
+        raise UsageError(
+            f"systemd cannot represent {name}={value!r}: it contains a control character"
+        )
     return "".join(_escape_character(character) for character in value)
 
 

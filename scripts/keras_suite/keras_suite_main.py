@@ -74,10 +74,10 @@ def _test_files(folder: Path, tests: Sequence[str]) -> list[str]:
     """Return the test files that are asked for, relative to the folder.
 
     Raises:
-        ValueError: The folder is no source tree of Keras's, or a test is not in it.
+        ValueError: The folder is not a Keras source tree, or a test is not in it.
     """
     if not (folder / "keras" / "src" / "version.py").is_file():
-        raise ValueError(f"{folder} is no source tree of Keras's: it has no keras/src/version.py")
+        raise ValueError(f"{folder} is not a Keras source tree: it has no keras/src/version.py")
     found: list[Path] = []
     for test in tests:
         path = folder / test

@@ -64,7 +64,7 @@ def make_environment(pair: Pair, folder: Path, tools: Sequence[str]) -> Path:
         return python
     if home.exists():
         if not (home / "pyvenv.cfg").is_file():
-            raise EnvironmentFailedError(f"{home} is no virtual environment; move it away")
+            raise EnvironmentFailedError(f"{home} is not a virtual environment; move it away")
         shutil.rmtree(home)
     base = find_python(pair.python) or sys.executable
     _run([base, "-m", "venv", str(home)])

@@ -76,7 +76,7 @@ def test_the_users_pythonpath_stays_in_force_and_ours_stands_once(
 
 
 def test_an_installation_that_pythonpath_cannot_name_is_refused() -> None:
-    with pytest.raises(LaunchError, match="PYTHONPATH cannot hold a path with ':'"):
+    with pytest.raises(LaunchError, match="PYTHONPATH cannot contain a path with ':'"):
         prepare({}, bootstrap="/a:b/bootstrap")
 
 

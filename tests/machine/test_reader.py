@@ -67,7 +67,7 @@ def test_a_path_with_a_nul_byte_gives_a_warning(make_root):
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "--1", "9" * 21, "²", "1 2"])
 def test_an_invalid_number_is_rejected(text):
-    with pytest.raises(ValueError, match="is no whole number"):
+    with pytest.raises(ValueError, match="is not a whole number"):
         parse_number(text)
 
 

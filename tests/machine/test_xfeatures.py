@@ -38,5 +38,5 @@ def test_refusal_survives_a_round_trip():
 
 @pytest.mark.parametrize("text", ["", "errno", "errno x", "errno 99999999999", "zz", "errno -1"])
 def test_a_damaged_answer_counts_as_a_refusal(text):
-    with pytest.raises(OSError, match="is no answer"):
+    with pytest.raises(OSError, match="is not a valid answer"):
         parse_answer(text)

@@ -91,7 +91,7 @@ def test_small_last_level_caches_do_not_get_a_worker_each():
     assert placement.places[0].nodes == ()
     assert placement.reason == (
         "1 worker: some of the 4 last-level caches have no more than 4 cores, and a worker of "
-        "fewer than 8 spends too much on adding up"
+        "fewer than 8 spends too much time on sums over the workers"
     )
 
 

@@ -97,7 +97,7 @@ def test_every_expected_difference_has_a_reason(differences):
 def test_a_folder_that_is_no_keras_is_refused_in_one_sentence(run_script, tmp_path):
     done = run_script("keras-suite", str(tmp_path))
     assert done.returncode == 2
-    expected = f"{tmp_path} is no source tree of Keras's: it has no keras/src/version.py"
+    expected = f"{tmp_path} is not a Keras source tree: it has no keras/src/version.py"
     assert done.stderr == f"keras-suite: {expected}\n"
 
 

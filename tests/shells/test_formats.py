@@ -180,8 +180,8 @@ def test_conda_output_is_one_command_with_one_word_per_variable() -> None:
 @pytest.mark.parametrize(
     ("output", "value", "why"),
     [
-        ("docker", "a\nb", "docker cannot hold TF_A='a.nb': it contains a line break"),
-        ("docker", "a\rb", "docker cannot hold"),
+        ("docker", "a\nb", "docker cannot represent TF_A='a.nb': it contains a line break"),
+        ("docker", "a\rb", "docker cannot represent"),
         ("dotenv", "a${b}", "its readers expand"),
         ("dotenv", "a\rb", "its readers change"),
         ("systemd", "\x01", "it contains a control character"),

@@ -34,7 +34,7 @@ def test_a_library_is_appended_once(value: str | None, expected: str) -> None:
 
 @pytest.mark.parametrize("library", ["", "/a b/lib.so", "/a:b/lib.so"])
 def test_a_path_that_the_list_cannot_contain_is_rejected(library: str) -> None:
-    with pytest.raises(UsageError, match="LD_PRELOAD cannot hold"):
+    with pytest.raises(UsageError, match="LD_PRELOAD cannot contain"):
         append_library(None, library)
 
 

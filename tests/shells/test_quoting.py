@@ -141,7 +141,7 @@ def test_removing_a_variable_works_in_every_shell(start_shell: Callable, tmp_pat
 
 
 def test_csh_rejects_a_line_break_in_one_sentence() -> None:
-    with pytest.raises(UsageError, match=r"csh cannot hold 'a.*b': it contains a line break"):
+    with pytest.raises(UsageError, match=r"csh cannot represent 'a.*b': it contains a line break"):
         render("csh", [Change("TF_A", None, "a\nb")])
 
 
@@ -192,7 +192,7 @@ def test_a_shell_may_be_given_by_its_path_or_as_a_login_shell(shell: str) -> Non
         ("bash", Change("PATH", "a", "b"), "'PATH' is not a variable that nano-init may change"),
         ("bash", Change("TF_A;id", None, "b"), "'TF_A;id' is not a variable"),
         ("bash", Change("TF_\u00c9", None, "b"), "is not a variable that nano-init may change"),
-        ("bash", Change("TF_A", None, "a\0"), "TF_A cannot hold"),
+        ("bash", Change("TF_A", None, "a\0"), "TF_A cannot represent"),
     ],
 )
 def test_a_change_that_cannot_be_rendered_is_rejected(shell: str, change: Change, why: str) -> None:

@@ -81,7 +81,7 @@ def test_a_missing_interpreter_is_reported(shell, tmp_path: Path) -> None:
 
     assert said == (
         "bigdl-nano-init: install nano-init again: /no/such/python, which runs "
-        f"{tmp_path}/fake/nano-init, is gone\n"
+        f"{tmp_path}/fake/nano-init, does not exist\n"
     )
 
 

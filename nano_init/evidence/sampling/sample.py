@@ -242,7 +242,7 @@ def check_permitted(refusal: bytes) -> None:
 def watch_request(
     request: SampleRequest, fd: int, pace: tuple[int, int] | None = None
 ) -> dict[str, object]:
-    """Return what a watch is asked for, as it takes it.
+    """Return the watch's request in its own format.
 
     Args:
         request: what to record.

@@ -160,13 +160,13 @@ def read_entry(path: str) -> str:
         path: the file.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is no text.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         with open(descriptor, encoding="utf-8", closefd=False) as file:
             return file.read()
     finally:

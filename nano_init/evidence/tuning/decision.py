@@ -131,7 +131,7 @@ def parse_trial(values: Any) -> Trial:
     """
     configuration = parse_configuration(values.get("configuration"))
     if configuration is None:
-        raise ValueError(f"{values.get('configuration')!r} is no configuration")
+        raise ValueError(f"{values.get('configuration')!r} is not a valid configuration")
     seconds = values["step_seconds"]
     return Trial(
         configuration,

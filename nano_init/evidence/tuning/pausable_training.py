@@ -233,7 +233,7 @@ class PausableTraining:
 
         Args:
             code: its exit status; None if it is not known.
-            waited: how long was waited for its steps in vain; None if it has ended.
+            waited: how long the caller waited without getting its steps; None if it has ended.
             has_closed: whether it runs on without its pipe.
         """
         status, _, complaints = self._files

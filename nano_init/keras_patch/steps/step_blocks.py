@@ -126,7 +126,7 @@ def _why_not(model: Model, callbacks: Any) -> str | None:
     for name in ("make_train_function", "_make_function"):
         is_own = getattr(type(model), name) is not getattr(TensorFlowTrainer, name)
         if is_own or name in vars(model):
-            return f"{type(model).__name__} has a {name} of its own"
+            return f"{type(model).__name__} overrides {name}"
     callback = find_batch_callback(callbacks)
     return callback and f"the callback {type(callback).__name__} needs every batch"
 

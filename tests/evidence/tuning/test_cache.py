@@ -217,7 +217,7 @@ def test_what_is_no_file_is_ignored_with_one_line_and_not_waited_for(
     found = recall(key_of(script), theirs)
     assert found.configuration is None
     assert found.fault == (
-        f"the tuned choice in {path} cannot be read (it is no regular file); ignored"
+        f"the tuned choice in {path} cannot be read (it is not a regular file); ignored"
     )
 
 

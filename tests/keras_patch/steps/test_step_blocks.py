@@ -374,7 +374,7 @@ class OwnFunction(keras.Model):
     ("cls", "options", "why"),
     [
         (keras.Model, {"run_eagerly": True}, "the model runs eagerly"),
-        (OwnFunction, {}, "OwnFunction has a make_train_function of its own"),
+        (OwnFunction, {}, "OwnFunction overrides make_train_function"),
     ],
 )
 def test_steps_aside_with_a_reason_if_blocks_are_not_possible(cls, options, why, capsys):
