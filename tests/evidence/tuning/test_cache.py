@@ -1,4 +1,4 @@
-"""What was measured is found again for the same script, machine and versions, and only there."""
+"""A stored choice is found only for the same script, machine and versions."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def key_of(script: Path, *arguments: str, environ: Any = None, **more: Any) -> s
     return key
 
 
-def test_a_choice_is_found_again(script: Path, theirs: dict[str, str]) -> None:
+def test_a_stored_choice_is_recalled(script: Path, theirs: dict[str, str]) -> None:
     assert recall(key_of(script), theirs).configuration is None
     assert remember(key_of(script), CHOICE, "float32: note", "[]", theirs) == ""
     found = recall(key_of(script), theirs)
     assert (found.configuration, found.note, found.fault) == (CHOICE, "float32: note", "")
 
 
-def test_other_arguments_are_another_training(script: Path, theirs: dict[str, str]) -> None:
+def test_other_arguments_have_their_own_choice(script: Path, theirs: dict[str, str]) -> None:
     remember(key_of(script, "--small"), CHOICE, "", "", theirs)
     assert recall(key_of(script, "--large"), theirs).configuration is None
     assert recall(key_of(script, "--large"), theirs).fault == ""
@@ -86,7 +86,7 @@ def test_other_arguments_are_another_training(script: Path, theirs: dict[str, st
         ("NANO_INIT_DISABLE", "other variables"),
     ],
 )
-def test_what_has_changed_since_is_named_and_the_choice_ignored(
+def test_a_change_is_reported_and_the_choice_is_ignored(
     script: Path, theirs: dict[str, str], changed: str, words: str
 ) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
@@ -110,7 +110,7 @@ def test_what_has_changed_since_is_named_and_the_choice_ignored(
     assert found.fault == (f"the script was tuned with {words}; ignored. --tune measures again")
 
 
-def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
+def test_all_changes_are_reported_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
     script.write_text("other")
     key = key_of(script, environ={"OMP_NUM_THREADS": "1"}, build=None)
@@ -120,7 +120,7 @@ def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict
     )
 
 
-def test_what_the_log_of_tensorflow_shows_is_no_other_training(
+def test_tensorflows_log_level_does_not_invalidate_the_choice(
     script: Path, theirs: dict[str, str]
 ) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
@@ -128,7 +128,7 @@ def test_what_the_log_of_tensorflow_shows_is_no_other_training(
     assert recall(key, theirs).configuration == CHOICE
 
 
-def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) -> None:
+def test_lazy_adam_counts_as_another_optimizer(script: Path, theirs: dict[str, str]) -> None:
     target = Target(str(script))
     lazy = describe_key(target, surroundings(theirs), lazy_adam=True)
     assert lazy is not None
@@ -140,7 +140,7 @@ def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) ->
 
 
 class TestModules:
-    """A module is known by the file that `python -m` would run; nothing of it is imported."""
+    """A module is identified by the file that `python -m` would run, without importing it."""
 
     @pytest.fixture
     def package(self, tmp_path: Path) -> Path:
@@ -155,7 +155,7 @@ class TestModules:
     @pytest.mark.parametrize(
         ("name", "file"), [("pkg.train", "train.py"), ("pkg.sub", "sub/__main__.py")]
     )
-    def test_its_file_is_found(
+    def test_the_file_of_a_module_is_found(
         self, package: Path, theirs: dict[str, str], name: str, file: str
     ) -> None:
         theirs["PYTHONPATH"] = str(package.parent)
@@ -170,7 +170,7 @@ class TestModules:
         assert fault.startswith("the script was tuned with other content;")
 
     @pytest.mark.parametrize("name", ["pkg.nothing", "nothing.train", "pkg.train.deeper", "pkg"])
-    def test_one_that_is_not_there_is_not_known_again(
+    def test_a_missing_module_has_no_key(
         self, package: Path, theirs: dict[str, str], name: str
     ) -> None:
         theirs["PYTHONPATH"] = str(package.parent)
@@ -195,7 +195,7 @@ def test_a_damaged_entry_is_ignored_with_one_line(
 
 
 @pytest.mark.parametrize("key", ["", "script\ncontent", "another form of key", None, [1]])
-def test_an_entry_whose_key_is_another_kind_of_thing_is_damaged(
+def test_an_entry_with_an_invalid_key_is_reported_as_damaged(
     script: Path, theirs: dict[str, str], key: object
 ) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
@@ -207,7 +207,7 @@ def test_an_entry_whose_key_is_another_kind_of_thing_is_damaged(
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p)])
-def test_what_is_no_file_is_ignored_with_one_line_and_not_waited_for(
+def test_an_entry_that_is_not_a_regular_file_is_ignored_without_waiting(
     script: Path, theirs: dict[str, str], make: Callable[[Path], None]
 ) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
@@ -221,8 +221,8 @@ def test_what_is_no_file_is_ignored_with_one_line_and_not_waited_for(
     )
 
 
-def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path: Path) -> None:
-    """As from a shell's <(...): it can be read once only."""
+def test_a_script_from_a_pipe_is_left_for_python_to_read(tmp_path: Path) -> None:
+    """As from a shell's <(...), which can be read only once."""
     reader, writer = os.pipe()
     try:
         os.write(writer, b"print('ran')")
@@ -234,7 +234,9 @@ def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_an_entry_of_arbitrary_bytes_is_ignored(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("cache")
     theirs = {"XDG_CACHE_HOME": str(folder)}
     script = folder / "s.py"
@@ -244,7 +246,7 @@ def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content
     assert recall(key_of(script), theirs).configuration is None
 
 
-def test_an_entry_with_a_wrong_configuration_is_damaged(
+def test_an_entry_with_an_invalid_configuration_is_ignored(
     script: Path, theirs: dict[str, str]
 ) -> None:
     remember(key_of(script), CHOICE, "", "", theirs)
@@ -255,24 +257,24 @@ def test_an_entry_with_a_wrong_configuration_is_damaged(
     assert recall(key_of(script), theirs).configuration is None
 
 
-def test_a_folder_that_cannot_be_written_is_told_of(script: Path, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_reported(script: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sentence = remember(key_of(script), CHOICE, "", "", {"XDG_CACHE_HOME": str(tmp_path / "file")})
     assert sentence.startswith("the choice cannot be stored in ")
 
 
 def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
-    """As the XDG Base Directory Specification asks."""
+    """As the XDG Base Directory Specification requires."""
     theirs = {"XDG_CACHE_HOME": "relative", "HOME": str(tmp_path)}
     assert tuned_folder(theirs) == str(tmp_path / ".cache/nano-init/tuned")
 
 
-def test_what_has_no_file_is_not_known_again() -> None:
+def test_a_target_without_a_file_has_no_key() -> None:
     for target in (Target("-"), Target("/no/such.py")):
         assert describe_key(target, surroundings({})) is None
 
 
-def test_all_can_be_forgotten(script: Path, theirs: dict[str, str]) -> None:
+def test_the_cache_can_be_cleared(script: Path, theirs: dict[str, str]) -> None:
     assert clear_cache(theirs) == 0
     remember(key_of(script), CHOICE, "", "", theirs)
     assert clear_cache(theirs) == 1
@@ -328,13 +330,13 @@ class TestNanoRun:
             ("--keep-float32", "head"),
         ],
     )
-    def test_what_the_user_asks_for_comes_first(
+    def test_the_users_options_take_precedence(
         self, nano_run: Run, tuned: dict[str, str], options: tuple[str, ...]
     ) -> None:
         result = nano_run(*options, "s.py", env=tuned)
         assert (result.stdout, result.returncode) == ("None\n", 0)
 
-    def test_a_changed_script_is_run_as_by_default_with_one_line(
+    def test_a_changed_script_runs_with_the_defaults_and_one_line_says_so(
         self, nano_run: Run, tuned: dict[str, str], script: Path
     ) -> None:
         script.write_text(script.read_text() + "\n")
