@@ -1,6 +1,6 @@
-"""The workers that a recorded machine would get: how many, where, and with which threads.
+"""The workers that a recorded machine would get: their number, placement and threads.
 
-Each expected answer was counted by hand from the machine's description; `why` says how.
+Each expected result was derived by hand from the machine's description; `why` says how.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Server:
-    """A machine whose parts are alike.
+    """A machine with identical sockets, NUMA nodes and cores.
 
     Args:
-        sockets: how many.
-        nodes: NUMA nodes of each socket.
-        cores: cores of each node.
-        smt: hardware threads of each core; second ones are numbered after all first ones.
-        interleaved: processors that follow one another are on different sockets, as some
-            servers' firmware numbers them.
+        sockets: the number of sockets.
+        nodes: NUMA nodes per socket.
+        cores: cores per node.
+        smt: hardware threads per core; second ones are numbered after all first ones.
+        interleaved: consecutive processor numbers are on different sockets, as with some
+            servers' firmware.
         cache: cores that share a last-level cache; 0 for all of a node.
         bare: nodes without memory.
         quota: the container's CPU quota, in processors; 0 for none.
@@ -93,14 +93,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Case:
-    """What a machine is to give.
+    """The expected plan for a machine.
 
     Args:
-        why: how the answer was counted.
+        why: how the result was derived.
         server: the machine.
-        options: what is asked for.
+        options: the requested options.
         rows: for each worker its hardware threads, cores, memory, and threads.
-        reason: what nano-run says of the number of workers.
+        reason: nano-run's reason for the number of workers.
     """
 
     why: str
@@ -237,10 +237,10 @@ def read_table(text: str) -> list[tuple[str, int, str, int]]:
     return [(row[1], int(row[2]), row[3], int(row[4])) for row in rows]
 
 
-def test_a_recorded_machine_is_planned_for(
+def test_a_recorded_machine_gets_the_expected_plan(
     nano_run: Callable, nano_init_command: Callable, tmp_path: Path, case: Case
 ):
-    """The folder and a recording of it give the workers that were counted by hand."""
+    """The folder and its recording give the workers that were derived by hand."""
     case.server.write(tmp_path / "machine")
     (tmp_path / "s.py").write_text("")
     recorded = nano_init_command("--record", "machine.tar.gz", "--sysroot", "machine")
@@ -253,7 +253,7 @@ def test_a_recorded_machine_is_planned_for(
         assert "warning" not in result.stdout
 
 
-def test_the_workers_of_a_recorded_machine_share_no_core_and_have_a_thread_for_each(
+def test_workers_share_no_core_and_have_one_thread_per_core(
     nano_run: Callable, tmp_path: Path, case: Case
 ):
     case.server.write(tmp_path)
