@@ -137,7 +137,7 @@ def test_only_the_first_keras_is_hooked_and_the_loader_is_restored(
 def test_a_loader_shared_with_other_modules_still_loads_them(
     nano_run: Run, python: Run, tmp_path: Path
 ) -> None:
-    """One zipimporter loads every module of its archive, and may be found more than once."""
+    """One zipimporter loads all modules of its archive, and is returned for each find_spec."""
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("keras.py", "value = 5")
         archive.writestr("other.py", "value = 6")

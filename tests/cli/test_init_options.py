@@ -101,7 +101,7 @@ class TestBigdlNanosShortOptions:
         assert plan["LD_PRELOAD"] == library
         assert "MALLOC_CONF" in plan
 
-    def test_d_shows_what_is_set(self, nano_init_command: Run) -> None:
+    def test_d_shows_the_settings(self, nano_init_command: Run) -> None:
         result = nano_init_command("--shell", "sh", "-d")
         assert "Usable cores" in result.stderr
 

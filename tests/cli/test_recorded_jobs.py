@@ -120,15 +120,15 @@ CASES = {
         "2 workers: one per NUMA node",
     ),
     "2 sockets of 64 cores": Case(
-        "128 cores, so siblings begin at 128; a NUMA node goes before its 8 caches of 8 cores; "
-        "one TensorFlow thread a core, not one a hardware thread",
+        "128 cores, so siblings begin at 128; NUMA nodes take precedence over their 8 caches of 8 "
+        "cores; one TensorFlow thread per core, not per hardware thread",
         Server(sockets=2, nodes=1, cores=64, smt=2, cache=8),
         AUTO,
         (("0-63,128-191", 64, "node 0", 64), ("64-127,192-255", 64, "node 1", 64)),
         "2 workers: one per NUMA node",
     ),
     "2 sockets of 64 cores, 4 workers": Case(
-        "two workers a socket, half of its 64 cores each; the siblings of cores 0-31 are 128-159",
+        "two workers per socket, half of its 64 cores each; the siblings of cores 0-31 are 128-159",
         Server(sockets=2, nodes=1, cores=64, smt=2, cache=8),
         ("--nproc-per-node", "4"),
         (
@@ -160,15 +160,15 @@ CASES = {
     ),
     "1 socket of 64 cores with 8 caches": Case(
         "one node, but caches of 8 cores, which is enough for a worker each: 8 of 8 cores; "
-        "there is no other node's memory to be kept from",
+        "with one node, memory needs no binding",
         Server(sockets=1, nodes=1, cores=64, smt=2, cache=8),
         AUTO,
         tuple((f"{8 * n}-{8 * n + 7},{8 * n + 64}-{8 * n + 71}", 8, "any", 8) for n in range(8)),
         "8 workers: one per last-level cache",
     ),
     "4 sockets of 48 cores": Case(
-        "192 hardware threads without siblings, numbered round the sockets: socket 1 has 1, 5, 9 "
-        "and so on to 189, which are 48",
+        "192 hardware threads without siblings, numbered in turn over the sockets: socket 1 has "
+        "1, 5, 9 and so on to 189, which are 48",
         Server(sockets=4, nodes=1, cores=48, interleaved=True),
         AUTO,
         tuple(
@@ -185,7 +185,7 @@ CASES = {
         "2 workers, as requested",
     ),
     "4 sockets of 48 cores, 64 threads": Case(
-        "the user's bound is for the host: 64 / 4 = 16 cores each, the first ones of each node",
+        "the user's limit applies to the host: 64 / 4 = 16 cores each, the first ones of each node",
         Server(sockets=4, nodes=1, cores=48),
         (*AUTO, "--threads", "64"),
         tuple((f"{48 * n}-{48 * n + 15}", 16, f"node {n}", 16) for n in range(4)),
@@ -193,7 +193,7 @@ CASES = {
     ),
     "8 nodes, one without memory": Case(
         "2 sockets of 4 nodes of 16 cores: 128 cores, siblings from 128; node n has 16 n to "
-        "16 n + 15; node 5 has no memory of its own, so that its worker is left unbound to any",
+        "16 n + 15; node 5 has no memory, so its worker's memory is not bound",
         Server(sockets=2, nodes=4, cores=16, smt=2, bare=(5,)),
         AUTO,
         tuple(

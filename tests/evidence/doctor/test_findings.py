@@ -57,12 +57,12 @@ def examined(
     return Examined(machine=machine, plan=plan, environ=environ or {}, **{**usual, **more})
 
 
-def ill(found: Examined) -> list[Finding]:
+def faults(found: Examined) -> list[Finding]:
     return [finding for finding in diagnose(found) if finding.level in ("problem", "warning")]
 
 
 def test_a_sound_machine_has_no_problems_and_no_warnings() -> None:
-    assert ill(examined()) == []
+    assert faults(examined()) == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_sound_machine_has_no_problems_and_no_warnings() -> None:
 def test_each_fault_is_reported_alone_and_with_a_fix(
     found: Examined, level: str, check: str, words: str
 ) -> None:
-    by_check = {finding.check: finding for finding in ill(found)}
+    by_check = {finding.check: finding for finding in faults(found)}
     assert by_check[check].level == level
     assert words in by_check[check].seen
     assert by_check[check].fix
@@ -173,7 +173,7 @@ def test_each_fault_is_reported_alone_and_with_a_fix(
     ],
 )
 def test_harmless_settings_get_no_warning(environ: dict[str, str]) -> None:
-    assert ill(examined(environ)) == []
+    assert faults(examined(environ)) == []
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_harmless_settings_get_no_warning(environ: dict[str, str]) -> None:
     ],
 )
 def test_a_warning_of_the_plan_is_a_finding(environ: dict[str, str]) -> None:
-    (finding,) = ill(examined(environ))
+    (finding,) = faults(examined(environ))
     assert finding.check == "machine"
     assert "unset it" in finding.seen
 
@@ -200,16 +200,16 @@ def test_a_busy_machine_is_not_mistaken_for_a_broken_tensorflow(tmp_path: Path) 
     assert "does not start" not in text
     assert "pip install" not in text
     assert "TensorFlow: unknown (" in text
-    assert [finding.level for finding in ill(found)] == ["warning"]
+    assert [finding.level for finding in faults(found)] == ["warning"]
 
 
 def test_a_quota_that_the_thread_count_respects_gets_no_warning() -> None:
-    assert ill(examined({"TF_NUM_INTRAOP_THREADS": "2"}, quota=2.0)) == []
+    assert faults(examined({"TF_NUM_INTRAOP_THREADS": "2"}, quota=2.0)) == []
 
 
 def test_two_copies_of_one_openmp_runtime_count_as_one() -> None:
     facts = replace(FACTS, openmp=("libgomp-24e2ab19.so.1.0.0", "libgomp.so.1"))
-    assert ill(examined(tensorflow=facts)) == []
+    assert faults(examined(tensorflow=facts)) == []
 
 
 class TestWhyNot:

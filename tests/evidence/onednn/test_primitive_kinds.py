@@ -76,7 +76,7 @@ def test_all_bfloat16_of_the_recorded_steps_ran_on_its_unit() -> None:
     assert found.bf16_ms < found.contraction_ms < found.milliseconds
 
 
-def test_the_recorded_amx_steps_ran_on_amx_except_where_gemm_chose() -> None:
+def test_the_recorded_amx_steps_ran_on_amx_except_in_gemm_kernels() -> None:
     found = summary("avx10_1_512_amx")
     bf16 = [kind for kind in found.kinds if kind.dtype == "bf16" and kind.operations]
     assert {(kind.primitive, kind.unit, kind.isa) for kind in bf16} == {

@@ -33,7 +33,7 @@ def test_one_disturbed_round_does_not_change_the_choice() -> None:
 
 
 def test_one_lucky_process_does_not_decide_the_choice() -> None:
-    """The median of all rounds would hide the slower process, which ran fewer of them."""
+    """The median of all rounds would hide the slower process, which ran fewer rounds."""
     lucky = trial(XLA, (0.5,) * 5, (1.2,) * 3)
     steady = trial(XLA_INTEROP, (0.75,) * 5, (0.75,) * 3)
     trials = [trial(DEFAULT, (1.0,) * 5, (1.0,) * 3), lucky, steady]
