@@ -1,4 +1,4 @@
-"""Keras is patched when the program imports it, by whatever name, and in its children."""
+"""Keras is patched when a program or its child processes import it, under any name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# Importing TensorFlow and Keras by each way in, in a process of its own, from one program.
+# One program that imports Keras in every way, each in its own process.
 WAYS_IN = """
 import multiprocessing, subprocess, sys
 
@@ -34,7 +34,9 @@ if __name__ == "__main__":
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_every_way_in_is_patched_and_children_are_too(nano_run: Run, tmp_path: Path) -> None:
+def test_every_way_to_import_keras_is_patched_also_in_child_processes(
+    nano_run: Run, tmp_path: Path
+) -> None:
     pytest.importorskip("tensorflow", reason="patches the real Keras")
     (tmp_path / "s.py").write_text(WAYS_IN)
     result = nano_run("-q", "--precision", "mixed_bfloat16", "s.py")
@@ -50,10 +52,10 @@ def test_every_way_in_is_patched_and_children_are_too(nano_run: Run, tmp_path: P
 @pytest.mark.tensorflow
 @pytest.mark.slow
 @pytest.mark.parametrize("names", ["all", "lazy_imports"])
-def test_keras_is_patched_whatever_prepares_its_import(
+def test_keras_is_patched_whichever_import_finders_are_active(
     nano_run: Run, tmp_path: Path, names: str
 ) -> None:
-    """The finder that prepares the import leaves the list while Python goes through it."""
+    """A finder may remove itself from sys.meta_path while Python iterates over it."""
     (tmp_path / "s.py").write_text("import keras; print(keras.layers.Dense(1).dtype_policy.name)")
     result = nano_run("-q", "--precision", "mixed_bfloat16", "--disable", names, "s.py")
     assert (result.stdout, result.returncode) == ("mixed_bfloat16\n", 0), result.stderr
@@ -71,7 +73,7 @@ print(tf.keras.layers.Dense(1).compute_dtype)
 @pytest.mark.tensorflow
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["tensorflow", "keras"])
-def test_legacy_keras_is_patched_alone_and_beside_keras_3(
+def test_legacy_keras_is_patched_alone_and_alongside_keras_3(
     nano_run: Run, tmp_path: Path, first: str
 ) -> None:
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
@@ -82,7 +84,7 @@ def test_legacy_keras_is_patched_alone_and_beside_keras_3(
     assert result.stdout.splitlines() == ["tf_keras bfloat16", "3 bfloat16", "bfloat16"]
 
 
-def test_a_keras_that_cannot_be_patched_is_told_of_and_the_script_runs(
+def test_a_keras_that_cannot_be_patched_is_reported_and_the_script_runs(
     nano_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "keras.py").write_text("value = 5")
@@ -112,13 +114,13 @@ def test_a_keras_that_fails_to_import_fails_as_under_python(
     assert ours.stderr.splitlines()[-1] == theirs.stderr.splitlines()[-1]
 
 
-def test_a_missing_keras_is_missing(nano_run: Run, python: Run, tmp_path: Path) -> None:
+def test_a_missing_keras_fails_as_under_python(nano_run: Run, python: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("import sys; sys.path[:] = []\nimport keras")
     ours, theirs = nano_run("-q", "s.py"), python("s.py")
     assert (ours.stderr, ours.returncode) == (theirs.stderr, theirs.returncode)
 
 
-def test_only_the_first_keras_is_hooked_and_the_loader_is_left_as_it_was(
+def test_only_the_first_keras_is_hooked_and_the_loader_is_restored(
     nano_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "keras.py").write_text("")
@@ -132,10 +134,10 @@ def test_only_the_first_keras_is_hooked_and_the_loader_is_left_as_it_was(
     assert result.stderr.count("runs unpatched") == 1
 
 
-def test_a_loader_that_other_modules_share_runs_them_too(
+def test_a_loader_shared_with_other_modules_still_loads_them(
     nano_run: Run, python: Run, tmp_path: Path
 ) -> None:
-    """One zipimporter loads every module of its archive, and may be asked more than once."""
+    """One zipimporter loads all modules of its archive, and is returned for each find_spec."""
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("keras.py", "value = 5")
         archive.writestr("other.py", "value = 6")

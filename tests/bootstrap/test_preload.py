@@ -1,4 +1,4 @@
-"""An allocator is preloaded into the one process that it was asked for."""
+"""An allocator is preloaded only into the process that it was requested for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def jemalloc() -> str:
 
 
 @pytest.mark.parametrize("own", [None, ""])
-def test_the_process_has_it_and_its_children_do_not(
+def test_the_process_loads_the_allocator_and_its_children_do_not(
     nano_run: Run, tmp_path: Path, jemalloc: str, own: str | None
 ) -> None:
     (tmp_path / "s.py").write_text(SHOW)
@@ -40,7 +40,7 @@ def test_the_process_has_it_and_its_children_do_not(
     assert result.stdout.splitlines() == ["mapped True", f"own {own} False", "child False"]
 
 
-def test_the_users_own_preload_reaches_the_children(
+def test_the_users_ld_preload_reaches_the_children(
     nano_run: Run, tmp_path: Path, jemalloc: str
 ) -> None:
     (tmp_path / "s.py").write_text("import os; print(os.environ['LD_PRELOAD'])")
@@ -48,7 +48,7 @@ def test_the_users_own_preload_reaches_the_children(
     assert result.stdout == f"{jemalloc}\n"
 
 
-def test_an_unknown_allocator_is_refused(nano_run: Run, tmp_path: Path) -> None:
+def test_an_unknown_allocator_is_rejected(nano_run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("")
     result = nano_run("--allocator", "mimalloc", "s.py")
     assert result.returncode == 2

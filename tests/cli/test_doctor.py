@@ -14,7 +14,7 @@ Run = Callable[..., Any]
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_the_doctor_measures_and_json_has_it(nano_init_command: Run) -> None:
+def test_the_doctors_measurements_are_in_the_json(nano_init_command: Run) -> None:
     result = nano_init_command("--doctor", "--format", "json", env={"OMP_NUM_THREADS": "99"})
     found = json.loads(result.stdout)
     assert found["measured"]["gflops"]["float32"] > 1

@@ -1,4 +1,4 @@
-"""`nano-init` shows what is recommended, for people, programs and shells."""
+"""`nano-init` shows its recommendations to people, programs and shells."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 class TestJson:
-    def test_the_shape_is_the_documented_one(self, nano_init_command: Run) -> None:
+    def test_the_structure_is_the_documented_one(self, nano_init_command: Run) -> None:
         result = nano_init_command("--print", "--format", "json")
         assert result.returncode == 0
         shown = json.loads(result.stdout)
@@ -62,9 +62,7 @@ class TestJson:
             assert set(variable) == {"name", "value", "reason", "status"}
             assert variable["status"] in {"set", "kept", "unset"}
 
-    def test_a_recorded_machine_is_answered_for(
-        self, nano_init_command: Run, recording: Path
-    ) -> None:
+    def test_a_recorded_machine_is_described(self, nano_init_command: Run, recording: Path) -> None:
         result = nano_init_command("--sysroot", str(recording), "--print", "--format", "json")
         shown = json.loads(result.stdout)
         assert shown["machine"]["bf16"] == "avx512"
@@ -74,7 +72,7 @@ class TestJson:
         assert shown["limits"]["usable_cores"] == 2
         assert shown["precision"]["recommended"] == "mixed_bfloat16"
 
-    def test_the_answer_for_a_recording_does_not_depend_on_this_shell(
+    def test_the_output_for_a_recording_does_not_depend_on_this_shell(
         self, nano_init_command: Run, recording: Path
     ) -> None:
         arguments = ("--sysroot", str(recording), "--format", "json")
@@ -98,11 +96,11 @@ class TestTable:
             assert word in shown
         assert "OMP_NUM_THREADS" in shown
 
-    def test_it_is_what_no_option_shows(self, nano_init_command: Run) -> None:
+    def test_it_is_the_default_output(self, nano_init_command: Run) -> None:
         assert nano_init_command().stdout == nano_init_command("--print").stdout
 
     @pytest.mark.parametrize("columns", ["40", "80", "200"])
-    def test_lines_fit_the_terminal_where_words_allow(
+    def test_lines_fit_a_terminal_of_80_columns_or_more(
         self, nano_init_command: Run, columns: str
     ) -> None:
         shown = nano_init_command("--print", env={"COLUMNS": columns}).stdout
@@ -111,7 +109,7 @@ class TestTable:
 
 
 class TestExplain:
-    def test_a_fact_shows_its_sources_and_how_it_follows(
+    def test_a_fact_is_shown_with_its_sources_and_derivation(
         self, nano_init_command: Run, recording: Path
     ) -> None:
         shown = nano_init_command("--sysroot", str(recording), "--explain", "usable_cores").stdout
@@ -119,14 +117,14 @@ class TestExplain:
         assert "/sys/fs/cgroup/job/cpu.max: 250000 100000\n" in shown
         assert "quota 2.5 binds" in shown
 
-    def test_a_variable_shows_the_users_value_too(self, nano_init_command: Run) -> None:
+    def test_a_variable_is_shown_with_the_users_value(self, nano_init_command: Run) -> None:
         shown = nano_init_command("--explain", "KMP_BLOCKTIME", env={"KMP_BLOCKTIME": "7"}).stdout
         assert shown.splitlines()[:2] == [
             "KMP_BLOCKTIME = 7",
             "  environment KMP_BLOCKTIME: '7'",
         ]
 
-    def test_json_holds_the_same(self, nano_init_command: Run) -> None:
+    def test_json_contains_the_same(self, nano_init_command: Run) -> None:
         result = nano_init_command("--explain", "OMP_NUM_THREADS", "--format", "json")
         explanation = json.loads(result.stdout)
         assert set(explanation) == {"name", "value", "sources", "conclusion"}
@@ -137,7 +135,7 @@ class TestExplain:
 
 
 class TestRecord:
-    def test_a_recording_replays_to_the_same_answers(
+    def test_a_recording_gives_the_same_output_when_replayed(
         self, nano_init_command: Run, recording: Path, tmp_path: Path
     ) -> None:
         recorded = nano_init_command("--sysroot", str(recording), "--record", "m.tar.gz")
@@ -182,7 +180,7 @@ class TestShell:
         assert "Usable cores" in result.stderr
         assert "Usable cores" not in result.stdout
 
-    def test_options_of_a_sourcing_shell_come_from_one_variable(
+    def test_a_sourcing_shell_passes_its_options_in_one_variable(
         self, nano_init_command: Run
     ) -> None:
         result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": "--threads 1 -v"})
@@ -219,7 +217,7 @@ class TestBadInput:
         assert result.stderr.count("\n") == 1
         assert result.stderr.startswith("nano-init: ")
 
-    def test_unclosed_quotes_in_the_variable_are_named(self, nano_init_command: Run) -> None:
+    def test_unclosed_quotes_in_the_variable_are_reported(self, nano_init_command: Run) -> None:
         result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": "--threads '1"})
         assert (result.stdout, result.returncode) == ("", 2)
         assert result.stderr == (
@@ -234,14 +232,14 @@ class TestBadInput:
             ("--thraeds 4", "no such option '--thraeds'"),
         ],
     )
-    def test_wrong_options_in_the_variable_are_named_as_there(
+    def test_invalid_options_in_the_variable_are_reported_with_its_name(
         self, nano_init_command: Run, text: str, why: str
     ) -> None:
         result = nano_init_command("--shell", "sh", env={"NANO_INIT_ARGS": text})
         assert (result.stdout, result.returncode) == ("", 2)
         assert result.stderr.startswith(f"nano-init: NANO_INIT_ARGS is {text!r}: {why}")
 
-    def test_an_unreadable_source_is_warned_of_and_the_others_still_answer(
+    def test_an_invalid_source_gets_a_warning_and_the_others_are_still_read(
         self, nano_init_command: Run, recording: Path
     ) -> None:
         cpu_max = recording / "sys/fs/cgroup/job/cpu.max"
@@ -252,7 +250,7 @@ class TestBadInput:
         assert result.stderr.startswith("nano-init: warning: ")
         assert "cpu.max" in result.stderr
 
-    def test_a_machine_without_sys_still_answers(
+    def test_a_machine_without_sys_is_still_described(
         self, nano_init_command: Run, recording: Path
     ) -> None:
         (recording / "sys").rename(recording / "sys-gone")

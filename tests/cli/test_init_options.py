@@ -1,4 +1,4 @@
-"""The rarer options of `nano-init`: data formats, allocators, hooks, and BigDL-Nano's own."""
+"""The less common options of `nano-init`: data formats, allocators, hooks, BigDL-Nano's."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ class TestFormats:
         assert (result.returncode, result.stderr) == (0, "")
         assert line in result.stdout
 
-    def test_a_format_does_not_go_with_a_shell(self, nano_init_command: Run) -> None:
+    def test_a_format_and_a_shell_cannot_be_combined(self, nano_init_command: Run) -> None:
         result = nano_init_command("--shell", "sh", "--format", "json")
         assert (result.returncode, result.stdout) == (2, "")
         assert "--format" in result.stderr
 
 
 class TestSourcedOptions:
-    def test_given_options_win_over_the_variable(self, nano_init_command: Run) -> None:
+    def test_options_on_the_command_line_override_the_variable(
+        self, nano_init_command: Run
+    ) -> None:
         result = nano_init_command(
             "--shell", "sh", "--allocator", "none", env={"NANO_INIT_ARGS": "--allocator auto"}
         )
@@ -57,7 +59,7 @@ class TestSourcedOptions:
         assert (result.returncode, result.stdout) == (0, "")
         assert "nano-init" in result.stderr
 
-    def test_a_value_that_is_no_text_is_restored_byte_for_byte(
+    def test_a_value_that_is_not_utf8_is_restored_byte_for_byte(
         self, environ: dict[str, str]
     ) -> None:
         start = "import sys; from nano_init.cli.init import main; sys.exit(main())"
@@ -99,12 +101,12 @@ class TestBigdlNanosShortOptions:
         assert plan["LD_PRELOAD"] == library
         assert "MALLOC_CONF" in plan
 
-    def test_d_shows_what_is_set(self, nano_init_command: Run) -> None:
+    def test_d_shows_the_settings(self, nano_init_command: Run) -> None:
         result = nano_init_command("--shell", "sh", "-d")
         assert "Usable cores" in result.stderr
 
     @pytest.mark.parametrize("option", ["-g", "-s"])
-    def test_what_has_no_counterpart_is_told_to_be_without_effect(
+    def test_an_option_without_a_counterpart_gets_a_warning(
         self, nano_init_command: Run, option: str
     ) -> None:
         result = nano_init_command("--format", "json", option)
@@ -112,14 +114,14 @@ class TestBigdlNanosShortOptions:
         assert "BigDL-Nano's --" in result.stderr
         assert result.stderr.count("\n") == 1
 
-    def test_two_allocators_at_once_are_refused(self, nano_init_command: Run) -> None:
+    def test_two_allocators_at_once_are_rejected(self, nano_init_command: Run) -> None:
         result = nano_init_command("-j", "-t")
         assert result.returncode == 2
         assert "only one allocator can be used, not jemalloc and tcmalloc" in result.stderr
 
 
 class TestHooks:
-    def test_without_an_active_environment_it_says_so(self, nano_init_command: Run) -> None:
+    def test_a_missing_active_environment_is_reported(self, nano_init_command: Run) -> None:
         result = nano_init_command("--install-hook", "conda", env={"CONDA_PREFIX": None})
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr == (
@@ -142,6 +144,6 @@ class TestHooks:
 
 
 class TestPrecision:
-    def test_it_is_left_for_nano_run(self, nano_init_command: Run) -> None:
+    def test_it_is_exported_for_nano_run(self, nano_init_command: Run) -> None:
         code = nano_init_command("--shell", "sh", "--precision", "float32").stdout
         assert "NANO_RUN_PRECISION='float32'" in code

@@ -1,4 +1,4 @@
-"""However stdin, stdout and stderr are, a command ends with its code and no traceback."""
+"""Whatever stdin, stdout and stderr are, a command keeps its exit code and has no traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def script(tmp_path: Path) -> Path:
 def shell(
     environ: dict[str, str], folder: Path, command: str, redirection: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands as a shell does that has redirected its streams."""
+    """Run one of our commands in a shell that redirects its streams."""
     module, *arguments = command.split()
     start = f"import sys; from nano_init.cli.{module} import main; sys.exit(main())"
     return subprocess.run(
@@ -43,7 +43,9 @@ def shell(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_full_disk_is_one_sentence(environ: dict[str, str], script: Path, command: str) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(
+    environ: dict[str, str], script: Path, command: str
+) -> None:
     result = shell(environ, script.parent, command, ">/dev/full")
     assert result.returncode == 2
     assert result.stderr == (
@@ -52,7 +54,7 @@ def test_a_full_disk_is_one_sentence(environ: dict[str, str], script: Path, comm
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS.values() if "help" not in c])
-def test_a_closed_stdout_is_one_sentence(
+def test_a_closed_stdout_is_reported_in_one_sentence(
     environ: dict[str, str], script: Path, command: str
 ) -> None:
     result = shell(environ, script.parent, command, ">&-")
@@ -63,9 +65,7 @@ def test_a_closed_stdout_is_one_sentence(
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_reader_that_has_gone_is_no_complaint(
-    environ: dict[str, str], script: Path, command: str
-) -> None:
+def test_a_closed_pipe_is_not_reported(environ: dict[str, str], script: Path, command: str) -> None:
     module, *arguments = command.split()
     start = f"import sys; from nano_init.cli.{module} import main; sys.exit(main())"
     reading, writing = os.pipe()

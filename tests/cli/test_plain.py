@@ -1,4 +1,4 @@
-"""Plain command lines are read without click, and only those."""
+"""Plain command lines, and only those, are parsed without click."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_known_options_are_split_from_operands_and_all_else_is_left_to_click(
     assert parse_plain(argv, ROWS) == expected
 
 
-def test_a_list_is_kept_and_the_last_of_other_values_counts() -> None:
+def test_lists_accumulate_and_the_last_of_other_values_counts() -> None:
     argv = ["--paths", "a,b", "--paths=c", "--precision", "x", "--precision", "y", "s.py"]
     expected = ({"paths": ["a,b", "c"], "precision": "y"}, ["s.py"])
     assert parse_plain(argv, ROWS) == expected
@@ -69,7 +69,7 @@ def test_no_argument_is_lost_or_changed(argv: list[str]) -> None:
 def test_click_has_the_options_of_the_table_and_no_others(
     rows: tuple[OptionRow, ...], command: click.Command
 ) -> None:
-    """What one parser knows and the other does not would be taken for the script."""
+    """An option that only one parser knows would be mistaken for the script."""
     options = [p for p in command.params if isinstance(p, click.Option)]
     own = {name for option in options for name in option.opts if name != "--version"}
     flags = {name for option in options if option.is_flag for name in option.opts}

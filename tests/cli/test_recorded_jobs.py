@@ -1,6 +1,6 @@
-"""The workers that a recorded machine would get: how many, where, and with which threads.
+"""The workers that a recorded machine would get: their number, placement and threads.
 
-Each expected answer was counted by hand from the machine's description; `why` says how.
+Each expected result was derived by hand from the machine's description; `why` says how.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Server:
-    """A machine whose parts are alike.
+    """A machine with identical sockets, NUMA nodes and cores.
 
     Args:
-        sockets: how many.
-        nodes: NUMA nodes of each socket.
-        cores: cores of each node.
-        smt: hardware threads of each core; second ones are numbered after all first ones.
-        interleaved: processors that follow one another are on different sockets, as some
-            servers' firmware numbers them.
+        sockets: the number of sockets.
+        nodes: NUMA nodes per socket.
+        cores: cores per node.
+        smt: hardware threads per core; second ones are numbered after all first ones.
+        interleaved: consecutive processor numbers are on different sockets, as with some
+            servers' firmware.
         cache: cores that share a last-level cache; 0 for all of a node.
         bare: nodes without memory.
         quota: the container's CPU quota, in processors; 0 for none.
@@ -93,14 +93,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Case:
-    """What a machine is to give.
+    """The expected plan for a machine.
 
     Args:
-        why: how the answer was counted.
+        why: how the result was derived.
         server: the machine.
-        options: what is asked for.
+        options: the requested options.
         rows: for each worker its hardware threads, cores, memory, and threads.
-        reason: what nano-run says of the number of workers.
+        reason: nano-run's reason for the number of workers.
     """
 
     why: str
@@ -120,15 +120,15 @@ CASES = {
         "2 workers: one per NUMA node",
     ),
     "2 sockets of 64 cores": Case(
-        "128 cores, so siblings begin at 128; a NUMA node goes before its 8 caches of 8 cores; "
-        "one TensorFlow thread a core, not one a hardware thread",
+        "128 cores, so siblings begin at 128; NUMA nodes take precedence over their 8 caches of 8 "
+        "cores; one TensorFlow thread per core, not per hardware thread",
         Server(sockets=2, nodes=1, cores=64, smt=2, cache=8),
         AUTO,
         (("0-63,128-191", 64, "node 0", 64), ("64-127,192-255", 64, "node 1", 64)),
         "2 workers: one per NUMA node",
     ),
     "2 sockets of 64 cores, 4 workers": Case(
-        "two workers a socket, half of its 64 cores each; the siblings of cores 0-31 are 128-159",
+        "two workers per socket, half of its 64 cores each; the siblings of cores 0-31 are 128-159",
         Server(sockets=2, nodes=1, cores=64, smt=2, cache=8),
         ("--nproc-per-node", "4"),
         (
@@ -160,15 +160,15 @@ CASES = {
     ),
     "1 socket of 64 cores with 8 caches": Case(
         "one node, but caches of 8 cores, which is enough for a worker each: 8 of 8 cores; "
-        "there is no other node's memory to be kept from",
+        "with one node, memory needs no binding",
         Server(sockets=1, nodes=1, cores=64, smt=2, cache=8),
         AUTO,
         tuple((f"{8 * n}-{8 * n + 7},{8 * n + 64}-{8 * n + 71}", 8, "any", 8) for n in range(8)),
         "8 workers: one per last-level cache",
     ),
     "4 sockets of 48 cores": Case(
-        "192 hardware threads without siblings, numbered round the sockets: socket 1 has 1, 5, 9 "
-        "and so on to 189, which are 48",
+        "192 hardware threads without siblings, numbered in turn over the sockets: socket 1 has "
+        "1, 5, 9 and so on to 189, which are 48",
         Server(sockets=4, nodes=1, cores=48, interleaved=True),
         AUTO,
         tuple(
@@ -185,7 +185,7 @@ CASES = {
         "2 workers, as requested",
     ),
     "4 sockets of 48 cores, 64 threads": Case(
-        "the user's bound is for the host: 64 / 4 = 16 cores each, the first ones of each node",
+        "the user's limit applies to the host: 64 / 4 = 16 cores each, the first ones of each node",
         Server(sockets=4, nodes=1, cores=48),
         (*AUTO, "--threads", "64"),
         tuple((f"{48 * n}-{48 * n + 15}", 16, f"node {n}", 16) for n in range(4)),
@@ -193,7 +193,7 @@ CASES = {
     ),
     "8 nodes, one without memory": Case(
         "2 sockets of 4 nodes of 16 cores: 128 cores, siblings from 128; node n has 16 n to "
-        "16 n + 15; node 5 has no memory of its own, so that its worker is left unbound to any",
+        "16 n + 15; node 5 has no memory, so its worker's memory is not bound",
         Server(sockets=2, nodes=4, cores=16, smt=2, bare=(5,)),
         AUTO,
         tuple(
@@ -237,10 +237,10 @@ def read_table(text: str) -> list[tuple[str, int, str, int]]:
     return [(row[1], int(row[2]), row[3], int(row[4])) for row in rows]
 
 
-def test_a_recorded_machine_is_planned_for(
+def test_a_recorded_machine_gets_the_expected_plan(
     nano_run: Callable, nano_init_command: Callable, tmp_path: Path, case: Case
 ):
-    """The folder and a recording of it give the workers that were counted by hand."""
+    """The folder and its recording give the workers that were derived by hand."""
     case.server.write(tmp_path / "machine")
     (tmp_path / "s.py").write_text("")
     recorded = nano_init_command("--record", "machine.tar.gz", "--sysroot", "machine")
@@ -253,7 +253,7 @@ def test_a_recorded_machine_is_planned_for(
         assert "warning" not in result.stdout
 
 
-def test_the_workers_of_a_recorded_machine_share_no_core_and_have_a_thread_for_each(
+def test_workers_share_no_core_and_have_one_thread_per_core(
     nano_run: Callable, tmp_path: Path, case: Case
 ):
     case.server.write(tmp_path)

@@ -1,4 +1,4 @@
-"""`nano-run` says what it chose, and refuses bad input in one sentence."""
+"""`nano-run` reports what it chose, and rejects bad input in one sentence."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def script(tmp_path: Path) -> str:
     return "s.py"
 
 
-class TestWhatItSays:
-    def test_one_line_tells_precision_and_threads_with_their_reasons(
+class TestSummary:
+    def test_one_line_reports_precision_and_threads_with_their_reasons(
         self, nano_run: Run, script: str
     ) -> None:
         result = nano_run(script)
@@ -28,22 +28,22 @@ class TestWhatItSays:
         assert line.startswith(("nano-run: float32: ", "nano-run: mixed_bfloat16: "))
         assert "; threads " in line
 
-    def test_quiet_says_nothing(self, nano_run: Run, script: str) -> None:
+    def test_quiet_prints_nothing(self, nano_run: Run, script: str) -> None:
         assert nano_run("--quiet", script).stderr == ""
         assert nano_run("-q", script).stderr == ""
 
-    def test_what_was_asked_for_is_taken(self, nano_run: Run, script: str) -> None:
+    def test_the_requested_precision_is_used(self, nano_run: Run, script: str) -> None:
         line = nano_run("--precision", "float32", script).stderr
         assert line.startswith("nano-run: float32, as requested; threads ")
 
-    def test_bfloat16_without_a_unit_is_warned_of(self, nano_run: Run, script: str) -> None:
+    def test_bfloat16_without_a_unit_gets_a_warning(self, nano_run: Run, script: str) -> None:
         result = nano_run(
             "--precision", "mixed_bfloat16", script, env={"TF_ENABLE_ONEDNN_OPTS": "0"}
         )
         assert "warning: mixed_bfloat16 will be slow here: " in result.stderr
         assert result.stdout == "ran\n"
 
-    def test_the_environment_stands_for_options(self, nano_run: Run, script: str) -> None:
+    def test_options_may_come_from_the_environment(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_RUN_PRECISION": "float32"})
         assert result.stderr.startswith("nano-run: float32, as requested")
 
@@ -56,7 +56,7 @@ class TestWhatItSays:
 
 
 class TestNested:
-    def test_the_inner_call_decides_anew(self, nano_run: Run, tmp_path: Path) -> None:
+    def test_the_inner_call_makes_its_own_plan(self, nano_run: Run, tmp_path: Path) -> None:
         (tmp_path / "inner.py").write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
         (tmp_path / "outer.py").write_text(
             "import subprocess, sys\n"
@@ -70,7 +70,7 @@ class TestNested:
 
 
 class TestDryRun:
-    def test_it_runs_nothing_and_prints_what_a_shell_can_run(
+    def test_it_runs_nothing_and_prints_commands_for_a_shell(
         self, nano_run: Run, script: str, environ: dict[str, str], tmp_path: Path
     ) -> None:
         printed = nano_run("--dry-run", "--precision", "float32", script, "a b")
@@ -97,7 +97,9 @@ class TestKeepFloat32:
         patch = '{"precision": "mixed_bfloat16", "keep_float32": ["head*", "LSTM"]}'
         assert f"export NANO_INIT_PATCH='{patch}'\n" in printed
 
-    def test_the_twin_holds_patterns_between_blanks(self, nano_run: Run, script: str) -> None:
+    def test_the_environment_variable_separates_patterns_by_spaces(
+        self, nano_run: Run, script: str
+    ) -> None:
         twin = {"NANO_RUN_KEEP_FLOAT32": "head* LSTM"}
         assert '"keep_float32": ["head*", "LSTM"]' in nano_run("--dry-run", script, env=twin).stdout
 
@@ -105,7 +107,7 @@ class TestKeepFloat32:
         result = nano_run("-q", "--keep-float32", "head", "-ms")
         assert (result.stdout, result.stderr) == ("ran\n", "")
 
-    def test_an_empty_one_is_refused(self, nano_run: Run, script: str) -> None:
+    def test_an_empty_pattern_is_rejected(self, nano_run: Run, script: str) -> None:
         result = nano_run("--keep-float32", "", script)
         assert (result.stdout, result.returncode) == ("", 2)
         assert result.stderr == (
@@ -115,7 +117,7 @@ class TestKeepFloat32:
 
     @pytest.mark.tensorflow
     @pytest.mark.slow
-    def test_they_reach_keras(self, nano_run: Run, tmp_path: Path) -> None:
+    def test_patterns_reach_keras(self, nano_run: Run, tmp_path: Path) -> None:
         pytest.importorskip("tensorflow", reason="patches the real Keras")
         (tmp_path / "s.py").write_text(
             "import keras\nfor name in ('head', 'body'):\n"
@@ -197,10 +199,10 @@ class TestBadInput:
         assert result.stderr == message + "\n"
 
     @pytest.mark.parametrize("name", ["NANO_RUN_PRECISION", "NANO_RUN_QUIET"])
-    def test_options_read_by_click_are_judged_alike(
+    def test_options_parsed_by_click_get_the_same_checks(
         self, nano_run: Run, script: str, name: str
     ) -> None:
-        """A twin in the environment changes who reads the command line, not what it means."""
+        """An environment variable changes which parser reads the command line, not its meaning."""
         twin = {name: {"NANO_RUN_PRECISION": "auto", "NANO_RUN_QUIET": "1"}[name]}
         refused = nano_run("--precision", "bfloat16", script, env=twin)
         assert refused.returncode == 2
@@ -208,25 +210,27 @@ class TestBadInput:
         taken = nano_run("--quiet", "--precision", "mixed-bfloat16", script, env=twin)
         assert (taken.stdout, taken.stderr) == ("ran\n", "")
 
-    def test_an_empty_twin_is_none(self, nano_run: Run, script: str) -> None:
+    def test_an_empty_environment_variable_is_ignored(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_RUN_PRECISION": "", "NANO_RUN_THREADS": ""})
         assert result.stdout == "ran\n"
 
-    def test_the_usual_twin_is_read_without_click(self, nano_run: Run, tmp_path: Path) -> None:
-        """`nano-init --precision` leaves it in a shell, where each nano-run would pay for it."""
+    def test_the_most_common_environment_variable_is_read_without_click(
+        self, nano_run: Run, tmp_path: Path
+    ) -> None:
+        """`nano-init --precision` sets it in a shell, where click would slow down each nano-run."""
         nano_run_trace = {"NANO_RUN_PRECISION": "float32", "PYTHONPROFILEIMPORTTIME": "1"}
         (tmp_path / "s.py").write_text("")
         shown = nano_run("s.py", env=nano_run_trace).stderr
         assert "nano-run: float32, as requested" in shown
         assert "| click" not in shown
 
-    def test_a_wrong_twin_in_the_environment_is_named(self, nano_run: Run, script: str) -> None:
+    def test_an_invalid_environment_variable_is_reported(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_RUN_PRECISION": "int3"})
         assert result.returncode == 2
         assert "int3" in result.stderr
         assert result.stderr.count("\n") == 1
 
-    def test_a_wrong_thread_variable_is_named(self, nano_run: Run, script: str) -> None:
+    def test_an_invalid_thread_variable_is_reported(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_INIT_THREADS": "many"})
         assert result.returncode == 2
         assert result.stderr == (

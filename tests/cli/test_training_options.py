@@ -1,4 +1,4 @@
-"""`nano-run` takes, shows, completes and refuses the options of training."""
+"""`nano-run` accepts, shows, completes and checks the options of training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestDisable:
         assert payload(printed.stdout) == '{"precision": "float32", "disable": ["adam", "sgd"]}'
         assert printed.stdout.startswith("# float32, as requested; without adam, sgd\n")
 
-    def test_an_unknown_name_is_one_line_and_the_script_runs(
+    def test_an_unknown_name_gets_a_one_line_warning_and_the_script_runs(
         self, nano_run: Run, script: str
     ) -> None:
         result = nano_run("-q", "--disable", "adm,sgd", script)
@@ -45,7 +45,9 @@ class TestDisable:
         assert result.stderr.count("\n") == 1
         assert "# warning: 'adm'" in nano_run("--dry-run", "--disable", "adm", script).stdout
 
-    def test_the_twin_may_hold_commas_and_blanks(self, nano_run: Run, script: str) -> None:
+    def test_the_environment_variable_may_contain_commas_and_spaces(
+        self, nano_run: Run, script: str
+    ) -> None:
         twin = {"NANO_RUN_DISABLE": "adam,sgd rmsprop"}
         printed = nano_run("--dry-run", script, env=twin).stdout
         assert '"disable": ["adam", "rmsprop", "sgd"]' in payload(printed)
@@ -64,7 +66,7 @@ class TestDisable:
 
     @pytest.mark.tensorflow
     @pytest.mark.slow
-    def test_they_reach_keras(self, nano_run: Run, tmp_path: Path) -> None:
+    def test_options_reach_keras(self, nano_run: Run, tmp_path: Path) -> None:
         pytest.importorskip("tensorflow", reason="patches the real Keras")
         (tmp_path / "s.py").write_text(
             "import keras\nprint(hasattr(keras.optimizers.SGD.update_step, '__wrapped__'))\n"
@@ -74,7 +76,7 @@ class TestDisable:
 
 
 class TestSemantics:
-    def test_both_options_are_handed_on_and_named(self, nano_run: Run, script: str) -> None:
+    def test_both_options_are_passed_on_and_reported(self, nano_run: Run, script: str) -> None:
         options = ("--precision=float32", "--lazy-adam", "--steps-per-execution", "8")
         printed = nano_run("--dry-run", *options, script).stdout
         assert payload(printed) == (
@@ -94,7 +96,7 @@ class TestSemantics:
         assert nano_run(env=environment).stdout == "plain,auto\n"
 
     @pytest.mark.parametrize("twin", [{}, {"NANO_RUN_PIN": "0"}], ids=["plain", "by click"])
-    def test_a_wrong_number_is_refused(
+    def test_an_invalid_number_is_rejected(
         self, nano_run: Run, script: str, twin: dict[str, str]
     ) -> None:
         result = nano_run("--steps-per-execution", "0", script, env=twin)
@@ -103,7 +105,7 @@ class TestSemantics:
             "nano-run: steps per execution is '0'; give a number from 1 to 1000000\n"
         )
 
-    def test_a_precision_alone_needs_no_json(self, nano_run: Run, tmp_path: Path) -> None:
+    def test_a_precision_alone_does_not_import_json(self, nano_run: Run, tmp_path: Path) -> None:
         (tmp_path / "s.py").write_text("")
         trace = {"PYTHONPROFILEIMPORTTIME": "1"}
         plain = nano_run("--precision", "float32", "s.py", env=trace).stderr

@@ -47,7 +47,7 @@ def test_the_custom_loop_trains_with_and_without_a_float32_head(python: Run) -> 
         assert abs(accuracy(python(script, *head)) - baseline) <= 0.01
 
 
-def test_patch_and_unpatch_are_shown_by_the_policies_of_two_models(python: Run) -> None:
+def test_the_policies_of_two_models_show_patch_and_unpatch(python: Run) -> None:
     result = python(str(EXAMPLES / "mnist_patch.py"))
     assert accuracy(result) > 0.89
     assert "built under the patch: mixed_bfloat16\n" in result.stdout

@@ -1,4 +1,4 @@
-"""The tutorial notebook runs from a clean kernel, and its committed output is what it prints."""
+"""The tutorial notebook runs from a clean kernel and reproduces its committed output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTEBOOK = ROOT / "examples" / "bfloat16_training.ipynb"
 pytestmark = [
     pytest.mark.tensorflow,
     pytest.mark.slow,
-    # jupyter_client's and traitlets' own.
+    # Raised by jupyter_client and traitlets.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -38,13 +38,13 @@ def printed(notebook: Any) -> str:
 
 
 def plots(notebook: Any) -> int:
-    """Return how many pictures the cells show."""
+    """Return the number of images that the cells show."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
 def accuracies(text: str) -> dict[str, float]:
-    """Return the test accuracies by what trained."""
+    """Return the test accuracies by the name of the training."""
     found = re.findall(r"^(.+) test accuracy: (\d\.\d+)$", text, re.MULTILINE)
     return {name: float(number) for name, number in found}
 

@@ -1,4 +1,4 @@
-"""What batches come from is known, and only what a pipeline lacks is advised."""
+"""The source of batches is known, and only missing pipeline stages are advised."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nano_init.instrumentation.input_source import describe_input
 MAP = "map() with num_parallel_calls=tf.data.AUTOTUNE"
 
 
-def test_arrays_and_python_code_are_no_pipelines() -> None:
-    class Batches:  # as keras.utils.PyDataset
+def test_arrays_and_python_code_are_not_pipelines() -> None:
+    class Batches:  # like keras.utils.PyDataset
         num_batches = 3
 
     assert describe_input([1, 2]) == describe_input(None) == ["arrays"]
     assert describe_input(iter([1])) == describe_input(Batches()) == ["Python"]
-    # As PyTorch's DataLoader: iterated over, and neither an array nor an iterator.
+    # Like PyTorch's DataLoader: an iterable that is neither an array nor an iterator.
     assert describe_input(range(3)) == ["Python"]
 
 
@@ -32,7 +32,7 @@ def test_arrays_and_python_code_are_no_pipelines() -> None:
         (lambda d: d.cache().concatenate(d.map(lambda x: x)).prefetch(1), [MAP]),
     ],
 )
-def test_what_a_pipeline_lacks_is_told(make: Any, missing: list[str]) -> None:
+def test_missing_pipeline_stages_are_listed(make: Any, missing: list[str]) -> None:
     import tensorflow as tf
 
     described = describe_input(make(tf.data.Dataset.range(4)))

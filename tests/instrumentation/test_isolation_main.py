@@ -1,4 +1,4 @@
-"""A sampled script sees all files, and changes none of them."""
+"""A sampled script sees all files and changes none of them."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ def test_no_write_of_any_kind_reaches_the_files(tmp_path: Path, project: Path) -
     assert snapshot(tmp_path) == before
 
 
-def test_gigabytes_do_not_fit(tmp_path: Path, project: Path) -> None:
+def test_a_write_beyond_the_size_limit_fails(tmp_path: Path, project: Path) -> None:
     code = "open('big', 'wb').write(bytes(20 * 2**20))"
     result = isolated(tmp_path, sys.executable, "-c", code, cwd=project, megabytes=10)
     assert "No space left on device" in result.stderr
     assert not (project / "big").exists()
 
 
-def test_a_refusal_starts_nothing_and_is_told(tmp_path: Path) -> None:
-    """The folder to mount on is missing: as good a refusal as any."""
+def test_a_refusal_is_reported_and_starts_nothing(tmp_path: Path) -> None:
+    """A missing mount point provokes the refusal."""
     result = subprocess.run(
         [
             *(sys.executable, "-I", "-S", isolation_main.__file__, "1", str(tmp_path / "no"), "10"),
@@ -105,13 +105,13 @@ def test_a_refusal_starts_nothing_and_is_told(tmp_path: Path) -> None:
 def test_an_ordinary_user_is_isolated_by_a_user_namespace(tmp_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("the other tests run as an ordinary user here")
-    # Read before the user changes, who may not open the folders of this one.
+    # Read before the change of user: the new user may not open this user's folders.
     code = Path(isolation_main.__file__).read_text()
     script = (
         "import __future__, ctypes, os, sys, tempfile, time\n"
         "code = compile(sys.stdin.read(), 'isolation', 'exec')\n"
         "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
-        "ctypes.CDLL(None).prctl(4, 1)\n"  # PR_SET_DUMPABLE, which a new program would be
+        "ctypes.CDLL(None).prctl(4, 1)\n"  # PR_SET_DUMPABLE, as for a newly executed program
         "home, scratch = tempfile.mkdtemp(), tempfile.mkdtemp()\n"
         "os.chdir(home); open('old', 'w').write('old')\n"
         "command = ['/bin/sh', '-c', 'echo new > old; cat old; id -u']\n"
@@ -136,8 +136,8 @@ def test_an_ordinary_user_is_isolated_by_a_user_namespace(tmp_path: Path) -> Non
     assert (result.stdout, result.stderr) == ("new\n12345\nold 0\n", "")
 
 
-def test_what_is_preloaded_is_loaded_into_the_command_alone(tmp_path: Path) -> None:
-    """A library that starts a thread keeps a process out of a user namespace."""
+def test_preloaded_libraries_are_loaded_only_into_the_command(tmp_path: Path) -> None:
+    """A process in which a library has started a thread cannot enter a user namespace."""
     (tmp_path / "scratch").mkdir()
     environ = {"LD_PRELOAD": "/no/such/library.so", "OTHER": "kept"}
     command = ("/bin/sh", "-c", "echo $LD_PRELOAD $OTHER")
@@ -152,15 +152,13 @@ def test_what_is_preloaded_is_loaded_into_the_command_alone(tmp_path: Path) -> N
     if result.returncode == isolation_main.REFUSED:
         pytest.skip(f"this system permits no mount namespace: {result.stdout}")
     assert result.stdout == "/no/such/library.so kept\n"
-    # The loader complains for each program that it loads with the library.
+    # The loader prints an error for each program that it loads with the library.
     assert {line.partition(":")[0] for line in result.stderr.splitlines()} <= {"ERROR", "/bin/sh"}
     assert result.stderr.count("/no/such/library.so") == 1
 
 
 @pytest.mark.parametrize("is_ordinary", [False, True])
-def test_a_process_that_may_not_write_forks_one_that_is_isolated(
-    tmp_path: Path, is_ordinary: bool
-) -> None:
+def test_a_write_protected_process_forks_an_isolated_one(tmp_path: Path, is_ordinary: bool) -> None:
     if is_ordinary and os.getuid() != 0:
         pytest.skip("the other test runs as an ordinary user here")
     script = (

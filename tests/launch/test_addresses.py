@@ -1,4 +1,4 @@
-"""Hosts' addresses as text."""
+"""Parsing and formatting of host addresses."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_an_ipv6_address_gets_brackets_before_a_port(host, joined):
     ("text", "host"),
     [("::1", "::1"), ("[::1]", "::1"), ("fe80::1%eth0", "fe80::1%eth0"), ("h.b", "h.b")],
 )
-def test_a_host_is_taken_with_and_without_brackets(text, host):
+def test_a_host_may_be_given_with_or_without_brackets(text, host):
     assert parse_host(text, "--master-addr") == host
 
 
 @pytest.mark.parametrize("text", ["h:29400", "[::1]:29400", "", "a b", "http://h", "::1::2", "u@h"])
-def test_what_is_no_host_is_named_with_the_option_for_the_port(text):
+def test_the_message_about_an_invalid_host_names_the_port_option(text):
     with pytest.raises(UsageError, match=r"--master-addr is .*--master-port"):
         parse_host(text, "--master-addr")
 
@@ -45,11 +45,11 @@ def test_what_is_no_host_is_named_with_the_option_for_the_port(text):
         ("host0", "host0"),
     ],
 )
-def test_an_address_is_written_alike_on_all_hosts(address, bare):
+def test_addresses_are_normalized(address, bare):
     assert bare_address(address) == bare
 
 
-def test_a_link_local_address_gets_this_host_s_interface_and_no_other_does():
+def test_only_a_link_local_address_gets_this_hosts_interface():
     assert with_scope("fe80::1", "eth0") == "fe80::1%eth0"
     assert with_scope("fe80::1", "") == "fe80::1"
     assert with_scope("fd00::1", "eth0") == "fd00::1"
@@ -63,5 +63,5 @@ def test_a_link_local_address_gets_this_host_s_interface_and_no_other_does():
         ("10.0.0.1", False), ("localhost", False),
     ],
 )  # fmt: skip
-def test_the_loopback_interface_is_known_in_both_families(address, is_own):
+def test_loopback_addresses_of_both_families_are_recognised(address, is_own):
     assert is_loopback(address) is is_own

@@ -1,4 +1,4 @@
-"""Memory is bound as strictly as it is permitted, and every step down is reported."""
+"""Memory is bound as strictly as the kernel permits; each weaker binding is reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nano_init.plan.placement import Place
 
 
 def refusing(*modes):
-    """Return a kernel that refuses these modes, and the calls that reached it."""
+    """Return a system call that refuses these modes, and the list of its calls."""
     calls = []
 
     def set_policy(mode, mask):
@@ -23,7 +23,7 @@ def refusing(*modes):
     return set_policy, calls
 
 
-def test_no_nodes_leave_memory_alone():
+def test_without_nodes_memory_is_not_bound():
     set_policy, calls = refusing()
 
     assert bind_memory((), set_policy) == ""
@@ -37,26 +37,26 @@ def test_memory_is_bound_to_all_nodes_of_the_place():
     assert calls == [(2, 0b1001)]
 
 
-def test_where_binding_is_refused_the_first_node_is_preferred():
+def test_if_binding_is_refused_the_first_node_is_preferred():
     set_policy, calls = refusing(2)
 
     assert "its node is only preferred" in bind_memory((1, 3), set_policy)
     assert calls == [(2, 0b1010), (1, 0b10)]
 
 
-def test_where_both_are_refused_the_kernels_reason_is_given():
+def test_if_preferring_is_refused_too_the_kernels_error_is_reported():
     set_policy, _ = refusing(1, 2)
 
     assert bind_memory((1,), set_policy).endswith(os.strerror(errno.EPERM))
 
 
-def test_an_unknown_processor_has_no_memory_binding():
+def test_memory_cannot_be_bound_on_an_unknown_architecture():
     assert memory_binder("vax") is None
     assert "unknown system call" in bind_memory((0,), None)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="there is no affinity here")
-def test_a_trial_binds_a_throwaway_process_and_tells_what_failed():
+def test_a_trial_binds_a_throwaway_process_and_reports_failures():
     before = os.sched_getaffinity(0)
     mask = tuple(sorted(before))[:1]
 
@@ -68,7 +68,7 @@ def test_a_trial_binds_a_throwaway_process_and_tells_what_failed():
 @pytest.mark.skipif(
     not os.path.exists("/sys/devices/system/node/node0"), reason="this kernel has no NUMA nodes"
 )
-def test_the_kernel_takes_the_policy_and_shows_it():
+def test_the_kernel_applies_the_memory_policy():
     import platform
 
     set_policy = memory_binder(platform.machine())

@@ -1,7 +1,8 @@
-"""Whatever is killed, nothing is left behind, nothing hangs, and no checkpoint is lost.
+"""Random kills leave no process behind, cause no hang and lose no checkpoint.
 
-NANO_TEST_KILLS sets how many processes are killed or stopped (8 without it): one fifth of them
-workers, chiefs, launchers, workers that are stopped for good and such that are stopped for a while.
+NANO_TEST_KILLS sets how many processes are killed or stopped (default: 8). One fifth each: a
+worker is killed, the chief is killed, the launcher is killed, a worker is stopped for good, a
+worker is stopped for a while.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
 KILLS = int(os.environ.get("NANO_TEST_KILLS", "8"))
-STEPS = 30 * KILLS  # more than there is time for between the kills
+STEPS = 30 * KILLS  # too many to finish between the kills
 
-# Counts its steps with a checkpoint after each step, which only the chief writes, whole; a barrier
-# of files stands for the collectives that a training step waits in.
+# Counts steps. After each step the chief alone writes a checkpoint, atomically. A barrier made of
+# files stands in for the collectives of a training step.
 SCRIPT = """
 import json, os, sys, time
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
@@ -49,7 +50,7 @@ while step < int(sys.argv[2]):
     time.sleep(0.02)
     step += 1
     if index == 0:
-        # In this order: a step that is in no checkpoint is made once more.
+        # In this order: a step that is missing from the checkpoint is repeated.
         write(f"seen-{step}", "")
         write("checkpoint", str(step))
     while int(read("checkpoint", "0")) < step:
@@ -72,7 +73,7 @@ def test_random_kills_leave_nothing_behind_and_lose_no_checkpoint(environ, tmp_p
     for victim in _victims(dice):
         deadline = time.monotonic() + 30
         while not _are_alive(tmp_path):
-            assert time.monotonic() < deadline, "the workers are not started again"
+            assert time.monotonic() < deadline, "the workers were not restarted"
             if launcher is None or launcher.poll() is not None:
                 _await_orphans(tmp_path)
                 run += 1
@@ -82,7 +83,7 @@ def test_random_kills_leave_nothing_behind_and_lose_no_checkpoint(environ, tmp_p
         _harm(victim, launcher, tmp_path, dice)
         reached = int(_read(tmp_path / "checkpoint", "0"))
         print(f"run {run}: {victim}, at step {reached}")
-        assert last <= reached < STEPS, "a checkpoint was lost, or nothing was left to do"
+        assert last <= reached < STEPS, "a checkpoint was lost, or the job had finished"
         last = reached
     launcher.wait(timeout=60 + STEPS)
     _await_orphans(tmp_path)
@@ -92,7 +93,7 @@ def test_random_kills_leave_nothing_behind_and_lose_no_checkpoint(environ, tmp_p
 
 
 def _victims(dice):
-    """Return who is harmed, in what order, each as often as any other."""
+    """Return the kinds of victims in random order, each equally often."""
     kinds = ["worker", "chief", "launcher", "stopped", "stopped for a while"]
     victims = kinds * -(-KILLS // len(kinds))
     dice.shuffle(victims)
@@ -113,7 +114,7 @@ def _harm(victim, launcher, folder, dice):
     _send(pid, signal.SIGSTOP)
     if victim == "stopped":
         # The launcher ends the job when a worker has been stopped for 20 seconds.
-        _await(lambda: not _is_alive(pid), 40, "a stopped worker holds up its job")
+        _await(lambda: not _is_alive(pid), 40, "a stopped worker blocks its job")
     else:
         time.sleep(dice.uniform(0.5, 3))
         _send(pid, signal.SIGCONT)
@@ -131,7 +132,7 @@ def _await_orphans(folder: Path) -> None:
     def has_none() -> bool:
         return not any(_is_alive(_pid(folder, index)) for index in range(2))
 
-    _await(has_none, 10, "a worker is left behind")
+    _await(has_none, 10, "a worker was left behind")
 
 
 def _await(is_true: Callable[[], bool], seconds: float, complaint: str) -> None:
@@ -163,7 +164,7 @@ def _pid(folder: Path, index: int) -> int | None:
 
 
 def _send(pid: int, number: int) -> None:
-    if b"s.py" in _command(pid):  # the number may be another process's by now
+    if b"s.py" in _command(pid):  # the PID may belong to another process by now
         os.kill(pid, number)
 
 
@@ -174,7 +175,7 @@ def _read(path: Path, default: str) -> str:
         return default
 
 
-def test_a_stopped_peer_that_goes_on_is_forgiven(environ, tmp_path):
+def test_a_worker_that_is_stopped_briefly_does_not_end_the_job(environ, tmp_path):
     (tmp_path / "s.py").write_text(SCRIPT)
     launcher = _start(environ, tmp_path, 0, 20)
     deadline = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""The environment and the command are values, computed before anything is started."""
+"""The command and its environment are values, computed before anything starts."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def test_the_command_is_the_interpreter_the_script_and_its_arguments() -> None:
     assert prepare({}).argv == ("/bin/python", "a.py", "x y")
 
 
-def test_only_what_the_plan_sets_is_set() -> None:
+def test_only_variables_of_the_plan_are_set() -> None:
     environment = prepare({}).environment({"KMP_BLOCKTIME": "9", "HOME": "/h"})
     assert environment["OMP_NUM_THREADS"] == "2"
     assert environment["KMP_BLOCKTIME"] == "9"
     assert environment["HOME"] == "/h"
 
 
-def test_what_the_bootstrap_does_is_json() -> None:
+def test_the_patch_options_are_passed_as_json() -> None:
     assert json.loads(prepare({}).variables[PATCH_VARIABLE]) == {"precision": "mixed_bfloat16"}
 
 
-def test_patterns_of_layers_are_escaped() -> None:
+def test_layer_patterns_are_escaped() -> None:
     patterns = ('he"ad*', "back\\slash", "größe")
     patch = PatchOptions("mixed_bfloat16", patterns)
     command = prepare_command(Target("a.py"), PLAN, patch, {}, "/bin/python")
@@ -68,19 +68,19 @@ def test_patterns_of_layers_are_escaped() -> None:
         (":", [BOOTSTRAP_FOLDER, "", ""]),
     ],
 )
-def test_the_users_pythonpath_stays_in_force_and_ours_stands_once(
+def test_the_bootstrap_folder_is_prepended_once_to_the_users_pythonpath(
     own: str | None, expected: list[str]
 ) -> None:
     environ = {} if own is None else {"PYTHONPATH": own.replace(":", os.pathsep)}
     assert prepare(environ).variables["PYTHONPATH"].split(os.pathsep) == expected
 
 
-def test_an_installation_that_pythonpath_cannot_name_is_refused() -> None:
+def test_an_installation_path_that_pythonpath_cannot_contain_is_rejected() -> None:
     with pytest.raises(LaunchError, match="PYTHONPATH cannot contain a path with ':'"):
         prepare({}, bootstrap="/a:b/bootstrap")
 
 
-def test_the_printed_command_does_in_a_shell_what_nano_run_does() -> None:
+def test_a_shell_reads_the_same_variables_from_the_printed_command() -> None:
     command = Command(("/usr/bin/env",), {"A": "it's $HOME\n`x`", "B": ""})
     output = subprocess.run(
         ["sh"], input=format_command(command), text=True, capture_output=True, check=True
@@ -89,7 +89,7 @@ def test_the_printed_command_does_in_a_shell_what_nano_run_does() -> None:
     assert "\nB=\n" in output
 
 
-def test_what_is_set_is_recorded_so_that_it_can_be_told_from_the_users_own() -> None:
+def test_reverting_removes_the_plans_variables_and_keeps_the_users() -> None:
     reverted, notes = original(prepare({}).environment({"KMP_BLOCKTIME": "9"}))
     assert "OMP_NUM_THREADS" not in reverted
     assert reverted["KMP_BLOCKTIME"] == "9"

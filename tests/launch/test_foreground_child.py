@@ -1,4 +1,4 @@
-"""A supervised program looks from outside like the program itself."""
+"""To the outside, a supervised program behaves like the program itself."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def start(code: str, **options: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 255])
-def test_the_exit_status_is_the_programs(status: int) -> None:
+def test_the_supervisor_exits_with_the_programs_status(status: int) -> None:
     process = start(f"import sys; sys.exit({status})")
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, f"after {status} True True\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
-def test_the_signal_that_ends_it_ends_both(number: signal.Signals) -> None:
+def test_the_signal_that_kills_the_program_kills_the_supervisor(number: signal.Signals) -> None:
     process = start(f"import os; os.kill(os.getpid(), {int(number)})")
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (-number, f"after {-number} True True\n")
@@ -62,7 +62,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
-def test_a_signal_to_it_reaches_the_program_once_and_the_program_decides(name: str) -> None:
+def test_a_signal_to_the_supervisor_is_forwarded_once_and_the_program_handles_it(name: str) -> None:
     process = start(WAITING)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -72,8 +72,8 @@ def test_a_signal_to_it_reaches_the_program_once_and_the_program_decides(name: s
     assert process.returncode == 7
 
 
-def test_the_signals_of_the_terminal_reach_the_program_once() -> None:
-    """Ctrl-C goes to the whole process group; handing it on would make it two."""
+def test_ctrl_c_reaches_the_program_once() -> None:
+    """The terminal signals the whole process group; forwarding would deliver SIGINT twice."""
     code = (
         "import signal, time\n"
         "seen = []\n"
@@ -88,7 +88,7 @@ def test_the_signals_of_the_terminal_reach_the_program_once() -> None:
         code,
         stdin=terminal,
         start_new_session=True,
-        # The terminal becomes the session's own, as a shell's is (tty_ioctl(4)).
+        # Make it the controlling terminal of the session, as for a shell (tty_ioctl(4)).
         preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
     )
     assert process.stdout is not None
@@ -100,13 +100,13 @@ def test_the_signals_of_the_terminal_reach_the_program_once() -> None:
     assert out == "seen 1\nafter 0 True True\n"
 
 
-def test_the_program_has_the_signal_mask_that_it_would_have() -> None:
+def test_the_program_starts_with_no_signals_blocked() -> None:
     code = "import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     out, _ = start(code).communicate(timeout=60)
     assert out.splitlines()[0] == "[]"
 
 
-def test_it_is_looked_at_now_and_then(tmp_path: Path) -> None:
+def test_the_program_is_polled_at_intervals(tmp_path: Path) -> None:
     from nano_init.launch.command import Command
     from nano_init.launch.foreground_child import run_in_foreground
 

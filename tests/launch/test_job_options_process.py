@@ -1,4 +1,4 @@
-"""Jobs as a command line or a ready TF_CONFIG describes them: what is refused, joined, shown."""
+"""Jobs described by options or by TF_CONFIG: what is rejected, joined and shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
         (("--nproc-per-node", "2", "--sysroot", "x"), "--sysroot needs --dry-run"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_nothing_runs(
+def test_an_invalid_option_is_reported_in_one_sentence_and_nothing_runs(
     nano_run: Run, tmp_path: Path, options: tuple[str, ...], sentence: str
 ) -> None:
     (tmp_path / "s.py").write_text("open('ran', 'w')")
@@ -47,7 +47,7 @@ def test_a_wrong_option_is_one_sentence_and_nothing_runs(
 
 
 @pytest.mark.parametrize("spelling", ["--nproc_per_node", "NANO_RUN_NPROC_PER_NODE"])
-def test_every_option_has_an_underscored_and_an_environment_twin(
+def test_an_option_may_have_underscores_or_come_from_the_environment(
     nano_run: Run, tmp_path: Path, spelling: str
 ) -> None:
     (tmp_path / "s.py").write_text(
@@ -67,10 +67,10 @@ READY = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type":
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_ready_cluster_is_joined_as_the_process_that_was_started(
+def test_a_cluster_in_tf_config_is_joined_without_a_new_process(
     nano_run: Run, tmp_path: Path, index: int
 ) -> None:
-    """Kubernetes's training operator starts the pods, and writes TF_CONFIG."""
+    """The Kubernetes training operator starts the pods and sets TF_CONFIG."""
     READY["task"]["index"] = index
     (tmp_path / "s.py").write_text(
         "import os, random\n"
@@ -84,7 +84,7 @@ def test_a_ready_cluster_is_joined_as_the_process_that_was_started(
 
 
 @pytest.mark.parametrize("is_ready", [False, True])
-def test_a_nano_run_that_a_worker_starts_is_no_worker(
+def test_a_nano_run_started_by_a_worker_is_not_a_worker(
     nano_run: Run, tmp_path: Path, is_ready: bool
 ) -> None:
     (tmp_path / "inner.py").write_text(
@@ -104,7 +104,7 @@ def test_a_nano_run_that_a_worker_starts_is_no_worker(
     assert result.stdout == "None\n", result.stderr
 
 
-def test_auto_says_in_one_line_why_it_takes_one_process(nano_run: Run, tmp_path: Path) -> None:
+def test_auto_reports_in_one_line_why_it_starts_one_worker(nano_run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("print('ran')")
     flags = ("--nproc-per-node", "auto", "--threads", "1", "s.py")
     result = nano_run(*flags)
@@ -115,9 +115,7 @@ def test_auto_says_in_one_line_why_it_takes_one_process(nano_run: Run, tmp_path:
     assert "worker" not in nano_run("-q", *flags).stderr
 
 
-def test_logs_and_restarts_of_a_ready_cluster_are_somebody_elses(
-    nano_run: Run, tmp_path: Path
-) -> None:
+def test_log_and_restart_options_are_rejected_with_tf_config(nano_run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("open('ran', 'w')")
     ready = {**READY, "task": {"type": "worker", "index": 0}}
     result = nano_run("-q", "--tee", "s.py", env={"TF_CONFIG": json.dumps(ready)})
@@ -127,7 +125,9 @@ def test_logs_and_restarts_of_a_ready_cluster_are_somebody_elses(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_damaged_cluster_is_named_before_anything_runs(nano_run: Run, tmp_path: Path) -> None:
+def test_an_invalid_tf_config_is_reported_before_anything_runs(
+    nano_run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "s.py").write_text("open('ran', 'w')")
     result = nano_run("-q", "s.py", env={"TF_CONFIG": "{"})
 
@@ -136,7 +136,7 @@ def test_a_damaged_cluster_is_named_before_anything_runs(nano_run: Run, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_dry_run_prints_who_runs_where_with_what_and_runs_nothing(
+def test_a_dry_run_prints_each_workers_placement_and_environment_and_runs_nothing(
     nano_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "s.py").write_text("open('ran', 'w')")
@@ -149,10 +149,10 @@ def test_a_dry_run_prints_who_runs_where_with_what_and_runs_nothing(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_dry_run_on_one_of_many_hosts_numbers_the_workers_as_the_job_will(
+def test_a_dry_run_on_one_of_several_hosts_uses_the_jobs_worker_numbers(
     nano_run: Run, tmp_path: Path
 ) -> None:
-    """As many workers are assumed on every host; addresses that are not known have names."""
+    """It assumes the same number of workers on each host; unknown addresses get placeholders."""
     (tmp_path / "s.py").write_text("open('ran', 'w')")
     hosts = ("--nnodes", "3", "--node-rank", "1", "--master-addr", "h0")
     flags = ("--dry-run", "--oversubscribe", "--nproc-per-node", "2")
@@ -174,7 +174,7 @@ def test_a_dry_run_on_one_of_many_hosts_numbers_the_workers_as_the_job_will(
         assert exports["PYTHONHASHSEED"] == "0"
 
 
-def test_a_dry_run_of_one_worker_on_each_host_shows_its_whole_environment(
+def test_a_dry_run_with_one_worker_per_host_prints_the_full_environment(
     nano_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "s.py").write_text("")

@@ -1,4 +1,4 @@
-"""Workers of programs without TensorFlow: how they start, speak, fail and end, bounded in time."""
+"""Workers of programs without TensorFlow: start, output, failure and exit, bounded in time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="workers are bound and watched over on Linux"
 )
 
-# What a worker knows of itself, for the scripts below.
+# Prepended to the scripts below: the worker's index, and files as signals between processes.
 PREAMBLE = """
 import json, os, signal, sys, time
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
@@ -37,7 +37,7 @@ mark(f"pid{index}", str(os.getpid()))
 
 @pytest.fixture
 def job(nano_run: Run, tmp_path: Path) -> Run:
-    """Run a script as workers that may share the cores."""
+    """Run a script on workers that may share cores."""
 
     def run(script: str, *options: str, workers: int = 2, arguments=(), **settings):
         (tmp_path / "s.py").write_text(PREAMBLE + script)
@@ -49,7 +49,7 @@ def job(nano_run: Run, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def started(environ: dict[str, str], tmp_path: Path):
-    """Start such a job, and return its launcher once all workers have left their mark."""
+    """Start such a job, and return its launcher once all workers have started."""
     launchers = []
 
     def start(script: str, *options: str, workers: int = 2) -> subprocess.Popen[str]:
@@ -72,7 +72,7 @@ def started(environ: dict[str, str], tmp_path: Path):
 def _wait(condition, seconds=20.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
@@ -99,7 +99,7 @@ def test_each_worker_knows_its_number_and_all_addresses(job: Run, tmp_path: Path
     assert len(set(workers)) == 3
 
 
-def test_arguments_environment_and_main_are_those_of_the_script(job: Run) -> None:
+def test_a_worker_gets_the_scripts_arguments_environment_and_main(job: Run) -> None:
     script = "print(sys.argv[1:], __name__, os.environ['MINE'], 'NANO_INIT_WORKER' in os.environ)"
 
     result = job(script, arguments=["--a", "b c"], env={"MINE": "x"})
@@ -107,7 +107,7 @@ def test_arguments_environment_and_main_are_those_of_the_script(job: Run) -> Non
     assert result.stderr == ""
 
 
-def test_unseeded_random_numbers_and_sets_are_alike_on_all_workers_but_not_in_two_runs(
+def test_unseeded_randomness_is_equal_on_all_workers_and_differs_between_runs(
     job: Run, tmp_path: Path
 ) -> None:
     pytest.importorskip("numpy")
@@ -126,13 +126,13 @@ def test_unseeded_random_numbers_and_sets_are_alike_on_all_workers_but_not_in_tw
     assert runs[0][:3] != runs[1][:3]
 
 
-def test_only_the_chief_speaks(job: Run) -> None:
+def test_only_the_chiefs_output_is_shown(job: Run) -> None:
     result = job("print('out', index); print('err', index, file=sys.stderr)")
 
     assert (result.stdout, result.stderr) == ("out 0\n", "err 0\n")
 
 
-def test_tee_shows_all_workers_lines_with_their_numbers(job: Run) -> None:
+def test_tee_prefixes_each_workers_lines_with_its_number(job: Run) -> None:
     script = "print('a\\rb', index); print('err', index, file=sys.stderr); print('end', end='')"
 
     result = job(script, "--tee")
@@ -140,7 +140,7 @@ def test_tee_shows_all_workers_lines_with_their_numbers(job: Run) -> None:
     assert sorted(result.stderr.splitlines()) == ["[0] err 0", "[1] err 1"]
 
 
-def test_logs_keep_each_workers_output_whole(job: Run, tmp_path: Path) -> None:
+def test_each_workers_log_has_its_full_output(job: Run, tmp_path: Path) -> None:
     result = job("print('out', index); print('err', index, file=sys.stderr)", "--log-dir", "logs")
 
     assert (result.stdout, result.stderr) == ("out 0\n", "err 0\n")
@@ -149,7 +149,7 @@ def test_logs_keep_each_workers_output_whole(job: Run, tmp_path: Path) -> None:
         assert sorted(lines) == [f"err {index}", f"out {index}"]
 
 
-def test_a_log_folder_that_cannot_be_made_is_named(job: Run, tmp_path: Path) -> None:
+def test_a_log_folder_that_cannot_be_created_is_reported(job: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = job("", "--log-dir", "file/logs")
 
@@ -165,12 +165,12 @@ def test_a_script_from_stdin_reaches_every_worker(nano_run: Run, tmp_path: Path)
     assert len(_pids(tmp_path)) == 2
 
 
-def test_workers_have_no_stdin(job: Run) -> None:
+def test_workers_read_an_empty_stdin(job: Run) -> None:
     assert job("print(repr(sys.stdin.read()))", input="text").stdout == "''\n"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two hardware threads")
-def test_workers_are_bound_to_hardware_threads_of_their_own(nano_run: Run, tmp_path: Path) -> None:
+def test_workers_are_bound_to_disjoint_hardware_threads(nano_run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(
         f"{PREAMBLE}mark(f'mask{{index}}', json.dumps(sorted(os.sched_getaffinity(0))))"
     )
@@ -184,7 +184,7 @@ def test_workers_are_bound_to_hardware_threads_of_their_own(nano_run: Run, tmp_p
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_failed_workers_own_traceback_is_last_and_its_status_the_jobs(
+def test_the_job_ends_with_the_failed_workers_traceback_and_status(
     job: Run, tmp_path: Path, failing: int
 ) -> None:
     script = (
@@ -203,7 +203,7 @@ def test_a_failed_workers_own_traceback_is_last_and_its_status_the_jobs(
     assert not any(map(_is_alive, _pids(tmp_path)))
 
 
-def test_the_first_failure_is_told_of_not_those_that_follow_from_it(job: Run) -> None:
+def test_the_first_failure_is_reported_not_its_consequences(job: Run) -> None:
     script = (
         "if index == 1:\n"
         "    wait_for('pid0')\n"
@@ -218,7 +218,7 @@ def test_the_first_failure_is_told_of_not_those_that_follow_from_it(job: Run) ->
     assert result.stderr.splitlines()[-1] == "ValueError: cause"
 
 
-def test_a_fault_that_all_workers_meet_is_told_of_once(job: Run) -> None:
+def test_an_error_on_all_workers_is_reported_once(job: Run) -> None:
     result = job("wait_for(f'pid{1 - index}')\nraise ValueError('the same')")
 
     assert result.returncode == 1
@@ -226,7 +226,7 @@ def test_a_fault_that_all_workers_meet_is_told_of_once(job: Run) -> None:
 
 
 @pytest.mark.parametrize("slow", [0, 1])
-def test_a_failed_worker_that_is_slow_to_end_keeps_its_status(job: Run, slow: int) -> None:
+def test_a_failed_worker_that_exits_slowly_keeps_its_status(job: Run, slow: int) -> None:
     script = (
         "import atexit\n"
         f"if index == {slow}: atexit.register(time.sleep, 60)\n"
@@ -249,14 +249,16 @@ def test_a_failed_worker_that_is_slow_to_end_keeps_its_status(job: Run, slow: in
         ("os.kill(os.getpid(), signal.SIGSEGV)", 139),
     ],
 )
-def test_the_status_is_the_workers_or_128_and_its_signal(job: Run, how: str, status: int) -> None:
+def test_the_exit_status_is_the_workers_or_128_plus_its_signal(
+    job: Run, how: str, status: int
+) -> None:
     result = job(f"if index == 1: {how}\ntime.sleep(60)")
 
     assert result.returncode == status
     assert "worker 1 (process " in result.stderr
 
 
-def test_a_worker_that_ends_early_waits_for_its_peers(job: Run, tmp_path: Path) -> None:
+def test_a_worker_that_finishes_early_waits_for_its_peers(job: Run, tmp_path: Path) -> None:
     script = (
         "if index == 1:\n"
         "    time.sleep(1)\n"
@@ -267,7 +269,7 @@ def test_a_worker_that_ends_early_waits_for_its_peers(job: Run, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_reaches_all_workers_and_leaves_none(
+def test_a_signal_to_the_launcher_ends_all_workers(
     started, tmp_path: Path, number: int, status: int
 ) -> None:
     launcher = started("time.sleep(60)")
@@ -278,7 +280,7 @@ def test_a_signal_reaches_all_workers_and_leaves_none(
     assert not any(map(_is_alive, _pids(tmp_path)))
 
 
-def test_a_script_that_handles_a_signal_may_end_well(started, tmp_path: Path) -> None:
+def test_a_script_that_handles_a_signal_may_exit_with_0(started, tmp_path: Path) -> None:
     launcher = started(
         "signal.signal(signal.SIGTERM, lambda *_: (mark(f'saved{index}'), sys.exit(0)))\n"
         "mark(f'ready{index}')\n"
@@ -293,7 +295,7 @@ def test_a_script_that_handles_a_signal_may_end_well(started, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_ends_the_job_and_is_named(started, tmp_path: Path) -> None:
+def test_a_stopped_worker_ends_the_job_and_is_reported(started, tmp_path: Path) -> None:
     launcher = started("time.sleep(120)")
     pid = int((tmp_path / "pid1").read_text())
     os.kill(pid, signal.SIGSTOP)
@@ -304,7 +306,7 @@ def test_a_stopped_worker_ends_the_job_and_is_named(started, tmp_path: Path) -> 
     assert not any(map(_is_alive, _pids(tmp_path)))
 
 
-def test_a_worker_that_does_not_come_to_tensorflow_is_named(job: Run) -> None:
+def test_a_worker_that_does_not_start_tensorflow_in_time_is_reported(job: Run) -> None:
     script = (
         "from nano_init.distributed.worker_startup import report_status\n"
         "if index == 0: report_status('joined')\ntime.sleep(60)"
@@ -316,7 +318,7 @@ def test_a_worker_that_does_not_come_to_tensorflow_is_named(job: Run) -> None:
     assert "has not started TensorFlow 1 s after worker 0 did" in result.stderr
 
 
-def test_one_worker_alone_is_the_process_that_python_would_be(
+def test_a_single_worker_runs_in_the_process_of_nano_run_without_tf_config(
     nano_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "s.py").write_text("import os; print(os.getppid(), os.environ.get('TF_CONFIG'))")
@@ -326,7 +328,7 @@ def test_one_worker_alone_is_the_process_that_python_would_be(
 
 
 @pytest.mark.parametrize("asked", [("--nproc-per-node", "1"), ()])
-def test_one_worker_alone_can_be_started_anew(
+def test_a_single_worker_can_be_restarted(
     nano_run: Run, tmp_path: Path, asked: tuple[str, ...]
 ) -> None:
     (tmp_path / "s.py").write_text(
@@ -351,7 +353,7 @@ def test_a_second_interrupt_ends_workers_that_ignore_the_first(started, tmp_path
     assert launcher.returncode == 130
 
 
-def test_a_killed_launcher_leaves_neither_workers_nor_what_they_started(
+def test_killing_the_launcher_ends_the_workers_and_their_child_processes(
     started, tmp_path: Path
 ) -> None:
     launcher = started(
@@ -367,7 +369,7 @@ def test_a_killed_launcher_leaves_neither_workers_nor_what_they_started(
     _wait(lambda: not any(map(_is_alive, _pids(tmp_path))), 10)
 
 
-def test_what_a_worker_has_started_ends_with_it(job: Run, tmp_path: Path) -> None:
+def test_the_child_processes_of_a_worker_end_with_it(job: Run, tmp_path: Path) -> None:
     script = (
         "import subprocess\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -377,7 +379,7 @@ def test_what_a_worker_has_started_ends_with_it(job: Run, tmp_path: Path) -> Non
     _wait(lambda: not any(map(_is_alive, _pids(tmp_path))), 5)
 
 
-def test_a_failed_job_is_started_anew_as_often_as_allowed(job: Run) -> None:
+def test_a_failed_job_is_restarted_as_often_as_allowed(job: Run) -> None:
     script = (
         "count = int(os.environ['NANO_INIT_RESTARTS'])\n"
         "print('attempt', count, flush=True)\n"
@@ -391,7 +393,7 @@ def test_a_failed_job_is_started_anew_as_often_as_allowed(job: Run) -> None:
     assert "restarting the job (1 of 2)" in enough.stderr
 
 
-def test_a_job_that_the_user_ended_is_not_started_anew(started) -> None:
+def test_a_job_that_the_user_ended_is_not_restarted(started) -> None:
     launcher = started("time.sleep(60)", "--max-restarts", "5")
     launcher.terminate()
     _, errors = launcher.communicate(timeout=30)

@@ -1,4 +1,4 @@
-"""`nano-run SCRIPT` behaves to the outside exactly as `python SCRIPT` does."""
+"""To the outside, `nano-run SCRIPT` behaves exactly like `python SCRIPT`."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def same(nano_run: Run, python: Run, *arguments: str, **options: object) -> None
     )
 
 
-class TestWhatTheProgramSees:
+class TestProgramState:
     def test_arguments_names_paths_and_modules(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
-        """Only the hooks for Keras and BigDL-Nano are there more than under plain Python."""
+        """The import hooks for Keras and BigDL-Nano are the only difference."""
         (tmp_path / "s.py").write_text(STATE)
         theirs = python("s.py", "--epochs", "3", "-m", "a b", "", "--")
         ours = nano_run("--quiet", "s.py", "--epochs", "3", "-m", "a b", "", "--")
@@ -82,21 +82,21 @@ class TestWhatTheProgramSees:
         same(nano_run, python, "app.pyz", "x")
         same(nano_run, python, "-", "x", input=code)
 
-    def test_stdin_is_the_programs(self, nano_run: Run, python: Run, tmp_path: Path) -> None:
+    def test_the_program_reads_stdin(self, nano_run: Run, python: Run, tmp_path: Path) -> None:
         (tmp_path / "s.py").write_text("import sys; print(sys.stdin.read()[::-1])")
         same(nano_run, python, "s.py", input="one\ntwo")
 
-    def test_a_name_like_an_option_is_a_script_behind_two_hyphens(
+    def test_a_script_named_like_an_option_may_follow_two_hyphens(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
         (tmp_path / "-x.py").write_text("import sys; print(sys.argv)")
         same(nano_run, python, "--", "-x.py", "--epochs", "3")
 
-    def test_a_module_may_stand_right_behind_m(self, nano_run: Run, python: Run) -> None:
+    def test_a_module_name_may_be_joined_to_m(self, nano_run: Run, python: Run) -> None:
         same(nano_run, python, "-mjson.tool", "--help")
 
     @pytest.mark.parametrize(
-        "environ_of_a_locale",
+        "locale_environ",
         [
             {"LANG": "", "LC_ALL": "", "LC_CTYPE": ""},
             {"LANG": "C", "LC_ALL": "", "LC_CTYPE": "POSIX"},
@@ -105,22 +105,22 @@ class TestWhatTheProgramSees:
             {"LC_ALL": "", "LANG": "tr_TR.UTF-8"},
         ],
     )
-    def test_the_locale_is_the_callers(
+    def test_the_program_gets_the_callers_locale(
         self,
         nano_run: Run,
         python: Run,
         tmp_path: Path,
-        environ_of_a_locale: dict[str, str],
+        locale_environ: dict[str, str],
     ) -> None:
-        """Python puts a UTF-8 locale into the environment in place of "C" (PEP 538)."""
+        """Python replaces the locale "C" in its environment with a UTF-8 one (PEP 538)."""
         (tmp_path / "s.py").write_text(
             "import locale, os, sys\n"
             "print(sys.flags.utf8_mode, locale.getpreferredencoding(), locale.setlocale(0))\n"
             "print({n: v for n, v in os.environ.items() if n.startswith(('LC_', 'LANG'))})\n"
         )
-        same(nano_run, python, "s.py", env=environ_of_a_locale)
+        same(nano_run, python, "s.py", env=locale_environ)
 
-    def test_an_odd_name_is_passed_as_it_is(
+    def test_special_characters_in_names_and_arguments_are_preserved(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
         name = "a b'\"$x é.py"
@@ -128,7 +128,7 @@ class TestWhatTheProgramSees:
         same(nano_run, python, name, "c d'\"$y\n")
 
 
-class TestHowItEnds:
+class TestExit:
     @pytest.mark.parametrize(
         "code",
         [
@@ -150,10 +150,10 @@ class TestHowItEnds:
         (tmp_path / "s.py").write_text(code)
         same(nano_run, python, "s.py")
 
-    def test_a_missing_module_is_told_by_python_itself(self, nano_run: Run, python: Run) -> None:
+    def test_python_itself_reports_a_missing_module(self, nano_run: Run, python: Run) -> None:
         same(nano_run, python, "-m", "no.such.module")
 
-    def test_the_process_is_the_same_and_gets_the_signals(
+    def test_the_program_keeps_the_process_id_and_receives_signals(
         self, environ: dict[str, str], tmp_path: Path
     ) -> None:
         (tmp_path / "s.py").write_text(
@@ -176,7 +176,7 @@ class TestHowItEnds:
             assert process.wait(timeout=60) == 42
 
 
-class TestItsChildren:
+class TestChildren:
     @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
     @pytest.mark.filterwarnings("ignore")
     def test_multiprocessing(self, nano_run: Run, python: Run, tmp_path: Path, method: str) -> None:
@@ -202,8 +202,8 @@ class TestItsChildren:
         same(nano_run, python, "s.py")
 
 
-class TestTheUsersOwnStartUp:
-    def test_a_sitecustomize_of_the_users_still_runs(
+class TestSitecustomize:
+    def test_the_users_sitecustomize_still_runs(
         self, nano_run: Run, python: Run, environ: dict[str, str], tmp_path: Path
     ) -> None:
         own = tmp_path / "own"
@@ -217,7 +217,7 @@ class TestTheUsersOwnStartUp:
         same(nano_run, python, "s.py", env=path)
 
     @pytest.mark.parametrize("code", ["1 / 0", "import no_such_module", "raise ImportError('x')"])
-    def test_a_broken_one_fails_as_it_does_without_us(
+    def test_a_broken_sitecustomize_fails_as_under_python(
         self,
         nano_run: Run,
         python: Run,
@@ -233,10 +233,10 @@ class TestTheUsersOwnStartUp:
         theirs = python("s.py", env=path)
         ours = nano_run("--quiet", "s.py", env=path)
         assert (ours.stdout, ours.returncode) == (theirs.stdout, theirs.returncode)
-        # nano-run is a Python program too, and meets the broken module once itself.
+        # nano-run is a Python program too, and imports the broken module once itself.
         assert ours.stderr == theirs.stderr * 2
 
-    def test_pythonpath_reaches_children_behind_the_bootstrap(
+    def test_children_inherit_pythonpath_after_the_bootstrap_folder(
         self, nano_run: Run, environ: dict[str, str], tmp_path: Path
     ) -> None:
         (tmp_path / "s.py").write_text("import os; print(os.environ['PYTHONPATH'])")
@@ -244,18 +244,20 @@ class TestTheUsersOwnStartUp:
         assert nano_run("-q", "s.py").stdout.strip() == expected
 
 
-class TestNothingIsImported:
-    def test_a_program_without_keras_loads_none_of_it(self, nano_run: Run, tmp_path: Path) -> None:
+class TestImports:
+    def test_a_program_without_keras_imports_no_extra_modules(
+        self, nano_run: Run, tmp_path: Path
+    ) -> None:
         (tmp_path / "s.py").write_text(
             "import sys\n"
             "names = {'tensorflow', 'keras', 'numpy', 'nano_init', 'json', 'click'}\n"
             "print(sorted(names & set(sys.modules)))"
         )
-        # Measuring coverage imports some of them.
+        # Coverage measurement imports some of them.
         uncovered = {"COVERAGE_PROCESS_START": None, "COVERAGE_PROCESS_CONFIG": None}
         assert nano_run("-q", "s.py", env=uncovered).stdout == "[]\n"
 
-    def test_asking_whether_keras_is_there_neither_imports_nor_patches_it(
+    def test_find_spec_neither_imports_nor_patches_keras(
         self, nano_run: Run, python: Run, tmp_path: Path
     ) -> None:
         (tmp_path / "keras.py").write_text("print('imported')")

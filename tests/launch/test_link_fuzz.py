@@ -1,4 +1,4 @@
-"""Whatever another host sends ends in one sentence or in nothing: no traceback, no hang."""
+"""Whatever another host sends causes at most a one-sentence error: no traceback, no hang."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pair(server):
 
 @FUZZ
 @given(talk=TALK, has_secret=st.booleans())
-def test_a_host_that_joins_gets_a_meeting_or_one_sentence(server, talk, has_secret):
+def test_a_joining_host_gets_a_meeting_or_a_one_sentence_error(server, talk, has_secret):
     stranger, link = pair(server)
     stranger.sendall(talk)
     stranger.shutdown(socket.SHUT_WR)
@@ -79,7 +79,7 @@ def test_a_host_that_joins_gets_a_meeting_or_one_sentence(server, talk, has_secr
         try:
             meeting = _talk(host, link, 1)
         except TimeoutError:
-            pytest.fail("it waits for who has ended the connection")
+            pytest.fail("it waits on a closed connection")
         except LaunchError as error:
             sentence = str(error)
         assert "\n" not in sentence
@@ -88,7 +88,7 @@ def test_a_host_that_joins_gets_a_meeting_or_one_sentence(server, talk, has_secr
 
 @pytest.fixture
 def receptions():
-    """Host 0 without a secret and with one, and their ports."""
+    """Receptions of host 0 without and with a secret, each with its port."""
     opened = []
     for secret in (JobSecret(), SECRET):
         sockets, _ = listen("127.0.0.1", 0)
@@ -101,21 +101,21 @@ def receptions():
 
 @FUZZ
 @given(talk=TALK, has_secret=st.booleans())
-def test_host_0_sends_a_stranger_away_or_takes_what_it_says_of_itself(receptions, talk, has_secret):
+def test_host_0_disconnects_a_stranger_or_reads_its_hello(receptions, talk, has_secret):
     reception, port = receptions[has_secret]
     with socket.create_connection(("127.0.0.1", port)) as stranger:
         stranger.sendall(talk)
         stranger.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + 5
         arrivals = []
-        # Until it has come, and until it has gone or is admitted.
+        # Wait until it has connected, and then until it is disconnected or admitted.
         came = False
         while not arrivals and not (came and not reception._visitors):
             assert time.monotonic() < deadline
             arrivals, _ = reception.wait(0.2)
             came = came or bool(reception._visitors) or bool(arrivals)
             came = came or _is_sent_away(stranger)
-    assert not (arrivals and has_secret), "nothing is believed without a proof"
+    assert not (arrivals and has_secret), "a host was admitted without a proof"
     for arrival in arrivals:
         hello = _read_hello(arrival.hello)
         assert hello is None or all("\n" not in text for text in hello.facts.values())
@@ -136,7 +136,7 @@ def _is_sent_away(stranger):
 
 @FUZZ
 @given(talk=TALK, is_first=st.booleans())
-def test_a_host_of_a_running_job_that_talks_nonsense_is_lost(server, talk, is_first):
+def test_a_host_that_sends_garbage_counts_as_lost(server, talk, is_first):
     stranger, link = pair(server)
     stranger.sendall(talk)
     stranger.shutdown(socket.SHUT_WR)

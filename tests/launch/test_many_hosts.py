@@ -1,6 +1,6 @@
-"""A job on several hosts; here each host is a launcher of its own on this one.
+"""Jobs on several hosts, each simulated by a launcher on this machine.
 
-The programs need no TensorFlow, but for the test in two network namespaces.
+Only the tests in two network namespaces need TensorFlow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def port():
 
 
 class Hosts:
-    """Launchers that stand for hosts."""
+    """Launchers that simulate hosts."""
 
     def __init__(self, environ, folder):
         self.environ, self.folder, self.launchers = environ, folder, []
@@ -81,7 +81,7 @@ def hosts(environ, tmp_path):
         launcher.communicate()
 
 
-def test_hosts_learn_all_workers_addresses(hosts, port, tmp_path):
+def test_hosts_get_the_addresses_of_all_workers(hosts, port, tmp_path):
     hosts.pair(port, "--nproc-per-node", "2", script="print('chief' if index == 0 else 'no')")
 
     assert [end[:2] for end in hosts.end()] == [(0, "chief\n"), (0, "")]
@@ -105,7 +105,7 @@ def test_a_failure_on_one_host_ends_the_job_on_all_with_its_status_and_traceback
     assert time.monotonic() - start < 30
 
 
-def test_a_signal_at_one_host_ends_the_job_on_all(hosts, port, tmp_path):
+def test_a_signal_on_one_host_ends_the_job_on_all(hosts, port, tmp_path):
     launchers = hosts.pair(port, script="time.sleep(60)")
     _wait_for(tmp_path / "config0", tmp_path / "config1")
     launchers[1].send_signal(signal.SIGINT)
@@ -113,7 +113,7 @@ def test_a_signal_at_one_host_ends_the_job_on_all(hosts, port, tmp_path):
     assert [end[0] for end in hosts.end()] == [130, 130]
 
 
-def test_a_host_that_is_lost_ends_the_job_and_is_named(hosts, port, tmp_path):
+def test_a_lost_host_ends_the_job_and_is_reported(hosts, port, tmp_path):
     launchers = hosts.pair(port, script="time.sleep(60)")
     _wait_for(tmp_path / "config0", tmp_path / "config1")
     launchers[1].kill()
@@ -123,7 +123,7 @@ def test_a_host_that_is_lost_ends_the_job_and_is_named(hosts, port, tmp_path):
     assert "host 1 (127.0.0.1) disconnected" in errors
 
 
-def test_all_hosts_start_anew_together(hosts, port):
+def test_all_hosts_restart_together(hosts, port):
     hosts.pair(
         port,
         "--max-restarts",
@@ -138,8 +138,8 @@ def test_all_hosts_start_anew_together(hosts, port):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_host_that_is_lost_may_be_started_again_and_all_begin_anew(hosts, port, tmp_path, lost):
-    """The one that is started again learns how often the job was restarted."""
+def test_a_lost_host_may_be_started_again_and_the_job_restarts(hosts, port, tmp_path, lost):
+    """The host that is started again gets the job's restart count."""
     script = (
         "with open(f'restarts{index}', 'w') as file:\n"
         "    file.write(os.environ['NANO_INIT_RESTARTS'])\n"
@@ -161,7 +161,7 @@ def test_a_host_that_is_lost_may_be_started_again_and_all_begin_anew(hosts, port
 
 
 @pytest.mark.parametrize("late", [0, 1])
-def test_a_worker_that_never_comes_is_named_with_its_host(hosts, port, late):
+def test_a_worker_that_never_starts_tensorflow_is_reported_with_its_host(hosts, port, late):
     hosts.pair(
         port,
         "--start-timeout",
@@ -180,7 +180,7 @@ def test_a_worker_that_never_comes_is_named_with_its_host(hosts, port, late):
     assert time.monotonic() - start < 30
 
 
-def test_several_workers_that_never_come_are_named_together(hosts, port):
+def test_several_workers_that_never_start_tensorflow_are_reported_together(hosts, port):
     hosts.pair(
         port, "--start-timeout", "2", "--nproc-per-node", "2",
         script="from nano_init.distributed.worker_startup import report_status\n"
@@ -195,7 +195,7 @@ def test_several_workers_that_never_come_are_named_together(hosts, port):
         assert "have not started TensorFlow 2 s after worker 2 did" in errors
 
 
-def test_two_versions_of_a_script_are_told_apart_before_they_run(hosts, port, tmp_path):
+def test_different_versions_of_a_script_are_reported_before_they_run(hosts, port, tmp_path):
     flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
     hosts.start(*flags, "--node-rank", "0")
     hosts.start(*flags, "--node-rank", "1", script=SCRIPT + "# other", name="a/s.py")
@@ -247,7 +247,7 @@ def test_a_program_from_stdin_is_compared_by_its_content_and_runs_on_all_hosts(
         (("--max-restarts", "2"), (), {}, "--max-restarts differs: 0 on"),
     ],
 )
-def test_hosts_that_would_train_differently_are_told_before_they_run(
+def test_hosts_with_different_settings_are_reported_before_the_script_runs(
     hosts, port, tmp_path, options, arguments, env, sentence
 ):
     flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
@@ -262,7 +262,7 @@ def test_hosts_that_would_train_differently_are_told_before_they_run(
     assert not (tmp_path / "config0").exists()
 
 
-def test_a_host_that_never_comes_is_named(hosts, port):
+def test_hosts_that_never_connect_are_reported(hosts, port):
     hosts.start(
         "--nnodes", "3", "--master-addr", "127.0.0.1", "--master-port", str(port),
         "--node-rank", "0", "--start-timeout", "2",
@@ -273,7 +273,7 @@ def test_a_host_that_never_comes_is_named(hosts, port):
     assert "hosts 1, 2 of 3 have not connected within 2 s" in errors
 
 
-def test_a_master_that_is_not_there_is_named(hosts, port):
+def test_an_unreachable_master_is_reported(hosts, port):
     hosts.start(
         "--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port),
         "--node-rank", "1", "--start-timeout", "1",
@@ -286,7 +286,7 @@ def test_a_master_that_is_not_there_is_named(hosts, port):
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b'{"a": 1}\n', b""])
-def test_a_master_that_is_no_nano_run_is_named(hosts, answer):
+def test_a_master_that_is_not_nano_run_is_reported(hosts, answer):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -310,7 +310,7 @@ def test_a_master_that_is_no_nano_run_is_named(hosts, answer):
     assert errors.count("\n") == 1
 
 
-def test_a_port_in_use_is_named(hosts):
+def test_a_port_in_use_is_reported(hosts):
     with socket.create_server(("", 0)) as server:
         port = str(server.getsockname()[1])
         hosts.start(
@@ -323,7 +323,7 @@ def test_a_port_in_use_is_named(hosts):
     assert f"cannot listen on port {port}" in errors
 
 
-def test_a_stranger_at_the_master_port_is_sent_away(hosts, port, tmp_path):
+def test_a_stranger_on_the_master_port_does_not_stop_the_job(hosts, port, tmp_path):
     flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
     hosts.start(*flags, "--node-rank", "0")
     stranger = _connect(port)
@@ -334,7 +334,7 @@ def test_a_stranger_at_the_master_port_is_sent_away(hosts, port, tmp_path):
     stranger.close()
 
 
-def test_hosts_of_ipv6_alone_meet_and_write_their_addresses_in_brackets(hosts, tmp_path):
+def test_ipv6_only_hosts_meet_and_write_their_addresses_in_brackets(hosts, tmp_path):
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
             port = server.getsockname()[1]
@@ -352,7 +352,7 @@ def test_hosts_of_ipv6_alone_meet_and_write_their_addresses_in_brackets(hosts, t
 SHIFTED = "import time; now = time.time; time.time = lambda: now() + 18000; "
 
 
-def test_a_secret_stays_with_the_launchers_and_clocks_may_differ(hosts, port, tmp_path):
+def test_workers_do_not_get_the_job_secret_and_clocks_may_differ(hosts, port, tmp_path):
     """Host 1's clock is five hours ahead."""
     flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
     secret = {"NANO_RUN_JOB_SECRET": "0123456789abcdef"}
@@ -364,7 +364,7 @@ def test_a_secret_stays_with_the_launchers_and_clocks_may_differ(hosts, port, tm
     assert hosts.end() == [(0, "[]\n", ""), (0, "", "")]
 
 
-def test_hosts_with_different_secrets_are_told_in_one_sentence_each(hosts, port, tmp_path):
+def test_different_job_secrets_are_reported_on_both_hosts(hosts, port, tmp_path):
     flags = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
     (tmp_path / "key").write_text("another secret of its own")
     hosts.start(
@@ -383,7 +383,7 @@ def test_hosts_with_different_secrets_are_told_in_one_sentence_each(hosts, port,
     assert not (tmp_path / "config0").exists()
 
 
-def test_tasks_of_slurm_find_their_places_without_an_option(hosts, tmp_path, port):
+def test_slurm_tasks_find_their_place_without_options(hosts, tmp_path, port):
     for rank in range(2):
         slurm = {
             "SLURM_JOB_ID": str(port), "SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank),
@@ -400,9 +400,9 @@ def _connect(port):
     for _ in range(200):
         try:
             return socket.create_connection(("127.0.0.1", port))
-        except OSError:  # noqa: PERF203 - host 0 is not there yet
+        except OSError:  # noqa: PERF203 - host 0 does not listen yet
             time.sleep(0.05)
-    raise AssertionError("nobody listens")
+    raise AssertionError("nothing listens on the port")
 
 
 def _wait_for(*paths: Path, seconds: float = 20):
@@ -450,7 +450,7 @@ else:
 
 @pytest.fixture
 def namespaces():
-    """Two network namespaces with an address each, joined by a pair of virtual devices."""
+    """Two network namespaces with one address each, connected by a veth pair."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("making network namespaces takes root and iproute2")
     names = [f"nano{os.getpid()}{side}" for side in "ab"]
@@ -497,10 +497,10 @@ with open(f"{folder}/weights{index}", "w") as file:
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
-def test_a_training_goes_on_from_its_backup_when_a_host_was_killed_and_its_link_was_cut(
+def test_a_training_resumes_from_its_backup_after_a_killed_host_and_a_cut_link(
     hosts, namespaces, tmp_path
 ):
-    """It ends with the weights of a training that nothing has broken."""
+    """It ends with the weights of an uninterrupted training."""
     pytest.importorskip("tensorflow")
 
     def start(rank, folder, pause="1"):
@@ -545,10 +545,10 @@ def test_a_training_goes_on_from_its_backup_when_a_host_was_killed_and_its_link_
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
-def test_two_hosts_of_two_workers_train_to_one_process_s_weights(
+def test_two_hosts_with_two_workers_each_reach_the_weights_of_one_process(
     hosts, namespaces, tmp_path, nano_run
 ):
-    """And have the same bits: sums come from each host's memory, and from between the hosts."""
+    """All workers have bitwise equal weights; sums use shared memory and the network."""
     pytest.importorskip("tensorflow")
     for rank, namespace in enumerate(namespaces):
         hosts.start(

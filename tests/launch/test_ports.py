@@ -1,4 +1,4 @@
-"""A held port is given to nobody but the server that it is held for."""
+"""Only the server that a port is held for can get it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def held():
     port.close()
 
 
-def test_a_server_with_reuse_of_addresses_can_listen_on_a_held_port(held):
+def test_a_server_with_so_reuseaddr_can_listen_on_a_held_port(held):
     with socket.create_server(("", held.number)) as server:
         with socket.create_connection(("127.0.0.1", held.number)) as client:
             client.sendall(b"x")
         assert server.getsockname()[1] == held.number
 
 
-def test_ports_that_are_held_together_are_distinct(held):
+def test_ports_held_at_the_same_time_are_distinct(held):
     others = [HeldPort() for _ in range(50)]
 
     assert len({held.number, *(other.number for other in others)}) == 51
@@ -34,7 +34,7 @@ def test_ports_that_are_held_together_are_distinct(held):
         other.close()
 
 
-def test_who_asks_for_any_port_is_not_given_a_held_one(held):
+def test_binding_to_port_0_never_gets_a_held_port(held):
     for _ in range(200):
         with socket.socket() as anyone:
             anyone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Launchers that meet: in threads of one process, over the loopback interface."""
+"""Rendezvous of launchers, in threads of one process, over the loopback interface."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def connect(port, host="127.0.0.1"):
     for _ in range(400):
         try:
             return socket.create_connection((host, port))
-        except OSError:  # noqa: PERF203 - host 0 is not there yet
+        except OSError:  # noqa: PERF203 - host 0 does not listen yet
             time.sleep(0.02)
-    raise AssertionError("nobody listens")
+    raise AssertionError("nothing listens on the port")
 
 
 def has_ipv6():
@@ -94,7 +94,7 @@ def has_ipv6():
 
 
 def is_closed(connection, seconds=30):
-    """Say whether the other end closes a connection, and read what comes before that."""
+    """Return True once the other end has closed a connection; discard what it sent before."""
     connection.settimeout(seconds)
     with contextlib.suppress(ConnectionError):
         while connection.recv(1 << 16):
@@ -117,27 +117,27 @@ def test_hosts_meet_at_a_name_or_an_address_of_either_family(host, pool, master,
     assert expected in (None, first.addresses)
     assert (first.first, second.first) == (0, 1)
     assert {first.seed, second.seed} == {5}, "host 0 decides"
-    assert {first.restarts, second.restarts} == {3}, "a host that was started again learns it"
+    assert {first.restarts, second.restarts} == {3}, "a host that was started again gets the count"
 
 
 @pytest.mark.parametrize("can", [(True, True), (True, False), (False, True)])
-def test_hosts_add_up_by_themselves_first_where_all_of_them_can(host, pool, can):
+def test_each_host_sums_locally_first_if_all_hosts_can(host, pool, can):
     joining = pool.submit(meet, host(1, sums_here=can[1]), 20)
     first = meet(host(0, sums_here=can[0]), 20)
     close(first, joining.result())
     assert {first.sums_on_hosts, joining.result().sums_on_hosts} == {all(can)}
 
 
-def test_a_thousand_silent_slow_and_senseless_visitors_hold_nobody_up(
+def test_a_thousand_silent_slow_or_invalid_visitors_do_not_delay_the_job(
     host, pool, port, many_descriptors
 ):
-    """Each would have ten seconds to say who it is; all hosts have eight to come."""
+    """Each visitor has ten seconds to identify itself; the hosts have eight to connect."""
     gathering = pool.submit(meet, host(0), 8)
     visitors = [connect(port)]
     for number in range(1000):
         visitor = connect(port)
         visitor.setblocking(False)
-        with contextlib.suppress(OSError):  # the first ones are sent away for the later ones
+        with contextlib.suppress(OSError):  # early visitors are disconnected to admit later ones
             visitor.send((b"", b"{", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 4096)[number % 4])
         visitors.append(visitor)
     joined = meet(host(1), 8)
@@ -148,7 +148,7 @@ def test_a_thousand_silent_slow_and_senseless_visitors_hold_nobody_up(
         visitor.close()
 
 
-def test_a_visitor_that_sends_without_end_is_sent_away(host, pool, port):
+def test_a_visitor_that_sends_endlessly_is_disconnected(host, pool, port):
     gathering = pool.submit(meet, host(0), 20)
     with connect(port) as visitor:
         sent = 0
@@ -160,13 +160,13 @@ def test_a_visitor_that_sends_without_end_is_sent_away(host, pool, port):
     assert sent < 1 << 28
 
 
-def test_strangers_are_refused_and_named_and_the_job_goes_on(host, pool, port, lines):
+def test_strangers_are_refused_and_reported_and_the_job_continues(host, pool, port, lines):
     gathering = pool.submit(meet, host(0, secret=SECRET), 20)
     with pytest.raises(LaunchError, match=r"host 0 at 127\.0\.0\.1:\d+ has another job secret"):
         meet(host(1, secret=OTHER), 20)
     with pytest.raises(LaunchError, match="has a job secret from its user, and this host has no"):
         meet(host(1), 20)
-    with connect(port) as stranger:  # as nano-runs were before there were secrets
+    with connect(port) as stranger:  # as nano-run did before it had job secrets
         hello = {"rank": 1, "ports": [1], "facts": {"the script": "another"}}
         stranger.sendall(json.dumps(hello).encode() + b"\n")
         assert is_closed(stranger)
@@ -179,8 +179,8 @@ def test_strangers_are_refused_and_named_and_the_job_goes_on(host, pool, port, l
     assert lines[2].startswith("the version of nano-init differs")
 
 
-def test_what_a_host_has_said_once_lets_nobody_else_in(host, pool, port, lines):
-    """A stranger who has heard a whole conversation says the same again."""
+def test_a_replayed_message_is_refused(host, pool, port, lines):
+    """A stranger repeats the messages of a recorded connection."""
     gathering = pool.submit(meet, host(0, secret=SECRET, count=3), 3)
     said = []
     with connect(port) as genuine:
@@ -215,7 +215,7 @@ def read_line(connection):
 
 
 def keep(said, link):
-    """Return a `send` that also keeps the bytes."""
+    """Return a `send` that also records the bytes."""
     send = type(link).send
 
     def send_and_keep(**message):
@@ -228,7 +228,7 @@ def keep(said, link):
     return send_and_keep
 
 
-def test_a_host_of_another_protocol_is_named_on_both_sides(host, pool, port, lines):
+def test_a_host_with_another_protocol_version_is_reported_on_both_sides(host, pool, port, lines):
     gathering = pool.submit(meet, host(0), 2)
     with connect(port) as other:
         message = {"nano-run": 9, "version": "9.9", "secret": "", "nonce": "n"}
@@ -239,7 +239,7 @@ def test_a_host_of_another_protocol_is_named_on_both_sides(host, pool, port, lin
     assert "9.9 on a host at 127.0.0.1" in lines[0]
 
 
-def test_a_host_that_is_started_again_before_all_have_come_takes_its_place(host, pool, port):
+def test_a_host_restarted_before_all_have_connected_takes_its_old_place(host, pool, port):
     gathering = pool.submit(meet, host(0, count=3), 20)
     link = Link(connect(port), "host 0")
     link._socket.sendall(opening("ab", ""))
@@ -256,7 +256,7 @@ def test_a_host_that_is_started_again_before_all_have_come_takes_its_place(host,
     close(*meetings)
 
 
-def test_only_the_master_s_own_address_is_listened_on(port):
+def test_host_0_listens_only_on_the_master_address(port):
     sockets, reason = listen("127.0.0.1", port)
     with sockets[0], pytest.raises(ConnectionRefusedError):
         connect_once("127.0.0.2", port)
@@ -275,10 +275,10 @@ def connect_once(host, port):
         ([], "'h' cannot be resolved on this host"),
     ],
 )
-def test_a_master_that_this_host_cannot_listen_at_is_listened_for_everywhere(
+def test_host_0_listens_on_all_addresses_if_it_cannot_bind_the_master_address(
     monkeypatch, port, addresses, sentence
 ):
-    """Debian's /etc/hosts, a translation of addresses, and a name that only others know."""
+    """As with Debian's /etc/hosts, with NAT, and with a name that only other hosts resolve."""
     monkeypatch.setattr(listening.socket, "getaddrinfo", answering(addresses))
     sockets, reason = listen("h", port)
     assert reason.startswith(sentence)
@@ -297,7 +297,7 @@ def answering(addresses):
     return getaddrinfo
 
 
-def test_all_addresses_of_a_master_s_name_are_tried(monkeypatch, host, pool):
+def test_all_addresses_of_the_masters_name_are_tried(monkeypatch, host, pool):
     monkeypatch.setattr(socket, "getaddrinfo", answering(["127.0.0.9", "127.0.0.1"]))
     joining = pool.submit(meet, host(1, "several"), 20)
     first = meet(host(0, "several"), 20)
@@ -305,12 +305,12 @@ def test_all_addresses_of_a_master_s_name_are_tried(monkeypatch, host, pool):
     close(first, joining.result())
 
 
-def test_a_master_s_name_without_an_address_is_named(host):
+def test_an_unresolvable_master_name_is_reported(host):
     with pytest.raises(LaunchError, match=r"host 0 at no\.invalid:\d+ .* cannot be resolved"):
         meet(host(1, "no.invalid"), 0.5)
 
 
-def test_a_master_that_sends_without_end_is_no_nano_run(host, port):
+def test_a_master_that_sends_endlessly_is_reported(host, port):
     with socket.create_server(("127.0.0.1", port)) as server:
 
         def flood():
@@ -327,7 +327,7 @@ def test_a_master_that_sends_without_end_is_no_nano_run(host, port):
         thread.join()
 
 
-def test_a_peer_that_stops_reading_holds_nobody_up_and_is_gone_in_the_end():
+def test_a_peer_that_stops_reading_does_not_block_and_is_dropped():
     with socket.create_server(("127.0.0.1", 0)) as server:
         silent = socket.create_connection(server.getsockname())
         link = Link(server.accept()[0], "host 1")
@@ -336,12 +336,12 @@ def test_a_peer_that_stops_reading_holds_nobody_up_and_is_gone_in_the_end():
             if not link.send(text="x" * (1 << 18)):
                 break
         else:
-            pytest.fail("more than 50 MB wait for a peer that does not read")
+            pytest.fail("more than 50 MB are buffered for a peer that does not read")
         assert len(link._unsent) < 2 * LONGEST_MESSAGE
         link.leave()
 
 
-def test_a_message_comes_whole_however_it_is_cut():
+def test_a_message_is_reassembled_from_fragments():
     with socket.create_server(("127.0.0.1", 0)) as server:
         other = socket.create_connection(server.getsockname())
         link = Link(server.accept()[0], "host 1")
@@ -356,7 +356,7 @@ def test_a_message_comes_whole_however_it_is_cut():
 
 
 @pytest.mark.skipif(not has_munge({"PATH": "/usr/bin"}), reason="munged does not run here")
-def test_host_0_hands_the_secret_over_in_a_credential_of_munge(host, pool, lines):
+def test_host_0_sends_the_secret_in_a_munge_credential(host, pool, lines):
     ours = JobSecret("munge", b"0123456789abcdef", "MUNGE")
     gathering = pool.submit(meet, host(0, secret=ours, count=3), 20)
     with pytest.raises(LaunchError, match="has its job secret from MUNGE, and this host has no"):
@@ -369,7 +369,7 @@ def test_host_0_hands_the_secret_over_in_a_credential_of_munge(host, pool, lines
     close(*meetings)
 
 
-def test_a_secret_comes_from_a_file_or_a_variable_and_the_file_goes_first(tmp_path):
+def test_the_secret_is_read_from_a_file_or_else_from_a_variable(tmp_path):
     file = tmp_path / "secret"
     file.write_bytes(b"  0123456789abcdef\n")
     file.chmod(0o600)
@@ -382,7 +382,7 @@ def test_a_secret_comes_from_a_file_or_a_variable_and_the_file_goes_first(tmp_pa
 
 
 @pytest.mark.parametrize("content", [None, b"", b"short", b"x" * 5000])
-def test_a_secret_that_is_missing_or_can_be_guessed_is_refused(tmp_path, content):
+def test_a_secret_file_that_is_missing_or_has_an_invalid_length_is_rejected(tmp_path, content):
     file = tmp_path / "secret"
     if content is not None:
         file.write_bytes(content)
@@ -390,7 +390,7 @@ def test_a_secret_that_is_missing_or_can_be_guessed_is_refused(tmp_path, content
         read_job_secret(str(file), {})
 
 
-def test_descriptors_beyond_the_reach_of_select_can_be_waited_for(many_descriptors):
+def test_waiting_works_for_descriptors_too_large_for_select(many_descriptors):
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         while stack.enter_context(socket.socket()).fileno() < 1100:

@@ -1,6 +1,6 @@
-"""Real schedulers start the recipes of docs/many_hosts.md, on made-up hosts of this machine.
+"""Real schedulers run the recipes of docs/many_hosts.md on simulated hosts of this machine.
 
-The program needs no TensorFlow: it writes down where it stands.
+The program needs no TensorFlow: it only records its placement.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def make_command(folder: Path, name: str, *words: str) -> None:
-    """Write a command that starts another one with the arguments before its own."""
+    """Write a wrapper that runs a command, followed by the wrapper's own arguments."""
     path = folder / name
     path.write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
     path.chmod(0o755)
@@ -50,7 +50,7 @@ def make_command(folder: Path, name: str, *words: str) -> None:
 
 @pytest.fixture
 def commands(tmp_path, environ):
-    """A folder before all others in PATH, with `nano-run` in it; and the environment."""
+    """A folder with `nano-run`, and an environment that has the folder first in PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "nano_run.py").write_text(NANO_RUN)
@@ -60,7 +60,7 @@ def commands(tmp_path, environ):
 
 
 def read_places(folder: Path, count: int) -> list[dict]:
-    """Return what the workers have written, the chief's first."""
+    """Return the placements that the workers recorded, the chief's first."""
     paths = sorted(folder.glob("place*"), key=lambda path: path.name.partition("-")[0])
     assert len(paths) == count, list(folder.iterdir())
     places = [json.loads(path.read_text()) for path in paths]
@@ -73,7 +73,7 @@ def read_places(folder: Path, count: int) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """A Slurm of two nodes on this machine, with a MUNGE of its own; returns its environment."""
+    """A Slurm cluster of two nodes with its own MUNGE; yields its folder and environment."""
     needed = ("slurmctld", "slurmd", "srun", "sbatch", "munged", "munge", "unmunge")
     missing = [name for name in needed if not shutil.which(name)]
     if missing:
@@ -172,7 +172,7 @@ def await_idle(folder, environ, daemons):
 
 
 def await_end(environ):
-    """Wait for all jobs: `sbatch --wait` asks every ten seconds alone."""
+    """Wait for all jobs; `sbatch --wait` polls only every ten seconds."""
     deadline = time.monotonic() + 60
     queue = ["squeue", "-h"]
     while subprocess.run(queue, env=environ, check=True, capture_output=True).stdout.strip():
@@ -182,7 +182,7 @@ def await_end(environ):
 
 @pytest.fixture
 def slurm_run(slurm, commands, tmp_path):
-    """Return a function that runs a command of Slurm's in an empty folder."""
+    """Return a function that runs a Slurm command in an empty folder."""
     folder, variables = slurm
     bin_folder, environ = commands
     for name in ("munge", "unmunge"):
@@ -204,18 +204,16 @@ def slurm_run(slurm, commands, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "workers"), [("slurm_tasks.sh", 4), ("slurm_hosts.sh", 4)]
 )  # fmt: skip
-def test_a_batch_script_of_slurm_finds_its_hosts_and_its_secret(
-    slurm_run, tmp_path, recipe, workers
-):
+def test_a_slurm_batch_script_gets_its_hosts_and_a_secret(slurm_run, tmp_path, recipe, workers):
     errors = slurm_run("sbatch", str(RECIPES / recipe))
 
     places = read_places(tmp_path, workers)
     assert len({tuple(place["workers"]) for place in places}) == 1
     assert len(set(places[0]["workers"])) == workers
-    assert "no job secret" not in errors, "MUNGE hands one over"
+    assert "no job secret" not in errors, "MUNGE provides one"
 
 
-def test_the_tasks_of_a_job_array_are_jobs_of_their_own(slurm_run, tmp_path):
+def test_each_task_of_a_job_array_is_a_separate_job(slurm_run, tmp_path):
     slurm_run("sbatch", str(RECIPES / "slurm_array.sh"))
 
     places = read_places(tmp_path, 4)
@@ -240,7 +238,7 @@ def test_two_tasks_on_one_host_share_no_core(slurm_run, tmp_path, options):
     assert not set(first["cpus"]) & set(second["cpus"])
 
 
-def test_a_task_with_several_cores_has_them_all(slurm_run, tmp_path):
+def test_a_task_gets_all_of_its_cores(slurm_run, tmp_path):
     options = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2")
     slurm_run("srun", *options, "nano-run", "--nproc-per-node", "1", "train.py")
 
@@ -251,7 +249,7 @@ def test_a_task_with_several_cores_has_them_all(slurm_run, tmp_path):
 
 
 def run_mpi(commands, folder, launcher, recipe, *options):
-    """Run a recipe on two made-up hosts, whose processes are all started here."""
+    """Run a recipe on two simulated hosts; all processes start on this machine."""
     bin_folder, environ = commands
     path = shutil.which(launcher)
     if path is None:
@@ -278,7 +276,7 @@ def run_mpi(commands, folder, launcher, recipe, *options):
         ("mpiexec.mpich", "mpich.sh", ("-launcher", "fork")),
     ],
 )
-def test_ranks_of_mpi_meet_and_share_a_secret(commands, tmp_path, launcher, recipe, options):
+def test_mpi_ranks_meet_and_share_a_secret(commands, tmp_path, launcher, recipe, options):
     errors = run_mpi(commands, tmp_path, launcher, recipe, *options)
 
     places = read_places(tmp_path, 2)
@@ -287,7 +285,7 @@ def test_ranks_of_mpi_meet_and_share_a_secret(commands, tmp_path, launcher, reci
     assert "no job secret" not in errors
 
 
-def test_the_recipes_are_those_of_the_documentation():
+def test_the_documentation_shows_the_recipes():
     text = (REPOSITORY / "docs" / "many_hosts.md").read_text()
     for path in RECIPES.glob("*.sh"):
         indented = "".join(f"    {line}\n" for line in path.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""What can be run is checked before anything is started."""
+"""The target is checked before anything starts."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from nano_init.protocol.target import Target
 
 
 class TestPythonArguments:
-    def test_a_script_stands_before_its_arguments(self) -> None:
+    def test_a_script_precedes_its_arguments(self) -> None:
         assert Target("a.py", ("-m", "x")).python_arguments == ("a.py", "-m", "x")
 
-    def test_a_script_that_begins_with_a_hyphen_is_no_option(self) -> None:
+    def test_a_script_that_begins_with_a_hyphen_is_not_an_option(self) -> None:
         assert Target("-x.py", ("a",)).python_arguments == ("--", "-x.py", "a")
         assert Target("-").python_arguments == ("-",)
 
-    def test_a_module_stands_behind_m(self) -> None:
+    def test_a_module_follows_m(self) -> None:
         assert Target("a.b", ("x",), is_module=True).python_arguments == ("-m", "a.b", "x")
 
 
 class TestCheckTarget:
-    def test_a_script_that_can_be_read_passes(self, tmp_path: Path) -> None:
+    def test_a_readable_script_is_accepted(self, tmp_path: Path) -> None:
         script = tmp_path / "train.py"
         script.write_text("")
         check_target(Target(str(script)))
 
-    def test_stdin_and_modules_are_left_to_python(self) -> None:
+    def test_stdin_and_modules_are_not_checked(self) -> None:
         check_target(Target("-"))
         check_target(Target("no.such.module", is_module=True))
 
-    def test_a_missing_script_is_named(self) -> None:
+    def test_a_missing_script_is_reported(self) -> None:
         with pytest.raises(LaunchError, match=r"^script not found: 'trian.py'; check the path$"):
             check_target(Target("trian.py"))
 
-    def test_the_word_python_is_recognised_as_superfluous(self) -> None:
+    def test_a_superfluous_python_is_reported(self) -> None:
         with pytest.raises(LaunchError, match=r"leave out the word python3: nano-run train.py$"):
             check_target(Target("python3", ("train.py",)))
 
-    def test_pythons_own_arguments_are_repeated_whole(self) -> None:
+    def test_the_suggested_command_repeats_all_arguments_of_python(self) -> None:
         with pytest.raises(LaunchError, match=r"python: nano-run -m p\.train 'a b'$"):
             check_target(Target("python", ("-m", "p.train", "a b")))
 
-    def test_a_command_on_path_is_offered_by_its_path(
+    def test_the_path_of_a_python_command_is_suggested(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
@@ -58,7 +58,7 @@ class TestCheckTarget:
         with pytest.raises(LaunchError, match=r"'other'; check the path$"):
             check_target(Target("other"))
 
-    def test_a_forgotten_suffix_is_offered(
+    def test_a_missing_suffix_is_suggested(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -66,16 +66,16 @@ class TestCheckTarget:
         with pytest.raises(LaunchError, match=r"did you mean train\.py\?$"):
             check_target(Target("train"))
 
-    def test_a_folder_without_main_is_no_script(self, tmp_path: Path) -> None:
+    def test_a_folder_without_main_is_rejected(self, tmp_path: Path) -> None:
         with pytest.raises(LaunchError, match=r"is a folder without __main__\.py; name a script"):
             check_target(Target(str(tmp_path)))
 
-    def test_a_folder_with_main_is_one(self, tmp_path: Path) -> None:
+    def test_a_folder_with_main_is_accepted(self, tmp_path: Path) -> None:
         (tmp_path / "__main__.py").write_text("")
         check_target(Target(str(tmp_path)))
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-    def test_an_unreadable_script_is_named(self, tmp_path: Path) -> None:
+    def test_an_unreadable_script_is_reported(self, tmp_path: Path) -> None:
         script = tmp_path / "train.py"
         script.write_text("")
         script.chmod(0)

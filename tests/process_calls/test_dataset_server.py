@@ -1,4 +1,4 @@
-"""Workers get each batch that the script's process reads, whole, in order, in each pass again."""
+"""Each worker gets every batch that the script's process reads, in order, in every pass."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def server(tmp_path):
     with DatasetServer(2, str(tmp_path)) as served:
         remote_dataset.connect_to_server(served.address)
         yield served
-        gc.collect()  # iterators, with their connections
+        gc.collect()  # close the iterators and their connections
 
 
 def open_two(server, dataset):
@@ -64,7 +64,7 @@ def arrays(dataset):
 
 
 @pytest.mark.parametrize("make", [nested, ragged, sparse, with_none, generated])
-def test_all_readers_are_given_what_the_script_reads(server, make):
+def test_all_readers_get_the_elements_that_the_script_reads(server, make):
     dataset = make()
     readers = open_two(server, dataset)
 
@@ -75,7 +75,7 @@ def test_all_readers_are_given_what_the_script_reads(server, make):
         assert [arrays(reader) for reader in readers] == [expected, expected]
 
 
-def test_a_shuffle_is_another_in_each_pass_and_the_same_for_all_readers(server):
+def test_each_pass_is_shuffled_differently_but_equally_for_all_readers(server):
     first, second = open_two(server, tf.data.Dataset.range(64).shuffle(64))
     passes = [(arrays(first), arrays(second)) for _ in range(2)]
 
@@ -84,7 +84,7 @@ def test_a_shuffle_is_another_in_each_pass_and_the_same_for_all_readers(server):
     assert passes[0][0] != passes[1][0]
 
 
-def test_what_the_scripts_data_raises_is_kept_for_the_script_and_told_to_readers(server):
+def test_an_error_in_the_data_is_kept_for_the_script_and_reported_to_readers(server):
     def fail():
         yield 1
         raise KeyError("the file is gone")
@@ -96,6 +96,6 @@ def test_what_the_scripts_data_raises_is_kept_for_the_script_and_told_to_readers
     assert "the file is gone" in str(server.fault)
 
 
-def test_elements_without_dense_tensors_are_refused(server):
+def test_elements_without_dense_tensors_are_rejected(server):
     with pytest.raises(UsageError, match="cannot be sent to workers"):
         server.add(ServedDataset(tf.data.Dataset.range(4).window(2)))

@@ -1,4 +1,4 @@
-"""Workers that a running script starts: their output, their end, and the script's own end."""
+"""Workers that a running script starts: their output, their exit, and the script's exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="workers are bound and watched over on Linux"
 )
 
-# Stands for the script: starts two workers of the program in its own folder.
+# Stands in for the script: starts two workers of the program in its folder.
 SCRIPT = """
 import os, sys
 from nano_init.process_calls.launcher_process import run_processes
@@ -54,8 +54,8 @@ def run(environ, folder: Path, worker: str) -> tuple[str, str]:
 
 
 @pytest.fixture
-def pids_of_workers(await_true):
-    """Return a function that waits for both workers of a folder, and returns their process ids."""
+def worker_pids(await_true):
+    """Return a function that waits for both workers in a folder and returns their process IDs."""
 
     def wait(folder: Path) -> list[int]:
         paths = [folder / "pid0", folder / "pid1"]
@@ -65,7 +65,7 @@ def pids_of_workers(await_true):
     return wait
 
 
-def test_workers_are_a_job_whose_chief_is_heard_through_the_script(environ, tmp_path) -> None:
+def test_workers_form_a_job_and_the_script_shows_the_chiefs_output(environ, tmp_path) -> None:
     worker = """
 print("number", index, current_membership().workers, "NANO_INIT_PATCH" in os.environ)
 print("trouble", index, file=sys.stderr)
@@ -76,7 +76,7 @@ print("trouble", index, file=sys.stderr)
     assert err == "trouble 0\n"
 
 
-def test_a_job_around_the_script_is_not_the_workers(environ, tmp_path) -> None:
+def test_workers_ignore_the_job_that_the_script_runs_in(environ, tmp_path) -> None:
     config = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
     outer = {"TF_CONFIG": config, "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}
     out, _ = run({**environ, **outer}, tmp_path, "print(index, current_membership().workers)")
@@ -84,7 +84,7 @@ def test_a_job_around_the_script_is_not_the_workers(environ, tmp_path) -> None:
     assert out == "0 2\nstatus 0\n"
 
 
-def test_the_status_and_the_sentence_are_the_failed_workers(environ, tmp_path) -> None:
+def test_the_script_gets_the_failed_workers_status_and_message(environ, tmp_path) -> None:
     worker = "if index: os.kill(os.getpid(), 9)\ntime.sleep(60)"
     out, _ = run(environ, tmp_path, worker)
 
@@ -92,9 +92,7 @@ def test_the_status_and_the_sentence_are_the_failed_workers(environ, tmp_path) -
     assert out.endswith(" was killed by SIGKILL\n")
 
 
-def test_an_interrupt_of_the_script_ends_the_workers_once(
-    environ, tmp_path, pids_of_workers, is_alive
-) -> None:
+def test_ctrl_c_interrupts_each_worker_once(environ, tmp_path, worker_pids, is_alive) -> None:
     worker = """
 mark("pid")
 try:
@@ -104,7 +102,7 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
     script = start(environ, tmp_path, worker, start_new_session=True)
-    pids = pids_of_workers(tmp_path)
+    pids = worker_pids(tmp_path)
     os.killpg(script.pid, signal.SIGINT)  # as a terminal does
     out, _ = script.communicate(timeout=60)
 
@@ -113,11 +111,11 @@ except KeyboardInterrupt:
 
 
 def test_a_second_interrupt_ends_workers_that_ignore_the_first(
-    environ, tmp_path, pids_of_workers, is_alive
+    environ, tmp_path, worker_pids, is_alive
 ) -> None:
     worker = "import signal\nsignal.signal(2, signal.SIG_IGN)\nmark('pid')\ntime.sleep(60)"
     script = start(environ, tmp_path, worker)
-    pids = pids_of_workers(tmp_path)
+    pids = worker_pids(tmp_path)
     begun = time.monotonic()
     for _ in range(2):
         script.send_signal(signal.SIGINT)
@@ -125,18 +123,18 @@ def test_a_second_interrupt_ends_workers_that_ignore_the_first(
     out, _ = script.communicate(timeout=60)
 
     assert out == "interrupted\n"
-    assert time.monotonic() - begun < 12  # the first one alone is given 15 s
+    assert time.monotonic() - begun < 12  # after the first one alone, workers have 15 s
     assert not any(map(is_alive, pids))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_script_that_is_killed_leaves_neither_workers_nor_files(
-    environ, tmp_path, pids_of_workers, await_true, is_alive, number: int
+def test_killing_the_script_ends_the_workers_and_removes_their_files(
+    environ, tmp_path, worker_pids, await_true, is_alive, number: int
 ) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
     script = start(environ, folder, "mark('pid')\ntime.sleep(60)")
-    pids = pids_of_workers(folder)
+    pids = worker_pids(folder)
     script.send_signal(number)
     script.communicate(timeout=60)
 

@@ -1,4 +1,4 @@
-"""`num_processes` where no process is started: one process, a wrong number, another backend."""
+"""`num_processes` that starts no process: one process, an invalid number, another backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nano_init.process_calls.num_processes import starts_processes
 PACKAGE = str(Path(nano_init.__file__).parent)
 
 
-def test_one_process_is_the_function_itself():
+def test_with_one_process_the_function_is_returned_unchanged():
     def train():
         return 3
 
@@ -26,12 +26,12 @@ def test_one_process_is_the_function_itself():
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.0, "2", True, None, 10**6])
-def test_a_number_of_processes_that_is_none_is_named(number):
+def test_an_invalid_number_of_processes_is_reported(number):
     with pytest.raises(UsageError, match=r"num_processes is .*; give a whole number from 1"):
         nano(num_processes=number)
 
 
-def test_another_backend_of_bigdl_nano_gets_a_warning_at_the_line_that_gives_it():
+def test_another_bigdl_nano_backend_gets_a_warning_at_the_callers_line():
     with pytest.warns(UserWarning, match="backend='ray' of BigDL-Nano is ignored") as caught:
         assert not starts_processes(1, "ray")
     assert caught[0].filename == __file__
@@ -42,7 +42,7 @@ def test_another_backend_of_bigdl_nano_gets_a_warning_at_the_line_that_gives_it(
 
 @pytest.fixture
 def failing_fit():
-    """Return a function that calls `fit` with a callback that raises, and what it raises."""
+    """Return a function that calls `fit` with a failing callback and returns the frames' files."""
     keras = pytest.importorskip("keras")
     np = pytest.importorskip("numpy")
 
@@ -65,7 +65,7 @@ def failing_fit():
 @pytest.mark.tensorflow
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 keeps one frame")
 @pytest.mark.parametrize("options", [{}, {"num_processes": 1}, {"backend": "multiprocessing"}])
-def test_an_error_in_fit_in_one_process_shows_no_frame_of_the_package(failing_fit, options):
+def test_a_traceback_from_fit_in_one_process_has_no_frames_of_the_package(failing_fit, options):
     files = failing_fit(**options)
 
     assert [name for name in files if name.startswith(PACKAGE)] == []
@@ -73,7 +73,7 @@ def test_an_error_in_fit_in_one_process_shows_no_frame_of_the_package(failing_fi
 
 
 @pytest.mark.tensorflow
-def test_fit_without_the_filter_shows_all_frames(failing_fit):
+def test_without_traceback_filtering_fit_shows_all_frames(failing_fit):
     keras = pytest.importorskip("keras")
     keras.config.disable_traceback_filtering()
     try:

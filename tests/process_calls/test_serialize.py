@@ -1,4 +1,4 @@
-"""What a call uses comes out of its file as it went in; what cannot says so in one sentence."""
+"""Values survive a round trip through a call's file, or are rejected in one sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.tensorflow
 
 @pytest.fixture
 def sent(tmp_path):
-    """Write a value and read it again, with the values of the Keras objects in it."""
+    """Write a value and read it back, with the variable values of its Keras objects."""
 
     def send(value):
         packed, objects = pack(value, lambda dataset: (int, ()))
@@ -50,7 +50,7 @@ def model_of(*middle):
 def local_classes():
     factor = 3.0
 
-    class Scaled(layers.Layer):  # its constructor takes nothing of Keras's own config
+    class Scaled(layers.Layer):  # its constructor does not accept Keras's config
         def __init__(self, by):
             super().__init__()
             self.by = by
@@ -67,7 +67,7 @@ def local_classes():
     return Scaled, half
 
 
-def test_large_arrays_stay_in_the_file_and_are_aligned_and_can_be_written_to(sent):
+def test_large_arrays_are_read_back_aligned_and_writable(sent):
     array = np.arange(10000, dtype="float32")
     read = sent({"a": [array, "text"]})["a"][0]
 
@@ -76,7 +76,7 @@ def test_large_arrays_stay_in_the_file_and_are_aligned_and_can_be_written_to(sen
     read[0] = 7
 
 
-def test_a_model_with_classes_and_functions_of_the_script_computes_the_same(sent):
+def test_a_model_with_the_scripts_classes_and_functions_computes_the_same(sent):
     scaled, half = local_classes()
     made = [scaled(2.0), layers.Lambda(lambda x: tf.square(x)), layers.Dense(4, activation=half)]
     model = model_of(*made)
@@ -96,7 +96,7 @@ def test_a_model_with_classes_and_functions_of_the_script_computes_the_same(sent
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-def test_what_refers_to_one_object_does_so_afterwards(sent):
+def test_shared_references_are_preserved(sent):
     model, optimizer = model_of(), keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)
 
@@ -119,7 +119,7 @@ def test_a_traced_function_is_pickled_untraced(sent):
     assert int(sent(add)(tf.constant(2), y=3)) == 5
 
 
-def test_what_comes_back_refers_to_what_the_script_has(tmp_path):
+def test_results_refer_to_the_scripts_own_objects(tmp_path):
     model = model_of()
     write_packed(pack_back({"model": model, "n": 1}, [model]), str(tmp_path / "result"))
 
@@ -133,7 +133,7 @@ class Given(keras.Model):
 
 
 class Parts(keras.Model):
-    """A model of sub-models, without `call` and `get_config`, compiled its own way."""
+    """A model of submodels with its own `compile`, but without `call` and `get_config`."""
 
     def __init__(self, first, others):
         super().__init__(name="parts")
@@ -149,7 +149,7 @@ class Parts(keras.Model):
 
 
 class Joined(keras.Sequential):
-    """Its config makes it again, but nothing says how it is compiled."""
+    """A model that its config can rebuild, but not compile."""
 
     def compile(self, other):
         super().compile(other)
@@ -161,7 +161,7 @@ def compiled_its_own_way():
     return model
 
 
-def test_a_model_without_call_and_config_has_its_parts_and_their_values(sent):
+def test_a_model_without_call_and_config_keeps_its_parts_and_their_values(sent):
     model = Parts(model_of(), {"second": [model_of(layers.Dense(3))]})
     optimizer = keras.optimizers.Adam()
     model.compile([optimizer], lambda y, p: y - p)
@@ -193,20 +193,20 @@ def test_a_model_without_call_and_config_has_its_parts_and_their_values(sent):
         (lambda: iter(tf.data.Dataset.range(2)), "pass its data set"),
     ],
 )
-def test_what_cannot_be_pickled_is_refused_in_a_sentence_with_a_way_out(make, sentence):
-    with pytest.raises(UsageError, match=sentence) as told:
+def test_a_value_that_cannot_be_pickled_is_rejected_in_one_sentence(make, sentence):
+    with pytest.raises(UsageError, match=sentence) as caught:
         pack(make(), lambda dataset: (int, ()))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_models_that_share_layers_are_not_torn_apart():
+def test_models_that_share_layers_are_rejected():
     shared = layers.Dense(4)
     first, second = model_of(shared), model_of(shared)
     with pytest.raises(UsageError, match="shares layers with another model"):
         pack((first, second), lambda dataset: (int, ()))
 
 
-def test_values_of_another_shape_are_given_to_none():
+def test_values_of_another_shape_are_rejected_and_nothing_changes():
     one, other = model_of(layers.Dense(3)), model_of(layers.Dense(5))
     before = one.get_weights()
     with pytest.raises(UsageError, match="has other variables"):

@@ -1,8 +1,8 @@
-"""A plugin of pytest: what must not be skipped here, by NANO_TEST_REQUIRE.
+"""A pytest plugin: tests whose requirements NANO_TEST_REQUIRE lists must not be skipped.
 
-The variable names requirements, with commas between them. Where one is missing, the run ends at
-once with one sentence. A test that is skipped for want of one fails: what the machine has, the
-tests must find.
+The variable is a comma-separated list of requirements. If one is missing, the run ends at once
+with one sentence. A test that is skipped because it lacks one fails: the tests must find what
+the machine has.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Requirement:
     """Something that a machine may lack.
 
     Args:
-        lacks: Returns what is missing, or "" where all is there.
-        reason: A regular expression of the reasons for which tests are skipped without it.
+        lacks: Returns what is missing, or "" if nothing is.
+        reason: A regular expression for the skip reasons of tests that lack it.
     """
 
     lacks: Callable[[], str]
@@ -107,12 +107,12 @@ def read_required(environ: Mapping[str, str]) -> list[str]:
 
 
 def requirement_of(reason: str, required: list[str]) -> str | None:
-    """Return the name of the requirement for want of which a test is skipped, if it is required."""
+    """Return the listed requirement whose absence is the reason of a skip, or None."""
     return next((n for n in required if re.search(REQUIREMENTS[n].reason, reason)), None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """End the run where something that is required is missing."""
+    """End the run if a listed requirement is missing."""
     config.stash[_REQUIRED] = read_required(os.environ)
     if hasattr(config, "workerinput"):
         return
@@ -130,7 +130,7 @@ _REQUIRED = pytest.StashKey[list[str]]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that is skipped for want of what is required."""
+    """Fail a test that is skipped although its requirement is listed."""
     report = yield
     _refuse_skip(report, item.config)
     return report
@@ -138,7 +138,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    """Fail a file that is skipped for want of what is required."""
+    """Fail a file that is skipped although its requirement is listed."""
     report = yield
     _refuse_skip(report, collector.config)
     return report

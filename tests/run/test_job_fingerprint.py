@@ -1,4 +1,4 @@
-"""What hosts compare of a program: its file, found without running any of it."""
+"""Hosts compare the file of their program, which is found without running any of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nano_init.survey import survey
     ("name", "path"),
     [("mod", "mod.py"), ("pkg", "pkg/__main__.py"), ("pkg.sub", "pkg/sub.py")],
 )
-def test_a_module_is_told_apart_by_the_file_that_would_run(tmp_path, name, path):
+def test_a_module_is_identified_by_the_file_that_would_run(tmp_path, name, path):
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg/__init__.py").write_text("raise RuntimeError('was imported')")
     digests = []
@@ -30,7 +30,7 @@ def test_a_module_is_told_apart_by_the_file_that_would_run(tmp_path, name, path)
     assert all(digest.startswith(f"{name} (") for digest in digests)
 
 
-def test_a_folder_is_told_apart_by_its_main_file_and_not_by_where_it_lies(tmp_path):
+def test_a_folder_is_identified_by_its_main_file_and_not_by_its_location(tmp_path):
     digests = []
     for place, text in (("a", "1"), ("b", "1"), ("c", "2")):
         (tmp_path / place / "app").mkdir(parents=True)
@@ -40,13 +40,13 @@ def test_a_folder_is_told_apart_by_its_main_file_and_not_by_where_it_lies(tmp_pa
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_module_that_is_not_found_is_its_name(tmp_path):
+def test_a_module_that_is_not_found_is_identified_by_its_name(tmp_path):
     target = Target("nowhere.at_all", (), is_module=True)
 
     assert digest_target(target, {}, [str(tmp_path)]) == "nowhere.at_all"
 
 
-def test_a_program_from_stdin_is_told_apart_by_what_was_read():
+def test_a_program_from_stdin_is_identified_by_its_content():
     digests = [digest_target(Target("-"), {}, program=text) for text in (b"1", b"1", b"2", b"")]
 
     assert digests[0] == digests[1] != digests[2]
@@ -63,11 +63,11 @@ def test_a_program_from_stdin_is_told_apart_by_what_was_read():
         ("", "1", ""),
     ],
 )
-def test_a_fact_that_one_host_can_do_without_is_compared_where_both_have_it(here, there, sentence):
+def test_an_optional_fact_is_compared_only_if_both_hosts_have_it(here, there, sentence):
     assert compare_facts({"a": here}, {"a": there}, "h") == sentence
 
 
-def test_a_host_tells_its_version_of_tf_keras_or_that_it_does_without():
+def test_a_host_lists_its_version_of_tf_keras_or_an_empty_one():
     listed = list_facts(RunRequest(Target("-")), PatchOptions("float32"), survey({}))
 
     try:
@@ -77,5 +77,5 @@ def test_a_host_tells_its_version_of_tf_keras_or_that_it_does_without():
     assert listed["the version of tf_keras"] == version
 
 
-def test_a_fact_that_the_other_host_does_not_tell_is_a_difference():
+def test_a_fact_missing_on_the_other_host_is_a_difference():
     assert compare_facts({"a": "1"}, {}, "h").startswith("a differs: 1 on host 0, not known on h")

@@ -1,4 +1,4 @@
-"""Where this host stands follows from the options, else from the outer launcher."""
+"""This host's part of the job follows from the options, or else from the outer launcher."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from nano_init.run.request import JobRequest
 MPI = Task(5, 8, 1, 4, "PMI_RANK")
 
 
-def test_one_host_needs_nothing():
+def test_a_single_host_needs_no_options():
     assert find_host_part(JobRequest(workers="2"), None) == HostPart()
 
 
-def test_many_hosts_are_what_the_options_say():
+def test_options_describe_several_hosts():
     job = JobRequest(hosts=4, host_rank=2, master_addr="h", master_port=77)
 
     assert find_host_part(job, None) == HostPart(2, 4, "h", 77)
 
 
-def test_a_task_is_one_host_of_one_worker_that_takes_its_part_of_the_cores():
+def test_a_task_is_a_host_with_one_worker_and_its_share_of_the_cores():
     part = find_host_part(JobRequest(workers="1", master_addr="h"), MPI)
 
     assert part == HostPart(5, 8, "h", 29400, (1, 4), is_task=True)
 
 
-def test_the_options_go_before_the_outer_launcher():
+def test_options_take_precedence_over_the_outer_launcher():
     job = JobRequest(hosts=2, host_rank=1, master_addr="h")
 
     assert find_host_part(job, MPI) == HostPart(1, 2, "h", 29400)
@@ -50,23 +50,23 @@ def test_the_options_go_before_the_outer_launcher():
         (JobRequest(hosts=8, host_rank=0), None, "needs --master-addr"),
     ],
 )
-def test_what_is_missing_or_does_not_fit_is_named(job, task, sentence):
+def test_missing_or_inconsistent_options_are_reported(job, task, sentence):
     with pytest.raises(UsageError, match=sentence):
         find_host_part(job, task)
 
 
-def test_every_option_has_a_twin_in_the_environment():
+def test_job_options_have_environment_variables():
     assert "NANO_RUN_NPROC_PER_NODE" in JOB_VARIABLES
     assert all(name.startswith("NANO_RUN_") and name.isupper() for name in JOB_VARIABLES)
 
 
-def test_a_module_is_found_behind_every_option_that_takes_a_value():
+def test_a_module_is_found_after_every_option_that_takes_a_value():
     valued = [
         name
         for parameter in nano_run_command.params
         if isinstance(parameter, click.Option) and not parameter.is_flag
         for name in parameter.opts
-        # Its file stands behind "=" only.
+        # Its file name can only follow "=".
         if name.startswith("--") and name != "--report"
     ]
 

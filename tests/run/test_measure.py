@@ -1,4 +1,4 @@
-"""What measures a program runs it where it was to be run, whatever cannot be measured."""
+"""--report and --tune run the program even if nothing can be measured."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def without_folder(tmp_path: Path, environ: dict[str, str]) -> dict[str, str]:
 
 
 class TestWithoutTemporaryFolder:
-    def test_a_reported_run_is_made_and_reported(
+    def test_a_run_with_report_still_runs_and_is_reported(
         self, nano_run: Run, tmp_path: Path, without_folder: dict[str, str]
     ) -> None:
         (tmp_path / "s.py").write_text("import sys; print('ran'); sys.exit(3)")
@@ -48,7 +48,7 @@ class TestWithoutTemporaryFolder:
         assert "the report is in r.json" in result.stderr
 
     @pytest.mark.slow
-    def test_a_run_that_was_to_be_tuned_is_made_untuned(
+    def test_a_run_with_tune_runs_untuned(
         self, nano_run: Run, tmp_path: Path, without_folder: dict[str, str]
     ) -> None:
         (tmp_path / "s.py").write_text("import sys; print('ran'); sys.exit(3)")
@@ -60,7 +60,7 @@ class TestWithoutTemporaryFolder:
         ) in result.stderr
         assert "Traceback" not in result.stderr
 
-    def test_a_comparison_is_refused_in_one_sentence(
+    def test_a_comparison_is_rejected_in_one_sentence(
         self, nano_run: Run, tmp_path: Path, without_folder: dict[str, str]
     ) -> None:
         (tmp_path / "s.py").write_text("print('ran')")
@@ -79,15 +79,15 @@ class TestWithoutTemporaryFolder:
             lambda: ForkServer("/bin/false", {}),
         ],
     )
-    def test_whatever_samples_fails_as_a_sample_does(
+    def test_every_way_to_sample_raises_a_sample_error(
         self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
     ) -> None:
         monkeypatch.setattr("tempfile.tempdir", "/nowhere")
         with pytest.raises(SampleError, match=r"needs a temporary folder \(No such file"):
             act()
 
-    def test_a_fork_does_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The folder was there when the process to fork from was started."""
+    def test_forking_raises_a_sample_error_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The folder existed when the fork server started."""
         fork_server = ForkServer("/bin/false", {})
         try:
 
@@ -102,7 +102,7 @@ class TestWithoutTemporaryFolder:
 
 
 class TestComparison:
-    """Of a script that fails in one of the two ways only."""
+    """Comparison of a script that fails only under nano-run."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ class TestComparison:
             ),
         ],
     )
-    def test_the_way_that_failed_is_named_with_the_way_out(
+    def test_the_side_that_failed_is_reported_with_a_remedy(
         self, nano_run: Run, tmp_path: Path, precision: str, way_out: str
     ) -> None:
         (tmp_path / "s.py").write_text(
             "import keras, numpy as np, os, sys\n"
-            # What the launcher sets, and python does not.
+            # Set by nano-run, and not by python.
             "if any(name.startswith('NANO_INIT_PATCH') for name in os.environ):\n"
             "    sys.exit('not so')\n"
             "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])\n"

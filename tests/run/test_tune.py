@@ -34,7 +34,7 @@ model.fit(data, data.reshape(len(data), -1)[:, :1], batch_size=32, epochs=8, ver
 print("done")
 """
 
-# What a search in a minute cannot tell from chance.
+# Ratios that a search of one minute cannot distinguish from noise.
 TIE, LEAST_GAIN = 1.03, 1.03
 
 
@@ -44,31 +44,31 @@ def cache(tmp_path: Path) -> dict[str, str]:
 
 
 def ratio_of(trial: dict[str, Any]) -> float:
-    """Return how much longer than the default a step took: medians of runs, averaged."""
+    """Return the step time relative to the default: the geometric mean of the runs' medians."""
     return statistics.geometric_mean(map(statistics.median, trial["runs"]))
 
 
 def acceptable(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the tuner's own measurements favour: the fastest, and what is as good."""
+    """Return the configurations that the tuner's measurements favour: the fastest and its ties."""
     sound = [trial for trial in entry["trials"] if trial["runs"] and trial["is_sound"]]
     most = max(len(trial["runs"]) for trial in sound)
     last = [trial for trial in sound if len(trial["runs"]) == most]
     best = min(map(ratio_of, last))
     near = [trial["configuration"] for trial in last if ratio_of(trial) <= TIE * best]
-    # What others were compared with took exactly its own time.
+    # The default, with which the others are compared, has the ratio 1 throughout.
     default = [t for t in sound if {r for run in t["runs"] for r in run} == {1.0}]
     if default and best * LEAST_GAIN > 1:
-        # What runs without a choice may be another one that is as fast.
+        # A gain below LEAST_GAIN does not replace the default.
         return [default[0]["configuration"], *near]
     return near
 
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
+def test_each_script_is_tuned_run_once_and_remembered_with_its_own_choice(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
-    """What is chosen follows from what was measured of the one model, and not of the other."""
+    """Each choice follows from the measurements of its own model."""
     (tmp_path / "s.py").write_text(SCRIPT)
     seen: set[Path] = set()
     for number, kind in enumerate(("convolutional", "recurrent"), 1):
@@ -97,12 +97,12 @@ def test_scripts_are_tuned_run_once_and_remembered_each_with_its_own_choice(
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_models_that_measure_differently_get_different_choices(
+def test_models_with_different_measurements_get_different_choices(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
-    """What one is fastest in is not what the other is, and each gets its own."""
+    """Each model gets the configuration that is fastest for it."""
     (tmp_path / "s.py").write_text(SCRIPT)
-    chosen, spoken_for = [], []
+    chosen, favoured = [], []
     for kind in ("convolutional", "recurrent"):
         folder = tmp_path / kind
         variables = {**cache, "XDG_CACHE_HOME": str(folder), "UNITS": "128"}
@@ -114,17 +114,17 @@ def test_models_that_measure_differently_get_different_choices(
         entry = json.loads(path.read_text())
         assert entry["configuration"] in acceptable(entry)
         chosen.append(entry["configuration"])
-        spoken_for.append(acceptable(entry))
-    if any(each in spoken_for[1] for each in spoken_for[0]):
+        favoured.append(acceptable(entry))
+    if any(each in favoured[1] for each in favoured[0]):
         pytest.skip(f"the same is fastest for both here: {chosen}")
     assert chosen[0] != chosen[1]
 
 
-def test_a_script_that_cannot_be_sampled_runs_all_the_same(
+def test_a_script_that_cannot_be_sampled_still_runs(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
     (tmp_path / "s.py").write_text("import sys; print(sys.stdin.read()); sys.exit(4)")
-    # Where there is no unit, nothing is left to measure.
+    # Without a bfloat16 unit, nothing is left to measure.
     variables = {**cache, "TF_ENABLE_ONEDNN_OPTS": "0"}
     result = nano_run("--tune", "s.py", env=variables, input="typed")
     assert (result.stdout, result.returncode) == ("typed\n", 4)
@@ -137,10 +137,10 @@ def test_a_script_that_cannot_be_sampled_runs_all_the_same(
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_a_script_that_fails_in_the_default_alone_runs_in_float32(
+def test_a_script_that_fails_only_in_the_default_precision_runs_in_float32(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
-    """Also where the time is too short to measure anything."""
+    """Even if the time is too short to measure anything."""
     (tmp_path / "s.py").write_text(
         "import keras, numpy as np\n"
         "if keras.config.dtype_policy().name != 'float32':\n"
@@ -165,7 +165,7 @@ def test_a_script_that_fails_in_the_default_alone_runs_in_float32(
 
 
 @pytest.mark.slow
-def test_precision_measured_is_measured_once_per_machine_and_auto_never(
+def test_precision_measured_runs_the_benchmark_once_per_machine_and_auto_never(
     nano_run: Run, tmp_path: Path, cache: dict[str, str]
 ) -> None:
     (tmp_path / "s.py").write_text("print('ran')")
@@ -182,7 +182,7 @@ def test_precision_measured_is_measured_once_per_machine_and_auto_never(
     if line not in first.stderr or "could not be measured" in first.stderr:
         pytest.skip(f"there is nothing to measure here: {first.stderr}")
     assert "matrix products are" in first.stderr
-    # The same sentence, from memory; the twin in the environment asks for it, too.
+    # The same sentence, from the cache; the environment variable requests it too.
     assert second.stderr == first.stderr.replace(line, "")
     third = nano_run("s.py", env={**cache, "NANO_RUN_PRECISION": "measured"})
     assert third.stderr == second.stderr

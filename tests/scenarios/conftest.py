@@ -1,4 +1,4 @@
-"""Scripts on workers of one host, what these told, and what is left of them."""
+"""Run scripts on workers of one host, read their results and find leftover processes."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def clean_environ(variables):
     """Return the environment of a fresh shell, in which the package can be imported."""
     stray = ("NANO_", "TF_", "PYTHON")
     kept = {n: v for n, v in os.environ.items() if not n.startswith(stray)}
-    # Without what Keras imports wherever it is installed, as in tests/conftest.py.
+    # lean_imports hides packages that Keras imports if installed, as in tests/conftest.py.
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "lean_imports")))
     return {**kept, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
 
 
 def prepare(folder, script, workers, options, variables):
-    """Write a script, and return the command that starts it on workers, and its environment."""
+    """Write a script; return the command that runs it on workers, and the environment."""
     (folder / "s.py").write_text(COMMON + script)
     command = [sys.executable, "-c", START, *FLAGS, str(workers), *options, "s.py"]
     return command, clean_environ(variables)
@@ -52,7 +52,7 @@ def prepare(folder, script, workers, options, variables):
 
 @pytest.fixture(scope="session")
 def start_program():
-    """Return a function that runs one of the programs here in plain Python, or on workers."""
+    """Return a function that runs one of the programs under plain Python or on workers."""
 
     def start(folder, name, *arguments, workers=None, options=(), **variables):
         launcher = [] if workers is None else ["-c", START, *FLAGS, str(workers), *options]
@@ -67,7 +67,7 @@ def start_program():
 
 @pytest.fixture(scope="session")
 def read_results():
-    """Return a function that reads what a program has printed, by the name of each result."""
+    """Return a function that parses a program's output into results by name."""
 
     def read(text):
         lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
@@ -78,7 +78,7 @@ def read_results():
 
 @pytest.fixture(scope="session")
 def assert_close():
-    """Return a function that compares results, dicts and lists in them too, number by number."""
+    """Return a function that compares nested results number by number."""
     import numpy as np
 
     def compare(expected, actual, path="", *, atol=2e-6, rtol=0.0):
@@ -98,7 +98,7 @@ def assert_close():
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a script on workers in an empty folder, and return its process and what they told."""
+    """Run a script on workers in an empty folder; return its process and the workers' results."""
 
     def start(script, *options, workers=2, fails=False, **variables):
         command, env = prepare(tmp_path, script, workers, options, variables)
@@ -114,7 +114,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def launch(tmp_path):
-    """Start a script on workers in an empty folder, in a process group, and return the launcher."""
+    """Start a script on workers in an empty folder and its own session; return the launcher."""
     launchers = []
 
     def start(script, *options, workers=2):
@@ -133,7 +133,7 @@ def launch(tmp_path):
 
 @pytest.fixture
 def processes(tmp_path):
-    """Return a function that lists the processes of the folder that scripts run in."""
+    """Return a function that lists the processes that run in the script's folder."""
 
     def list_here():
         return [pid.name for pid in Path("/proc").glob("[0-9]*") if _works_in(pid, tmp_path)]

@@ -1,4 +1,4 @@
-"""How trainings on workers end: well, refused, killed or interrupted, and with nothing left."""
+"""Trainings that finish, are refused, killed or interrupted leave no process behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ tell(weights=weights(model), **history)
 """
 
 
-def test_three_workers_with_uneven_shares_train_as_one_process_does(run, processes):
+def test_three_workers_with_uneven_shares_train_like_one_process(run, processes):
     alone = run(UNEVEN, workers=1)[1][0]
     _, told = run(UNEVEN, workers=3)
 
@@ -42,7 +42,9 @@ tell(**model.fit(x, x, batch_size=8, epochs=2, verbose=0).history)
 """
 
 
-def test_a_model_without_variables_is_warned_of_and_evaluated_as_in_one_process(run, processes):
+def test_a_model_without_variables_gets_a_warning_and_is_evaluated_as_in_one_process(
+    run, processes
+):
     alone, expected = run(UNTRAINABLE, workers=1)
     result, told = run(UNTRAINABLE)
 
@@ -67,7 +69,7 @@ model.fit(tf.data.Dataset.from_tensor_slices((x[:, 0], x[:, 0])), verbose=0)
 """
 
 
-def test_data_without_rows_is_refused_in_one_sentence_and_ends_all_workers(run, processes):
+def test_data_without_rows_is_rejected_in_one_sentence_and_ends_all_workers(run, processes):
     result, _ = run(UNSHARABLE, fails=True)
 
     assert result.returncode == 1
@@ -80,7 +82,7 @@ def test_data_without_rows_is_refused_in_one_sentence_and_ends_all_workers(run, 
     assert processes() == []
 
 
-# Marks each step of the chief's, and takes long enough for being killed within.
+# Marks each step of the chief, and takes long enough to be killed during one.
 MARKED = """
 import time
 class Mark(keras.callbacks.Callback):
@@ -100,13 +102,13 @@ tell(weights=weights(model), epochs=history.epoch)
 """
 
 
-def test_a_chief_that_is_killed_at_random_goes_on_to_an_unbroken_runs_result(
+def test_a_chief_killed_at_random_resumes_to_the_result_of_an_uninterrupted_run(
     run, launch, processes, await_true, tmp_path
 ):
     unbroken = run("PAUSE = 0\n" + MARKED + BACKED_UP)[1]
     for path in [*tmp_path.glob("at0-*"), *tmp_path.glob("told*")]:
         path.unlink()
-    steps = random.randrange(1, 26)  # of 30, so that it has not trained to the end by then
+    steps = random.randrange(1, 26)  # of 30, so that the training has not finished by then
     print("killed after step", steps)
     launcher = launch("PAUSE = 0.1\n" + MARKED + BACKED_UP, "--max-restarts", "1")
     await_true(lambda: len(list(tmp_path.glob("at0-*"))) >= steps)
@@ -119,7 +121,7 @@ def test_a_chief_that_is_killed_at_random_goes_on_to_an_unbroken_runs_result(
     told = [json.loads((tmp_path / f"told{index}").read_text()) for index in range(2)]
     assert told[0] == told[1]
     assert told[0]["weights"] == unbroken[0]["weights"]
-    # Epochs of 5 steps that were whole, and thus backed up, are not trained again.
+    # Complete epochs of 5 steps were backed up and are not trained again.
     assert len(told[0]["epochs"]) <= 6 - (steps - 1) // 5
     assert processes() == []
 
@@ -136,7 +138,7 @@ model.fit(x, y, batch_size=8, epochs=10**6, verbose=0, callbacks=[Mark()])
     [(True, signal.SIGINT, 130), (False, signal.SIGKILL, -signal.SIGKILL)],
     ids=["Ctrl-C", "kill -9 of the launcher"],
 )
-def test_a_launcher_that_is_interrupted_or_killed_leaves_no_process(
+def test_an_interrupted_or_killed_launcher_leaves_no_process(
     launch, processes, await_true, tmp_path, is_for_group, number, status
 ):
     launcher = launch("PAUSE = 0.01\n" + MARKED + ENDLESS)

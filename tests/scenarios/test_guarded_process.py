@@ -1,4 +1,4 @@
-"""What a script saves on some workers only: by those alone, whatever the others are at."""
+"""A script may save on some workers only, whatever the other workers are doing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if index == GUARD:
     model.save_weights("one.weights.h5")
     model.save("own.keras")
 model.save_weights("two.weights.h5")
-# Whole on all workers.
+# All workers read a complete file.
 again = small()
 again.load_weights("two.weights.h5")
 assert weights(again) == weights(model)
@@ -31,7 +31,7 @@ if index == 0:
 else:
     model.save_weights("others.weights.h5")
 model.fit(x, y, batch_size=8, verbose=0)
-# Names that tell a worker's number or the time are those of one file.
+# Names that differ only by a worker's number or the time mean one file.
 model.save_weights(f"of_worker_{index}.weights.h5")
 model.evaluate(x, y, batch_size=8, verbose=0)
 tell(weights=weights(model))
@@ -39,7 +39,7 @@ tell(weights=weights(model))
 
 
 @pytest.mark.parametrize(("guard", "workers"), [(0, 2), (1, 2), (1, 3)])
-def test_files_of_different_names_between_two_steps_are_different_saves(
+def test_files_with_different_names_between_two_steps_are_separate_saves(
     run, tmp_path, guard, workers
 ):
     _, told = run(f"GUARD = {guard}\n" + FITTED + DIFFERENT, workers=workers)
@@ -70,7 +70,7 @@ tell(paths=paths, latest=manager.latest_checkpoint, kept=manager.checkpoints)
 
 
 @pytest.mark.parametrize("writer", [0, 1])
-def test_a_manager_that_saves_on_one_worker_only_keeps_its_files_and_state_there(
+def test_a_checkpoint_manager_used_on_one_worker_keeps_its_files_and_state_there(
     run, tmp_path, writer
 ):
     _, told = run(f"WRITER = {writer}\n" + FITTED + MANAGED)
@@ -101,8 +101,8 @@ tell(path=path, latest=manager.latest_checkpoint, weights=weights(model))
 """
 
 
-def test_after_saves_of_one_worker_a_save_of_all_has_one_path_for_all(run, tmp_path):
-    """The others have counted fewer saves; what they restore is the file that there is."""
+def test_a_save_by_all_workers_after_saves_by_one_has_the_same_path_on_all(run, tmp_path):
+    """The others have counted fewer saves, but restore the file that exists."""
     _, told = run(FITTED + MIXED)
 
     assert told[0] == told[1]
@@ -125,7 +125,7 @@ tell(totals=totals)
 
 
 @pytest.mark.parametrize("writer", [0, 1])
-def test_one_saves_while_the_others_are_at_a_collective_of_the_script_s_own(run, tmp_path, writer):
+def test_one_worker_saves_while_the_others_are_in_a_collective_of_the_script(run, tmp_path, writer):
     _, told = run(f"WRITER = {writer}\n" + FITTED + COLLECTIVES)
 
     assert told[0] == told[1] == {"totals": [2.0, 2.0, 2.0, 2.0, 4.0, 4.0]}
@@ -160,7 +160,7 @@ tell(weights=weights(model), seen=float(seen.result()))
 
 
 @pytest.mark.parametrize("writer", [0, 1])
-def test_one_saves_while_the_others_go_on_in_a_loop_of_legacy_keras(run, tmp_path, writer):
+def test_one_worker_saves_while_the_others_continue_a_legacy_keras_loop(run, tmp_path, writer):
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
     _, told = run(f"WRITER = {writer}\n" + FITTED + LEGACY_LOOP)
 
@@ -182,7 +182,7 @@ tell(weights=weights(model))
 """
 
 
-def test_a_script_whose_workers_wait_for_the_file_goes_on_after_the_start_timeout(run):
+def test_a_script_whose_workers_wait_for_a_file_continues_after_the_start_timeout(run):
     result, told = run(FITTED + AWAITED, "--start-timeout", "20")
 
     assert told[0] == told[1]
@@ -196,7 +196,7 @@ model.fit(x, y, batch_size=8, verbose=0)
 """
 
 
-def test_a_script_that_predicts_on_one_worker_only_ends_with_a_sentence(run):
+def test_predicting_on_one_worker_only_ends_with_a_one_sentence_error(run):
     result, _ = run(FITTED + LEFT_OUT, fails=True)
 
     assert re.search(
@@ -212,7 +212,7 @@ if index == 0:
 """
 
 
-def test_a_script_that_evaluates_on_one_worker_after_the_others_have_ended_says_so(run):
+def test_evaluating_on_one_worker_after_the_others_have_ended_is_reported(run):
     result, _ = run(FITTED + LEFT, fails=True)
 
     last = result.stderr.splitlines()[-1]
@@ -232,7 +232,7 @@ if index == 1:
 """
 
 
-def test_one_of_three_exports_while_the_others_go_on_or_have_ended(run, tmp_path):
+def test_one_of_three_workers_exports_while_the_others_continue_or_have_ended(run, tmp_path):
     _, told = run(FITTED + EXPORTED, workers=3)
 
     assert told[0] == told[1] == told[2]

@@ -1,4 +1,4 @@
-"""Strategies, models and sessions that a program makes for itself, on two workers."""
+"""Strategies, models and sessions that a program creates itself, on two workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 @pytest.fixture
 def start(tmp_path, start_program):
-    """Return a function that runs the program in an empty folder, on workers or not."""
+    """Return a function that runs the program in an empty folder, with or without workers."""
 
     def run(*arguments, **options):
         return start_program(tmp_path, "headers.py", *arguments, **options)
@@ -33,7 +33,7 @@ def start(tmp_path, start_program):
     ],
     ids=" ".join,
 )
-def test_what_can_be_shared_has_plain_pythons_results(
+def test_a_program_that_can_be_distributed_has_the_results_of_plain_python(
     start, tmp_path, read_results, assert_close, arguments
 ):
     plain = start(*arguments)
@@ -58,7 +58,9 @@ def test_what_can_be_shared_has_plain_pythons_results(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_shared_ends_the_job_with_one_sentence(start, processes, arguments, reason):
+def test_a_program_that_cannot_be_distributed_ends_the_job_with_one_sentence(
+    start, processes, arguments, reason
+):
     refused = start(*arguments, workers=2)
 
     ours = [line for line in refused.stderr.splitlines() if line.startswith("nano-run:")]
@@ -72,7 +74,7 @@ def test_what_cannot_be_shared_ends_the_job_with_one_sentence(start, processes, 
     assert processes() == []
 
 
-def test_a_refused_program_is_not_started_again(start, processes):
+def test_a_refused_program_is_not_restarted(start, processes):
     refused = start("sessions", "optimizer", workers=2, options=["--max-restarts", "3"])
 
     assert refused.returncode == 2

@@ -1,4 +1,4 @@
-"""A program's own training loops come to the numbers of plain Python on two workers."""
+"""Custom training loops give the numbers of plain Python on two workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
-def test_own_loops_have_plain_pythons_numbers_with_and_without_the_decorator(
+def test_custom_loops_match_plain_python_with_and_without_the_decorator(
     tmp_path, package, start_program, read_results, assert_close
 ):
     pytest.importorskip(package)

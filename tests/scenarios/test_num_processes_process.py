@@ -1,4 +1,4 @@
-"""A script starts processes for one call, and has in the end what one process would have had."""
+"""A script that starts processes for one call ends with the same state as with one process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Subclassed(keras.Model):
     def call(self, inputs):
         return self.out(self.hidden(inputs))
 
-class Pair(keras.Model):  # no `call` and no config, as a GAN's
+class Pair(keras.Model):  # no `call` and no config, like a GAN
     def __init__(self, first, second):
         super().__init__()
         self.first, self.second = first, second
@@ -70,7 +70,7 @@ class Pair(keras.Model):  # no `call` and no config, as a GAN's
         return {"loss": self.tracker.result(), "again": self.tracker.result()}
 
 class Aside(Pair):
-    def call(self, inputs):  # takes what lies between its parts, and not the data
+    def call(self, inputs):  # accepts what its parts exchange, not the data
         return self.second(inputs)
 
 def functional():
@@ -100,7 +100,7 @@ def train(make, data, **processes):
     model = make()
     rate = keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.9)
     model.compile(keras.optimizers.Adam(rate), weighted, metrics=["accuracy"])
-    # Stops where the loss has not fallen much, and puts back the best weights.
+    # Stops when the loss hardly falls, and restores the best weights.
     stop = keras.callbacks.EarlyStopping("loss", min_delta=0.2, restore_best_weights=True)
     seen, (arrays, options) = Seen(), data()
     history = model.fit(*arrays, callbacks=[seen, stop], **options, **processes)
@@ -134,7 +134,7 @@ with open("told.json", "w") as file:
 """
 
 
-def test_fit_in_two_processes_leaves_what_it_leaves_in_one(
+def test_fit_in_two_processes_leaves_the_same_state_as_in_one(
     python: Run, tmp_path: Path, assert_close
 ) -> None:
     (tmp_path / "s.py").write_text(FIT)
@@ -177,7 +177,7 @@ def train_step(inputs, model, loss, optimizer):
         predictions = model(features, training=True)
         value = loss(labels, predictions)
     told = value
-    if value > 1000.0:  # only AutoGraph makes a graph of it
+    if value > 1000.0:  # only AutoGraph can trace it
         told = value * 0.0
     metric.update_state(labels, predictions)
     gradients = tape.gradient(value, model.trainable_variables)
@@ -200,7 +200,7 @@ for processes in (1, 2):
     losses, same = run(model, data, squares, optimizer, epochs=2)
     assert same is model
     rows = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    rows._GeneratorState = rows._GeneratorState(generate)  # as BigDL-Nano's guide tells
+    rows._GeneratorState = rows._GeneratorState(generate)  # as in BigDL-Nano's guide
     losses += run(model, rows, keras.losses.MeanSquaredError(), optimizer)[0]
     state = [np.asarray(v.value) for v in [*model.variables, *optimizer.variables]]
     results.append([losses, *state, float(metric.result())])
@@ -219,10 +219,10 @@ for cell in CELLS:
 """
 
 
-def test_a_training_function_in_a_notebook_trains_in_two_processes_as_in_one(
+def test_a_training_function_in_a_notebook_trains_the_same_in_two_processes_as_in_one(
     python: Run, tmp_path: Path
 ) -> None:
-    """BigDL-Nano's guide to custom loops: its step, its loss, its data from a generator."""
+    """It follows BigDL-Nano's guide to custom loops: step, loss, and data from a generator."""
     pytest.importorskip("IPython", reason="cells have no file")
     result = python("-c", f"CELLS = {CELLS!r}\n{NOTEBOOK}")
 
@@ -255,7 +255,7 @@ print(all(map(np.array_equal, before, model.get_weights())), int(model.optimizer
 """
 
 
-def test_a_failed_worker_is_one_exception_with_its_traceback_and_the_model_is_as_it_was(
+def test_a_worker_failure_raises_one_exception_and_leaves_the_model_unchanged(
     python: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "s.py").write_text(FAILING)

@@ -1,8 +1,8 @@
-"""Several workers train to the numbers of one process on the same batches.
+"""Several workers give the numbers of one process on the same batches.
 
-A sum over the workers' shares adds the same terms in another order: results are equal to
-float32 rounding, some steps long. `BatchNormalization(synchronized=True)` takes the variance
-as a difference of means (keras/src/backend/tensorflow/nn.py), which loses some digits more.
+A sum over the workers' shares adds the same terms in another order, so results are equal up to
+float32 rounding over a few steps. `BatchNormalization(synchronized=True)` computes the variance
+as a difference of means (keras/src/backend/tensorflow/nn.py), which loses a few more digits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NAMES = [
     "on_batch",
     "callbacks",
 ]
-# Those that add up something of their own within a step.
+# Trainings that each sum something different within a step.
 APART = ["arrays", "mean_by_weights", "steps_per_execution", "embedding", "masked"]
 TOLERANCE = {"synchronized_norm": 1e-4}
 
@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory, start_program, read_results):
-    """Return a function that runs trainings on workers, and returns the results of each worker."""
+    """Return a function that runs trainings on workers and returns each worker's results."""
 
     def run(workers, *names, **variables):
         folder = tmp_path_factory.mktemp("logs")
@@ -84,21 +84,19 @@ def four(train):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "moving_moments"])
-def test_two_workers_train_as_one_process_does(assert_close, alone, pair, name):
+def test_two_workers_train_like_one_process(assert_close, alone, pair, name):
     for worker in pair:
         assert_close(alone[name], worker[name], name, atol=TOLERANCE.get(name, 2e-6))
 
 
 @pytest.mark.parametrize("name", APART)
-def test_two_workers_without_shared_memory_train_as_one_process_does(
-    assert_close, alone, apart, name
-):
+def test_two_workers_without_shared_memory_train_like_one_process(assert_close, alone, apart, name):
     for worker in apart:
         assert_close(alone[name], worker[name], name)
 
 
 @pytest.mark.parametrize("name", ["arrays", "tiny_batches"])
-def test_four_workers_train_as_one_process_does(assert_close, alone, four, name):
+def test_four_workers_train_like_one_process(assert_close, alone, four, name):
     for worker in four:
         assert_close(alone[name], worker[name], name)
 

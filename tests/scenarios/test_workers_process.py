@@ -1,4 +1,4 @@
-"""What an unmodified script finds on two workers: strategies, loops, other Kerases, refusals."""
+"""Unmodified scripts on two workers: strategies, custom loops, legacy Keras, refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ tell(weights=weights(model), replicas=strategy.num_replicas_in_sync, **history)
 """
 
 
-def test_a_script_with_a_strategy_of_its_own_keeps_it(run):
+def test_a_script_keeps_its_own_strategy(run):
     alone = run(OWN, workers=1)[1][0]
     _, told = run(OWN)
 
@@ -53,7 +53,7 @@ def train(name, decorate):
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
         return loss
     losses = [float(step(*batch)) for batch in data]
-    # A row that is lent in the last batch of one is not to be counted.
+    # The last batch has one row; a row lent to the other worker must not count.
     told[name] = [losses, *weights(model), float(metric.result())]
 train("plain", tf.function)
 train("above", lambda f: nano_multiprocessing(tf.function(f)))
@@ -63,7 +63,7 @@ tell(**told)
 """
 
 
-def test_a_custom_loop_trains_alike_plain_or_with_its_step_decorated(run):
+def test_a_custom_loop_trains_the_same_with_and_without_the_decorator(run):
     alone = run(LOOP, workers=1)[1][0]
     result, told = run(LOOP)
 
@@ -105,15 +105,15 @@ model.fit(x, y, batch_size=8, epochs=epochs, verbose=0, callbacks=[Terminate()])
 """
 
 
-def test_sigterm_ends_a_training_worker_at_once_as_it_ends_python(run):
-    """TensorFlow's service that joins workers has a handler of its own, which only takes note."""
+def test_sigterm_ends_a_training_worker_at_once(run):
+    """TensorFlow's coordination service installs a handler that only records the signal."""
     result, _ = run(TERMINATED, fails=True)
 
     assert result.returncode == 128 + signal.SIGTERM
     assert "was killed by SIGTERM" in result.stderr
 
 
-def test_a_scripts_own_handler_of_sigterm_stays(run):
+def test_the_scripts_sigterm_handler_is_not_replaced(run):
     handler = """
 import shutil
 import signal
@@ -135,8 +135,8 @@ tell(**model.fit(x, y, batch_size=8, verbose=0).history)
 """
 
 
-def test_a_strategy_of_one_replica_may_come_after_the_first_use_of_tensorflow(run):
-    """It takes the device of its own worker, among all that TensorFlow lists by then."""
+def test_a_one_replica_strategy_may_be_created_after_the_first_use_of_tensorflow(run):
+    """It uses its own worker's device, although TensorFlow lists those of all workers by then."""
     alone = run(LATE, workers=1)[1][0]
     _, told = run(LATE)
 
@@ -155,7 +155,7 @@ tell(shape=model.predict(x, verbose=0).shape, weights=weights(model), **history)
 """
 
 
-def test_legacy_keras_trains_to_equal_weights(run):
+def test_legacy_keras_trains_all_workers_to_equal_weights(run):
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
     _, told = run(LEGACY)
 
@@ -230,7 +230,7 @@ json.dump(told, open(f"told{index}", "w"), default=float)
 """
 
 
-def test_mixed_bfloat16_and_compressed_gradients_hold_on_workers(run, tmp_path):
+def test_mixed_bfloat16_and_compressed_gradients_work_on_workers(run, tmp_path):
     shutil.copy(Path(__file__).parent / "programs" / "trainings.py", tmp_path)
     exact = run(MIXED, workers=1)[1][0]
     _, mixed = run(MIXED, "--precision", "mixed_bfloat16", "--compress-gradients")
@@ -270,7 +270,7 @@ def loop(count):
     total = tf.zeros([3])
     for number in tf.range(4):
         (part,) = all_reduce.all_reduce([tf.fill([3], tf.cast(number * count, tf.float32))])
-        # Nothing but their order in the program tells these two from each other.
+        # Only their order in the program distinguishes these two.
         first, second = nested(count), nested(count + 1)
         total += part + first["scalar"] + second["matrix"][0]
     return {"total": total}
@@ -290,7 +290,7 @@ tell(told=told, aside=is_aside, shares=shares, total=all_reduce.all_reduce_scala
 """
 
 
-def test_memory_and_collectives_give_the_same_sums_and_memory_keeps_the_program_s_order(run):
+def test_shared_memory_gives_the_sums_of_collectives_in_program_order(run):
     _, shared = run(SUMS)
     _, apart = run(SUMS, NANO_INIT_SHARED_MEMORY="0")
 

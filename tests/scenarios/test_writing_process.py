@@ -1,4 +1,4 @@
-"""What scripts on two workers write: once, whole, and by the chief alone."""
+"""The files of a script on two workers are written once and completely, by the chief alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ model.fit(x, y, batch_size=8, epochs=2, verbose=2, callbacks=[
     keras.callbacks.TensorBoard("board"),
 ])
 checkpoint = tf.train.Checkpoint(weights=model.weights[0].value)
-# Two names tell whether a worker but the chief has written.
+# Names per worker show whether a worker other than the chief wrote.
 tf.saved_model.save(checkpoint, f"module{index}")
 checkpoint.save(f"saved{index}/one")
 checkpoint.write(f"saved{index}/two")
@@ -36,7 +36,9 @@ tell(weights=weights(model), paths=paths)
 """
 
 
-def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path):
+def test_only_the_chief_writes_files_and_progress_and_all_workers_read_complete_files(
+    run, tmp_path
+):
     result, told = run(WRITING)
 
     assert result.stdout.count("Epoch 1/2") == 1
@@ -52,7 +54,7 @@ def test_files_and_progress_are_the_chiefs_alone_and_whole_for_all(run, tmp_path
         "checkpoint", "one-1.index", "one-1.data-00000-of-00001",
         "two.index", "two.data-00000-of-00001",
     }  # fmt: skip
-    # The manager keeps the last one, and nobody has deleted it meanwhile.
+    # The manager keeps the last checkpoint, and no other worker deleted it.
     kept = told[0]["paths"][-1].removeprefix("managed/")
     assert {path.name for path in (tmp_path / "managed").iterdir()} == {
         "checkpoint", f"{kept}.index", f"{kept}.data-00000-of-00001",
@@ -87,7 +89,7 @@ if index == WRITER:
     tf.train.Checkpoint(model=model).write("checkpoint")
     tf.train.Checkpoint(model=model).save("counted/one")
 model.fit(x, y, batch_size=8, verbose=0)
-# All save: the others' copies are dropped, and read is what the first has written.
+# All save: only the first worker's file is written, and all read it.
 model.save_weights(f"all{index}.weights.h5")
 before = weights(model)
 model.load_weights("all0.weights.h5")
@@ -99,9 +101,7 @@ if index == WRITER:
 
 
 @pytest.mark.parametrize("writer", [0, 1])
-def test_what_a_script_leaves_to_one_worker_is_written_while_the_others_go_on(
-    run, tmp_path, writer
-):
+def test_one_worker_writes_files_while_the_others_continue(run, tmp_path, writer):
     _, told = run(f"WRITER = {writer}\n" + GUARDED)
     alone = run("WRITER = None\n" + GUARDED)[1]
 
@@ -134,7 +134,7 @@ class DieWithinAStep(keras.layers.Layer):
             die()
 model = small(keras.layers.Dense(4), DieWithinAStep())
 model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", jit_compile=False)
-# Hosts that share no file system: only the chief finds what the chief has written.
+# As on hosts without a shared file system, only the chief finds the chief's files.
 folder = f"backup{index}" + MOMENT
 history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, shuffle=False,
     callbacks=[keras.callbacks.BackupAndRestore(folder), DieBetweenEpochs()])
@@ -142,7 +142,7 @@ tell(weights=weights(model), epochs=history.epoch)
 """
 
 
-def test_a_killed_job_goes_on_from_its_backup_to_an_unbroken_runs_result(run, tmp_path):
+def test_a_killed_job_resumes_from_its_backup_to_the_result_of_an_uninterrupted_run(run, tmp_path):
     unbroken = run("MOMENT = 'never'\n" + RESUMING)[1]
     for moment in ("between epochs", "within a step"):
         result, told = run(f"MOMENT = {moment!r}\n" + RESUMING, "--max-restarts", "1")
@@ -166,7 +166,7 @@ model.fit(x, y, batch_size=8, epochs=2, verbose=2, callbacks=[
     tf_keras.callbacks.CSVLogger("log.csv"),
     tf_keras.callbacks.TensorBoard("board"),
 ])
-# Two names tell whether a worker but the chief has written.
+# Names per worker show whether a worker other than the chief wrote.
 names = [f"{kind}{index}" for kind in ("whole", "saved", "moved")]
 model.save(names[0] + ".keras")
 model.save(names[1])
@@ -178,7 +178,7 @@ tell(weights=weights(chief), own=weights(model))
 """
 
 
-def test_legacy_keras_writes_files_by_the_chief_alone(run, tmp_path):
+def test_with_legacy_keras_only_the_chief_writes_files(run, tmp_path):
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
     result, told = run(LEGACY_WRITING)
 
@@ -217,7 +217,7 @@ if index == 0:
 """
 
 
-def test_legacy_keras_writes_on_one_worker_while_the_others_go_on(run, tmp_path):
+def test_with_legacy_keras_one_worker_writes_while_the_others_continue(run, tmp_path):
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
     _, told = run(LEGACY_GUARDED)
 

@@ -1,4 +1,4 @@
-"""The programs in scripts/ import their own modules from the folder that they are in."""
+"""Load and run the programs in scripts/, which import modules from their own folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture
 def import_from(monkeypatch):
-    """Return a function that imports a module of a folder of scripts/."""
+    """Return a function that imports a module from a folder in scripts/."""
     from importlib import import_module
 
     def load(folder, name):
@@ -25,7 +25,7 @@ def import_from(monkeypatch):
 
 @pytest.fixture
 def run_script():
-    """Return a function that runs a program of scripts/."""
+    """Return a function that runs a program in scripts/."""
 
     def run(name, *arguments):
         return subprocess.run(

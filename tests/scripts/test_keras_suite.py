@@ -1,4 +1,4 @@
-"""Keras's own tests, plain and patched: what differs is found, and what may differ says why."""
+"""Keras's own tests, plain and patched: differences are found, expected ones have a reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_that_ends_its_process():
 
 @pytest.fixture
 def tree(tmp_path):
-    """A source tree with the layout of Keras's, and tests of its own."""
+    """A source tree with the layout of Keras's and a few small tests."""
     source = tmp_path / "keras" / "src"
     source.mkdir(parents=True)
     (source / "version.py").write_text("")
@@ -68,7 +68,7 @@ def test_a_crash_loses_no_test_of_another_file(process, tree):
     }
 
 
-def test_only_another_outcome_is_a_difference(process, differences):
+def test_only_a_changed_outcome_is_a_difference(process, differences):
     passed, failed = process.Outcome("passed"), process.Outcome("failed", "one message")
     other = process.Outcome("failed", "another message")
     plain = {"a": passed, "b": failed, "c": passed, "d": passed}
@@ -80,7 +80,7 @@ def test_only_another_outcome_is_a_difference(process, differences):
     ]
 
 
-def test_a_difference_is_expected_under_the_precisions_that_are_named(differences):
+def test_a_difference_is_expected_only_under_the_listed_precisions(differences):
     expected = [differences.Expected("*::test_x", ("mixed_bfloat16",), "it counts digits")]
     reason = differences.reason_for
     assert reason("a_test.py::test_x", "mixed_bfloat16", expected) == "it counts digits"
@@ -94,13 +94,13 @@ def test_every_expected_difference_has_a_reason(differences):
         assert set(entry.precisions) <= {"float32", "mixed_bfloat16"}
 
 
-def test_a_folder_that_is_no_keras_is_refused_in_one_sentence(run_script, tmp_path):
+def test_a_folder_without_keras_is_rejected_in_one_sentence(run_script, tmp_path):
     done = run_script("keras-suite", str(tmp_path))
     assert done.returncode == 2
     expected = f"{tmp_path} is not a Keras source tree: it has no keras/src/version.py"
     assert done.stderr == f"keras-suite: {expected}\n"
 
 
-def test_a_test_that_is_not_there_is_refused(run_script, tree):
+def test_a_missing_test_path_is_rejected(run_script, tree):
     done = run_script("keras-suite", str(tree), "keras/src/layer")
     assert (done.returncode, done.stderr) == (2, f"keras-suite: {tree} has no keras/src/layer\n")

@@ -20,7 +20,7 @@ def suites(import_from):
     return import_from("matrix", "suites")
 
 
-def test_the_readme_shows_the_table_of_the_data(table):
+def test_the_support_page_shows_the_table_of_the_data(table):
     text = table.SUPPORT_PAGE.read_text(encoding="utf-8")
     assert table.with_table(text, table.render_table(table.read_rows())) == text
 
@@ -31,8 +31,8 @@ def test_every_row_of_the_data_is_a_pair_of_the_matrix(pairs, table):
     assert rows == [name for name in known if name in rows]
 
 
-def test_every_suite_but_the_contract_s_is_there(pairs):
-    """The contract tests may come later than the matrix; the others may not be renamed alone."""
+def test_every_suite_except_the_contract_suite_exists(pairs):
+    """The contract tests may follow later; a rename of the others must change the matrix too."""
     root = pairs.MATRIX_FILE.parents[2]
     suites = pairs.read_matrix().suites
     missing = [
@@ -41,7 +41,7 @@ def test_every_suite_but_the_contract_s_is_there(pairs):
     assert not set(missing) - set(suites["contract"])
 
 
-def test_pairs_are_chosen_by_name_age_or_none(pairs):
+def test_pairs_are_chosen_by_name_or_age_and_all_by_default(pairs):
     known = pairs.read_matrix().pairs
     choose = pairs.choose_pairs
     assert choose(known, []) == list(known)
@@ -49,14 +49,14 @@ def test_pairs_are_chosen_by_name_age_or_none(pairs):
     assert choose(known, [pairs.PRE_RELEASE, known[1].name]) == [known[1], known[-1]]
 
 
-def test_an_unknown_pair_is_refused_in_one_sentence(run_script):
+def test_an_unknown_pair_is_rejected_in_one_sentence(run_script):
     done = run_script("test-matrix", "2.15")
     assert done.returncode == 2
     assert done.stderr.startswith("test-matrix: unknown pair '2.15'; choose from oldest, newest, ")
     assert done.stderr.count("\n") == 1
 
 
-def test_the_list_names_every_pair(pairs, run_script):
+def test_the_list_has_every_pair(pairs, run_script):
     done = run_script("test-matrix", "--list")
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         pair.name for pair in pairs.read_matrix().pairs
@@ -82,7 +82,7 @@ def test_a_row_says_what_failed_and_what_was_not_run(table, suites):
     ]
 
 
-def test_new_rows_take_the_place_of_old_ones_and_keep_the_order(table, suites, tmp_path):
+def test_new_rows_replace_old_ones_and_keep_the_order(table, suites, tmp_path):
     versions = suites.Versions("1", "2", "3", "4")
     old = [table.SupportRow(name, versions, {"a": None}) for name in ("x", "y", "gone")]
     new = [table.SupportRow("y", versions, {"a": suites.Counts(1, 0, 0)})]

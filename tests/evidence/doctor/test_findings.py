@@ -1,4 +1,4 @@
-"""Each check finds what it is for, says how to fix it, and is silent otherwise."""
+"""Each check reports its fault with a fix, and is silent otherwise."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def examined(
     return Examined(machine=machine, plan=plan, environ=environ or {}, **{**usual, **more})
 
 
-def ill(found: Examined) -> list[Finding]:
+def faults(found: Examined) -> list[Finding]:
     return [finding for finding in diagnose(found) if finding.level in ("problem", "warning")]
 
 
-def test_all_is_well_with_a_sound_machine() -> None:
-    assert ill(examined()) == []
+def test_a_sound_machine_has_no_problems_and_no_warnings() -> None:
+    assert faults(examined()) == []
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_all_is_well_with_a_sound_machine() -> None:
         (examined(preloads={"/no.so": False}), "problem", "LD_PRELOAD", "/no.so does not load"),
     ],
 )
-def test_each_fault_is_found_alone_and_has_a_fix(
+def test_each_fault_is_reported_alone_and_with_a_fix(
     found: Examined, level: str, check: str, words: str
 ) -> None:
-    by_check = {finding.check: finding for finding in ill(found)}
+    by_check = {finding.check: finding for finding in faults(found)}
     assert by_check[check].level == level
     assert words in by_check[check].seen
     assert by_check[check].fix
-    # oneDNN's levels and switches are a matter of the unit as well.
+    # oneDNN's levels and switches affect the bfloat16 unit too.
     assert set(by_check) - {"bfloat16 unit"} <= {check}
 
 
@@ -172,8 +172,8 @@ def test_each_fault_is_found_alone_and_has_a_fix(
         {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_ops_to_cluster=FUSIBLE"},
     ],
 )
-def test_what_does_no_harm_is_not_warned_of(environ: dict[str, str]) -> None:
-    assert ill(examined(environ)) == []
+def test_harmless_settings_get_no_warning(environ: dict[str, str]) -> None:
+    assert faults(examined(environ)) == []
 
 
 @pytest.mark.parametrize(
@@ -183,13 +183,13 @@ def test_what_does_no_harm_is_not_warned_of(environ: dict[str, str]) -> None:
         {"OMP_PROC_BIND": "close"},
     ],
 )
-def test_what_the_plan_warns_of_is_a_finding(environ: dict[str, str]) -> None:
-    (finding,) = ill(examined(environ))
+def test_a_warning_of_the_plan_is_a_finding(environ: dict[str, str]) -> None:
+    (finding,) = faults(examined(environ))
     assert finding.check == "machine"
     assert "unset it" in finding.seen
 
 
-def test_a_busy_machine_is_not_taken_for_a_broken_tensorflow(tmp_path: Path) -> None:
+def test_a_busy_machine_is_not_mistaken_for_a_broken_tensorflow(tmp_path: Path) -> None:
     slow = tmp_path / "python"
     slow.write_text("#!/bin/sh\nexec sleep 20\n")
     slow.chmod(0o755)
@@ -200,16 +200,16 @@ def test_a_busy_machine_is_not_taken_for_a_broken_tensorflow(tmp_path: Path) -> 
     assert "does not start" not in text
     assert "pip install" not in text
     assert "TensorFlow: unknown (" in text
-    assert [finding.level for finding in ill(found)] == ["warning"]
+    assert [finding.level for finding in faults(found)] == ["warning"]
 
 
-def test_a_quota_that_is_set_up_for_is_no_warning() -> None:
-    assert ill(examined({"TF_NUM_INTRAOP_THREADS": "2"}, quota=2.0)) == []
+def test_a_quota_that_the_thread_count_respects_gets_no_warning() -> None:
+    assert faults(examined({"TF_NUM_INTRAOP_THREADS": "2"}, quota=2.0)) == []
 
 
-def test_two_copies_of_one_openmp_runtime_are_not_two() -> None:
+def test_two_copies_of_one_openmp_runtime_count_as_one() -> None:
     facts = replace(FACTS, openmp=("libgomp-24e2ab19.so.1.0.0", "libgomp.so.1"))
-    assert ill(examined(tensorflow=facts)) == []
+    assert faults(examined(tensorflow=facts)) == []
 
 
 class TestWhyNot:
@@ -220,29 +220,29 @@ class TestWhyNot:
             "slower than float32"
         )
 
-    def test_a_switch_is_the_reason(self) -> None:
+    def test_a_variable_that_disables_onednn_is_the_reason(self) -> None:
         assert "TF_ENABLE_ONEDNN_OPTS=0" in why_not(
             "mixed_bfloat16", examined({"TF_ENABLE_ONEDNN_OPTS": "0"})
         )
 
-    def test_a_unit_that_measures_no_faster_is_the_reason(self) -> None:
+    def test_a_unit_that_is_not_faster_is_the_reason(self) -> None:
         facts = replace(FACTS, gflops=(("float32", 400.0), ("bfloat16", 300.0)))
         sentence = why_not("mixed_bfloat16", examined(tensorflow=facts))
         assert sentence.startswith("mixed_bfloat16 is not worth it")
         assert "only 0.75 times as fast" in sentence
 
-    def test_nothing_is_said_so_with_the_measurement(self) -> None:
+    def test_a_recommended_precision_is_reported_with_its_measurement(self) -> None:
         sentence = why_not("mixed_bfloat16", examined())
         assert sentence.startswith("mixed_bfloat16 is recommended here: AVX512_BF16")
         assert sentence.endswith("measured to be 2.00 times as fast")
 
-    def test_float32_may_be_asked_about_too(self) -> None:
+    def test_why_not_accepts_float32_too(self) -> None:
         assert "is recommended here" in why_not("float32", examined())
         assert why_not("float32", examined(bf16=None)).startswith("float32 is recommended here")
 
 
-class TestWrittenDown:
-    def test_the_secret_of_a_job_is_in_neither_form(self) -> None:
+class TestFormats:
+    def test_neither_format_contains_the_job_secret(self) -> None:
         found = examined({"NANO_RUN_JOB_SECRET": "5ca1ab1e" * 4})
         for text in (format_diagnosis(found), str(diagnosis_to_json(found))):
             assert "NANO_RUN_JOB_SECRET" in text
@@ -263,7 +263,7 @@ class TestWrittenDown:
         assert {finding["level"] for finding in found["findings"]} == {"ok"}
 
 
-def test_the_unit_is_read_from_what_onednn_printed() -> None:
+def test_the_unit_is_read_from_onednns_output() -> None:
     found = {
         "tensorflow": "2.21.0",
         "keras": "3.15.1",

@@ -1,4 +1,4 @@
-"""What a log proves: the precision, the unit and the cost of what ran."""
+"""A log proves the precision, the unit and the cost of each primitive."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_float32_uses_no_bfloat16_unit() -> None:
     assert unit_of(execution("brg_matmul:avx512_core_bf16", "f32"), BF16) == ""
 
 
-def test_all_bfloat16_of_the_recorded_steps_was_on_its_unit() -> None:
+def test_all_bfloat16_of_the_recorded_steps_ran_on_its_unit() -> None:
     found = summary("avx512_core_bf16")
     bf16 = [kind for kind in found.kinds if kind.dtype == "bf16" and kind.operations]
     assert {(kind.primitive, kind.unit) for kind in bf16} == {
@@ -76,20 +76,20 @@ def test_all_bfloat16_of_the_recorded_steps_was_on_its_unit() -> None:
     assert found.bf16_ms < found.contraction_ms < found.milliseconds
 
 
-def test_the_recorded_steps_on_amx_were_on_it_but_for_what_gemm_chose_itself() -> None:
+def test_the_recorded_amx_steps_ran_on_amx_except_in_gemm_kernels() -> None:
     found = summary("avx10_1_512_amx")
     bf16 = [kind for kind in found.kinds if kind.dtype == "bf16" and kind.operations]
     assert {(kind.primitive, kind.unit, kind.isa) for kind in bf16} == {
         ("convolution", "amx", "avx10_1_512_amx"),
         ("matmul", "amx", "avx10_1_512_amx"),
-        # "x64:gemm:jit" does not say what it multiplied with: no more is claimed than is known.
+        # "x64:gemm:jit" does not name its instructions: AMX is not claimed without evidence.
         ("inner_product", "avx512", ""),
     }
     assert found.bf16_ms == pytest.approx(sum(kind.milliseconds for kind in bf16))
     assert (found.emulated_ms, found.reference_ms) == (0, 0)
 
 
-def test_a_recorded_plain_loop_is_told_from_emulation_and_from_the_unit() -> None:
+def test_a_reference_kernel_is_distinguished_from_emulation_and_from_the_unit() -> None:
     found = summary("reference")
     (loop,) = (kind for kind in found.kinds if kind.unit == "reference")
     assert (loop.primitive, loop.isa, loop.count) == ("convolution", "ref", 2)
@@ -100,18 +100,18 @@ def test_a_recorded_plain_loop_is_told_from_emulation_and_from_the_unit() -> Non
     assert found.bf16_share == 0
 
 
-def test_emulation_is_not_taken_for_the_unit() -> None:
+def test_emulation_does_not_count_as_the_unit() -> None:
     found = summary("emulation")
     assert found.bf16_share == 0
     assert found.emulated_ms > 0
 
 
-def test_float32_has_no_bfloat16() -> None:
+def test_a_float32_log_has_no_bfloat16() -> None:
     found = summary("float32")
     assert (found.bf16_share, found.emulated_ms) == (0, 0)
 
 
-def test_a_plain_loop_is_an_alarm_and_a_cast_is_no_layout() -> None:
+def test_a_reference_kernel_is_counted_and_a_cast_is_not_a_layout_change() -> None:
     found = summary("amx")
     assert found.reference_ms == 1.5
     assert found.cast_ms == 0.0310059
@@ -119,7 +119,7 @@ def test_a_plain_loop_is_an_alarm_and_a_cast_is_no_layout() -> None:
     assert {kind.unit for kind in found.kinds} == {"", "amx", "reference"}
 
 
-def test_without_contractions_there_is_no_share() -> None:
+def test_without_contractions_there_is_no_bfloat16_share() -> None:
     assert summarize(VerboseLog()).bf16_share is None
 
 

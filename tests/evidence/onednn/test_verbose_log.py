@@ -1,4 +1,4 @@
-"""oneDNN's verbose lines are read by their own template, whatever stands around them."""
+"""oneDNN's verbose lines are parsed by their template, whatever surrounds them."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_every_primitive_of_a_log_is_read_and_none_is_damaged(
     assert executions == sum(",exec," in line for line in lines)
 
 
-def test_the_processor_is_told_with_the_commas_of_its_text() -> None:
+def test_commas_in_the_processors_description_are_preserved() -> None:
     isa = "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions"
     assert parse_verbose(read("emulation")).isa == isa
     assert parse_verbose(read("dnnl_1_1")).isa == isa
 
 
-def test_a_timestamp_changes_nothing_but_the_times() -> None:
+def test_timestamps_do_not_disturb_parsing() -> None:
     plain, stamped = parse_verbose(read("avx512_core_bf16")), parse_verbose(read("timestamps"))
     assert {e.implementation for e in plain.executions} == {
         e.implementation for e in stamped.executions
@@ -74,19 +74,19 @@ def test_a_template_in_another_order_is_followed() -> None:
     assert (execution.primitive, execution.engine, execution.milliseconds) == ("matmul", "cpu", 0.5)
 
 
-def test_the_template_of_graphs_is_not_that_of_primitives() -> None:
-    """oneDNN prints it second, and its fields are others."""
+def test_the_graph_template_is_not_used_for_primitives() -> None:
+    """oneDNN prints it second, and its fields differ."""
     lines = read("avx512_core_bf16")
     assert any("graph,info,template" in line for line in lines)
     assert parse_verbose(lines).executions[0].primitive == "reorder"
 
 
-def test_a_line_behind_a_progress_bar_is_read() -> None:
+def test_a_line_after_a_progress_bar_is_read() -> None:
     line = format_execution(parse_verbose(read("float32")).executions[0])
     assert len(parse_verbose([f"\r1/2 \x1b[32m━━\x1b[0m {line}"]).executions) == 1
 
 
-def test_a_line_that_another_breaks_into_is_told_of_as_damaged() -> None:
+def test_a_line_that_another_line_interrupts_counts_as_damaged() -> None:
     line = format_execution(parse_verbose(read("float32")).executions[0])
     log = parse_verbose([line[:60] + line])
     assert (len(log.executions), log.damaged) == (1, 1)
@@ -102,7 +102,7 @@ def test_a_line_that_another_breaks_into_is_told_of_as_damaged() -> None:
         ("bia:undef::undef:::", Descriptor("bia", "undef", ":undef:::")),
     ],
 )
-def test_tensors_are_read_in_each_notation(text: str, expected: Descriptor) -> None:
+def test_tensor_descriptors_are_read_in_each_notation(text: str, expected: Descriptor) -> None:
     assert parse_descriptors(text) == (expected,)
 
 
@@ -124,7 +124,7 @@ EXECUTIONS = st.builds(
 
 
 @given(st.lists(EXECUTIONS))
-def test_what_is_formatted_is_parsed_back(executions: list[Execution]) -> None:
+def test_formatted_executions_are_parsed_back(executions: list[Execution]) -> None:
     lines = [format_execution(execution) for execution in executions]
     log = parse_verbose([*read("acl_arm")[:2], *lines])
     assert log.executions == tuple(executions)
@@ -135,10 +135,10 @@ LINES = st.lists(st.tuples(JUNK, EXECUTIONS.map(format_execution), st.integers(0
 
 
 @given(LINES)
-def test_no_output_makes_it_fail_and_no_whole_line_is_lost(
+def test_any_output_can_be_parsed_and_no_complete_line_is_lost(
     lines: list[tuple[str, str, int]],
 ) -> None:
-    """Junk before a line, and lines that were cut off, cost that line at most."""
+    """Junk before a line, or a truncated line, costs at most that line."""
     parse_verbose(junk + line[:end] for junk, line, end in lines)
     output = [text for junk, line, _ in lines for text in (junk, junk + line, line[:20])]
     assert len(parse_verbose(output).executions) == len(lines)

@@ -1,4 +1,4 @@
-"""The kernel's counters are read as they are written, and their absence is no failure."""
+"""The kernel's counters are read in their own format; missing counters are not an error."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def test_all_counters_are_read(tmp_path: Path) -> None:
     )
 
 
-def test_one_node_has_no_other(tmp_path: Path) -> None:
+def test_numa_counters_are_ignored_on_a_single_node(tmp_path: Path) -> None:
     write(tmp_path, "sys/devices/system/node/node0/numastat", "numa_hit 90\nnuma_miss 0\n")
     assert read_counters("", str(tmp_path)).numa_all == 0
 
 
-def test_nothing_to_read_is_nothing_known(tmp_path: Path) -> None:
+def test_missing_counters_give_unknown_usage(tmp_path: Path) -> None:
     none = read_counters("/sys/fs/cgroup/cpu.max", str(tmp_path))
     assert used_between(none, none) == Usage(None, None, None)
 
 
-def test_shares_are_of_the_time_between() -> None:
+def test_usage_is_a_share_of_the_interval() -> None:
     before, after = Counters(100, 10, 40, 4, 0, 0), Counters(300, 30, 60, 14, 5, 50)
     assert used_between(before, after) == Usage(steal=0.1, throttled=0.5, numa_miss=0.1)
 
 
-def test_a_busy_thread_is_seen_where_it_ran_whatever_its_name(tmp_path: Path) -> None:
+def test_a_busy_thread_is_counted_on_its_processor_whatever_its_name(tmp_path: Path) -> None:
     def stat(ticks: int, processor: int) -> str:
         fields = ["S", *["0"] * 10, str(ticks), "0", *["0"] * 23, str(processor), "0", "0"]
         return f"12 (a) b) {' '.join(fields)}\n"
@@ -56,7 +56,7 @@ def test_a_busy_thread_is_seen_where_it_ran_whatever_its_name(tmp_path: Path) ->
     assert (threads.most, threads.processors) == (2, {3: 2})
 
 
-def test_this_process_is_seen() -> None:
+def test_this_process_has_a_busy_thread() -> None:
     threads = Threads()
     sum(range(3_000_000))
     threads.look(os.getpid())

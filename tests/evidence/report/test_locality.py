@@ -1,4 +1,4 @@
-"""Where memory and threads are is read of machines with several NUMA nodes, and of no other."""
+"""Memory and thread placement is read only on machines with several NUMA nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nano_init.machine.facts import Node
 
 NODES = (Node(0, (0, 1)), Node(2, (4, 5)), Node(3, ()))
 
-# As Linux writes them: a huge page counts as one of 2 MB, and a file may be named anything.
+# As Linux writes them: a huge page counts as 2 MB, and a file name may contain anything.
 MAPS = """\
 55d0c8a00000 default file=/usr/bin/python3.11 mapped=10 N0=8 N2=2 kernelpagesize_kB=4
 7f1c20000000 default anon=3 dirty=3 N2=3 kernelpagesize_kB=2048
@@ -26,12 +26,12 @@ def write(root: Path, text: str) -> None:
     (root / "proc/7/numa_maps").write_text(text)
 
 
-def test_pages_are_added_up_by_their_size() -> None:
+def test_pages_are_weighted_by_their_size() -> None:
     assert add_up_pages(MAPS) == {0: 48, 2: 8 + 3 * 2048, 3: 4}
     assert add_up_pages("") == add_up_pages("nonsense N= N0=-1 Nx=1 N0=\xb2") == {}
 
 
-def test_memory_and_work_are_told_by_node(tmp_path: Path) -> None:
+def test_memory_and_work_are_given_per_node(tmp_path: Path) -> None:
     write(tmp_path, "7f0000000000 default anon=4 N0=3 N2=1 kernelpagesize_kB=4\n")
     locality = Locality(NODES)
     locality.look(7, str(tmp_path))
@@ -40,21 +40,21 @@ def test_memory_and_work_are_told_by_node(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nodes", [(), NODES[:1]])
-def test_one_node_has_nothing_to_tell(tmp_path: Path, nodes: tuple[Node, ...]) -> None:
+def test_a_single_node_gives_no_shares(tmp_path: Path, nodes: tuple[Node, ...]) -> None:
     write(tmp_path, MAPS)
     locality = Locality(nodes)
     locality.look(7, str(tmp_path))
     assert locality.shares({0: 1}) == {}
 
 
-def test_what_the_kernel_does_not_tell_is_not_known(tmp_path: Path) -> None:
+def test_without_numa_maps_there_are_no_shares(tmp_path: Path) -> None:
     locality = Locality(NODES)
     locality.look(7, str(tmp_path))
     assert locality.shares({0: 1}) == {}
 
 
-def test_looks_become_rarer_and_the_last_one_counts(tmp_path: Path) -> None:
-    """What is read of a process that is ending is empty, and counts for nothing."""
+def test_readings_become_rarer_and_the_last_one_counts(tmp_path: Path) -> None:
+    """The map of an exiting process is empty and does not count."""
     locality = Locality(NODES)
     seen = []
     for number in range(1, 9):

@@ -1,4 +1,4 @@
-"""A browser shows all of a report. Asked for by NANO_TEST_BROWSER, as "chromium"."""
+"""A browser shows the whole report. Opt in with NANO_TEST_BROWSER, for example "chromium"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nano_init.evidence.report.run_report import Report, Run, SampledSteps
 
 VARIABLE = "NANO_TEST_BROWSER"
 
-# A headless browser that asks nobody for anything, in a folder of its own.
+# A headless browser without background network requests.
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -67,10 +67,10 @@ def report() -> Report:
     return Report(run, "mixed_bfloat16: a unit", "mixed_bfloat16", sampled, "", facts)
 
 
-def test_every_plot_is_in_the_page_that_a_browser_has_read(
+def test_a_browser_finds_every_plot_in_the_page(
     browser: str, report: Report, tmp_path: Path
 ) -> None:
-    """What was not well-formed would be moved, closed or left out by then."""
+    """A browser moves, closes or drops elements that are not well-formed."""
     path = write_report(str(tmp_path / "report.html"), report)
     (tmp_path / "profile").mkdir()
     command = [browser, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]

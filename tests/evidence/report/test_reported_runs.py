@@ -1,4 +1,4 @@
-"""Programs that are run under --report end as they do without, and are reported."""
+"""Programs run with --report exit as they do without it, and are reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Command = Callable[..., Any]
 
 
 @pytest.mark.parametrize(("tail", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", -9)])
-def test_a_program_without_training_is_reported_and_its_end_is_its_own(
+def test_a_program_without_training_is_reported_and_keeps_its_exit_status(
     nano_run: Command, tmp_path: Path, tail: str, status: int
 ) -> None:
     (tmp_path / "s.py").write_text(f"import os, sys; print(sys.stdin.read(), sys.argv[1:])\n{tail}")
@@ -24,7 +24,7 @@ def test_a_program_without_training_is_reported_and_its_end_is_its_own(
     assert "none seen" in result.stderr
 
 
-def test_a_program_whose_name_is_no_utf_8_is_reported_and_its_status_is_kept(
+def test_a_program_with_a_non_utf8_name_is_reported_and_keeps_its_exit_status(
     nano_run: Command, tmp_path: Path
 ) -> None:
     name = "caf\udce9.py"
@@ -35,7 +35,7 @@ def test_a_program_whose_name_is_no_utf_8_is_reported_and_its_status_is_kept(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [name, "x.html"]
 
 
-def test_a_damaged_record_is_told_of_and_the_programs_end_is_its_own(
+def test_a_damaged_record_is_reported_and_the_program_keeps_its_exit_status(
     nano_run: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "s.py").write_text(
@@ -53,10 +53,10 @@ def test_a_damaged_record_is_told_of_and_the_programs_end_is_its_own(
 
 
 @pytest.mark.parametrize(("tail", "status"), [("sys.exit(3)", 3), ("os.abort()", -6)])
-def test_whatever_fails_in_the_report_the_programs_end_is_its_own(
+def test_a_failed_report_does_not_change_the_exit_status(
     nano_run: Command, tmp_path: Path, tail: str, status: int
 ) -> None:
-    """Here a record has the fields of one, and nothing can be made of them."""
+    """Here the record has the right fields, but with unusable values."""
     fields = dict.fromkeys(("started", "batch", "waited", "signature"), 0)
     record = json.dumps({**fields, "marks": [[]], "peak_kb": "much"})
     (tmp_path / "s.py").write_text(
@@ -74,7 +74,7 @@ def test_whatever_fails_in_the_report_the_programs_end_is_its_own(
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_a_training_is_reported_with_its_sample_and_its_stdout_is_clean(
+def test_a_training_is_reported_with_its_sample_and_stdout_stays_clean(
     nano_run: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "s.py").write_text(
@@ -105,10 +105,10 @@ def test_a_training_is_reported_with_its_sample_and_its_stdout_is_clean(
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_a_training_that_has_closed_all_descriptors_keeps_its_files_and_is_reported(
+def test_a_training_that_closes_all_descriptors_keeps_its_files_and_is_reported(
     nano_run: Command, tmp_path: Path
 ) -> None:
-    """As daemons do: what they open then has the number that the record had."""
+    """As daemons do: a file opened afterwards gets the record's descriptor number."""
     (tmp_path / "s.py").write_text(
         "import os, sys\n"
         "os.closerange(3, 64)\n"

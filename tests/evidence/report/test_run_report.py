@@ -1,4 +1,4 @@
-"""A report says what happened, advises only by numbers, and is written whole or not at all."""
+"""A report bases its advice on numbers, and is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def with_onednn(**changes: Any) -> Report:
     return with_sample(onednn=replace(ONEDNN, **changes))
 
 
-def test_where_no_number_calls_for_it_there_is_no_advice() -> None:
+def test_without_a_suspicious_number_there_is_no_advice() -> None:
     assert advise(REPORT) == ()
     assert "Advice: nothing" in format_report(REPORT)
 
@@ -109,7 +109,7 @@ def test_where_no_number_calls_for_it_there_is_no_advice() -> None:
             with_run(waited_seconds=0.5, input=("Python",)),
             "steps waited 50% of their time for data that Python produces",
         ),
-        (  # both saw it, and the first steps were the longest
+        (  # both measured it, and the first steps were the longest
             replace(
                 with_sample(get_next_ms=40.0),
                 run=replace(RUN, waited_seconds=1.5, input=("Python",)),
@@ -129,7 +129,7 @@ def test_where_no_number_calls_for_it_there_is_no_advice() -> None:
         ),
     ],
 )
-def test_advice_stands_on_a_number(report: Report, words: str) -> None:
+def test_advice_is_based_on_a_number(report: Report, words: str) -> None:
     (sentence,) = advise(report)
     assert words in sentence
 
@@ -142,7 +142,7 @@ def test_advice_stands_on_a_number(report: Report, words: str) -> None:
         ("tf.data", "_PrefetchDataset", "_CacheDataset", "_ParallelMapDataset"),
     ],
 )
-def test_waiting_for_what_no_pipeline_can_hasten_gets_no_advice(
+def test_waiting_that_no_pipeline_can_shorten_gets_no_advice(
     came_from: tuple[str, ...],
 ) -> None:
     report = with_run(waited_seconds=0.5, input=came_from)
@@ -152,10 +152,10 @@ def test_waiting_for_what_no_pipeline_can_hasten_gets_no_advice(
 @pytest.mark.parametrize(
     ("step_ms", "has_advice"), [(20.0, False), (0.3, True), (3.0, False), (3.9, True)]
 )
-def test_less_than_a_millisecond_is_no_reason_unless_it_is_a_quarter_of_the_step(
+def test_less_than_a_millisecond_gets_no_advice_unless_it_is_a_quarter_of_the_step(
     step_ms: float, has_advice: bool
 ) -> None:
-    """Shares alone say little: half of the operations may be next to nothing of a step."""
+    """Shares alone mean little: half of the operations' time may be a tiny part of a step."""
     each = 1.0 if step_ms == 3.9 else 0.2
     changes: dict[str, Any] = {
         "step_time": step_ms / 1000,
@@ -175,7 +175,7 @@ def test_less_than_a_millisecond_is_no_reason_unless_it_is_a_quarter_of_the_step
         with_sample(onednn=Summary((), 0, 0, 0, 0, 0, 0, 0), operations={}),
     ],
 )
-def test_every_form_tells_the_same_run(report: Report) -> None:
+def test_every_format_describes_the_same_run(report: Report) -> None:
     text, page, values = format_report(report), render_html(report), report_to_json(report)
     json.dumps(values, allow_nan=False)
     assert "train.py --name '<b>&'" in text
@@ -207,7 +207,7 @@ def is_balanced(page: str) -> bool:
     return open_tags == []
 
 
-def test_nodes_are_told_of_where_there_are_several() -> None:
+def test_several_numa_nodes_are_reported() -> None:
     report = with_run(nodes={1: (0.25, 0.0), 0: (0.75, 1.0)})
     nodes = ("0: 75% of the memory, 100% of the threads' work", "1: 25% of the memory, 0% of the")
     line = "; ".join(nodes)
@@ -220,13 +220,13 @@ def test_nodes_are_told_of_where_there_are_several() -> None:
     assert "NUMA" not in format_report(REPORT)
 
 
-def test_the_page_loads_nothing() -> None:
+def test_the_page_loads_no_other_resources() -> None:
     page = render_html(REPORT)
     assert not re.search(r"https?:|<script|<link|url\(|@import|src=", page)
     assert page.count("<svg") == 4
 
 
-def test_steps_between_marks_count_what_a_mark_stands_for() -> None:
+def test_the_time_between_marks_is_divided_by_the_steps_of_a_mark() -> None:
     assert step_seconds([[0.0, 0, 1, None], [1.0, 0, 2, None], [5.0, 0, 4, None]]) == (1.0, 2.0)
 
 
@@ -242,21 +242,21 @@ def test_the_sample_begins_after_the_warm_up_and_keeps_the_header() -> None:
     assert (found.steps, found.onednn.milliseconds, found.onednn.bf16_share) == (2, 3.0, 1.0)
 
 
-def test_the_sampled_step_time_is_the_mean_that_shares_are_of() -> None:
-    """One step that takes long has its part in what oneDNN and the operations took."""
+def test_the_sampled_step_time_is_the_mean() -> None:
+    """The times of oneDNN and the operations, of which shares are given, include slow steps."""
     sample = replace(sample_of([step_mark(4, 0)]), step_seconds=(0.1, 0.1, 0.4))
     assert read_sample(sample, 4).step_time == pytest.approx(0.2)
 
 
-def test_a_mark_that_stands_for_several_steps_counts_as_many() -> None:
-    """With five steps per execution no mark is the fourth, and with three the 42nd is one."""
+def test_a_mark_for_several_steps_counts_all_of_them() -> None:
+    """With five steps per execution there is no mark at step 4; with three there is one at 42."""
     for stride, first in ((5, 5), (3, 6)):
         marks = [step_mark(made, 0) for made in range(stride, 60, stride)]
         found = read_sample(sample_of(marks), 4)
         assert found.steps == range(stride, 60, stride)[-1] - first
 
 
-def test_the_steps_of_another_optimizer_are_not_counted_twice() -> None:
+def test_the_steps_of_a_second_optimizer_are_not_added() -> None:
     marks = [step_mark(made, optimizer) for made in range(1, 31) for optimizer in (0, 1)]
     assert read_sample(sample_of(marks), 4).steps == 26
 
@@ -265,7 +265,7 @@ def sample_of(output: list[str]) -> Sample:
     return Sample((0.1,), (), 1.0, None, None, "", "\n".join(output).encode())
 
 
-def test_operations_are_told_from_the_executors_own_events() -> None:
+def test_operations_are_distinguished_from_the_executors_events() -> None:
     events = [
         ("tf_Compute/1", "while/body/dense/MatMul:_MklMatMul", 3.0),
         ("tf_Compute/2", "MatMul_1:_MklMatMul", 1.0),
@@ -286,7 +286,7 @@ class TestFile:
             ("mine.html", "exists and is not a report of nano-run; choose another file"),
         ],
     )
-    def test_what_cannot_be_written_is_refused_before_the_run(
+    def test_an_invalid_report_file_is_rejected_before_the_run(
         self, nano_run: Command, tmp_path: Path, name: str, words: str
     ) -> None:
         (tmp_path / "mine.html").write_text("<html>mine</html>")
@@ -305,13 +305,13 @@ class TestFile:
         assert "1" in (tmp_path / name).read_text()
         assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
-    def test_a_link_to_nowhere_is_not_replaced(self, tmp_path: Path) -> None:
+    def test_a_dangling_symlink_is_not_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "r.html").symlink_to("gone")
         with pytest.raises(UsageError, match="is not a report"):
             check_report_file(str(tmp_path / "r.html"))
 
     @pytest.mark.parametrize("name", ["w.html", "w.json"])
-    def test_a_file_that_the_program_wrote_meanwhile_is_kept(
+    def test_a_file_that_the_program_wrote_during_the_run_is_not_replaced(
         self, nano_run: Command, tmp_path: Path, name: str
     ) -> None:
         (tmp_path / "s.py").write_text(f"open({name!r}, 'w').write('mine')")
@@ -328,18 +328,18 @@ class TestFile:
         check_report_file(str(tmp_path / f"{stem}-3.{ending}"))
         assert len(list(tmp_path.iterdir())) == 4
 
-    def test_a_pipe_is_no_report_and_is_not_waited_for(self, tmp_path: Path) -> None:
+    def test_a_named_pipe_is_rejected_without_waiting(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "r.html")
         with pytest.raises(UsageError, match="is not a report"):
             check_report_file(str(tmp_path / "r.html"))
 
     @pytest.mark.parametrize("name", ["r.html", "r.json"])
-    def test_a_name_that_is_no_utf_8_is_written_escaped(self, tmp_path: Path, name: str) -> None:
+    def test_a_name_that_is_not_utf8_is_escaped(self, tmp_path: Path, name: str) -> None:
         path = str(tmp_path / name)
         assert write_report(path, with_run(command="caf\udce9.py")) == path
         assert "caf\\udce9.py" in (tmp_path / name).read_text(encoding="utf-8")
 
-    def test_what_cannot_be_written_leaves_nothing_behind(
+    def test_an_interrupted_write_leaves_nothing_behind(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Plots of a report: round numbers at their axes, and nothing outside of their frames."""
+"""Plots of a report have round numbers on their axes and stay within their frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_an_axis_is_labelled_with_round_numbers(values: list[float], ticks: list
     assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ticks
 
 
-def test_bars_have_three_digits() -> None:
+def test_bar_labels_have_at_least_three_digits() -> None:
     svg = plot_bars([("a", 1234.5, "f32"), ("b", 19.0, "f32"), ("c", 0.0581, "f32")], "ms")
     assert re.findall(r"([\d.,]+) ms", svg) == ["1,234", "19.0", "0.0581"]
 

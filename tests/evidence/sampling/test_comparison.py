@@ -1,4 +1,4 @@
-"""A comparison is fair, and says "no difference" where it shows none."""
+"""A comparison is fair, and says "no difference" if it finds none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def compared(plain: list[float], ours: list[float], **more: Any) -> Comparison:
     )
 
 
-def test_turns_change_sides_every_round() -> None:
+def test_the_order_alternates_every_round() -> None:
     order: list[str] = []
 
     def take(name: str) -> Callable[[int], Sample]:
@@ -46,24 +46,24 @@ def test_turns_change_sides_every_round() -> None:
     assert len(plain) == len(ours) == 3
 
 
-def test_a_faster_one_is_called_so() -> None:
+def test_a_faster_step_is_reported() -> None:
     text = format_comparison(compared([10, 11, 10.5], [5, 5.6, 5.2]))
     assert "Verdict: a step under nano-run is 1.99 times as fast as under python" in text
     assert "step time, ms" in text
     assert "10.5 (10.0-11.0)" in text
 
 
-def test_a_slower_one_is_called_so() -> None:
+def test_a_slower_step_is_reported() -> None:
     text = format_comparison(compared([5, 5.6, 5.2], [10, 11, 10.5]))
     assert "Verdict: a step under nano-run is 1.99 times as slow as under python" in text
 
 
-def test_noise_is_called_no_difference() -> None:
+def test_noise_is_reported_as_no_difference() -> None:
     text = format_comparison(compared([10, 12, 10], [11, 10, 12]))
     assert "Verdict: no difference in step time that 3 rounds can distinguish from noise" in text
 
 
-def test_what_a_sample_does_not_have_is_left_out() -> None:
+def test_missing_quantities_are_left_out() -> None:
     text = format_comparison(compared([10, 12, 10], [11, 10, 12], batch=None, peak_kb=None))
     assert "throughput" not in text
     assert "peak memory" not in text
@@ -102,8 +102,8 @@ def test_losses_are_judged_by_the_spread(plain: float, ours: float, words: str) 
     assert line.endswith(f"  {words}")
 
 
-def test_one_loss_that_is_not_finite_is_judged_first() -> None:
-    """NaN compares as false with everything, wherever among the rounds it stands."""
+def test_a_single_loss_that_is_not_finite_is_reported() -> None:
+    """NaN compares as false with everything, so its position among the rounds must not matter."""
     some = [sample(10, losses=(loss,)) for loss in (1.0, NAN, 2.0)]
     all_ = [sample(10, losses=(1.5,))] * 3
     for plain, ours, words in (
@@ -115,13 +115,13 @@ def test_one_loss_that_is_not_finite_is_judged_first() -> None:
             assert f"  {words}\n" in text
 
 
-def test_json_has_no_number_that_json_does_not_know() -> None:
+def test_numbers_that_are_not_finite_are_null_in_json() -> None:
     compared_ = compared([10, 12, 10], [11, 10, 12], losses=(NAN, INF))
     found = json.loads(json.dumps(comparison_to_json(compared_), allow_nan=False))
     assert found["loss"] == {"python": [1, 1, 1], "nano_run": [None, None, None]}
 
 
-def test_json_holds_every_round() -> None:
+def test_json_contains_every_round() -> None:
     found = json.loads(json.dumps(comparison_to_json(compared([10, 12, 10], [5, 6, 5]))))
     step = found["quantities"]["step_time"]
     assert step["python"] == pytest.approx([10, 12, 10])
@@ -135,7 +135,7 @@ import sys, keras, numpy as np
 open("log.txt", "a").write("ran")
 model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
-# Shuffled, so that the losses tell the order of the batches.
+# Shuffled, so that the losses depend on the order of the batches.
 model.fit(np.random.rand(64, 8), np.random.rand(64, 1), batch_size=4, epochs=int(sys.argv[1]))
 """
 
@@ -157,7 +157,7 @@ def test_a_script_is_compared_and_its_files_are_not_touched(nano_run: Run, tmp_p
         "peak_memory",
         "time_to_first_step",
     }
-    # The rounds have seeds of their own, and both ways of a round the same one.
+    # Each round has its own seed, which both of its samples share.
     losses = found["loss"]
     assert losses["python"] == pytest.approx(losses["nano_run"], rel=1e-3)
     assert len(set(losses["python"])) == 3
@@ -202,7 +202,7 @@ class TestBadInput:
         assert (result.stdout, result.returncode) == ("", code)
         assert result.stderr == f"nano-run: {message}\n"
 
-    def test_a_script_that_trains_nothing_is_told_of(self, nano_run: Run, tmp_path: Path) -> None:
+    def test_a_script_that_trains_nothing_is_reported(self, nano_run: Run, tmp_path: Path) -> None:
         (tmp_path / "s.py").write_text("print('nothing')")
         result = nano_run("--compare", "-q", "s.py")
         if "copy-on-write" in result.stderr:

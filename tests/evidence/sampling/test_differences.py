@@ -1,4 +1,4 @@
-"""A difference is reported only where the rounds show one."""
+"""A difference is reported only if the rounds show one."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def test_a_steady_ratio_is_real() -> None:
     assert found.is_real
 
 
-def test_a_ratio_that_turns_round_is_none() -> None:
+def test_a_ratio_that_changes_direction_is_not_real() -> None:
     assert not compare_rounds([100, 90, 110], [90, 100, 100]).is_real
 
 
-def test_a_certain_but_tiny_one_is_none() -> None:
+def test_a_consistent_but_tiny_ratio_is_not_real() -> None:
     assert not compare_rounds([100.0, 100.01, 100.0, 100.01], [99.5, 99.51, 99.5, 99.51]).is_real
 
 
-def test_the_drift_of_the_machine_is_no_difference_and_hides_none() -> None:
-    """The machine becomes three times as slow; within each round the ratio stays."""
+def test_drift_of_the_machine_does_not_hide_a_difference() -> None:
+    """The machine becomes three times as slow; the ratio within each round stays the same."""
     first, second = [100, 200, 300, 310], [80, 161, 239, 248]
     assert compare_rounds(first, second).is_real
 
 
 @pytest.mark.parametrize("rounds", [3, 4, 8])
-def test_the_same_thing_twice_seldom_differs(rounds: int) -> None:
-    """At most one in twenty comparisons of equals may say so (and 2 % must be exceeded)."""
+def test_samples_of_the_same_thing_seldom_differ(rounds: int) -> None:
+    """At most one in twenty comparisons of equals may report a difference (of more than 2 %)."""
     generator = random.Random(7)
     wrong = sum(
         compare_rounds(
@@ -48,7 +48,7 @@ def test_the_same_thing_twice_seldom_differs(rounds: int) -> None:
 
 
 @given(st.lists(st.tuples(TIMES, TIMES), min_size=3, max_size=40))
-def test_the_interval_holds_the_ratio_and_turns_round_with_the_order(
+def test_the_interval_contains_the_ratio_which_inverts_with_the_order(
     pairs: list[tuple[float, float]],
 ) -> None:
     first, second = zip(*pairs, strict=True)

@@ -1,4 +1,4 @@
-"""A sample sees the steps of any loop, and says in one sentence why there is none."""
+"""A sample records the steps of any loop, or says in one sentence why it cannot."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def take(environ: dict[str, str], tmp_path: Path) -> Any:
 @pytest.mark.tensorflow
 @pytest.mark.slow
 class TestSteps:
-    def test_fit_is_seen_step_by_step_and_nothing_is_written(
+    def test_fit_is_sampled_step_by_step_and_nothing_is_written(
         self, take: Any, tmp_path: Path
     ) -> None:
         sample = take(FIT, steps=24)
@@ -118,10 +118,10 @@ class TestSteps:
         assert sample.output == b"hello\n"
         assert os.listdir(tmp_path) == ["s.py"]
 
-    def test_few_steps_run_the_kernels_that_a_long_training_runs(
+    def test_a_short_sample_runs_the_kernels_of_a_long_training(
         self, take: Any, nano_run: Run
     ) -> None:
-        """Without a sample, a training as short as this one compiles none."""
+        """Outside a sample, a training as short as this one compiles no kernels."""
         patched = PatchOptions(precision="float32").to_json()
         sample = take(KERNELS, steps=100, environ={PATCH_VARIABLE: patched})
         assert sample.output == b"kernels: 1\n"
@@ -130,21 +130,21 @@ class TestSteps:
         asked = {COMPILE_SOON_VARIABLE: "1"}
         assert nano_run(*options, "s.py", env=asked).stdout == "kernels: 1\n"
 
-    def test_the_size_of_a_batch_is_that_of_most_steps(self, take: Any) -> None:
-        """Neither the rest of an epoch's samples nor a batch of the validation."""
+    def test_the_batch_size_is_that_of_most_steps(self, take: Any) -> None:
+        """It is not that of an epoch's last batch or of a validation batch."""
         fit = (
             "model.compile('sgd', 'mse')\n"
             "model.fit(x, y, batch_size=6, epochs=2, verbose=0, validation_data=(x[:7], y[:7]))\n"
         )
         assert take(HEAD + fit, steps=1000).batch == 6
 
-    def test_a_loop_that_is_compiled_whole_is_seen(self, take: Any) -> None:
+    def test_a_loop_that_is_compiled_as_a_whole_is_sampled(self, take: Any) -> None:
         sample = take(LOOP, steps=24)
         assert sample.batch == 32
         assert len(sample.losses) == 12
         assert sample.losses[-1] < sample.losses[0]
 
-    def test_an_eager_loop_that_ends_by_itself_is_seen_and_seeds_are_kept_apart(
+    def test_an_eager_loop_that_ends_by_itself_is_sampled_and_depends_on_the_seed(
         self, take: Any
     ) -> None:
         first, other = take(EAGER, steps=100, seed=0), take(EAGER, steps=100, seed=1)
@@ -161,7 +161,9 @@ class TestSteps:
             ),
         ],
     )
-    def test_why_there_is_none(self, take: Any, tail: str, reason: str) -> None:
+    def test_the_reason_for_a_failed_sample_is_reported(
+        self, take: Any, tail: str, reason: str
+    ) -> None:
         with pytest.raises(SampleError, match=reason):
             take(HEAD + tail)
 
@@ -175,7 +177,7 @@ class TestWithoutTraining:
             ("import sys\nfor line in sys.stdin: pass", "it trained nothing without"),
         ],
     )
-    def test_its_standard_input_is_empty_and_that_is_told(
+    def test_standard_input_is_empty_and_the_error_says_so(
         self, take: Any, script: str, followed: str
     ) -> None:
         with pytest.raises(
@@ -190,10 +192,10 @@ class TestWithoutTraining:
             ("sys.exit(5)", "the script failed before its first step with status 5"),
         ],
     )
-    def test_all_that_a_script_has_started_ends_with_it(
+    def test_the_child_processes_of_a_script_end_with_it(
         self, take: Any, end: str, reason: str
     ) -> None:
-        """In a session of its own, and though its parent has ended."""
+        """Even in another session, and after their parent has ended."""
         mark = f"{os.getpid()}.{time.time_ns()}"
         script = (
             "import subprocess, sys, time\n"
@@ -208,7 +210,7 @@ class TestWithoutTraining:
         )
         assert mark not in shown.stdout
 
-    def test_a_signal_is_named(self, take: Any) -> None:
+    def test_the_signal_that_ended_the_script_is_reported(self, take: Any) -> None:
         with pytest.raises(SampleError, match="ended by SIGABRT before its first step"):
             take("import os; os.abort()")
 
@@ -237,21 +239,21 @@ class TestReadRecord:
         times = [10, 15, 16, 17, 18, 19, 20, 21]
         assert len(read_record(record(times), 0, "", SampleRequest()).step_seconds) == 5
 
-    def test_the_optimizer_that_steps_most_is_the_one_that_counts(self) -> None:
-        """A short pre-training, or the other half of a GAN, does not mix with it."""
+    def test_only_the_optimizer_with_the_most_steps_counts(self) -> None:
+        """The steps of a short pre-training, or of the other half of a GAN, are not mixed in."""
         marks = [[at, 0, at, None] for at in range(3)]
         marks += [[100 + at, 1, at, 2.0] for at in range(12)]
         sample = read_record(record([], marks=marks), 0, "", SampleRequest())
         assert set(sample.step_seconds) == {1.0}
         assert sample.losses == (2.0,) * 12
 
-    def test_too_few_steps_are_refused(self) -> None:
+    def test_too_few_steps_are_rejected(self) -> None:
         with pytest.raises(SampleError, match="ended after 6 steps, too few to measure"):
             read_record(record([1, 2, 3, 4, 5, 6]), 0, "", SampleRequest())
 
 
 @pytest.mark.tensorflow
-def test_what_fails_in_the_watch_does_not_fail_the_program(
+def test_an_error_in_the_watch_does_not_fail_the_program(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Odd:
@@ -269,10 +271,10 @@ def test_what_fails_in_the_watch_does_not_fail_the_program(
     watch.write("exit")  # to a file that is closed
 
 
-def test_a_system_that_permits_no_view_of_the_files_gets_no_sample(
+def test_a_system_that_denies_namespaces_gets_no_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a container without CAP_SYS_ADMIN answers; nothing of the script was run."""
+    """As in a container without CAP_SYS_ADMIN; no part of the script runs."""
     refusing = tmp_path / "isolation.py"
     refusing.write_text(
         "import os, sys\n"

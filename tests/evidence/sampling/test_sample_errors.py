@@ -1,4 +1,4 @@
-"""Why there are too few steps is said in one sentence, and in the kind of the error."""
+"""One sentence and the type of the error say why there are too few steps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from nano_init.evidence.sampling.sample_errors import explain_sample_error
         ),
     ],
 )
-def test_what_has_ended_is_explained_by_its_status(
+def test_a_script_that_has_ended_is_explained_by_its_exit_status(
     steps: int, code: int | None, complaints: str, kind: type[SampleError], sentence: str
 ) -> None:
     error = explain_sample_error(steps, code, complaints, 5.0, is_late=False)
@@ -49,7 +49,7 @@ def test_what_has_ended_is_explained_by_its_status(
     assert sentence in str(error)
 
 
-def test_what_runs_on_is_late_whatever_it_printed() -> None:
+def test_a_script_that_still_runs_is_late_whatever_it_printed() -> None:
     error = explain_sample_error(1, None, "EOFError", 7.4, is_late=True)
     assert type(error) is LateSampleError
     assert str(error) == "the script was still running after 1 step when 7 seconds were over"
@@ -70,7 +70,7 @@ def test_what_runs_on_is_late_whatever_it_printed() -> None:
         (3, 0, "", SampleError, "it ended after 3 steps"),
     ],
 )
-def test_a_script_that_has_read_its_standard_input_is_told_so_first(
+def test_reading_standard_input_is_reported_first(
     steps: int, code: int, complaints: str, kind: type[SampleError], sentence: str
 ) -> None:
     error = explain_sample_error(steps, code, complaints, 5.0, is_late=False, has_read=True)
@@ -79,18 +79,18 @@ def test_a_script_that_has_read_its_standard_input_is_told_so_first(
     assert str(error) == reads + sentence
 
 
-def test_a_crash_is_none_of_its_standard_input() -> None:
+def test_a_crash_is_not_blamed_on_standard_input() -> None:
     error = explain_sample_error(2, -11, "", 5.0, is_late=False, has_read=True)
     assert str(error) == "the script was ended by SIGSEGV after 2 steps"
 
 
-def test_what_waits_for_a_line_for_ever_is_late_and_told_of_it() -> None:
+def test_a_late_script_that_reads_standard_input_is_reported_as_such() -> None:
     error = explain_sample_error(0, None, "", 7.4, is_late=True, has_read=True)
     assert type(error) is LateSampleError
     assert str(error).endswith("over (it reads its standard input, which is empty in a sample)")
 
 
-def test_a_script_that_closes_all_its_files_has_not_ended() -> None:
+def test_a_script_that_closes_all_its_files_does_not_count_as_ended() -> None:
     error = explain_sample_error(0, None, "", 5.0, is_late=False, has_closed=True)
     assert type(error) is SampleError
     assert "closed all inherited files before its first step" in str(error)

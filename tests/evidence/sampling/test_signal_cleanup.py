@@ -1,4 +1,4 @@
-"""Asked to end, a process that samples ends what it has started and removes what it has made."""
+"""A sampling process that gets a signal ends its children and removes its temporary files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ kept = []
 with cleanup_on_signals():
     try:
         with tempfile.TemporaryDirectory() as folder:
-            kept.append(tempfile.TemporaryDirectory())  # which nobody closes
+            kept.append(tempfile.TemporaryDirectory())  # which is never closed
             print("ready", flush=True)
             signal.raise_signal(signal.{name})
             print("goes on", flush=True)
@@ -45,7 +45,7 @@ def run(environ: dict[str, str], tmp_path: Path, **parts: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_all_is_unwound_once_and_the_process_ends_by_the_signal(
+def test_cleanup_runs_once_and_the_process_ends_by_the_signal(
     environ: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     done = run(environ, tmp_path, before="", name=number.name)
@@ -54,7 +54,7 @@ def test_all_is_unwound_once_and_the_process_ends_by_the_signal(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_that_is_ignored_stays_so(environ: dict[str, str], tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(environ: dict[str, str], tmp_path: Path) -> None:
     """As SIGHUP is under nohup(1)."""
     before = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
     done = run(environ, tmp_path, before=before, name="SIGHUP")
@@ -94,7 +94,7 @@ def test_a_sampling_nano_run_leaves_nothing_behind(
 
 
 def running(scratch: Path) -> list[psutil.Process]:
-    """Return the processes that have this folder for their temporary files."""
+    """Return the processes whose TMPDIR is this folder."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Whether a standard input was read is known, however that was done."""
+"""Reading standard input is detected, however it is done."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from nano_init.evidence.sampling.standard_input import open_empty_input, was_read
 
 
-def is_noticed(code: str) -> bool:
-    """Say whether a program's use of its standard input is taken for reading."""
+def is_detected(code: str) -> bool:
+    """Return whether a program's use of standard input is detected as reading."""
     with open_empty_input() as file:
         subprocess.run([sys.executable, "-c", code], stdin=file, check=True)
         return was_read(file)
@@ -28,8 +28,8 @@ def is_noticed(code: str) -> bool:
         "import subprocess; subprocess.run(['cat'], check=True)",
     ],
 )
-def test_any_reading_is_noticed_and_finds_the_end_of_the_file(code: str) -> None:
-    assert is_noticed(code)
+def test_every_read_is_detected_and_gets_the_end_of_the_file(code: str) -> None:
+    assert is_detected(code)
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_any_reading_is_noticed_and_finds_the_end_of_the_file(code: str) -> None
         "import select; select.select([0], [], [], 0)",
     ],
 )
-def test_what_does_not_read_is_not_taken_for_it(code: str) -> None:
-    assert not is_noticed(code)
+def test_other_uses_are_not_detected_as_reading(code: str) -> None:
+    assert not is_detected(code)

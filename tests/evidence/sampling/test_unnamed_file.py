@@ -1,4 +1,4 @@
-"""A file without a name is in memory where the system has such, and else in a folder."""
+"""An unnamed file is in memory if the system supports that, or else in a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def forbidden(_name: str) -> int:
 
 
 @pytest.mark.parametrize("create", [None, forbidden, getattr(os, "memfd_create", None)])
-def test_what_is_written_can_be_read_again(create: Callable[[str], int] | None) -> None:
+def test_written_data_can_be_read_back(create: Callable[[str], int] | None) -> None:
     with open_unnamed_file("test", create) as file:
         os.write(file.fileno(), b"text")
         file.seek(0)
@@ -24,6 +24,6 @@ def test_what_is_written_can_be_read_again(create: Callable[[str], int] | None) 
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files in memory")
-def test_it_needs_no_folder() -> None:
+def test_a_file_in_memory_needs_no_folder() -> None:
     with open_unnamed_file("test") as file:
         assert os.readlink(f"/proc/self/fd/{file.fileno()}").startswith("/memfd:test")

@@ -1,4 +1,4 @@
-"""What was measured is found again for the same script, machine and versions, and only there."""
+"""A stored choice is found only for the same script, machine and versions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BUILD = Build("tensorflow", "2.21.0", "eigen")
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> dict[str, str]:
+def user_environ(tmp_path: Path) -> dict[str, str]:
     return {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
 
 
@@ -58,17 +58,17 @@ def key_of(script: Path, *arguments: str, environ: Any = None, **more: Any) -> s
     return key
 
 
-def test_a_choice_is_found_again(script: Path, theirs: dict[str, str]) -> None:
-    assert recall(key_of(script), theirs).configuration is None
-    assert remember(key_of(script), CHOICE, "float32: note", "[]", theirs) == ""
-    found = recall(key_of(script), theirs)
+def test_a_stored_choice_is_recalled(script: Path, user_environ: dict[str, str]) -> None:
+    assert recall(key_of(script), user_environ).configuration is None
+    assert remember(key_of(script), CHOICE, "float32: note", "[]", user_environ) == ""
+    found = recall(key_of(script), user_environ)
     assert (found.configuration, found.note, found.fault) == (CHOICE, "float32: note", "")
 
 
-def test_other_arguments_are_another_training(script: Path, theirs: dict[str, str]) -> None:
-    remember(key_of(script, "--small"), CHOICE, "", "", theirs)
-    assert recall(key_of(script, "--large"), theirs).configuration is None
-    assert recall(key_of(script, "--large"), theirs).fault == ""
+def test_other_arguments_have_their_own_choice(script: Path, user_environ: dict[str, str]) -> None:
+    remember(key_of(script, "--small"), CHOICE, "", "", user_environ)
+    assert recall(key_of(script, "--large"), user_environ).configuration is None
+    assert recall(key_of(script, "--large"), user_environ).fault == ""
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_other_arguments_are_another_training(script: Path, theirs: dict[str, st
         ("NANO_INIT_DISABLE", "other variables"),
     ],
 )
-def test_what_has_changed_since_is_named_and_the_choice_ignored(
-    script: Path, theirs: dict[str, str], changed: str, words: str
+def test_a_change_is_reported_and_the_choice_is_ignored(
+    script: Path, user_environ: dict[str, str], changed: str, words: str
 ) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
+    remember(key_of(script), CHOICE, "", "", user_environ)
     more: dict[str, Any] = {}
     if changed == "content":
         script.write_text("print('run')")
@@ -105,42 +105,44 @@ def test_what_has_changed_since_is_named_and_the_choice_ignored(
         more["build"] = Build("tensorflow", "2.21.0", "eigen", "keras 3.15.1")
     else:
         more["environ"] = {changed: "x"}
-    found = recall(key_of(script, **more), theirs)
+    found = recall(key_of(script, **more), user_environ)
     assert found.configuration is None
     assert found.fault == (f"the script was tuned with {words}; ignored. --tune measures again")
 
 
-def test_all_that_has_changed_is_told_in_one_sentence(script: Path, theirs: dict[str, str]) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
+def test_all_changes_are_reported_in_one_sentence(
+    script: Path, user_environ: dict[str, str]
+) -> None:
+    remember(key_of(script), CHOICE, "", "", user_environ)
     script.write_text("other")
     key = key_of(script, environ={"OMP_NUM_THREADS": "1"}, build=None)
-    assert recall(key, theirs).fault == (
+    assert recall(key, user_environ).fault == (
         "the script was tuned with other content, other variables and other versions; ignored. "
         "--tune measures again"
     )
 
 
-def test_what_the_log_of_tensorflow_shows_is_no_other_training(
-    script: Path, theirs: dict[str, str]
+def test_tensorflows_log_level_does_not_invalidate_the_choice(
+    script: Path, user_environ: dict[str, str]
 ) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
+    remember(key_of(script), CHOICE, "", "", user_environ)
     key = key_of(script, environ={"TF_CPP_MIN_LOG_LEVEL": "3"})
-    assert recall(key, theirs).configuration == CHOICE
+    assert recall(key, user_environ).configuration == CHOICE
 
 
-def test_lazy_adam_is_another_algorithm(script: Path, theirs: dict[str, str]) -> None:
+def test_lazy_adam_counts_as_another_optimizer(script: Path, user_environ: dict[str, str]) -> None:
     target = Target(str(script))
-    lazy = describe_key(target, surroundings(theirs), lazy_adam=True)
+    lazy = describe_key(target, surroundings(user_environ), lazy_adam=True)
     assert lazy is not None
-    remember(lazy, CHOICE, "", "", theirs)
-    assert recall(lazy, theirs).configuration == CHOICE
-    found = recall(describe_key(target, surroundings(theirs)), theirs)
+    remember(lazy, CHOICE, "", "", user_environ)
+    assert recall(lazy, user_environ).configuration == CHOICE
+    found = recall(describe_key(target, surroundings(user_environ)), user_environ)
     assert found.configuration is None
     assert "tuned with another optimizer" in found.fault
 
 
 class TestModules:
-    """A module is known by the file that `python -m` would run; nothing of it is imported."""
+    """A module is identified by the file that `python -m` would run, without importing it."""
 
     @pytest.fixture
     def package(self, tmp_path: Path) -> Path:
@@ -155,74 +157,74 @@ class TestModules:
     @pytest.mark.parametrize(
         ("name", "file"), [("pkg.train", "train.py"), ("pkg.sub", "sub/__main__.py")]
     )
-    def test_its_file_is_found(
-        self, package: Path, theirs: dict[str, str], name: str, file: str
+    def test_the_file_of_a_module_is_found(
+        self, package: Path, user_environ: dict[str, str], name: str, file: str
     ) -> None:
-        theirs["PYTHONPATH"] = str(package.parent)
+        user_environ["PYTHONPATH"] = str(package.parent)
         target = Target(name, is_module=True)
-        key = describe_key(target, surroundings(theirs))
+        key = describe_key(target, surroundings(user_environ))
         assert key is not None
         assert key.splitlines()[0] == f"script -m {name} {package / file}"
-        remember(key, CHOICE, "note", "", theirs)
-        assert recall(key, theirs).configuration == CHOICE
+        remember(key, CHOICE, "note", "", user_environ)
+        assert recall(key, user_environ).configuration == CHOICE
         (package / file).write_text("other")
-        fault = recall(describe_key(target, surroundings(theirs)), theirs).fault
+        fault = recall(describe_key(target, surroundings(user_environ)), user_environ).fault
         assert fault.startswith("the script was tuned with other content;")
 
     @pytest.mark.parametrize("name", ["pkg.nothing", "nothing.train", "pkg.train.deeper", "pkg"])
-    def test_one_that_is_not_there_is_not_known_again(
-        self, package: Path, theirs: dict[str, str], name: str
+    def test_a_missing_module_has_no_key(
+        self, package: Path, user_environ: dict[str, str], name: str
     ) -> None:
-        theirs["PYTHONPATH"] = str(package.parent)
-        assert describe_key(Target(name, is_module=True), surroundings(theirs)) is None
+        user_environ["PYTHONPATH"] = str(package.parent)
+        assert describe_key(Target(name, is_module=True), surroundings(user_environ)) is None
 
 
-def entry(theirs: dict[str, str]) -> Path:
-    (path,) = Path(tuned_folder(theirs)).iterdir()
+def entry(user_environ: dict[str, str]) -> Path:
+    (path,) = Path(tuned_folder(user_environ)).iterdir()
     return path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"form": 99}', "\x00", "[" * 10_000])
 def test_a_damaged_entry_is_ignored_with_one_line(
-    script: Path, theirs: dict[str, str], text: str
+    script: Path, user_environ: dict[str, str], text: str
 ) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
-    entry(theirs).write_text(text)
-    found = recall(key_of(script), theirs)
+    remember(key_of(script), CHOICE, "", "", user_environ)
+    entry(user_environ).write_text(text)
+    found = recall(key_of(script), user_environ)
     assert found.configuration is None
     assert found.fault.endswith("; ignored")
     assert "\n" not in found.fault
 
 
 @pytest.mark.parametrize("key", ["", "script\ncontent", "another form of key", None, [1]])
-def test_an_entry_whose_key_is_another_kind_of_thing_is_damaged(
-    script: Path, theirs: dict[str, str], key: object
+def test_an_entry_with_an_invalid_key_is_reported_as_damaged(
+    script: Path, user_environ: dict[str, str], key: object
 ) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
-    path = entry(theirs)
+    remember(key_of(script), CHOICE, "", "", user_environ)
+    path = entry(user_environ)
     path.write_text(json.dumps({**json.loads(path.read_text()), "key": key}))
-    found = recall(key_of(script), theirs)
+    found = recall(key_of(script), user_environ)
     assert found.configuration is None
     assert found.fault == f"the tuned choice in {path} is damaged; ignored"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p)])
-def test_what_is_no_file_is_ignored_with_one_line_and_not_waited_for(
-    script: Path, theirs: dict[str, str], make: Callable[[Path], None]
+def test_an_entry_that_is_not_a_regular_file_is_ignored_without_waiting(
+    script: Path, user_environ: dict[str, str], make: Callable[[Path], None]
 ) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
-    path = entry(theirs)
+    remember(key_of(script), CHOICE, "", "", user_environ)
+    path = entry(user_environ)
     path.unlink()
     make(path)
-    found = recall(key_of(script), theirs)
+    found = recall(key_of(script), user_environ)
     assert found.configuration is None
     assert found.fault == (
         f"the tuned choice in {path} cannot be read (it is not a regular file); ignored"
     )
 
 
-def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path: Path) -> None:
-    """As from a shell's <(...): it can be read once only."""
+def test_a_script_from_a_pipe_is_left_for_python_to_read(tmp_path: Path) -> None:
+    """As from a shell's <(...), which can be read only once."""
     reader, writer = os.pipe()
     try:
         os.write(writer, b"print('ran')")
@@ -234,55 +236,57 @@ def test_a_script_that_comes_through_a_pipe_is_left_for_python_to_read(tmp_path:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_an_entry_of_arbitrary_bytes_is_ignored(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("cache")
-    theirs = {"XDG_CACHE_HOME": str(folder)}
+    user_environ = {"XDG_CACHE_HOME": str(folder)}
     script = folder / "s.py"
     script.write_text("")
-    remember(key_of(script), CHOICE, "", "", theirs)
-    entry(theirs).write_bytes(content)
-    assert recall(key_of(script), theirs).configuration is None
+    remember(key_of(script), CHOICE, "", "", user_environ)
+    entry(user_environ).write_bytes(content)
+    assert recall(key_of(script), user_environ).configuration is None
 
 
-def test_an_entry_with_a_wrong_configuration_is_damaged(
-    script: Path, theirs: dict[str, str]
+def test_an_entry_with_an_invalid_configuration_is_ignored(
+    script: Path, user_environ: dict[str, str]
 ) -> None:
-    remember(key_of(script), CHOICE, "", "", theirs)
-    path = entry(theirs)
+    remember(key_of(script), CHOICE, "", "", user_environ)
+    path = entry(user_environ)
     values = json.loads(path.read_text())
     values["configuration"]["allocator"] = "/tmp/evil.so"
     path.write_text(json.dumps(values))
-    assert recall(key_of(script), theirs).configuration is None
+    assert recall(key_of(script), user_environ).configuration is None
 
 
-def test_a_folder_that_cannot_be_written_is_told_of(script: Path, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_reported(script: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sentence = remember(key_of(script), CHOICE, "", "", {"XDG_CACHE_HOME": str(tmp_path / "file")})
     assert sentence.startswith("the choice cannot be stored in ")
 
 
 def test_a_relative_cache_folder_is_not_used(tmp_path: Path) -> None:
-    """As the XDG Base Directory Specification asks."""
-    theirs = {"XDG_CACHE_HOME": "relative", "HOME": str(tmp_path)}
-    assert tuned_folder(theirs) == str(tmp_path / ".cache/nano-init/tuned")
+    """As the XDG Base Directory Specification requires."""
+    user_environ = {"XDG_CACHE_HOME": "relative", "HOME": str(tmp_path)}
+    assert tuned_folder(user_environ) == str(tmp_path / ".cache/nano-init/tuned")
 
 
-def test_what_has_no_file_is_not_known_again() -> None:
+def test_a_target_without_a_file_has_no_key() -> None:
     for target in (Target("-"), Target("/no/such.py")):
         assert describe_key(target, surroundings({})) is None
 
 
-def test_all_can_be_forgotten(script: Path, theirs: dict[str, str]) -> None:
-    assert clear_cache(theirs) == 0
-    remember(key_of(script), CHOICE, "", "", theirs)
-    assert clear_cache(theirs) == 1
-    assert os.listdir(tuned_folder(theirs)) == []
+def test_the_cache_can_be_cleared(script: Path, user_environ: dict[str, str]) -> None:
+    assert clear_cache(user_environ) == 0
+    remember(key_of(script), CHOICE, "", "", user_environ)
+    assert clear_cache(user_environ) == 1
+    assert os.listdir(tuned_folder(user_environ)) == []
 
 
 class TestNanoRun:
     @pytest.fixture
     def tuned(
-        self, script: Path, theirs: dict[str, str], nano_run: Run, tmp_path: Path
+        self, script: Path, user_environ: dict[str, str], nano_run: Run, tmp_path: Path
     ) -> dict[str, str]:
         """An environment in which the script was tuned, as `nano-run` itself sees it."""
         script.write_text("import os; print(os.environ.get('TF_XLA_FLAGS'))")
@@ -305,11 +309,11 @@ class TestNanoRun:
         kept["TF_CPP_MIN_LOG_LEVEL"] = "2"
         subprocess.run(
             [sys.executable, "remember.py"],
-            env={**kept, **theirs, "PYTHONPATH": repository},
+            env={**kept, **user_environ, "PYTHONPATH": repository},
             cwd=tmp_path,
             check=True,
         )
-        return theirs
+        return user_environ
 
     def test_a_later_run_uses_the_choice_and_says_so_in_one_line(
         self, nano_run: Run, tuned: dict[str, str]
@@ -328,13 +332,13 @@ class TestNanoRun:
             ("--keep-float32", "head"),
         ],
     )
-    def test_what_the_user_asks_for_comes_first(
+    def test_the_users_options_take_precedence(
         self, nano_run: Run, tuned: dict[str, str], options: tuple[str, ...]
     ) -> None:
         result = nano_run(*options, "s.py", env=tuned)
         assert (result.stdout, result.returncode) == ("None\n", 0)
 
-    def test_a_changed_script_is_run_as_by_default_with_one_line(
+    def test_a_changed_script_runs_with_the_defaults_and_one_line_says_so(
         self, nano_run: Run, tuned: dict[str, str], script: Path
     ) -> None:
         script.write_text(script.read_text() + "\n")

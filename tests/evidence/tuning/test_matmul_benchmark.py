@@ -1,4 +1,4 @@
-"""Matrix products are measured once per machine, and say which precision is fast."""
+"""The matmul benchmark runs once per machine, and recommends the faster precision."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def examine(_environ: Mapping[str, str]) -> TensorFlowFacts:
     return FACTS
 
 
-def test_what_was_measured_is_found_again_on_the_same_machine(user_environ: dict[str, str]) -> None:
+def test_a_result_is_recalled_on_the_same_machine(user_environ: dict[str, str]) -> None:
     path, key = matmul_file(surroundings(user_environ))
     assert recall_matmul(path, key) is None
     found, fault = measure_matmul(path, key, user_environ, examine)
@@ -54,13 +54,13 @@ def test_what_was_measured_is_found_again_on_the_same_machine(user_environ: dict
     assert not os.path.exists(path)
 
 
-def test_nothing_is_remembered_that_is_not_to_be(user_environ: dict[str, str]) -> None:
+def test_a_result_is_not_stored_without_keep(user_environ: dict[str, str]) -> None:
     path, key = matmul_file(surroundings(user_environ))
     measure_matmul(path, key, user_environ, examine, keep=False)
     assert not os.path.exists(path)
 
 
-def test_a_tensorflow_that_cannot_be_examined_is_told_of(user_environ: dict[str, str]) -> None:
+def test_a_tensorflow_that_cannot_be_examined_is_reported(user_environ: dict[str, str]) -> None:
     path, key = matmul_file(surroundings(user_environ))
     found, fault = measure_matmul(
         path, key, user_environ, lambda _: TensorFlowFacts(fault="no module")
@@ -72,7 +72,7 @@ def test_a_tensorflow_that_cannot_be_examined_is_told_of(user_environ: dict[str,
 @pytest.mark.parametrize(
     "change", [{"gain": "1.9"}, {"gain": -1.0}, {"gain": float("nan")}, {"form": 9}, {"key": "x"}]
 )
-def test_an_entry_of_another_kind_is_measured_anew(
+def test_an_invalid_entry_is_not_recalled(
     user_environ: dict[str, str], change: dict[str, object]
 ) -> None:
     path, key = matmul_file(surroundings(user_environ))
@@ -83,14 +83,14 @@ def test_an_entry_of_another_kind_is_measured_anew(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
-def test_a_damaged_entry_is_measured_anew(user_environ: dict[str, str], text: str) -> None:
+def test_a_damaged_entry_is_not_recalled(user_environ: dict[str, str], text: str) -> None:
     path, key = matmul_file(surroundings(user_environ))
     measure_matmul(path, key, user_environ, examine)
     Path(path).write_text(text)
     assert recall_matmul(path, key) is None
 
 
-def test_a_pipe_in_its_place_is_not_waited_for(user_environ: dict[str, str]) -> None:
+def test_a_named_pipe_in_place_of_the_entry_is_not_waited_for(user_environ: dict[str, str]) -> None:
     path, key = matmul_file(surroundings(user_environ))
     os.makedirs(os.path.dirname(path))
     os.mkfifo(path)
@@ -100,7 +100,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(user_environ: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(1.9, "mixed_bfloat16"), (1.05, "float32")])
-def test_a_unit_that_brings_nothing_is_not_taken(gain: float, precision: str) -> None:
+def test_bfloat16_is_recommended_only_if_it_is_faster(gain: float, precision: str) -> None:
     unit = PrecisionChoice("mixed_bfloat16", "AVX512_BF16 multiplies bfloat16 natively")
     choice = recommend_from_matmul(MatmulSpeed(gain, "2026-11-25"), unit)
     assert choice.recommended == precision

@@ -1,4 +1,4 @@
-"""Trainings take turns, each in a process of its own or forked from one; all of them end."""
+"""Trainings take turns, each in a new or a forked process, and all of them end."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def warm(training: PausableTraining) -> PausableTraining:
 
 
 def wait_until_stopped(pid: int) -> None:
-    """Return as soon as all threads have taken the signal; the test's own time is the bound."""
+    """Wait until all threads are stopped; the test's timeout is the bound."""
     while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
 
@@ -85,10 +85,10 @@ def children() -> list[psutil.Process]:
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_forked_trainings_are_those_of_processes_of_their_own(
+def test_forked_trainings_match_those_in_new_processes(
     script: Path, variables: dict[str, str], fork_server: ForkServer
 ) -> None:
-    """The same losses, files that nobody else sees, and threads as each asks for."""
+    """They have the same losses, private files and the requested number of threads."""
     argv = [sys.executable, "s.py", "--lively"]
     more = {**variables, "TF_NUM_INTRAOP_THREADS": "3"}
     assert fork_server.suits(more)
@@ -116,7 +116,7 @@ def test_forked_trainings_are_those_of_processes_of_their_own(
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_a_script_that_sets_what_the_import_reads_starts_on_its_own(
+def test_a_script_that_sets_variables_read_at_import_starts_in_a_new_process(
     script: Path, variables: dict[str, str], fork_server: ForkServer
 ) -> None:
     script.write_text("import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'\n" + SCRIPT)
@@ -140,7 +140,7 @@ def test_a_script_that_sets_what_the_import_reads_starts_on_its_own(
 
 
 class TestSharing:
-    """What cannot start with others starts on its own, also where it was launched ahead."""
+    """A training that cannot be forked starts in a new process, even if it was launched ahead."""
 
     class Quick:
         peak_kb = 1000
@@ -171,28 +171,30 @@ class TestSharing:
         wanted: Any = [(None, seed) for seed in range(3)]
         return stage.start(wanted), shared
 
-    def test_all_share_where_that_works(self) -> None:
+    def test_all_share_if_that_works(self) -> None:
         found, shared = self.outcomes(fails="")
         assert not any(isinstance(each, SampleError) for each in found)
         assert shared == [True] * 3
 
     @pytest.mark.parametrize(("fails", "changes"), [("shared", False), ("", True)])
-    def test_each_starts_again_where_it_does_not(self, fails: str, changes: bool) -> None:
+    def test_each_starts_again_in_a_new_process_if_sharing_fails(
+        self, fails: str, changes: bool
+    ) -> None:
         found, shared = self.outcomes(fails=fails, changes=changes)
         assert not any(isinstance(each, SampleError) for each in found)
-        # Two are launched ahead and start again; the third starts on its own at once.
+        # Two are launched ahead and start again; the third starts in a new process at once.
         assert sorted(shared) == [False, False, False, True, True]
 
-    def test_what_was_late_is_not_started_again(self) -> None:
+    def test_a_late_training_is_not_started_again(self) -> None:
         found, shared = self.outcomes(fails="late")
         assert [str(each) for each in found] == ["late"] * 3
         assert shared == [True] * 3
 
-    def test_a_failure_says_more_than_the_time_that_its_repetition_had(self) -> None:
+    def test_the_first_failure_is_reported_if_the_repetition_is_late(self) -> None:
         found, _ = self.outcomes(fails="own late")
         assert str(found[0]) == "it failed"
 
-    def test_a_script_that_always_fails_fails_once_more_and_keeps_others_sharing(self) -> None:
+    def test_a_script_that_always_fails_is_repeated_once_and_others_still_share(self) -> None:
         found, shared = self.outcomes(fails="always")
         assert all(isinstance(each, SampleError) for each in found)
         assert sorted(shared) == [False, False, False, True, True, True]
@@ -209,9 +211,7 @@ class TestSharing:
         ({"TF_USE_LEGACY_KERAS": "1"}, False),
     ],
 )
-def test_what_the_import_reads_needs_a_process_of_its_own(
-    change: dict[str, str], suits: bool
-) -> None:
+def test_variables_read_at_import_need_a_new_process(change: dict[str, str], suits: bool) -> None:
     fork_server = ForkServer("/bin/false", {"HOME": "/"})
     try:
         assert fork_server.suits({"HOME": "/", **change}) is suits
@@ -219,7 +219,7 @@ def test_what_the_import_reads_needs_a_process_of_its_own(
         fork_server.close()
 
 
-def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
+def test_a_fork_server_that_cannot_import_is_reported(tmp_path: Path) -> None:
     fork_server = ForkServer("/bin/false", {})
     try:
         with pytest.raises(SampleError, match="no training could be forked"):
@@ -255,7 +255,7 @@ def test_a_nursery_that_cannot_import_says_so(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
+def test_the_reason_why_a_forked_script_ended_is_reported(
     script: Path,
     variables: dict[str, str],
     fork_server: ForkServer,
@@ -273,7 +273,7 @@ def test_why_a_forked_script_has_ended_is_known_though_it_is_anothers_child(
         assert type(caught.value) is kind
 
 
-def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_files_count_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = "open('big', 'wb').write(b'x' * (20 << 20)); import time; time.sleep(600)"
     training = PausableTraining([sys.executable, "-c", code], {}, SampleRequest())
@@ -290,7 +290,7 @@ def test_what_is_written_counts_as_memory(tmp_path: Path, monkeypatch: pytest.Mo
     assert os.listdir(tmp_path) == []
 
 
-def test_a_script_that_takes_its_time_is_late_and_gone() -> None:
+def test_a_slow_script_is_late_and_leaves_no_process() -> None:
     training = PausableTraining(
         [sys.executable, "-c", "import time; time.sleep(600)"], {}, SampleRequest()
     )
@@ -302,8 +302,8 @@ def test_a_script_that_takes_its_time_is_late_and_gone() -> None:
     assert not children()
 
 
-def test_a_nursery_that_imports_for_too_long_is_late_and_not_asked_again(tmp_path: Path) -> None:
-    """Its answer would be to the question before."""
+def test_a_fork_server_that_imports_too_long_is_late_and_not_used_again(tmp_path: Path) -> None:
+    """Its reply would belong to the earlier request."""
     (tmp_path / "keras.py").write_text("import time; time.sleep(60)")
     variables = {"PYTHONPATH": str(tmp_path)}
     fork_server = ForkServer(sys.executable, variables)
@@ -318,7 +318,7 @@ def test_a_nursery_that_imports_for_too_long_is_late_and_not_asked_again(tmp_pat
         fork_server.close()
 
 
-def test_a_script_that_fails_is_told_of_and_gone() -> None:
+def test_a_failing_script_is_reported_and_leaves_no_process() -> None:
     training = PausableTraining([sys.executable, "-c", "1 / 0"], {}, SampleRequest())
     with pytest.raises(SampleError, match=r"first step: ZeroDivisionError|does not permit one"):
         training.warm_up(30)
@@ -334,10 +334,10 @@ def test_a_script_that_fails_is_told_of_and_gone() -> None:
         ("raise ValueError('not so')", ScriptError, "failed before its first step"),
     ],
 )
-def test_an_end_that_takes_long_is_an_orderly_one(
+def test_a_slow_exit_counts_as_an_orderly_one(
     monkeypatch: pytest.MonkeyPatch, end: str, kind: type[SampleError], reason: str
 ) -> None:
-    """Exit handlers of the script's own run after the watch has reported."""
+    """The script's exit handlers run after the watch has reported."""
     monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
     slow = "import atexit, time; atexit.register(time.sleep, 60)"
     training = ending(f"{slow}; {_WATCHED}; {end}")
@@ -348,7 +348,7 @@ def test_an_end_that_takes_long_is_an_orderly_one(
         assert type(caught.value) is kind
 
 
-def test_a_script_that_closes_all_its_files_and_runs_on_has_not_ended(
+def test_a_running_script_that_closes_all_its_files_does_not_count_as_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
@@ -358,7 +358,7 @@ def test_a_script_that_closes_all_its_files_and_runs_on_has_not_ended(
     training.close()
 
 
-# What the bootstrap does once Keras has been imported, without Keras.
+# Does what the bootstrap does after the import of Keras, but without Keras.
 _WATCHED = (
     "import json, os; from nano_init.instrumentation.watch import Watch; "
     "watch = Watch(json.loads(os.environ['NANO_INIT_WATCH']), os.environ); "

@@ -1,4 +1,4 @@
-"""The search finds the fastest sound configuration in its time, and never an unsound one."""
+"""The search finds the fastest sound configuration within its budget, never an unsound one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ BOTH = ("float32", "mixed_bfloat16")
 
 @dataclass
 class World:
-    """A script whose step times and losses are known, and a clock that trainings move.
+    """A script with known step times and losses, and a clock that its trainings advance.
 
-    `drift` is how much slower the machine gets with each slice; `length` how many slices the
-    script is long.
+    `drift` is the slowdown of the machine per slice; `length` is the script's length in slices.
     """
 
     times: dict[Configuration, float]
@@ -108,7 +107,7 @@ def test_the_fastest_wins() -> None:
     assert [trial.configuration for trial in found.trials[:2]] == [BFLOAT16_XLA, BFLOAT16]
 
 
-def test_models_that_measure_differently_get_different_choices() -> None:
+def test_models_with_different_measurements_get_different_choices() -> None:
     convolutional = World({FLOAT32: 4.0, BFLOAT16: 2.0, FLOAT32_XLA: 6.0, BFLOAT16_XLA: 5.0})
     recurrent = World({FLOAT32: 4.0, BFLOAT16: 5.0, FLOAT32_XLA: 3.0, BFLOAT16_XLA: 4.5})
     assert convolutional.find().winner == BFLOAT16
@@ -116,8 +115,8 @@ def test_models_that_measure_differently_get_different_choices() -> None:
 
 
 @pytest.mark.parametrize("drift", [0.98, 1.02])
-def test_a_machine_that_gets_slower_or_faster_favours_nobody(drift: float) -> None:
-    """The samples themselves would: within a round they differ by a tenth."""
+def test_drift_of_the_machine_favours_no_configuration(drift: float) -> None:
+    """The raw samples would: within a round they drift by a tenth."""
     times = {FLOAT32: 4.0, BFLOAT16: 3.0, FLOAT32_XLA: 3.2, BFLOAT16_XLA: 2.8}
     world = World(times, drift=drift)
     found = world.find()
@@ -125,19 +124,19 @@ def test_a_machine_that_gets_slower_or_faster_favours_nobody(drift: float) -> No
     assert found.gain == pytest.approx(3.0 / 2.8, rel=0.04)
 
 
-def test_what_lies_beside_the_best_is_tried() -> None:
+def test_neighbours_of_the_best_are_tried() -> None:
     best = Configuration("mixed_bfloat16", disable="all")
     assert World({FLOAT32: 4.0, BFLOAT16: 3.0, best: 2.0}).find().winner == best
 
 
-def test_what_lies_beside_a_better_neighbour_is_tried_too() -> None:
+def test_neighbours_of_a_better_neighbour_are_tried_too() -> None:
     beside = Configuration("mixed_bfloat16", interop=1)
     best = Configuration("mixed_bfloat16", interop=1, threads=2)
     world = World({FLOAT32: 4.0, BFLOAT16: 3.0, beside: 2.5, best: 2.0})
     assert world.find().winner == best
 
 
-def test_paths_are_left_out_by_groups_where_they_bring_nothing_together() -> None:
+def test_paths_are_disabled_by_group_if_together_they_bring_no_gain() -> None:
     bare = Configuration("mixed_bfloat16", disable="all")
     best = Configuration("mixed_bfloat16", disable="gru,lstm")
     times = {FLOAT32: 4.0, BFLOAT16: 3.0, bare: 3.0, best: 2.0}
@@ -147,14 +146,14 @@ def test_paths_are_left_out_by_groups_where_they_bring_nothing_together() -> Non
     assert all(each.disable in ("", "all") for each, _ in world.started)
 
 
-def test_groups_name_known_paths_once_each() -> None:
+def test_each_grouped_path_is_in_exactly_one_group() -> None:
     names = [name for group in PATH_GROUPS for name in group.split(",")]
     assert len(set(names)) == len(names)
-    # No step is faster or slower for a path without a group.
+    # A path without a group does not change the time of a step.
     assert set(names) == {record.name for record in PATH_RECORDS if record.group}
 
 
-def test_several_steps_per_execution_are_tried_where_the_user_allows_them_only() -> None:
+def test_several_steps_per_execution_are_tried_only_if_the_user_allows_them() -> None:
     several, one = Configuration("mixed_bfloat16", steps="auto"), BFLOAT16
     world = World({several: 3.0, one: 2.0, Configuration(steps="auto"): 4.0})
     assert world.find(default=several, steps="auto").winner == one
@@ -179,14 +178,14 @@ def test_a_loss_within_the_noise_of_seeds_is_sound() -> None:
     assert World({FLOAT32: 4.0, BFLOAT16: 1.0}, {BFLOAT16: 2.15}).find().winner == BFLOAT16
 
 
-def test_without_noise_only_rounding_is_let_pass() -> None:
+def test_without_noise_only_rounding_differences_are_sound() -> None:
     for loss, winner in ((2.001, BFLOAT16), (2.01, FLOAT32)):
         world = World({FLOAT32: 4.0, BFLOAT16: 1.0}, {BFLOAT16: loss}, noise=0.0)
         assert world.find().winner == winner
 
 
 @pytest.mark.parametrize("default", [BFLOAT16, FLOAT32])
-def test_a_configuration_that_crashes_is_left_out_with_its_reason(default: Configuration) -> None:
+def test_a_configuration_that_crashes_is_excluded_with_its_reason(default: Configuration) -> None:
     world = World({FLOAT32: 4.0, BFLOAT16: 1.0}, broken=(BFLOAT16,))
     found = world.find(default=default)
     assert found.winner == FLOAT32
@@ -195,10 +194,10 @@ def test_a_configuration_that_crashes_is_left_out_with_its_reason(default: Confi
 
 
 @pytest.mark.parametrize(("losses", "winner"), [({}, BFLOAT16), ({BFLOAT16: 3.0}, FLOAT32)])
-def test_what_was_measured_in_one_round_only_is_not_chosen(
+def test_a_configuration_measured_in_only_one_round_is_not_chosen(
     losses: dict[Configuration, float], winner: Configuration
 ) -> None:
-    """Whatever disturbed the default's slice in it would be remembered as a gain."""
+    """A disturbance of the default's slice in that round would be stored as a gain."""
 
     class Slowing(Fake):
         def train(self, seconds: float, patience: float) -> Sequence[float]:
@@ -218,16 +217,16 @@ def test_what_was_measured_in_one_round_only_is_not_chosen(
     assert found.gain == 1.0
 
 
-def test_what_cannot_be_sampled_in_float32_is_not_tuned() -> None:
+def test_a_script_that_cannot_be_sampled_in_float32_is_not_tuned() -> None:
     with pytest.raises(SampleError, match="the script failed"):
         World({}, broken=(FLOAT32,)).find()
 
 
-def test_a_gain_that_no_user_would_notice_changes_nothing() -> None:
+def test_an_unnoticeable_gain_does_not_change_the_choice() -> None:
     assert World({FLOAT32: 4.0, BFLOAT16: 3.0, BFLOAT16_XLA: 2.95}).find().winner == BFLOAT16
 
 
-def test_a_script_that_is_short_starts_again_for_each_round() -> None:
+def test_a_short_script_starts_again_for_each_round() -> None:
     world = World({FLOAT32: 4.0, BFLOAT16: 3.0, BFLOAT16_XLA: 2.0}, length=1)
     found = world.find()
     assert found.winner == BFLOAT16_XLA
@@ -239,7 +238,7 @@ def test_a_script_that_ends_before_a_slice_is_not_tuned() -> None:
         World({FLOAT32: 4.0, BFLOAT16: 3.0}, length=0).find()
 
 
-def test_no_more_train_at_a_time_than_find_room() -> None:
+def test_no_more_trainings_run_at_a_time_than_there_is_room_for() -> None:
     world = World({FLOAT32: 4.0, BFLOAT16: 3.0, BFLOAT16_XLA: 2.0}, places=3)
     most = 0
     start = world.start
@@ -252,7 +251,7 @@ def test_no_more_train_at_a_time_than_find_room() -> None:
 
     world.start = counted  # type: ignore[method-assign]
     assert world.find().winner == BFLOAT16_XLA
-    # One more than there is room for, or a search would stand still.
+    # One more than there is room for, or a search could not proceed.
     assert most <= 4
 
 
@@ -265,7 +264,7 @@ TIMES = st.floats(0.1, 10)
     st.sets(st.sampled_from(CORE[1:])),
     st.integers(1, 12),
 )
-def test_the_budget_holds_and_the_choice_is_sound(
+def test_the_search_keeps_its_budget_and_the_choice_is_sound(
     times: tuple[float, ...], budget: float, wrong: set[Configuration], places: int
 ) -> None:
     world = World(dict(zip(CORE, times, strict=True)), dict.fromkeys(wrong, 3.0), places=places)
@@ -280,24 +279,24 @@ def test_the_budget_holds_and_the_choice_is_sound(
 
 @pytest.mark.parametrize("budget", [4.0, 8.0, 12.2])
 def test_without_time_to_compare_nothing_is_chosen(budget: float) -> None:
-    """What would be run anyway is then run: float32 alone is no evidence against it."""
+    """The default is run: a measurement of float32 alone is no evidence against it."""
     with pytest.raises(SampleError, match="raise --tune-budget"):
         World({FLOAT32: 4.0, BFLOAT16: 1.0}).find(budget)
 
 
 class TestFailureOfTheDefault:
-    """What float32 does not do is a reason to take float32, where nothing was measured."""
+    """A failure that float32 does not have is a reason for float32 if nothing was measured."""
 
     def cause(self, budget: float, **more: Any) -> BaseException | None:
         with pytest.raises(SampleError) as caught:
             World({}, **more).find(budget)
         return caught.value.__cause__
 
-    def test_it_is_handed_on_where_the_time_is_too_short(self) -> None:
+    def test_it_is_passed_on_if_the_time_is_too_short(self) -> None:
         failure = ScriptError("the script failed before its first step: no")
         assert self.cause(8.0, broken=(BFLOAT16,), failure=failure) is failure
 
-    def test_one_that_comes_after_the_first_steps_leaves_float32_to_hold_others_against(
+    def test_after_a_failure_past_the_first_steps_others_are_compared_with_float32(
         self,
     ) -> None:
         failure = ScriptError("the script failed after 8 steps: no")
@@ -316,15 +315,15 @@ class TestFailureOfTheDefault:
         world = FailingWorld({FLOAT32: 4.0, FLOAT32_XLA: 2.0})
         assert world.find(100.0).winner == FLOAT32_XLA
 
-    def test_it_is_none_where_float32_fails_too(self) -> None:
+    def test_it_is_not_passed_on_if_float32_fails_too(self) -> None:
         assert self.cause(100.0, broken=(BFLOAT16, FLOAT32)) is None
 
     @pytest.mark.parametrize("failure", [LateSampleError("late"), SampleError("not permitted")])
-    def test_what_is_not_the_scripts_own_error_says_nothing(self, failure: SampleError) -> None:
+    def test_an_error_that_is_not_the_scripts_is_not_passed_on(self, failure: SampleError) -> None:
         assert self.cause(8.0, broken=(BFLOAT16,), failure=failure) is None
 
-    def test_a_default_that_finds_no_memory_is_not_replaced_by_what_found_some(self) -> None:
-        """Trainings side by side need more than the run does, and the choice would be kept."""
+    def test_a_default_that_runs_out_of_memory_is_not_replaced(self) -> None:
+        """Concurrent trainings need more memory than the run, and the choice would be stored."""
         failure = MemorySampleError("the script was ended by SIGKILL")
         world = World({FLOAT32: 4.0}, broken=(BFLOAT16,), failure=failure)
         with pytest.raises(SampleError, match="in mixed_bfloat16 the script was ended by") as error:
@@ -338,23 +337,23 @@ class TestFailureOfTheDefault:
 
 @pytest.mark.parametrize(("budget", "most"), [(5.0, 10.0), (8.0, 10.0), (20.0, 20.0)])
 @pytest.mark.parametrize("slice_seconds", [0.1, 4.0, 30.0])
-def test_what_comes_before_the_race_keeps_the_time_too(
+def test_the_preparation_of_the_search_is_bounded_in_time_too(
     budget: float, most: float, slice_seconds: float
 ) -> None:
-    """In ten seconds float32 may have made its first steps, however small the budget."""
+    """However small the budget, float32 has ten seconds for its first steps."""
     world = World({}, seconds=2.0, slice=slice_seconds)
     with suppress(SampleError):
         world.find(budget)
     assert world.now <= most
 
 
-def test_patience_lasts_as_long_as_the_budget_and_ten_seconds_at_least() -> None:
+def test_patience_lasts_for_the_budget_and_at_least_ten_seconds() -> None:
     for budget, most in ((5.0, 10.0), (60.0, 60.0)):
         clock = Clock(budget, iter((0.0, 0.0, 4.0, most + 1)).__next__)
         assert [clock.patience() for _ in range(3)] == [most, most - 4, 0.0]
 
 
-def test_a_start_that_is_late_is_told_of_with_the_way_out() -> None:
+def test_a_late_start_is_reported_with_a_remedy() -> None:
     world = World({}, broken=(FLOAT32, BFLOAT16), failure=LateSampleError("still running"))
     with pytest.raises(SampleError, match="still running; raise --tune-budget"):
         world.find(5.0)

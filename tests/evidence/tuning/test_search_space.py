@@ -1,4 +1,4 @@
-"""The tuner varies one choice at a time, and nothing that the user has set."""
+"""The tuner varies one choice at a time, and no setting of the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CORE = (FLOAT32, BFLOAT16, FLOAT32_XLA, BFLOAT16_XLA)
 BOTH = ("float32", "mixed_bfloat16")
 
 
-def test_what_the_user_has_set_is_not_varied() -> None:
+def test_settings_of_the_user_are_not_varied() -> None:
     assert {
         (each.xla, each.disable) for each in first_candidates(BOTH, "", {"TF_XLA_FLAGS": "x"})
     } == {(False, ""), (False, "all")}
@@ -36,5 +36,5 @@ def test_neighbours_differ_in_one_choice() -> None:
     assert len(set(found)) == 6
 
 
-def test_one_core_has_no_threads_to_vary() -> None:
+def test_threads_are_not_varied_on_one_core() -> None:
     assert list(Choices(1, (), "", {}).beside(FLOAT32, {})) == [Configuration(disable="all")]

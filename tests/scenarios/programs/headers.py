@@ -1,4 +1,4 @@
-"""What programs write around a strategy, and models that train by their own step alone.
+"""Typical code around strategies, and models that train with only their own `train_step`.
 
 Usage: headers.py NAME [ARGUMENT]; prints one line of JSON.
 """
@@ -31,7 +31,7 @@ def weights(trained):
 
 
 def notebook_header():
-    """The header that chooses a TPU, GPUs, or what there is."""
+    """The header that chooses a TPU, or else the default strategy."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
         strategy = tf.distribute.TPUStrategy(resolver)
@@ -167,7 +167,7 @@ class GAN(keras.Model):
 
 
 class Pairs(keras.Model):
-    """A `call` that takes something else than what the data set gives; a VAE, contrast."""
+    """A model whose `call` does not accept the data set's elements, as in a VAE."""
 
     def __init__(self):
         super().__init__()
@@ -216,7 +216,7 @@ def without_call(is_eager):
 
 
 def looks_into_a_graph():
-    """A graph of TensorFlow 1 next to a training, and variables as numbers."""
+    """A TensorFlow 1 graph alongside a training, and variables used as numbers."""
     with tf.Graph().as_default():
         tripled = 3 * tf.Variable(2.0)
         with tf.compat.v1.Session() as session:

@@ -1,4 +1,4 @@
-"""Training loops of a program's own, unaware of workers; prints what comes out of each.
+"""Custom training loops, unaware of workers; prints the result of each.
 
 Usage: loops.py keras|tf_keras; one line of JSON for each loop.
 """
@@ -119,7 +119,7 @@ OPTIMIZERS = {
 if IS_LEGACY:
     OPTIMIZERS["legacy"] = lambda: keras.optimizers.legacy.Adam(0.01)
 else:
-    OPTIMIZERS.pop("of TensorFlow 1")  # it does not take Keras 3's variables
+    OPTIMIZERS.pop("of TensorFlow 1")  # it does not accept Keras 3's variables
 
 
 def train(way, optimizer, loss):
@@ -141,7 +141,7 @@ def train(way, optimizer, loss):
 
 
 def tested(way):
-    """A step that returns what there is of each row, next to a mean."""
+    """A step that returns values per row alongside a mean."""
     model, loss = build(), keras.losses.MeanSquaredError(reduction="none")
 
     def step(x, y, weights):
@@ -157,7 +157,7 @@ def tested(way):
 
 
 class Largest(keras.metrics.Metric):
-    """A metric of the program's own: what it keeps is no sum."""
+    """A custom metric whose state is not a sum."""
 
     def __init__(self):
         super().__init__()
@@ -171,7 +171,7 @@ class Largest(keras.metrics.Metric):
 
 
 def tracked(way):
-    """A step that returns what trackers read at several moments, by several names."""
+    """A step that returns metric results read at several times, under several names."""
     model, mean, by_row = build(), keras.metrics.Mean(), keras.metrics.Mean()
     root, pairs = keras.metrics.RootMeanSquaredError(), keras.metrics.AUC(num_thresholds=5)
     largest = Largest()
@@ -191,7 +191,7 @@ def tracked(way):
         largest.update_state(tf.reduce_mean(tf.ones_like(outputs)))
         return {"first": first, "second": mean.result(), "again": mean.result(),
                 "root": root.result(), "within": read(), "of it": tf.exp(by_row.result()),
-                "largest": 1 if IS_LEGACY else largest.result(),  # Keras 2 adds up whatever it is
+                "largest": 1 if IS_LEGACY else largest.result(),  # Keras 2 always sums it
                 "pairs": pairs.result()}  # fmt: skip
 
     run = way(step)

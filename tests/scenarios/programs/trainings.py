@@ -1,4 +1,4 @@
-"""Small trainings as a script writes them, unaware of workers; prints what came out of each.
+"""Small trainings, unaware of workers; prints the result of each.
 
 Usage: trainings.py [NAME]...; one line of JSON for each training.
 """
@@ -92,7 +92,7 @@ def sums():
 
 
 def tiny_batches():
-    """Fewer rows than workers in every batch, and an area under a curve that counts rows."""
+    """Fewer rows than workers in each batch, and an AUC metric, which counts rows."""
     x, y = data()
     model = keras.Sequential([layers.Dense(4, activation="tanh"), layers.Dense(1, "sigmoid")])
     model.compile(sgd(), "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC()])
@@ -158,7 +158,7 @@ def steps_per_execution():
 
 
 def compiled():
-    """XLA cannot compile what travels between processes: the step runs uncompiled."""
+    """XLA cannot compile communication between processes: the step runs uncompiled."""
     x, y = data()
     model = mlp(sgd(), jit_compile=True)
     history = model.fit(x[:32], y[:32], batch_size=8, verbose=0)
@@ -239,7 +239,7 @@ def synchronized_norm():
 
 
 def moving_moments():
-    """Each worker normalizes by its own rows' moments; what they keep is alike all the same."""
+    """Each worker normalizes by the moments of its own rows; the moving moments are equal."""
     x, y = data()
     model = keras.Sequential(
         [layers.Dense(8), layers.BatchNormalization(), layers.Dropout(0.3), layers.Dense(3)]
@@ -251,7 +251,7 @@ def moving_moments():
 
 
 class OwnStep(keras.Model):
-    """A training step as the guide on custom steps writes it, with a mean of its own."""
+    """A training step as in Keras's guide to custom steps, with its own mean metric."""
 
     def __init__(self):
         super().__init__()
