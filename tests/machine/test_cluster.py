@@ -69,7 +69,7 @@ def test_a_slurm_host_list_is_expanded(text, hosts):
 
 @pytest.mark.parametrize("text", ["a[1", "a[x]", "a[3-1]", "a[]", "a[1-]"])
 def test_an_invalid_host_list_is_reported(text):
-    with pytest.raises(UsageError, match="not a list of hosts"):
+    with pytest.raises(UsageError, match="not a host list"):
         parse_hostlist(text)
 
 
