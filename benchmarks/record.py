@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -119,7 +120,7 @@ def describe_run() -> dict[str, Any]:
     return {
         "machine": f"{isa.model}, {isa.level or 'no oneDNN level'}, {os.cpu_count()} threads",
         "versions": _versions(),
-        "command": " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(),
     }
