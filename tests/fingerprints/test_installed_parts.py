@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_an_unverified_version_is_looked_at(tmp_path):
     fault = bfloat16_fault(found, {})
     assert fault.startswith("Keras 3.16.0.dev2026 does not fit the guard operands (")
     assert bfloat16_fault(found, {"NANO_INIT_UNVERIFIED": "1"}) == ""
+
+
+def test_an_edited_verified_version_is_found_where_bfloat16_is_likely(tmp_path):
+    found = installed(tmp_path, "3.15.1")
+    fault = bfloat16_fault(found, {}, is_thorough=True)
+    assert fault.startswith("Keras 3.15.1 does not fit the guard operands (")
+    assert bfloat16_fault(found, {"NANO_INIT_UNVERIFIED": "1"}, is_thorough=True) == ""
+
+
+@pytest.mark.tensorflow
+def test_the_installed_sources_are_verified():
+    found = find_installed("2.21.0", {}, sys.path)
+    assert bfloat16_fault(found, {}, is_thorough=True) == ""
 
 
 @pytest.mark.tensorflow
