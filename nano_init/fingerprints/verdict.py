@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nano_init.fingerprints.installed_sources import UNREADABLE
-from nano_init.fingerprints.known_sources import verified_minors
+from nano_init.fingerprints.known_sources import minor_of, verified_minors
 from nano_init.fingerprints.source_digest import ABSENT
 from nano_init.frozen import frozen
+from nano_init.protocol.supported_versions import is_verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,11 +87,14 @@ def _fault(digests: Mapping[str, str], span: tuple[str, str], found: FoundPackag
     unreadable = [text for text, digest in digests.items() if digest == UNREADABLE]
     if unreadable:
         return Verdict(UNVERIFIED, f"the source of {_listed(unreadable)} cannot be read")
-    last = {text: found.known.digest_in(text, span[1]) for text in digests}
-    missing = [t for t, digest in digests.items() if digest == ABSENT and last[t] != ABSENT]
+    # An older version that was verified has other sources than the last one.
+    own = minor_of(found.version)
+    minor = own if is_verified(own, span) and own in found.known.releases else span[1]
+    verified = {text: found.known.digest_in(text, minor) for text in digests}
+    missing = [t for t, digest in digests.items() if digest == ABSENT and verified[t] != ABSENT]
     if missing:
         return Verdict(MISSING, f"{_listed(missing)} is missing")
-    changed = [text for text, digest in digests.items() if digest != last[text]]
+    changed = [text for text, digest in digests.items() if digest != verified[text]]
     return Verdict(UNVERIFIED, f"{_listed(changed)} has changed")
 
 
