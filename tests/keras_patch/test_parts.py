@@ -31,6 +31,11 @@ def is_later(record):
     return numbers_of(record.keras[0]) > NUMBERS
 
 
+# On a later version other parts may step aside as well.
+on_verified = pytest.mark.skipif(
+    not is_verified(keras.__version__, KERAS_RANGE),
+    reason=f"Keras {keras.__version__} is later than the last verified version",
+)
 LATER = {r.name for r in ALL_RECORDS if r.kind != WORKER and is_later(r)}
 GELU = "keras.src.backend.tensorflow.nn:gelu"
 ADD_LOSS = "keras.src.layers.layer:Layer.add_loss"
@@ -119,9 +124,8 @@ def test_the_parts_of_a_worker_replace_what_their_records_say():
     assert {text_of(replacement) for replacement in made} == named
 
 
+@on_verified
 def test_all_parts_are_active_here_but_those_of_later_versions():
-    if not is_verified(keras.__version__, KERAS_RANGE):
-        pytest.skip(f"Keras {keras.__version__} is later than the last verified version")
     patch_tensorflow("mixed_bfloat16", disable="adam")
     paths = active_paths()
     assert paths.precision == "mixed_bfloat16"
@@ -133,6 +137,7 @@ def test_all_parts_are_active_here_but_those_of_later_versions():
     assert active_paths().parts == ()
 
 
+@on_verified
 def test_a_path_whose_source_is_unknown_steps_aside_alone_with_one_line(unknown, capfd):
     unknown(GELU)
     patch_tensorflow("mixed_bfloat16")
@@ -144,6 +149,7 @@ def test_a_path_whose_source_is_unknown_steps_aside_alone_with_one_line(unknown,
     assert "NANO_INIT_UNVERIFIED=1" in line
 
 
+@on_verified
 def test_unverified_paths_are_used_where_the_user_says_so(unknown, capfd, monkeypatch):
     monkeypatch.setenv("NANO_INIT_UNVERIFIED", "1")
     unknown(GELU, ADD_LOSS)
@@ -154,6 +160,7 @@ def test_unverified_paths_are_used_where_the_user_says_so(unknown, capfd, monkey
     assert len(capfd.readouterr().err.splitlines()) == bool(LATER)
 
 
+@on_verified
 def test_a_guard_whose_target_has_changed_forbids_bfloat16_in_one_sentence(unknown, capfd):
     unknown(ADD_LOSS)
     patch_tensorflow("mixed_bfloat16")
@@ -167,6 +174,7 @@ def test_a_guard_whose_target_has_changed_forbids_bfloat16_in_one_sentence(unkno
     assert "extra_losses (Layer.add_loss has changed)" in line
 
 
+@on_verified
 def test_a_float32_patch_looks_at_no_guard(unknown, capfd):
     unknown(ADD_LOSS)
     patch_tensorflow("float32")
@@ -194,6 +202,7 @@ def test_what_another_tool_has_replaced_is_left_to_it(make, monkeypatch, capfd):
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
+@on_verified
 def test_a_repair_that_is_missing_costs_only_itself(monkeypatch, capfd):
     from keras.src.backend.tensorflow import trainer
 
@@ -215,6 +224,7 @@ def test_a_guard_that_is_missing_forbids_bfloat16(monkeypatch, capfd):
     assert "Layer.add_loss" in capfd.readouterr().err
 
 
+@on_verified
 def test_a_second_call_says_nothing_more(unknown, capfd):
     unknown(GELU)
     for _ in range(2):
@@ -229,6 +239,7 @@ def test_the_state_is_a_frozen_value():
     assert isinstance(active_paths().parts, tuple)
 
 
+@on_verified
 def test_a_worker_of_a_job_is_refused_where_a_part_of_it_does_not_fit(unknown, monkeypatch, capfd):
     from nano_init.distributed import worker_startup
 
