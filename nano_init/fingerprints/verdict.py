@@ -6,7 +6,7 @@ from nano_init.fingerprints.installed_sources import UNREADABLE
 from nano_init.fingerprints.known_sources import minor_of, verified_minors
 from nano_init.fingerprints.source_digest import ABSENT
 from nano_init.frozen import frozen
-from nano_init.protocol.supported_versions import is_verified
+from nano_init.protocol.supported_versions import TITLES, is_verified, numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from nano_init.fingerprints.known_sources import KnownSources
     from nano_init.protocol.patch_record import PatchRecord
 
-__all__ = ["MISSING", "REPLACED", "UNVERIFIED", "VERIFIED", "FoundPackage", "Verdict", "judge"]
+__all__ = [
+    "LATER",
+    "MISSING",
+    "REPLACED",
+    "UNVERIFIED",
+    "VERIFIED",
+    "FoundPackage",
+    "Verdict",
+    "judge",
+]
 
 VERIFIED = "verified"
 MISSING = "missing"  # a callable is missing
 UNVERIFIED = "unverified"  # its source differs from the verified ones
 REPLACED = "replaced"  # another tool has replaced it
+LATER = "later"  # it is for later versions
 
 
 @frozen
@@ -62,9 +72,15 @@ def judge(record: PatchRecord, packages: Mapping[str, FoundPackage]) -> Verdict:
     """
     for package, found in packages.items():
         texts = [t for t in (*record.targets, *record.uses) if t.partition(".")[0] == package]
-        verdict = _judge_in(texts, _span(record, package), found) if texts else Verdict(VERIFIED)
-        if verdict.state != VERIFIED:
-            return verdict
+        if not texts:
+            continue
+        span = _span(record, package)
+        verdict = _judge_in(texts, span, found)
+        if verdict.state == VERIFIED:
+            continue
+        if found.version and numbers_of(found.version) < numbers_of(span[0]):
+            return Verdict(LATER, f"for {TITLES[package]} {span[0]} and later")
+        return verdict
     return Verdict(VERIFIED)
 
 

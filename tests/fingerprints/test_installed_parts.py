@@ -13,8 +13,9 @@ from nano_init.fingerprints.installed_parts import (
     find_installed,
     judge_installed,
 )
-from nano_init.fingerprints.verdict import MISSING, UNVERIFIED, VERIFIED, Verdict
+from nano_init.fingerprints.verdict import LATER, MISSING, UNVERIFIED, VERIFIED, Verdict
 from nano_init.protocol.faster_paths import PATH_RECORDS
+from nano_init.protocol.patch_parts import ALL_RECORDS
 
 
 def installed(folder: Path, keras: str, tensorflow: str = "2.21.0"):
@@ -91,6 +92,28 @@ def test_the_doctor_lists_what_is_active_and_why_others_are_not():
     assert ("note", "adam: switched off by NANO_INIT_DISABLE", "") in found
     (seen,) = (seen for level, seen, _ in found if level == "warning")
     assert seen == "gru steps aside: GRU.inner_loop has changed"
+
+
+def test_the_doctor_names_no_way_out_that_does_not_help():
+    parts = {record.name: Verdict(VERIFIED) for record in ALL_RECORDS}
+    parts["gru"] = Verdict(MISSING, "GRU.inner_loop is missing")
+    parts["step_call"] = Verdict(LATER, "for Keras 3.7 and later")
+    parts["lstm"] = Verdict(UNVERIFIED, "LSTM.inner_loop has changed")
+    found = {seen: (level, fix) for level, seen, fix in list_part_findings(parts, {})}
+    assert found["gru steps aside: GRU.inner_loop is missing"] == ("warning", "")
+    later = ("note", "install a later Keras")
+    assert found["step_call steps aside: for Keras 3.7 and later"] == later
+    _, fix = found["lstm steps aside: LSTM.inner_loop has changed"]
+    assert fix.startswith("NANO_INIT_UNVERIFIED=1 ")
+
+
+def test_the_doctor_says_once_that_workers_cannot_train_together():
+    parts = {record.name: Verdict(VERIFIED) for record in ALL_RECORDS}
+    for name in ("worker_losses", "worker_state"):
+        parts[name] = Verdict(LATER, "for Keras 3.8 and later")
+    (seen,) = (seen for level, seen, _ in list_part_findings(parts, {}) if level == "note")
+    assert seen.startswith("workers cannot train together: worker_")
+    assert seen.count("(for Keras 3.8 and later)") == 2
 
 
 def test_the_doctor_says_nothing_of_a_patch_without_keras():

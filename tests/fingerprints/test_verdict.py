@@ -7,6 +7,7 @@ import pytest
 from nano_init.fingerprints.known_sources import KnownSources
 from nano_init.fingerprints.source_digest import ABSENT
 from nano_init.fingerprints.verdict import (
+    LATER,
     MISSING,
     REPLACED,
     UNVERIFIED,
@@ -60,6 +61,15 @@ def test_only_what_differs_from_the_own_version_is_named(
 
 def test_a_mix_of_verified_versions_is_none() -> None:
     assert verdict("3.15.1", "old", "same").state == UNVERIFIED
+
+
+@pytest.mark.parametrize("two", ["same", ABSENT])
+def test_a_part_of_later_versions_names_the_first_of_them(two: str) -> None:
+    assert verdict("3.2.1", "other", two) == Verdict(LATER, "for Keras 3.3 and later")
+
+
+def test_equal_sources_are_used_on_an_earlier_version_too() -> None:
+    assert verdict("3.2.1", "old", ABSENT) == Verdict(VERIFIED)
 
 
 def test_what_a_later_version_has_lost_is_missing() -> None:

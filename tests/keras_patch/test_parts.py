@@ -75,6 +75,11 @@ def asides():
     return [part.name for part in active_paths().aside if part.name not in LATER]
 
 
+def said(capfd):
+    """Return the lines of nano-init on stderr; TensorFlow logs there too when it is first used."""
+    return [line for line in capfd.readouterr().err.splitlines() if line.startswith("nano-")]
+
+
 def state_of(name):
     return next(part for part in active_paths().parts if part.name == name)
 
@@ -143,7 +148,7 @@ def test_a_path_whose_source_is_unknown_steps_aside_alone_with_one_line(unknown,
     patch_tensorflow("mixed_bfloat16")
     assert asides() == ["activations"]
     assert current_precision() == "mixed_bfloat16"
-    (line,) = capfd.readouterr().err.splitlines()
+    (line,) = said(capfd)
     assert line.startswith(f"nano-init: on Keras {keras.__version__}")
     assert "activations (gelu has changed)" in line
     assert "NANO_INIT_UNVERIFIED=1" in line
@@ -157,7 +162,7 @@ def test_unverified_paths_are_used_where_the_user_says_so(unknown, capfd, monkey
     assert asides() == []
     assert state_of("activations").reason == "gelu has changed, used nevertheless"
     assert current_precision() == "mixed_bfloat16"
-    assert len(capfd.readouterr().err.splitlines()) == bool(LATER)
+    assert len(said(capfd)) == bool(LATER)
 
 
 @on_verified
@@ -168,7 +173,7 @@ def test_a_guard_whose_target_has_changed_forbids_bfloat16_in_one_sentence(unkno
     assert keras.layers.Dense(1).dtype_policy.name == "float32"
     assert {"activations", "repeated_ids", "multi_worker"} - LATER <= set(active_paths().active)
     assert asides() == ["extra_losses"]
-    lines = capfd.readouterr().err.splitlines()
+    lines = said(capfd)
     assert len(lines) == 1 + bool(LATER)
     (line,) = (line for line in lines if "training is in float32" in line)
     assert "extra_losses (Layer.add_loss has changed)" in line
@@ -179,7 +184,7 @@ def test_a_float32_patch_looks_at_no_guard(unknown, capfd):
     unknown(ADD_LOSS)
     patch_tensorflow("float32")
     assert asides() == []
-    assert len(capfd.readouterr().err.splitlines()) == bool(LATER)
+    assert len(said(capfd)) == bool(LATER)
 
 
 def wrapped_by_another_tool(function):
@@ -199,7 +204,7 @@ def test_what_another_tool_has_replaced_is_left_to_it(make, monkeypatch, capfd):
     patch_tensorflow()
     assert nn.gelu is theirs
     assert state_of("activations").reason == "gelu is replaced by another tool"
-    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert len(said(capfd)) == 1
 
 
 @on_verified
@@ -229,7 +234,7 @@ def test_a_second_call_says_nothing_more(unknown, capfd):
     unknown(GELU)
     for _ in range(2):
         patch_tensorflow("mixed_bfloat16")
-    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert len(said(capfd)) == 1
 
 
 def test_the_state_is_a_frozen_value():
@@ -251,7 +256,7 @@ def test_a_worker_of_a_job_is_refused_where_a_part_of_it_does_not_fit(unknown, m
     with pytest.raises(SystemExit) as ended:
         patch_tensorflow()
     assert ended.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    (line,) = said(capfd)
     assert "worker_losses (reduce_values has changed)" in line
 
 
