@@ -105,6 +105,7 @@ def replaced_by(name):
     raise KeyError(name)
 
 
+@on_verified
 @pytest.mark.parametrize("name", [r.name for r in ALL_RECORDS if r.kind != WORKER])
 def test_a_part_replaces_what_its_record_says(name):
     if "legacy" in name:
@@ -116,6 +117,7 @@ def test_a_part_replaces_what_its_record_says(name):
     assert here <= replaced
 
 
+@on_verified
 def test_the_parts_of_a_worker_replace_what_their_records_say():
     from nano_init.distributed.replacements import worker_replacements
 
@@ -195,6 +197,7 @@ def wrapped_by_another_tool(function):
     return traced
 
 
+@on_verified
 @pytest.mark.parametrize("make", [wrapped_by_another_tool, lambda _: lambda x, approximate: x])
 def test_what_another_tool_has_replaced_is_left_to_it(make, monkeypatch, capfd):
     from keras.src.backend.tensorflow import nn
@@ -219,6 +222,7 @@ def test_a_repair_that_is_missing_costs_only_itself(monkeypatch, capfd):
     assert "reduce_per_replica" in capfd.readouterr().err
 
 
+@on_verified
 def test_a_guard_that_is_missing_forbids_bfloat16(monkeypatch, capfd):
     from keras.src.layers.layer import Layer
 
