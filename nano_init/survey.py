@@ -7,11 +7,12 @@ import sys
 from nano_init.frozen import frozen, replace
 from nano_init.machine.probe import probe_with_log
 from nano_init.plan.build import read_build
+from nano_init.plan.precision import recommend_precision
 from nano_init.shells.transition import original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nano_init.machine.facts import Machine
     from nano_init.plan.build import Build
@@ -40,7 +41,9 @@ class Surroundings:
     bfloat16_fault: str = ""
 
 
-def survey(environ: Mapping[str, str], root: str = "/") -> Surroundings:
+def survey(
+    environ: Mapping[str, str], root: str = "/", *, asked: str = "auto", import_folder: str = ""
+) -> Surroundings:
     """Read the computer, the installed TensorFlow and the user's environment.
 
     A recorded machine is answered for as its own shell would be: without this shell's
@@ -49,6 +52,8 @@ def survey(environ: Mapping[str, str], root: str = "/") -> Surroundings:
     Args:
         environ: this process's environment, in which nano-init may have set variables.
         root: the folder that stands for "/", or a recorded machine.
+        asked: the requested precision; the guards of mixed_bfloat16 matter only if it is likely.
+        import_folder: where the program looks for Keras before `sys.path`; "" for nowhere.
 
     Raises:
         RecordingError: the root is no machine.
@@ -57,16 +62,23 @@ def survey(environ: Mapping[str, str], root: str = "/") -> Surroundings:
     user_environ = original(environ)[0] if is_here else {}
     machine, log = probe_with_log(root, user_environ)
     build = read_build() if is_here else None
-    fault = _read_fault(build, user_environ)
+    if asked == "auto":
+        asked = recommend_precision(machine.isa, user_environ).recommended
+    # Python does so for PYTHONSAFEPATH (docs.python.org/3/using/cmdline.html).
+    first = [import_folder] if import_folder and not user_environ.get("PYTHONSAFEPATH") else []
+    fault = _read_fault(build, user_environ, asked, [*first, *sys.path])
     return Surroundings(machine, build, user_environ, log, {}, fault)
 
 
-def _read_fault(build: Build | None, environ: Mapping[str, str]) -> str:
+def _read_fault(
+    build: Build | None, environ: Mapping[str, str], asked: str, search_path: Sequence[str]
+) -> str:
     if build is None:
         return ""
     from nano_init.fingerprints.installed_parts import bfloat16_fault, find_installed
 
-    return bfloat16_fault(find_installed(build.version, environ, sys.path), environ)
+    installed = find_installed(build.version, environ, search_path)
+    return bfloat16_fault(installed, environ, is_thorough=asked == "mixed_bfloat16")
 
 
 def with_allocator(surroundings: Surroundings, kind: str) -> Surroundings:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nano_init.fingerprints.installed_sources import UNREADABLE
-from nano_init.fingerprints.known_sources import verified_minors
+from nano_init.fingerprints.known_sources import minor_of, verified_minors
 from nano_init.fingerprints.source_digest import ABSENT
 from nano_init.frozen import frozen
+from nano_init.protocol.supported_versions import TITLES, is_verified, numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,12 +15,22 @@ if TYPE_CHECKING:
     from nano_init.fingerprints.known_sources import KnownSources
     from nano_init.protocol.patch_record import PatchRecord
 
-__all__ = ["MISSING", "REPLACED", "UNVERIFIED", "VERIFIED", "FoundPackage", "Verdict", "judge"]
+__all__ = [
+    "LATER",
+    "MISSING",
+    "REPLACED",
+    "UNVERIFIED",
+    "VERIFIED",
+    "FoundPackage",
+    "Verdict",
+    "judge",
+]
 
 VERIFIED = "verified"
 MISSING = "missing"  # a callable is missing
 UNVERIFIED = "unverified"  # its source differs from the verified ones
 REPLACED = "replaced"  # another tool has replaced it
+LATER = "later"  # it is for later versions
 
 
 @frozen
@@ -61,9 +72,15 @@ def judge(record: PatchRecord, packages: Mapping[str, FoundPackage]) -> Verdict:
     """
     for package, found in packages.items():
         texts = [t for t in (*record.targets, *record.uses) if t.partition(".")[0] == package]
-        verdict = _judge_in(texts, _span(record, package), found) if texts else Verdict(VERIFIED)
-        if verdict.state != VERIFIED:
-            return verdict
+        if not texts:
+            continue
+        span = _span(record, package)
+        verdict = _judge_in(texts, span, found)
+        if verdict.state == VERIFIED:
+            continue
+        if found.version and numbers_of(found.version) < numbers_of(span[0]):
+            return Verdict(LATER, f"for {TITLES[package]} {span[0]} and later")
+        return verdict
     return Verdict(VERIFIED)
 
 
@@ -86,11 +103,14 @@ def _fault(digests: Mapping[str, str], span: tuple[str, str], found: FoundPackag
     unreadable = [text for text, digest in digests.items() if digest == UNREADABLE]
     if unreadable:
         return Verdict(UNVERIFIED, f"the source of {_listed(unreadable)} cannot be read")
-    last = {text: found.known.digest_in(text, span[1]) for text in digests}
-    missing = [t for t, digest in digests.items() if digest == ABSENT and last[t] != ABSENT]
+    # An older version that was verified has other sources than the last one.
+    own = minor_of(found.version)
+    minor = own if is_verified(own, span) and own in found.known.releases else span[1]
+    verified = {text: found.known.digest_in(text, minor) for text in digests}
+    missing = [t for t, digest in digests.items() if digest == ABSENT and verified[t] != ABSENT]
     if missing:
         return Verdict(MISSING, f"{_listed(missing)} is missing")
-    changed = [text for text, digest in digests.items() if digest != last[text]]
+    changed = [text for text, digest in digests.items() if digest != verified[text]]
     return Verdict(UNVERIFIED, f"{_listed(changed)} has changed")
 
 

@@ -105,7 +105,7 @@ def job_sentence(versions: Sequence[str], states: Iterable[PartState]) -> str:
 def _sentence(versions: Sequence[str], what: str, states: Sequence[PartState]) -> str:
     listed = ", ".join(f"{state.name} ({state.reason})" for state in states)
     *others, last = versions
-    # A missing callable cannot be used.
-    is_there = any(not state.reason.endswith(" is missing") for state in states)
+    # A missing callable cannot be used, nor what is for later versions.
+    is_there = any(not state.reason.endswith((" is missing", " and later")) for state in states)
     way_out = f"; {UNVERIFIED_VARIABLE}=1 uses what is there nevertheless" if is_there else ""
     return f"on {', '.join(others)} and {last} {what}: {listed}{way_out}"

@@ -6,6 +6,7 @@ from nano_init.fingerprints.known_sources import read_known_sources
 from nano_init.fingerprints.verdict import judge
 from nano_init.keras_patch.live_callables import find_imported, version_of
 from nano_init.protocol.patch_parts import ALL_RECORDS
+from nano_init.protocol.supported_versions import TITLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from nano_init.fingerprints.verdict import Verdict
 
 __all__ = ["judge_parts", "list_versions"]
-
-_TITLES = {"keras": "Keras", "tf_keras": "tf_keras", "tensorflow": "TensorFlow"}
 
 
 def judge_parts(names: Collection[str], keras_packages: frozenset[str]) -> dict[str, Verdict]:
@@ -41,4 +40,4 @@ def judge_parts(names: Collection[str], keras_packages: frozenset[str]) -> dict[
 def list_versions(keras_packages: frozenset[str]) -> tuple[str, ...]:
     """Return the packages to patch with their versions, such as "Keras 3.15.1"."""
     packages = (*sorted(keras_packages), "tensorflow")
-    return tuple(f"{_TITLES[package]} {version_of(package)}" for package in packages)
+    return tuple(f"{TITLES[package]} {version_of(package)}" for package in packages)

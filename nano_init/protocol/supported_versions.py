@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["KERAS_RANGE", "TENSORFLOW_RANGE", "is_verified", "numbers_of", "too_old"]
+__all__ = ["KERAS_RANGE", "TENSORFLOW_RANGE", "TITLES", "is_verified", "numbers_of", "too_old"]
 
 # The first and the last verified minor version of each package, unless a record says otherwise.
 KERAS_RANGE = ("3.3", "3.15")
 TENSORFLOW_RANGE = ("2.16", "2.21")
 
-_TITLES = {"keras": "Keras", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"}
+# What messages call the packages.
+TITLES = {"keras": "Keras", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"}
 
 
 def too_old(package: str, version: str) -> str:
@@ -21,7 +22,7 @@ def too_old(package: str, version: str) -> str:
     first = KERAS_RANGE[0] if package == "keras" else TENSORFLOW_RANGE[0]
     if not version or numbers_of(version) >= numbers_of(first):
         return ""
-    return f"{_TITLES[package]} {version} is older than {first}: pip install '{package}>={first}'"
+    return f"{TITLES[package]} {version} is older than {first}: pip install '{package}>={first}'"
 
 
 def numbers_of(version: str) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from nano_init.frozen import frozen
 
 __all__ = ["Target"]
@@ -25,6 +27,14 @@ class Target:
     def is_stdin(self) -> bool:
         """Say whether the program itself comes from stdin."""
         return self.name == "-" and not self.is_module
+
+    @property
+    def import_folder(self) -> str:
+        """Return the folder that Python puts first in `sys.path` for this program."""
+        if self.is_module or self.is_stdin:
+            return os.getcwd()
+        path = os.path.realpath(self.name)
+        return path if os.path.isdir(path) else os.path.dirname(path)
 
     @property
     def python_arguments(self) -> tuple[str, ...]:

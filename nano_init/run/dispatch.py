@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nano_init.run.request import RunRequest
+    from nano_init.survey import Surroundings
 
 __all__ = ["run"]
 
@@ -49,13 +50,18 @@ def run(request: RunRequest, environ: Mapping[str, str] = os.environ) -> int:
     if request.evidence.measures:
         from nano_init.run.measure import measure
 
-        return measure(request, survey(environ))
+        return measure(request, _survey(request, environ))
     if is_job:
         from nano_init.run.job_workers import run_workers
 
-        surroundings = survey(environ, request.job.sysroot)
+        surroundings = _survey(request, environ)
         status = run_workers(request, surroundings, environ)
         if status is not None:
             return status
         return become(request, prepare(request, surroundings))
-    return become(request, prepare(request, survey(environ)))
+    return become(request, prepare(request, _survey(request, environ)))
+
+
+def _survey(request: RunRequest, environ: Mapping[str, str]) -> Surroundings:
+    root, asked = request.job.sysroot, check_precision(request.patch.precision)
+    return survey(environ, root, asked=asked, import_folder=request.target.import_folder)

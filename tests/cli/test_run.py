@@ -43,6 +43,20 @@ class TestSummary:
         assert "warning: mixed_bfloat16 will be slow here: " in result.stderr
         assert result.stdout == "ran\n"
 
+    @pytest.mark.tensorflow
+    def test_an_edited_keras_beside_the_script_is_trained_in_float32(
+        self, nano_run: Run, script: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "keras" / "src").mkdir(parents=True)
+        (tmp_path / "keras" / "src" / "version.py").write_text('__version__ = "3.15.1"')
+        result = nano_run("--precision", "mixed_bfloat16", script)
+        assert result.stdout == "ran\n"
+        start = "nano-run: float32 instead of mixed_bfloat16: Keras 3.15.1 does not fit the guard "
+        assert result.stderr.startswith(start)
+        unsearched = {"PYTHONSAFEPATH": "1"}
+        line = nano_run("--precision", "mixed_bfloat16", script, env=unsearched).stderr
+        assert line.startswith("nano-run: mixed_bfloat16, as requested")
+
     def test_options_may_come_from_the_environment(self, nano_run: Run, script: str) -> None:
         result = nano_run(script, env={"NANO_RUN_PRECISION": "float32"})
         assert result.stderr.startswith("nano-run: float32, as requested")

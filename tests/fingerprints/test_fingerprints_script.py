@@ -74,6 +74,20 @@ def test_written_data_are_read_back(script, tmp_path):
     assert script.load(path) == before
 
 
+def test_a_known_release_that_is_read_again_changes_no_byte(script, tmp_path):
+    path, data = tmp_path / "data.json", script.load(tmp_path / "none.json")
+    releases = {"3.3.1": 1, "3.4.0": 2, "3.5.0": 1, "3.10.0": 3}
+    for version, value in releases.items():
+        script.add_release(data["keras"], "keras", version, reader(source(value)))
+    script.store(data, path)
+    before = path.read_bytes()
+    for version, value in reversed(releases.items()):
+        again = script.load(path)
+        script.add_release(again["keras"], "keras", version, reader(source(value)))
+        script.store(again, path)
+        assert path.read_bytes() == before
+
+
 def test_the_data_contain_every_callable_of_the_records(script):
     known = read_known_sources()
     for package in script.PACKAGES:

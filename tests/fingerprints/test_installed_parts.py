@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from nano_init.fingerprints.installed_parts import (
     find_installed,
     judge_installed,
 )
-from nano_init.fingerprints.verdict import MISSING, UNVERIFIED, VERIFIED, Verdict
+from nano_init.fingerprints.verdict import LATER, MISSING, UNVERIFIED, VERIFIED, Verdict
 from nano_init.protocol.faster_paths import PATH_RECORDS
+from nano_init.protocol.patch_parts import ALL_RECORDS
 
 
 def installed(folder: Path, keras: str, tensorflow: str = "2.21.0"):
@@ -33,6 +35,19 @@ def test_the_sources_of_an_unverified_version_are_checked(tmp_path):
     fault = bfloat16_fault(found, {})
     assert fault.startswith("Keras 3.16.0.dev2026 does not fit the guard operands (")
     assert bfloat16_fault(found, {"NANO_INIT_UNVERIFIED": "1"}) == ""
+
+
+def test_an_edited_verified_version_is_found_where_bfloat16_is_likely(tmp_path):
+    found = installed(tmp_path, "3.15.1")
+    fault = bfloat16_fault(found, {}, is_thorough=True)
+    assert fault.startswith("Keras 3.15.1 does not fit the guard operands (")
+    assert bfloat16_fault(found, {"NANO_INIT_UNVERIFIED": "1"}, is_thorough=True) == ""
+
+
+@pytest.mark.tensorflow
+def test_the_installed_sources_are_verified():
+    found = find_installed("2.21.0", {}, sys.path)
+    assert bfloat16_fault(found, {}, is_thorough=True) == ""
 
 
 @pytest.mark.tensorflow
@@ -77,6 +92,28 @@ def test_the_doctor_lists_active_parts_and_why_others_are_inactive():
     assert ("note", "adam: switched off by NANO_INIT_DISABLE", "") in found
     (seen,) = (seen for level, seen, _ in found if level == "warning")
     assert seen == "gru steps aside: GRU.inner_loop has changed"
+
+
+def test_the_doctor_names_no_way_out_that_does_not_help():
+    parts = {record.name: Verdict(VERIFIED) for record in ALL_RECORDS}
+    parts["gru"] = Verdict(MISSING, "GRU.inner_loop is missing")
+    parts["step_call"] = Verdict(LATER, "for Keras 3.7 and later")
+    parts["lstm"] = Verdict(UNVERIFIED, "LSTM.inner_loop has changed")
+    found = {seen: (level, fix) for level, seen, fix in list_part_findings(parts, {})}
+    assert found["gru steps aside: GRU.inner_loop is missing"] == ("warning", "")
+    later = ("note", "install a later Keras")
+    assert found["step_call steps aside: for Keras 3.7 and later"] == later
+    _, fix = found["lstm steps aside: LSTM.inner_loop has changed"]
+    assert fix.startswith("NANO_INIT_UNVERIFIED=1 ")
+
+
+def test_the_doctor_says_once_that_workers_cannot_train_together():
+    parts = {record.name: Verdict(VERIFIED) for record in ALL_RECORDS}
+    for name in ("worker_losses", "worker_state"):
+        parts[name] = Verdict(LATER, "for Keras 3.8 and later")
+    (seen,) = (seen for level, seen, _ in list_part_findings(parts, {}) if level == "note")
+    assert seen.startswith("workers cannot train together: worker_")
+    assert seen.count("(for Keras 3.8 and later)") == 2
 
 
 def test_the_doctor_reports_no_parts_without_keras():

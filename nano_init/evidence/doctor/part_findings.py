@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_init.fingerprints.verdict import VERIFIED
+from nano_init.fingerprints.verdict import LATER, MISSING, VERIFIED
 from nano_init.protocol.faster_paths import parse_disabled
 from nano_init.protocol.patch_parts import ALL_RECORDS
 from nano_init.protocol.patch_record import GUARD, OPTION, PATH, REPAIR, WORKER
@@ -11,7 +11,7 @@ from nano_init.text import count_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Literal
 
     from nano_init.fingerprints.verdict import Verdict
@@ -26,7 +26,6 @@ _LOSSES = {
     REPAIR: "is left out",
     OPTION: "is not available",
     GUARD: "cannot guard mixed_bfloat16, so that training is in float32",
-    WORKER: "is missing, so that no job of several workers trains",
 }
 
 
@@ -50,8 +49,22 @@ def list_part_findings(
     yield "ok", f"{count_of(len(active), 'faster path')} active{listed}, {others} other parts", ""
     if disabled:
         yield "note", f"{', '.join(sorted(disabled))}: switched off by {DISABLE_VARIABLE}", ""
-    for record in ALL_RECORDS:
-        if record.name in parts.keys() - fit:
-            seen = f"{record.name} {_LOSSES[record.kind]}: {parts[record.name].reason}"
-            level: Level = "note" if record.kind == WORKER else "warning"
-            yield level, seen, f"{UNVERIFIED_VARIABLE}=1 uses what is there all the same"
+    unfit = [record for record in ALL_RECORDS if record.name in parts.keys() - fit]
+    for record in unfit:
+        if record.kind != WORKER:
+            verdict = parts[record.name]
+            seen = f"{record.name} {_LOSSES[record.kind]}: {verdict.reason}"
+            level: Level = "note" if verdict.state == LATER else "warning"
+            yield level, seen, _way_out([verdict])
+    for_jobs = {record.name: parts[record.name] for record in unfit if record.kind == WORKER}
+    if for_jobs:
+        listed = ", ".join(f"{name} ({verdict.reason})" for name, verdict in for_jobs.items())
+        yield "note", f"workers cannot train together: {listed}", _way_out(for_jobs.values())
+
+
+def _way_out(verdicts: Iterable[Verdict]) -> str:
+    states = {verdict.state for verdict in verdicts}
+    if LATER in states:
+        return "install a later Keras"
+    # What is missing cannot be used.
+    return "" if states == {MISSING} else f"{UNVERIFIED_VARIABLE}=1 uses what is there nevertheless"
