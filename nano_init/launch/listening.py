@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["listen"]
+__all__ = ["listen", "listen_anywhere"]
 
 _BACKLOG = 1024
 
@@ -47,6 +47,30 @@ def listen(master: str, port: int) -> tuple[list[socket.socket], str]:
         return [_open(socket.AF_INET, ("", port))], reason
     except OSError as error:
         raise _refusal(port, error) from error
+
+
+def listen_anywhere(address: str) -> socket.socket:
+    """Listen at a free port.
+
+    Args:
+        address: the address to listen on, with its scope; "" for all.
+
+    Raises:
+        LaunchError: the address cannot be listened on.
+    """
+    if not address:
+        with contextlib.suppress(OSError):
+            return _open(socket.AF_INET6, ("::", 0), is_for_all=True)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        (found, *_) = (
+            socket.getaddrinfo(address, 0, family, socket.SOCK_STREAM)
+            if address
+            else [(0, 0, 0, "", ("", 0))]
+        )
+        return _open(family, found[4])
+    except OSError as error:
+        raise LaunchError(f"cannot listen on {address or 'any address'}: {error}") from error
 
 
 def _look_up(master: str, port: int) -> tuple[list[tuple[int, Any]], str]:
