@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 
     from nano_init.launch.link import Link
 
-__all__ = ["Opening", "answer", "compare_openings", "greet", "one_line", "read_opening"]
+__all__ = [
+    "HOW_TO_SHARE",
+    "Opening",
+    "answer",
+    "compare_openings",
+    "greet",
+    "one_line",
+    "read_opening",
+]
 
 _PROTOCOL = 3
 _FIRST = b"host 0"
 _OTHER = b"another host"
 _LONGEST_TEXT = 2000
-_SAME = "give all hosts the same secret (--job-secret-file or NANO_RUN_JOB_SECRET)"
+HOW_TO_SHARE = "give all hosts the same secret (--job-secret-file or NANO_RUN_JOB_SECRET)"
 _KINDS = {
     "": "no job secret",
     "secret": "a job secret from its user",
@@ -91,7 +99,7 @@ def compare_openings(ours: Opening, remote: Opening, us: str, them: str) -> str:
         )
     if ours.secret != remote.secret:
         remote_kind = _KINDS.get(remote.secret, "an unknown kind of job secret")
-        return f"{them} has {remote_kind}, and {us} has {_KINDS[ours.secret]}: {_SAME}"
+        return f"{them} has {remote_kind}, and {us} has {_KINDS[ours.secret]}: {HOW_TO_SHARE}"
     return ""
 
 
@@ -163,7 +171,9 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> JobSecret | None:
         return JobSecret("secret", key) if link.wait(seconds) is not None else None
     except ForgedMessageError:
         link.send(event="refused")  # the wrong HMAC shows host 0 whose secret differs
-        raise LaunchError(f"{link.name} has another job secret than this host: {_SAME}") from None
+        raise LaunchError(
+            f"{link.name} has another job secret than this host: {HOW_TO_SHARE}"
+        ) from None
 
 
 def _opening(secret: JobSecret, credential: str) -> Opening:

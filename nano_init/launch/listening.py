@@ -7,7 +7,7 @@ import errno
 import socket
 
 from nano_init.errors import LaunchError
-from nano_init.launch.addresses import is_loopback
+from nano_init.launch.addresses import is_loopback, join_port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def listen(master: str, port: int) -> tuple[list[socket.socket], str]:
     try:
         return [_open(socket.AF_INET, ("", port))], reason
     except OSError as error:
-        raise _refusal(port, error) from error
+        raise _refusal(f"port {port}", error) from error
 
 
 def listen_anywhere(address: str) -> socket.socket:
@@ -93,7 +93,7 @@ def _open_all(places: list[tuple[int, Any]], port: int) -> list[socket.socket]:
                 continue
             for opened in sockets:
                 opened.close()
-            raise _refusal(port, error) from error
+            raise _refusal(join_port(str(place[0]), port), error) from error
     return sockets
 
 
@@ -112,7 +112,7 @@ def _open(family: int, place: Any, *, is_for_all: bool = False) -> socket.socket
     return opened
 
 
-def _refusal(port: int, error: OSError) -> LaunchError:
+def _refusal(place: str, error: OSError) -> LaunchError:
     return LaunchError(
-        f"cannot listen on port {port}: {error.strerror}; choose another port with --master-port"
+        f"host 0 cannot listen on {place}: {error.strerror}; give all hosts another --master-port"
     )

@@ -298,7 +298,9 @@ def _join(host: Host, seconds: float) -> Meeting:
             raise LaunchError(f"{error}; is {place} nano-run on host 0?") from error
         except (ShapelessMessageError, ForgedMessageError):
             link.close()
-            sentence = f"{place} answers, but is not nano-run; check --master-port"
+            sentence = (
+                f"{place} answers, but is not nano-run; check --master-addr and --master-port"
+            )
             raise LaunchError(sentence) from None
         except LaunchError:
             link.leave()
@@ -306,11 +308,11 @@ def _join(host: Host, seconds: float) -> Meeting:
         if meeting is not None:
             return meeting
         link.close()
-        reason = "it closed the connection, which nano-run on host 0 does not do"
+        reason = "it closes the connection, so it may not be nano-run"
         time.sleep(_BETWEEN_TRIES)
     raise LaunchError(
         f"host 0 at {place} cannot be reached within {seconds:g} s (--start-timeout): {reason}; "
-        "check --master-addr, --master-port, and that it runs there"
+        "check --master-addr and --master-port, and that nano-run is running on host 0"
     )
 
 

@@ -146,8 +146,9 @@ def _find_secret(request: RunRequest, environ: Mapping[str, str], host: HostPart
         secret = find_scheduler_secret(environ, host.rank, job.start_timeout)
     if not secret.kind:
         warning = (
-            f"there is no job secret: whoever reaches port {host.port} of {host.master} before all "
-            "hosts have come is trusted; --job-secret-file or NANO_RUN_JOB_SECRET gives one"
+            f"no job secret: until all hosts have connected, any process that reaches "
+            f"{join_port(host.master, host.port)} is trusted; set --job-secret-file or "
+            "NANO_RUN_JOB_SECRET"
         )
     if warning and not request.quiet:
         say(NANO_RUN, warning)

@@ -185,7 +185,7 @@ def test_a_stranger_does_not_take_a_place_in_the_ring(host, pool, lines, monkeyp
     assert meetings[0].ring[0].recv(99) == b"genuine"
     close(*meetings)
     assert [line[:53] for line in lines] == [
-        "a host at 127.0.0.1 does not know the job's secret an"
+        "a host at 127.0.0.1 does not know the job's secret: g"
     ] * 2
 
 
