@@ -15,6 +15,7 @@ import numpy as np
 
 from nano_init.distributed.buffers import Buffers
 from nano_init.distributed.chunks import divide
+from nano_init.distributed.shared_memory_group import PeerLostError
 from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
@@ -102,6 +103,8 @@ class HostSums:
                 self._lead(self._ring, given, scale, segments, whole, wire)
             elif self._group is not None:
                 _follow(self._group, given, scale, segments, whole)
+            else:
+                raise PeerLostError("nano-run: the first worker of a host needs its connections")
             return whole
 
         whole = _call(add_up, [*tensors, *([] if weight is None else [weight])], dtype)
