@@ -22,6 +22,7 @@ from nano_init.plan.placement import Placement, machine_at, parse_workers, place
 from nano_init.plan.settings import Plan, Setting
 from nano_init.protocol.membership import Membership, format_membership
 from nano_init.protocol.variables import (
+    JOB_SECRET_VARIABLE,
     MEMBERSHIP_VARIABLE,
     RESTARTS_VARIABLE,
     SHARED_MEMORY_VARIABLE,
@@ -148,7 +149,7 @@ def _find_secret(request: RunRequest, environ: Mapping[str, str], host: HostPart
         warning = (
             f"no job secret: until all hosts have connected, any process that reaches "
             f"{join_port(host.master, host.port)} is trusted; set --job-secret-file or "
-            "NANO_RUN_JOB_SECRET"
+            f"{JOB_SECRET_VARIABLE}"
         )
     if warning and not request.quiet:
         say(NANO_RUN, warning)
