@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from nano_init.distributed.host_ring import HostRing
     from nano_init.distributed.host_sums import HostSums
     from nano_init.distributed.save_consensus import Participation
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
@@ -190,7 +191,7 @@ def _host_sums() -> HostSums | None:
         if _levels is None:
             from nano_init.distributed.host_sums import HostSums
 
-            _levels = HostSums(group, is_leader=membership.local == 0, hosts=membership.hosts)
+            _levels = HostSums(group, _open_ring(membership))
     return _levels
 
 
@@ -216,6 +217,20 @@ def _open_memory(membership: Membership) -> SharedMemoryGroup | None:
             )
             os.close(membership.memory_fd)
     return _group
+
+
+def _open_ring(membership: Membership) -> HostRing | None:
+    """Return this host's end of the ring of hosts, or None if this worker is not the leader."""
+    if membership.incoming_fd < 0:
+        return None
+    import socket
+
+    from nano_init.distributed.host_ring import HostRing
+
+    incoming, outgoing = (
+        socket.socket(fileno=fd) for fd in (membership.incoming_fd, membership.outgoing_fd)
+    )
+    return HostRing(incoming, outgoing, membership.host, membership.hosts)
 
 
 def _is_floating(value: Tensor | IndexedSlices) -> bool:

@@ -1,9 +1,9 @@
 """Two-level all-reduce over the workers of several hosts.
 
 The workers of a host reduce through shared memory. The first of them, the host's leader,
-all-reduces the sum with the other leaders through TensorFlow's collective, and broadcasts the
-result to its peers through shared memory. So the traffic on a host's link does not depend on the
-number of workers per host. All workers get the same bits, because all leaders do.
+all-reduces the sum with the other leaders (`host_ring`), and broadcasts the result to its peers
+through shared memory. So the traffic on a host's link does not depend on the number of workers per
+host. All workers get the same bits, because all leaders do.
 
 A long sum is pipelined in segments. While some are in transit between the hosts, later ones are
 reduced and earlier ones broadcast.
@@ -15,6 +15,7 @@ import numpy as np
 
 from nano_init.distributed.buffers import Buffers
 from nano_init.distributed.chunks import divide
+from nano_init.distributed.shared_memory_group import PeerLostError
 from nano_init.frozen import frozen
 
 TYPE_CHECKING = False
@@ -24,17 +25,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nano_init.distributed.host_ring import HostRing
     from nano_init.distributed.shared_memory_group import SharedMemoryGroup
     from nano_init.keras_patch.tensor_types import DType, Tensor
 
 __all__ = ["HostSums"]
 
-# TensorFlow numbers its own groups from 1 (cross_device_utils.py, `CollectiveKeys`).
-_FIRST_GROUP = 1 << 20
-# In numbers; a multiple of 16, so that segments have the alignment that TensorFlow requires.
-_SEGMENT = 1 << 19
-_MOST_SEGMENTS = 64
-_LANES = 6  # segments in transit at once, each in its own group
+_SEGMENT = 1 << 18  # in numbers
+_MOST_SEGMENTS = 256
 
 
 @frozen
@@ -56,9 +54,13 @@ class _Segment:
     def cut(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the segment's parts of the tensors' values."""
         return [
-            array.reshape(-1)[first:last]
-            for array, (first, last) in zip(arrays, self.pieces, strict=False)
+            arrays[number].reshape(-1)[first:last]
+            for number, (first, last) in zip(self.tensors, self.pieces, strict=True)
         ]
+
+    def of(self, vector: NDArray[Any]) -> NDArray[Any]:
+        """Return the segment's part of the concatenated values."""
+        return vector[self.start : self.stop]
 
 
 class HostSums:
@@ -66,18 +68,13 @@ class HostSums:
 
     Args:
         group: Its end of its host's shared memory; None if it is the only worker there.
-        is_leader: Whether it communicates with the other hosts.
-        hosts: The number of hosts.
+        ring: Its host's end of the ring of hosts, if it is the leader; otherwise None.
     """
 
-    def __init__(self, group: SharedMemoryGroup | None, *, is_leader: bool, hosts: int) -> None:
+    def __init__(self, group: SharedMemoryGroup | None, ring: HostRing | None) -> None:
         self._group = group
-        self._is_leader = is_leader
-        self._hosts = hosts
-        self._lanes: list[Any] = []
+        self._ring = ring
         self._buffers = Buffers()
-        self._own: Any = None
-        self._whole: Any = None
 
     def sum(
         self, tensors: Sequence[Tensor], weight: Tensor | None, *, compress: bool
@@ -95,120 +92,75 @@ class HostSums:
         if not any(sizes):
             return list(tensors)
         segments = _divide_into_segments(sizes)
-        if self._group is None:
-            whole = self._sum_alone(tensors, weight, segments, compress=compress)
-        elif self._is_leader:
-            whole = self._lead(self._group, tensors, weight, segments, compress=compress)
-        else:
-            whole = self._follow(self._group, tensors, weight, segments)
+        dtype = tensors[0].dtype
+        wire = tf.bfloat16.as_numpy_dtype if compress and dtype == tf.float32 else None
+
+        def add_up(*arrays: Any) -> Any:
+            given, factor = arrays[: len(sizes)], arrays[len(sizes) :]
+            scale = given[0].dtype.type(factor[0]) if factor else None
+            (whole,) = self._buffers.take([segments[-1].stop], given[0].dtype)
+            if self._ring is not None:
+                self._lead(self._ring, given, scale, segments, whole, wire)
+            elif self._group is not None:
+                _follow(self._group, given, scale, segments, whole)
+            else:
+                raise PeerLostError("nano-run: the first worker of a host needs its connections")
+            return whole
+
+        whole = _call(add_up, [*tensors, *([] if weight is None else [weight])], dtype)
         parts = tf.split(whole, sizes) if len(sizes) > 1 else [whole]
         return [tf.reshape(p, t.shape) for p, t in zip(parts, tensors, strict=True)]
 
-    def _follow(
-        self,
-        group: SharedMemoryGroup,
-        tensors: Sequence[Tensor],
-        weight: Tensor | None,
-        segments: Sequence[_Segment],
-    ) -> Tensor:
-        def give_and_take(*arrays: Any) -> Any:
-            given, factor = arrays[: len(tensors)], arrays[len(tensors) :]
-            (whole,) = self._buffers.take([segments[-1].stop], given[0].dtype)
-            for segment in segments:
-                part = segment.cut([given[i] for i in segment.tensors])
-                group.reduce_to_first(part, whole, *factor)
-            for segment in segments:
-                group.broadcast(whole[segment.start : segment.stop])
-            return whole
-
-        return _call(give_and_take, [*tensors, *_listed(weight)], tensors[0].dtype)
-
     def _lead(
         self,
-        group: SharedMemoryGroup,
-        tensors: Sequence[Tensor],
-        weight: Tensor | None,
+        ring: HostRing,
+        given: Sequence[NDArray[Any]],
+        scale: Any,
         segments: Sequence[_Segment],
-        *,
-        compress: bool,
-    ) -> Tensor:
-        import tensorflow as tf
+        whole: NDArray[Any],
+        wire: Any,
+    ) -> None:
+        sent = whole if wire is None else self._buffers.take([whole.size], wire)[0]
+        bounds = [(segment.start, segment.stop) for segment in segments]
+        with ring.open_sum(sent, bounds) as between:
+            for number, segment in enumerate(segments):
+                self._reduce(segment.cut(given), segment.of(whole), scale)
+                if sent is not whole:
+                    np.copyto(segment.of(sent), segment.of(whole), casting="same_kind")
+                between.give(number)
+            for segment in segments:
+                between.wait()
+                if sent is not whole:
+                    np.copyto(segment.of(whole), segment.of(sent))
+                if self._group is not None:
+                    self._group.broadcast(segment.of(whole))
 
-        dtype = tensors[0].dtype
-        totals: list[Tensor] = []
-        before: list[Tensor] = []
-        for segment in segments:
-            add = self._adding(group, segment, segments[-1].stop)
-            sent = [*(tensors[i] for i in segment.tensors), *_listed(weight)]
-            with tf.control_dependencies(before):
-                own = _call(add, sent, dtype)
-            before = [own]
-            totals.append(self._exchange(own, len(totals), compress=compress))
-        for segment, total in zip(segments, totals, strict=True):
-            with tf.control_dependencies(before):
-                whole = _call(self._publishing(group, segment, segments), [total], dtype)
-            before = [whole]
-        return whole
+    def _reduce(self, parts: Sequence[NDArray[Any]], into: NDArray[Any], scale: Any) -> None:
+        """Write the sums of a segment over the workers of this host."""
+        if self._group is not None:
+            self._group.reduce_to_first(parts, into, scale)
+            return
+        start = 0
+        for part in parts:
+            place = into[start : start + part.size]
+            if scale is None:
+                np.copyto(place, part)
+            else:
+                np.multiply(part, scale, out=place)
+            start += part.size
 
-    def _adding(
-        self, group: SharedMemoryGroup, segment: _Segment, length: int
-    ) -> Callable[..., Any]:
-        def add(*arrays: Any) -> Any:
-            count = len(segment.tensors)
-            if segment.start == 0:
-                self._own, self._whole = self._buffers.take([length, length], arrays[0].dtype)
-            own = self._own[segment.start : segment.stop]
-            group.reduce_to_first(segment.cut(arrays[:count]), own, *arrays[count:])
-            return own
 
-        return add
-
-    def _publishing(
-        self, group: SharedMemoryGroup, segment: _Segment, segments: Sequence[_Segment]
-    ) -> Callable[..., Any]:
-        def publish(total: Any) -> Any:
-            group.broadcast(total)
-            if len(segments) == 1:
-                return total
-            np.copyto(self._whole[segment.start : segment.stop], total)
-            if segment is not segments[-1]:
-                return total[:0]
-            whole, self._own, self._whole = self._whole, None, None
-            return whole
-
-        return publish
-
-    def _sum_alone(
-        self,
-        tensors: Sequence[Tensor],
-        weight: Tensor | None,
-        segments: Sequence[_Segment],
-        *,
-        compress: bool,
-    ) -> Tensor:
-        import tensorflow as tf
-
-        parts = [tf.reshape(tensor, [-1]) for tensor in tensors]
-        whole = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
-        if weight is not None:
-            whole *= tf.cast(weight, whole.dtype)
-        if len(segments) == 1:
-            return self._exchange(whole, 0, compress=compress)
-        totals = [
-            self._exchange(whole[segment.start : segment.stop], number, compress=compress)
-            for number, segment in enumerate(segments)
-        ]
-        return tf.concat(totals, 0)
-
-    def _exchange(self, own: Tensor, number: int, *, compress: bool) -> Tensor:
-        """All-reduce over the leaders; the collectives of one lane run in sequence."""
-        import tensorflow as tf
-
-        if not self._lanes:
-            self._lanes = _make_lanes(self._hosts)
-        is_narrow = compress and own.dtype == tf.float32
-        sent = tf.cast(own, tf.bfloat16) if is_narrow else own
-        return tf.cast(self._lanes[number % _LANES].all_reduce(sent), own.dtype)
+def _follow(
+    group: SharedMemoryGroup,
+    given: Sequence[NDArray[Any]],
+    scale: Any,
+    segments: Sequence[_Segment],
+    whole: NDArray[Any],
+) -> None:
+    for segment in segments:
+        group.reduce_to_first(segment.cut(given), segment.of(whole), scale)
+    for segment in segments:
+        group.broadcast(segment.of(whole))
 
 
 def _divide_into_segments(sizes: Sequence[int]) -> list[_Segment]:
@@ -225,10 +177,6 @@ def _divide_into_segments(sizes: Sequence[int]) -> list[_Segment]:
     return segments
 
 
-def _listed(weight: Tensor | None) -> list[Tensor]:
-    return [] if weight is None else [weight]
-
-
 def _call(act: Callable[..., Any], tensors: Sequence[Tensor], dtype: DType) -> Tensor:
     """Return the result of a function of arrays, a vector; in a graph through an operation."""
     import tensorflow as tf
@@ -238,26 +186,3 @@ def _call(act: Callable[..., Any], tensors: Sequence[Tensor], dtype: DType) -> T
     answer = tf.numpy_function(act, tensors, dtype, stateful=True)
     answer.set_shape([None])
     return answer
-
-
-def _make_lanes(hosts: int) -> list[Any]:
-    """Return launchers of collectives for the leaders only: groups with their own keys.
-
-    `CollectiveAllReduceExtended._make_collective_launchers` creates one for all workers.
-    """
-    from tensorflow.python.distribute import cross_device_utils
-
-    from nano_init.distributed.job_strategy import job_strategy
-
-    extended = job_strategy().extended
-    (device,) = extended.worker_devices
-    lanes = []
-    for number in range(_LANES):
-        keys = cross_device_utils.CollectiveKeys(_FIRST_GROUP + number)
-        group = keys.get_group_key([device])
-        lanes.append(
-            cross_device_utils.CollectiveReplicaLauncher(
-                group, hosts, keys, device, extended._communication_options
-            )
-        )
-    return lanes

@@ -40,7 +40,12 @@ def join(text: str) -> None:
 
     _membership = parse_membership(text)
     _pid = os.getpid()
-    for descriptor in (_membership.status_fd, _membership.memory_fd):
+    for descriptor in (
+        _membership.status_fd,
+        _membership.memory_fd,
+        _membership.incoming_fd,
+        _membership.outgoing_fd,
+    ):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     random.seed(_membership.seed)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import nano_init
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
-from nano_init.launch.job_secret import connection_key, make_nonce
+from nano_init.launch.job_secret import JobSecret, connection_key, make_nonce
 from nano_init.launch.link import ForgedMessageError, ShapelessMessageError
 from nano_init.launch.munge import unseal
 
@@ -23,16 +23,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from nano_init.launch.job_secret import JobSecret
     from nano_init.launch.link import Link
 
-__all__ = ["Opening", "answer", "compare_openings", "greet", "one_line", "read_opening"]
+__all__ = [
+    "HOW_TO_SHARE",
+    "Opening",
+    "answer",
+    "compare_openings",
+    "greet",
+    "one_line",
+    "read_opening",
+]
 
-_PROTOCOL = 2
+_PROTOCOL = 3
 _FIRST = b"host 0"
 _OTHER = b"another host"
 _LONGEST_TEXT = 2000
-_SAME = "give all hosts the same secret (--job-secret-file or NANO_RUN_JOB_SECRET)"
+HOW_TO_SHARE = "give all hosts the same secret (--job-secret-file or NANO_RUN_JOB_SECRET)"
 _KINDS = {
     "": "no job secret",
     "secret": "a job secret from its user",
@@ -92,7 +99,7 @@ def compare_openings(ours: Opening, remote: Opening, us: str, them: str) -> str:
         )
     if ours.secret != remote.secret:
         remote_kind = _KINDS.get(remote.secret, "an unknown kind of job secret")
-        return f"{them} has {remote_kind}, and {us} has {_KINDS[ours.secret]}: {_SAME}"
+        return f"{them} has {remote_kind}, and {us} has {_KINDS[ours.secret]}: {HOW_TO_SHARE}"
     return ""
 
 
@@ -128,7 +135,7 @@ def answer(link: Link, message: Mapping[str, Any], secret: JobSecret, credential
     return fault
 
 
-def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
+def greet(link: Link, secret: JobSecret, seconds: float) -> JobSecret | None:
     """Open the conversation with host 0, and verify that it belongs to the job.
 
     Args:
@@ -137,7 +144,7 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
         seconds: how long to wait for each answer.
 
     Returns:
-        Whether host 0 is still connected.
+        The job's secret with its key, or None if host 0 has closed the connection.
 
     Raises:
         LaunchError: it does not belong to this host's job.
@@ -147,7 +154,7 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
     _send(link, ours)
     message = link.wait(seconds)
     if message is None:
-        return False
+        return None
     if "error" in message and not secret.kind:
         raise LaunchError(one_line(message["error"]))
     remote = read_opening(message)
@@ -157,14 +164,16 @@ def greet(link: Link, secret: JobSecret, seconds: float) -> bool:
     if fault:
         raise LaunchError(fault)
     if not secret.kind:
-        return True
+        return secret
     key = secret.key or unseal(remote.credential, link.name)
     link.protect(connection_key(key, ours.nonce, remote.nonce), _OTHER, _FIRST)
     try:
-        return link.wait(seconds) is not None
+        return JobSecret("secret", key) if link.wait(seconds) is not None else None
     except ForgedMessageError:
         link.send(event="refused")  # the wrong HMAC shows host 0 whose secret differs
-        raise LaunchError(f"{link.name} has another job secret than this host: {_SAME}") from None
+        raise LaunchError(
+            f"{link.name} has another job secret than this host: {HOW_TO_SHARE}"
+        ) from None
 
 
 def _opening(secret: JobSecret, credential: str) -> Opening:

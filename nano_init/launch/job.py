@@ -61,6 +61,8 @@ class Seat:
         memory_fd: the descriptor of the shared memory of this host's workers; -1 without one.
         hosts: the number of hosts whose workers all-reduce among themselves first; 0 if they do
             not.
+        ring: for the host's first worker, the descriptors of the connections from the host before
+            this one and to the host after it; () without them.
     """
 
     local: int
@@ -72,6 +74,7 @@ class Seat:
     restarts: int
     memory_fd: int = -1
     hosts: int = 1
+    ring: tuple[int, ...] = ()
 
 
 @frozen
@@ -191,6 +194,8 @@ class _Launcher:
             meeting = self._meet(tuple(port.number for port in ports), memory_fd)
             for link in meeting.links:
                 stack.callback(link.close)
+            for connection in meeting.ring:
+                stack.callback(connection.close)
             memory_fd = memory_fd if meeting.sums_on_hosts else -1
             workers: list[Worker] = []
             try:
@@ -199,6 +204,8 @@ class _Launcher:
                 for worker in workers:
                     worker.process.kill()
                 raise
+            for connection in meeting.ring:
+                connection.close()  # so that it ends with the worker that has inherited it
             peers = Peers(meeting.links, is_first=job.rank == 0)
             return Supervisor(workers, self._guard, job.start_timeout, peers).run()
 
@@ -248,6 +255,7 @@ class _Launcher:
             self._restarts,
             memory_fd,
             self._job.hosts if meeting.sums_on_hosts else 0,
+            () if local else tuple(connection.fileno() for connection in meeting.ring),
         )
         argv, environ = self._job.prepare(seat)
         placement = self._job.placement
@@ -257,7 +265,8 @@ class _Launcher:
         output = _open_output(self._job, index, stack)
         stdin = os.open(self._script or os.devnull, os.O_RDONLY)
         try:
-            given = Descriptors(stdin, output.stdout, output.stderr, theirs.fileno(), memory_fd)
+            ends = (stdin, output.stdout, output.stderr, theirs.fileno())
+            given = Descriptors(*ends, memory_fd, seat.ring)
             process = start_worker(command, given, self._set_policy)
         finally:
             theirs.close()

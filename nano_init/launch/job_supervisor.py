@@ -247,6 +247,7 @@ class Supervisor:
             return AttemptOutcome(0)
         if self._signal:
             return AttemptOutcome(128 + self._signal)
+        self._peers.settle()
         if self._peers.lost and not self._peers.failing:
             # Its workers failed because of the loss, before the launcher detected it.
             return AttemptOutcome(1, self._peers.lost, can_restart=True)

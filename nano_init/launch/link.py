@@ -69,6 +69,16 @@ class Link:
         """Close the connection."""
         self._socket.close()
 
+    def detach(self) -> socket.socket:
+        """Return the connection, once all that was sent is on its way.
+
+        The other end must not have sent anything that was not waited for.
+        """
+        self._socket.setblocking(True)
+        self._flush()
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._socket
+
     def leave(self) -> None:
         """Close the connection once the other end has read everything, or after a short timeout."""
         deadline = time.monotonic() + _LEAVING

@@ -7,13 +7,13 @@ import errno
 import socket
 
 from nano_init.errors import LaunchError
-from nano_init.launch.addresses import is_loopback
+from nano_init.launch.addresses import is_loopback, join_port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["listen"]
+__all__ = ["listen", "listen_anywhere"]
 
 _BACKLOG = 1024
 
@@ -46,7 +46,31 @@ def listen(master: str, port: int) -> tuple[list[socket.socket], str]:
     try:
         return [_open(socket.AF_INET, ("", port))], reason
     except OSError as error:
-        raise _refusal(port, error) from error
+        raise _refusal(f"port {port}", error) from error
+
+
+def listen_anywhere(address: str) -> socket.socket:
+    """Listen at a free port.
+
+    Args:
+        address: the address to listen on, with its scope; "" for all.
+
+    Raises:
+        LaunchError: the address cannot be listened on.
+    """
+    if not address:
+        with contextlib.suppress(OSError):
+            return _open(socket.AF_INET6, ("::", 0), is_for_all=True)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        (found, *_) = (
+            socket.getaddrinfo(address, 0, family, socket.SOCK_STREAM)
+            if address
+            else [(0, 0, 0, "", ("", 0))]
+        )
+        return _open(family, found[4])
+    except OSError as error:
+        raise LaunchError(f"cannot listen on {address or 'any address'}: {error}") from error
 
 
 def _look_up(master: str, port: int) -> tuple[list[tuple[int, Any]], str]:
@@ -69,7 +93,7 @@ def _open_all(places: list[tuple[int, Any]], port: int) -> list[socket.socket]:
                 continue
             for opened in sockets:
                 opened.close()
-            raise _refusal(port, error) from error
+            raise _refusal(join_port(str(place[0]), port), error) from error
     return sockets
 
 
@@ -88,7 +112,7 @@ def _open(family: int, place: Any, *, is_for_all: bool = False) -> socket.socket
     return opened
 
 
-def _refusal(port: int, error: OSError) -> LaunchError:
+def _refusal(place: str, error: OSError) -> LaunchError:
     return LaunchError(
-        f"cannot listen on port {port}: {error.strerror}; choose another port with --master-port"
+        f"host 0 cannot listen on {place}: {error.strerror}; give all hosts another --master-port"
     )

@@ -61,6 +61,16 @@ class Peers:
         for link in [link for link in self.links if now - link.heard > _SILENT]:
             self._lose(link, f"{link.name} sent nothing for {_SILENT:g} s")
 
+    def settle(self) -> None:
+        """Wait until hosts that miss heartbeats are heard again, or are lost.
+
+        TensorFlow gives up a host whose link is cut sooner than the launchers do.
+        """
+        while any(time.monotonic() - link.heard > 2.5 * _BEAT for link in self.links):
+            for link in _ready(self.links):
+                self.hear(link)
+            self.beat(time.monotonic())
+
     def hear(self, link: Link) -> None:
         """Handle a host's messages."""
         messages = link.receive() if link in self.links else []

@@ -13,7 +13,7 @@ import time
 from nano_init.errors import LaunchError
 from nano_init.frozen import frozen
 from nano_init.launch.addresses import bare_address
-from nano_init.launch.handshake import answer
+from nano_init.launch.handshake import HOW_TO_SHARE, answer
 from nano_init.launch.link import LONGEST_MESSAGE, ForgedMessageError, Link, ShapelessMessageError
 from nano_init.launch.munge import seal
 
@@ -133,7 +133,7 @@ class Reception:
                     self._refuse(link, fault)
                     return []
         except ForgedMessageError:
-            self._refuse(link, f"{link.name} does not know the job's secret and was rejected")
+            self._refuse(link, f"{link.name} does not know the job's secret: {HOW_TO_SHARE}")
             return []
         except (LaunchError, ShapelessMessageError):
             is_open = False

@@ -12,19 +12,20 @@ import socket
 import time
 
 from nano_init.errors import LaunchError
-from nano_init.frozen import frozen
+from nano_init.frozen import frozen, replace
 from nano_init.launch.addresses import is_loopback, join_port, with_scope
 from nano_init.launch.handshake import greet, one_line
+from nano_init.launch.job_secret import JobSecret
 from nano_init.launch.link import ForgedMessageError, Link, ShapelessMessageError
 from nano_init.launch.listening import listen
 from nano_init.launch.reception import Reception
+from nano_init.launch.ring_connection import RingPlace, connect_ring, listen_for_ring, port_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from nano_init.launch.job_secret import JobSecret
     from nano_init.launch.reception import Arrival
 
 __all__ = ["Host", "Meeting", "compare_facts", "meet"]
@@ -79,6 +80,8 @@ class Meeting:
         restarts: the number of restarts of the job.
         sums_on_hosts: whether the workers of each host all-reduce among themselves first.
         links: on host 0 the links to all other hosts, elsewhere the link to host 0.
+        ring: the connections from the host before this one and to the host after it, if the
+            workers of each host all-reduce among themselves first.
     """
 
     addresses: tuple[str, ...]
@@ -87,6 +90,7 @@ class Meeting:
     restarts: int
     sums_on_hosts: bool
     links: tuple[Link, ...] = ()
+    ring: tuple[socket.socket, ...] = ()
 
 
 @frozen
@@ -97,7 +101,7 @@ class _Hello:
     ports: tuple[int, ...]
     facts: Mapping[str, str]
     restarts: int
-    sums_here: bool
+    ring_port: int
 
 
 def meet(host: Host, seconds: float) -> Meeting:
@@ -136,7 +140,7 @@ def compare_facts(ours: Mapping[str, str], remote: Mapping[str, str], name: str)
 
 def _gather(host: Host, seconds: float) -> Meeting:
     links: dict[int, Link] = {}
-    own = _Hello(0, host.ports, host.facts, host.restarts, host.sums_here)
+    own = _Hello(0, host.ports, host.facts, host.restarts, 0)
     hellos: dict[int, _Hello] = {0: own}
     deadline = time.monotonic() + seconds
     listeners, reason = listen(host.master, host.port)
@@ -202,8 +206,10 @@ def _read_hello(message: Mapping[str, Any]) -> _Hello | None:
     if not all(_is_count(port) and 0 < port < 1 << 16 for port in ports):
         return None
     shown = {one_line(name): one_line(value) for name, value in facts.items()}
-    sums_here = message.get("sums_here") is True
-    return _Hello(int(rank or 0), tuple(ports), shown, int(restarts or 0), sums_here)
+    ring_port = message.get("ring_port")
+    if not _is_count(ring_port) or int(ring_port or 0) >= 1 << 16:
+        return None
+    return _Hello(int(rank or 0), tuple(ports), shown, int(restarts or 0), int(ring_port or 0))
 
 
 def _is_count(value: object) -> bool:
@@ -214,22 +220,55 @@ def _is_count(value: object) -> bool:
 def _announce(host: Host, links: dict[int, Link], hellos: dict[int, _Hello]) -> Meeting:
     addresses: list[tuple[str, int]] = []
     firsts: list[int] = []
-    ours = _own_address(links)
+    names = [_own_address(links)]
     for rank in range(host.count):
-        name = links[rank].peer_address if rank else ours
+        name = links[rank].peer_address if rank else names[0]
         # Other hosts see a launcher on this host under this host's address.
-        name = ours if is_loopback(name) else name
+        names[rank:] = [names[0] if is_loopback(name) else name]
         firsts.append(len(addresses))
-        addresses += [(name, port) for port in hellos[rank].ports]
+        addresses += [(names[rank], port) for port in hellos[rank].ports]
     restarts = max(hello.restarts for hello in hellos.values())
+    scope = next((link.scope for link in links.values() if link.scope), "")
     # Two-level sums must be possible on all hosts.
-    sums_on_hosts = all(hello.sums_here for hello in hellos.values())
-    shared = {"seed": host.seed, "restarts": restarts, "sums_on_hosts": sums_on_hosts}
+    ring: list[tuple[str, int]] = []
+    listener = None
+    if host.sums_here and all(hellos[rank].ring_port for rank in links):
+        listener = listen_for_ring(names[0], scope, host.master)
+        ports = [port_of(listener), *(hellos[rank].ring_port for rank in range(1, host.count))]
+        ring = list(zip(names, ports, strict=True))
+    shared = {"seed": host.seed, "restarts": restarts, "ring": ring}
     for rank, link in links.items():
         link.send(addresses=addresses, first=firsts[rank], **shared)
     ordered = tuple(links[rank] for rank in sorted(links))
-    scope = next((link.scope for link in ordered if link.scope), "")
-    return Meeting(_write(addresses, scope), 0, host.seed, restarts, sums_on_hosts, ordered)
+    found = Meeting(_write(addresses, scope), 0, host.seed, restarts, bool(ring), ordered)
+    return _join_ring(host, found, listener, _after(host, ring, scope), host.secret)
+
+
+def _after(host: Host, ring: Sequence[Sequence[Any]], scope: str) -> tuple[str, int]:
+    """Return where the host after this one listens."""
+    name, port = ring[(host.rank + 1) % host.count] if ring else ("", 0)
+    return with_scope(name, scope), int(port)
+
+
+def _join_ring(
+    host: Host,
+    meeting: Meeting,
+    listener: socket.socket | None,
+    following: tuple[str, int],
+    secret: JobSecret,
+) -> Meeting:
+    if listener is None or not meeting.sums_on_hosts:
+        if listener is not None:
+            listener.close()
+        return meeting
+    secret = JobSecret("secret", secret.key) if secret.key else JobSecret()
+    place = RingPlace(host.rank, host.count, meeting.seed, secret, host.say)
+    try:
+        return replace(meeting, ring=connect_ring(place, listener, following))
+    except LaunchError:
+        for link in meeting.links:
+            link.close()
+        raise
 
 
 def _write(addresses: Iterable[Sequence[Any]], scope: str) -> tuple[str, ...]:
@@ -259,7 +298,9 @@ def _join(host: Host, seconds: float) -> Meeting:
             raise LaunchError(f"{error}; is {place} nano-run on host 0?") from error
         except (ShapelessMessageError, ForgedMessageError):
             link.close()
-            sentence = f"{place} answers, but is not nano-run; check --master-port"
+            sentence = (
+                f"{place} answers, but is not nano-run; check --master-addr and --master-port"
+            )
             raise LaunchError(sentence) from None
         except LaunchError:
             link.leave()
@@ -267,11 +308,11 @@ def _join(host: Host, seconds: float) -> Meeting:
         if meeting is not None:
             return meeting
         link.close()
-        reason = "it closed the connection, which nano-run on host 0 does not do"
+        reason = "it closes the connection, so it may not be nano-run"
         time.sleep(_BETWEEN_TRIES)
     raise LaunchError(
         f"host 0 at {place} cannot be reached within {seconds:g} s (--start-timeout): {reason}; "
-        "check --master-addr, --master-port, and that it runs there"
+        "check --master-addr and --master-port, and that nano-run is running on host 0"
     )
 
 
@@ -288,33 +329,44 @@ def _connect(host: Host, seconds: float, reason: str) -> tuple[socket.socket | N
 
 def _talk(host: Host, link: Link, seconds: float) -> Meeting | None:
     """Return host 0's message; None if it closed the connection first."""
-    if not greet(link, host.secret, min(seconds, _ANSWER_SECONDS)):
+    secret = greet(link, host.secret, min(seconds, _ANSWER_SECONDS))
+    if secret is None:
         return None
-    facts = {**host.facts, "--nnodes": str(host.count)}
-    link.send(
-        rank=host.rank,
-        ports=host.ports,
-        facts=facts,
-        restarts=host.restarts,
-        sums_here=host.sums_here,
-    )
-    message = link.wait(seconds + 5)
-    if message is None:
-        return None
-    if "error" in message:
-        raise LaunchError(one_line(message["error"]))
-    return _read_meeting(message, link, len(host.ports))
+    with contextlib.ExitStack() as stack:
+        listener = None
+        if host.sums_here:
+            listener = listen_for_ring(link.own_address, link.scope, host.master)
+            stack.callback(listener.close)
+        link.send(
+            rank=host.rank,
+            ports=host.ports,
+            facts={**host.facts, "--nnodes": str(host.count)},
+            restarts=host.restarts,
+            ring_port=port_of(listener) if listener is not None else 0,
+        )
+        message = link.wait(seconds + 5)
+        if message is None:
+            return None
+        if "error" in message:
+            raise LaunchError(one_line(message["error"]))
+        meeting = _read_meeting(message, link, host)
+        following = _after(host, message["ring"], link.scope)
+        return _join_ring(host, meeting, listener, following, secret)
 
 
-def _read_meeting(message: Mapping[str, Any], link: Link, own: int) -> Meeting:
-    addresses = message.get("addresses")
+def _read_meeting(message: Mapping[str, Any], link: Link, host: Host) -> Meeting:
+    addresses, ring = message.get("addresses"), message.get("ring")
     numbers = [message.get(name) for name in ("first", "seed", "restarts")]
-    is_list = isinstance(addresses, list) and all(_is_place(place) for place in addresses)
+    are_lists = all(
+        isinstance(each, list) and all(_is_place(place) for place in each)
+        for each in (addresses, ring)
+    )
     first, seed, restarts = (int(n) if _is_count(n) else -1 for n in numbers)  # type: ignore[arg-type]
-    if not is_list or min(first, seed, restarts) < 0 or first > len(addresses or ()) - own:
+    last = len(addresses or ()) - len(host.ports) if are_lists else -1
+    if min(first, seed, restarts) < 0 or first > last or len(ring or ()) not in (0, host.count):
         raise ShapelessMessageError(f"{link.name} sent invalid data")
-    written, sums = _write(addresses or (), link.scope), message.get("sums_on_hosts") is True
-    return Meeting(written, first, seed, restarts, sums, (link,))
+    written = _write(addresses or (), link.scope)
+    return Meeting(written, first, seed, restarts, bool(ring), (link,))
 
 
 def _is_place(place: object) -> bool:

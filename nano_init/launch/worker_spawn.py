@@ -51,6 +51,7 @@ class Descriptors:
         stderr: its error output.
         status: its end of the connection to the launcher.
         memory: the shared memory of all workers; -1 without one.
+        ring: the connections to the neighbouring hosts.
     """
 
     stdin: int
@@ -58,6 +59,7 @@ class Descriptors:
     stderr: int
     status: int
     memory: int = -1
+    ring: tuple[int, ...] = ()
 
 
 def start_worker(
@@ -80,7 +82,7 @@ def start_worker(
             stdin=given.stdin,
             stdout=given.stdout,
             stderr=given.stderr,
-            pass_fds=[fd for fd in (given.status, given.memory) if fd >= 0],
+            pass_fds=[fd for fd in (given.status, given.memory, *given.ring) if fd >= 0],
             # The launcher has one thread, so no lock can be held here.
             preexec_fn=_preparation(command, set_policy),
         )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "Placement", "machine_at", "parse_workers", "place_workers"]
 
-# A last-level-cache group of fewer cores is too small for a worker: what the workers then spend
-# on adding up gradients is more than a cache of their own brings.
+# With fewer cores, a separate worker for each last-level cache loses more time to all-reduce
+# than the cache saves.
 _CORES_OF_A_CACHE_GROUP = 8
 _MOST_WORKERS = 4096
 
@@ -197,16 +197,16 @@ def _explain_one(caches: list[list[Core]]) -> str:
     if len(caches) > 1:
         least = min(map(len, caches))
         return (
-            f"some of the {len(caches)} last-level caches have no more than "
-            f"{count_of(least, 'core')}, and a worker of fewer than {_CORES_OF_A_CACHE_GROUP} "
-            "spends too much time on sums over the workers"
+            f"the smallest of the {len(caches)} last-level caches serves "
+            f"{count_of(least, 'core')}; with fewer than {_CORES_OF_A_CACHE_GROUP} cores a worker "
+            "loses more time to all-reduce than it gains"
         )
     if not caches[0][0].cache:
         return "which cores share a last-level cache is not known here"
     # benchmarks/README.md, "Workers": the model that loses most by it.
     return (
-        "all cores share one last-level cache, where two workers may be slower than one process "
-        "(an MLP has 0.65 of its speed); --nproc-per-node 2 tries it"
+        "all cores share one last-level cache, where two workers can be slower than one process "
+        "(0.65 times as fast for an MLP); try --nproc-per-node 2"
     )
 
 

@@ -34,6 +34,10 @@ class Membership:
         local_workers: the number of workers on this host.
         hosts: the number of hosts whose workers all-reduce among themselves first; 1 for a job
             on one host, 0 if they do not.
+        host: the rank of its host.
+        incoming_fd: the descriptor of the connection from the host before this one, if this worker
+            exchanges sums with the other hosts; otherwise -1.
+        outgoing_fd: that of the connection to the host after this one.
     """
 
     index: int
@@ -47,6 +51,9 @@ class Membership:
     local: int = 0
     local_workers: int = 1
     hosts: int = 1
+    host: int = 0
+    incoming_fd: int = -1
+    outgoing_fd: int = -1
 
 
 def format_membership(membership: Membership) -> str:

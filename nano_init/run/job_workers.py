@@ -22,6 +22,7 @@ from nano_init.plan.placement import Placement, machine_at, parse_workers, place
 from nano_init.plan.settings import Plan, Setting
 from nano_init.protocol.membership import Membership, format_membership
 from nano_init.protocol.variables import (
+    JOB_SECRET_VARIABLE,
     MEMBERSHIP_VARIABLE,
     RESTARTS_VARIABLE,
     SHARED_MEMORY_VARIABLE,
@@ -146,8 +147,9 @@ def _find_secret(request: RunRequest, environ: Mapping[str, str], host: HostPart
         secret = find_scheduler_secret(environ, host.rank, job.start_timeout)
     if not secret.kind:
         warning = (
-            f"there is no job secret: whoever reaches port {host.port} of {host.master} before all "
-            "hosts have come is trusted; --job-secret-file or NANO_RUN_JOB_SECRET gives one"
+            f"no job secret: until all hosts have connected, any process that reaches "
+            f"{join_port(host.master, host.port)} is trusted; set --job-secret-file or "
+            f"{JOB_SECRET_VARIABLE}"
         )
     if warning and not request.quiet:
         say(NANO_RUN, warning)
@@ -164,7 +166,7 @@ def _make_job(
     job, environ = request.job, workers.environ
 
     def prepare(seat: Seat) -> tuple[tuple[str, ...], Mapping[str, str]]:
-        command = _command(request, workers, seat)
+        command = _command(request, host, workers, seat)
         kept = without_locale_coercion(environ)
         base = {name: value for name, value in kept.items() if name not in JOB_VARIABLES}
         return command.argv, command.environment(base)
@@ -269,7 +271,7 @@ def _plan(
     return Workers(surroundings, environ, placement, plans, choices[0].patch)
 
 
-def _command(request: RunRequest, workers: Workers, seat: Seat) -> Command:
+def _command(request: RunRequest, host: HostPart, workers: Workers, seat: Seat) -> Command:
     job, plan = request.job, workers.plans[seat.local]
     membership = Membership(
         index=seat.index,
@@ -283,6 +285,9 @@ def _command(request: RunRequest, workers: Workers, seat: Seat) -> Command:
         local=seat.local,
         local_workers=len(workers.placement.places),
         hosts=seat.hosts,
+        host=host.rank,
+        incoming_fd=seat.ring[0] if seat.ring else -1,
+        outgoing_fd=seat.ring[1] if seat.ring else -1,
     )
     plan = replace(plan, settings=(*plan.settings, *_job_settings(seat)))
     environ = workers.environ
@@ -345,7 +350,7 @@ def _explain(request: RunRequest, host: HostPart, workers: Workers) -> str:
     for local in range(number):
         seat = Seat(local, first + local, addresses, 0, -1, "", 0)
         text += f"\n# worker {first + local}\n"
-        text += format_command(_command(request, workers, seat))
+        text += format_command(_command(request, host, workers, seat))
     return text
 
 

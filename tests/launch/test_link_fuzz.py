@@ -27,6 +27,7 @@ NAMES = st.sampled_from([
     "nano-run", "version", "secret", "nonce", "credential", "rank", "ports", "facts", "restarts",
     "error", "addresses", "first", "seed", "event", "number", "joined", "missing", "status",
     "sentence", "traceback", "can_restart",
+    "ring", "ring_port",
 ])  # fmt: skip
 EVENTS = ("alive", "done", "go", "signal", "joined", "failing", "report", "verdict", "welcome")
 VALUES = st.recursive(
@@ -35,7 +36,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
-OPENING = {"nano-run": 2, "version": nano_init.__version__, "secret": "", "nonce": "ab"}
+OPENING = {"nano-run": 3, "version": nano_init.__version__, "secret": "", "nonce": "ab"}
 MESSAGES = (
     st.dictionaries(NAMES, VALUES, max_size=6)
     | st.builds(lambda more: {**OPENING, **more}, st.dictionaries(NAMES, VALUES, max_size=2))

@@ -320,7 +320,10 @@ def test_a_port_in_use_is_reported(hosts):
         status, _, errors = hosts.end()[0]
 
     assert status == 2
-    assert f"cannot listen on port {port}" in errors
+    assert (
+        f"host 0 cannot listen on 127.0.0.1:{port}: Address already in use; give all hosts"
+        in errors
+    )
 
 
 def test_a_stranger_on_the_master_port_does_not_stop_the_job(hosts, port, tmp_path):
@@ -471,6 +474,36 @@ def namespaces():
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("master", ["fd00:77::1", "[fd00:77::1]", "link-local"])
+def test_hosts_with_ipv6_addresses_alone_meet(hosts, namespaces, tmp_path, master):
+    """Of a link-local address each host writes its own interface behind the address."""
+    for number, name in enumerate(namespaces, 1):
+        for command in (
+            f"ip -n {name} address flush dev eth9",
+            f"ip -n {name} address add fd00:77::{number}/64 dev eth9 nodad",
+            f"ip -n {name} address add fe80::{number}/64 dev eth9 nodad",
+        ):
+            if subprocess.run(command.split(), capture_output=True, check=False).returncode:
+                pytest.skip("this machine has no IPv6")
+    address = "fe80::1%eth9" if master == "link-local" else master
+    for rank, namespace in enumerate(namespaces):
+        hosts.start(
+            "--nnodes", "2", "--node-rank", str(rank), "--master-addr", address,
+            prefix=("ip", "netns", "exec", namespace),
+        )  # fmt: skip
+
+    assert [end[0] for end in hosts.end()] == [0, 0]
+    configs = [json.loads((tmp_path / f"config{i}").read_text()) for i in range(2)]
+    workers = configs[0]["cluster"]["worker"]
+    assert configs[1]["cluster"]["worker"] == workers
+    expected = (
+        ["[fe80::1%eth9]", "[fe80::2%eth9]"]
+        if master == "link-local"
+        else ["[fd00:77::1]", "[fd00:77::2]"]
+    )
+    assert [each.rpartition(":")[0] for each in workers] == expected
 
 
 LONG_TRAINING = """

@@ -16,7 +16,8 @@ import pytest
 import nano_init
 from nano_init.errors import LaunchError, UsageError
 from nano_init.frozen import replace
-from nano_init.launch import listening
+from nano_init.launch import listening, rendezvous, ring_connection
+from nano_init.launch.handshake import greet
 from nano_init.launch.job_secret import JobSecret, connection_key, read_job_secret
 from nano_init.launch.link import LONGEST_MESSAGE, Link
 from nano_init.launch.listening import listen
@@ -72,8 +73,8 @@ def many_descriptors():
 
 def close(*meetings):
     for meeting in meetings:
-        for link in meeting.links:
-            link.close()
+        for opened in (*meeting.links, *meeting.ring):
+            opened.close()
 
 
 def connect(port, host="127.0.0.1"):
@@ -126,6 +127,82 @@ def test_each_host_sums_locally_first_if_all_hosts_can(host, pool, can):
     first = meet(host(0, sums_here=can[0]), 20)
     close(first, joining.result())
     assert {first.sums_on_hosts, joining.result().sums_on_hosts} == {all(can)}
+
+
+@pytest.mark.parametrize("secret", [NONE, SECRET])
+@pytest.mark.parametrize("master", ["127.0.0.1", "::1"])
+def test_each_host_of_a_ring_is_connected_to_the_next_host(host, pool, master, secret):
+    if master == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+
+    def make(rank):
+        return host(rank, master, secret, count=3, sums_here=True)
+
+    meetings = list(pool.map(lambda rank: meet(make(rank), 20), range(3)))
+    for rank, meeting in enumerate(meetings):
+        meeting.ring[1].sendall(b"from %d" % rank)
+    heard = [meeting.ring[0].recv(99) for meeting in meetings]
+    close(*meetings)
+
+    assert heard == [b"from 2", b"from 0", b"from 1"]
+
+
+def test_a_stranger_does_not_take_a_place_in_the_ring(host, pool, lines, monkeypatch):
+    """Without the secret it is refused; with it, it must come from the host before this one."""
+    listeners, listen_for_ring = [], ring_connection.listen_for_ring
+    wait = threading.Event()
+
+    def listen_and_wait(*arguments):
+        listeners.append(listen_for_ring(*arguments))
+        return listeners[-1]
+
+    def connect_late(*arguments):
+        wait.wait(20)
+        return ring_connection.connect_ring(*arguments)
+
+    monkeypatch.setattr(rendezvous, "listen_for_ring", listen_and_wait)
+    monkeypatch.setattr(rendezvous, "connect_ring", connect_late)
+    joining = [
+        pool.submit(meet, host(rank, secret=SECRET, sums_here=True), 20) for rank in range(2)
+    ]
+    while len(listeners) < 2:
+        time.sleep(0.01)
+    strangers = [connect(listener.getsockname()[1]) for listener in listeners]
+    for stranger in strangers:
+        stranger.sendall(opening("ab" * 32) + b"believe me\n")
+    again = Link(connect(listeners[0].getsockname()[1]), "host 0")
+    wait.set()
+    assert greet(again, SECRET, 20)
+    again.send(ring=5, **{"from": 2, "to": 0})
+    assert again.wait(20) is None
+    again.close()
+    meetings = [each.result() for each in joining]
+    for stranger in strangers:
+        assert is_closed(stranger)
+        stranger.close()
+
+    meetings[1].ring[1].sendall(b"genuine")
+    assert meetings[0].ring[0].recv(99) == b"genuine"
+    close(*meetings)
+    assert [line[:53] for line in lines] == [
+        "a host at 127.0.0.1 does not know the job's secret: g"
+    ] * 2
+
+
+def test_an_unreachable_neighbour_is_reported(host, pool, monkeypatch):
+    monkeypatch.setattr(ring_connection, "_SECONDS", 1.0)
+    connect_ring = ring_connection.connect_ring
+
+    def connect_elsewhere(place, listener, following):
+        where = ("127.0.0.1", 9) if place.rank else following
+        return connect_ring(place, listener, where)
+
+    monkeypatch.setattr(rendezvous, "connect_ring", connect_elsewhere)
+    joining = pool.submit(meet, host(1, sums_here=True), 20)
+    with pytest.raises(LaunchError, match=r"host 1 has not connected to host 0 at 127\.0\.0\.1:"):
+        meet(host(0, sums_here=True), 20)
+    with pytest.raises(LaunchError, match=r"host 0 at 127\.0\.0\.1:9 cannot be reached by host 1"):
+        joining.result()
 
 
 def test_a_thousand_silent_slow_or_invalid_visitors_do_not_delay_the_job(
@@ -190,7 +267,8 @@ def test_a_replayed_message_is_refused(host, pool, port, lines):
         key = connection_key(SECRET.key, "ab" * 32, answer["nonce"])
         link.protect(key, b"another host", b"host 0")
         link.send = keep(said, link)
-        link.send(rank=1, ports=[7], facts={"the script": "s.py", "--nnodes": "3"}, restarts=0)
+        link.send(rank=1, ports=[7], facts={"the script": "s.py", "--nnodes": "3"}, restarts=0,
+                  ring_port=0)  # fmt: skip
         with connect(port) as stranger:
             stranger.sendall(opening("ab" * 32))
             read_line(stranger)
@@ -203,7 +281,7 @@ def test_a_replayed_message_is_refused(host, pool, port, lines):
 
 
 def opening(nonce, secret="secret"):
-    message = {"nano-run": 2, "version": nano_init.__version__, "secret": secret, "nonce": nonce}
+    message = {"nano-run": 3, "version": nano_init.__version__, "secret": secret, "nonce": nonce}
     return json.dumps(message).encode() + b"\n"
 
 
@@ -245,7 +323,7 @@ def test_a_host_restarted_before_all_have_connected_takes_its_old_place(host, po
     link._socket.sendall(opening("ab", ""))
     assert link.wait(20)["secret"] == ""
     facts = {"the script": "s.py", "--nnodes": "3"}
-    link.send(rank=1, ports=[7], facts=facts, restarts=0)
+    link.send(rank=1, ports=[7], facts=facts, restarts=0, ring_port=0)
     link.close()
     others = [pool.submit(meet, host(rank, count=3), 20) for rank in (1, 2)]
 

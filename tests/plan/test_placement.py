@@ -90,8 +90,8 @@ def test_small_last_level_caches_do_not_get_a_worker_each():
     assert len(placement.places) == 1
     assert placement.places[0].nodes == ()
     assert placement.reason == (
-        "1 worker: some of the 4 last-level caches have no more than 4 cores, and a worker of "
-        "fewer than 8 spends too much time on sums over the workers"
+        "1 worker: the smallest of the 4 last-level caches serves 4 cores; with fewer than 8 cores "
+        "a worker loses more time to all-reduce than it gains"
     )
 
 
