@@ -112,12 +112,13 @@ def wrap_creation(create: Callable[..., Any]) -> Callable[..., Any]:
 def _applies(initializer: Any) -> bool:
     import tensorflow as tf
     from keras.src.backend.common.stateless_scope import in_stateless_scope
+    from tensorflow.python.framework.ops import executing_eagerly_outside_functions
 
     return (
         not in_stateless_scope()
         and not tf.distribute.has_strategy()
         and not tf.executing_eagerly()
-        and tf.compat.v1.executing_eagerly_outside_functions()
+        and executing_eagerly_outside_functions()
         and _has_one_value(initializer)
     )
 
