@@ -17,7 +17,7 @@ from nano_init.protocol.patch_record import GUARD, PATH
 ROOT = Path(__file__).parents[2]
 
 # They act on the import itself, before there is anything to replace.
-IMPORT_PATHS = {"collection_pause", "lazy_imports"}
+IMPORT_PATHS = {"collection_pause", "lazy_imports", "lazy_namespaces", "type_variables"}
 
 # What they bring is shown by benchmarks/first_step.py, not by the time of a step.
 FIRST_STEP_PATHS = IMPORT_PATHS | {"one_trace", "step_scalars"}
