@@ -1,6 +1,7 @@
 """Time from process start to the end of the first step, stock Keras against nano-run.
 
-    python benchmarks/first_step.py [--models resnet50,tiny] [--rounds 5] [--torch FOLDER]
+    python benchmarks/first_step.py [--models resnet50,tiny] [--rounds 5] [--json [FILE]]
+        [--torch FOLDER [--torch-python PYTHON]]
 
 Each run is a separate process, interleaved with the others. Processor seconds (user and system)
 are reported, because other processes on the machine hardly change them; wall seconds are printed
@@ -21,39 +22,113 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from record import Column, Table, add_json_option, format_table, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from record import Cell
+
+    # The figures of each run, by process.
+    Runs = dict[str, list[dict[str, float]]]
 
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenet", "unet", "encoder6", "lstm", "tiny", "loop", "gan")
 PHASES = ("import_tf", "import_keras", "build", "trace", "first", "step", "evaluate", "predict")
+TITLES = {
+    "import_tf": "`import tensorflow`",
+    "import_keras": "`import keras`",
+    "build": "build the model",
+    "first": "first step without its trace",
+    "step": "second step",
+    "evaluate": "first `evaluate`",
+    "predict": "first `predict`",
+}
 
 
 def main() -> None:
-    """Measure every model and print its row."""
+    """Measure every model, and print the tables."""
     options = _parse()
-    print(
-        "| model | process | start to end of step 1, CPU s | wall s | " + " | ".join(PHASES) + " |"
-    )
-    print("| --- " * (len(PHASES) + 4) + "|")
-    ratios = []
+    runs: dict[str, Runs] = {}
     for model in options.models.split(","):
-        runs = _measure(model, options)
-        for name, results in runs.items():
-            print(_row(model, name, results), flush=True)
-        pairs = zip(runs["nano-run"], runs["stock"], strict=True)
-        ratios.append(statistics.median(ours["cpu"] / theirs["cpu"] for ours, theirs in pairs))
-        print(f"| {model} | nano-run over stock | {ratios[-1]:.2f} |", flush=True)
-    mean = math.exp(statistics.fmean(map(math.log, ratios)))
-    print(f"geometric mean of the ratios {mean:.2f}, largest {max(ratios):.2f}")
+        runs[model] = _measure(model, options)
+        print(format_table(ratios_table({model: runs[model]})), flush=True)
+        tables = [ratios_table(runs), phases_table(runs)]
+        if options.json:
+            # After each model, because all of them take long.
+            write_record(options.json, "first-step", tables, runs=runs)
+    for table in tables:
+        print(f"\n{format_table(table)}")
 
 
-def _measure(model: str, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+def ratios_table(runs: dict[str, Runs]) -> Table:
+    """Return one row per model, and the geometric mean of the ratios; ratios are per round.
+
+    Args:
+        runs: The figures of each run, by model and process.
+    """
+    others = sorted({name for each in runs.values() for name in each} - {"stock", "nano-run"})
+    columns = (
+        Column("model"),
+        *(Column(f"{name}, CPU s", 1) for name in ("stock", "nano-run", *others)),
+        Column("CPU time over stock (spread)", 2),
+        Column("wall time over stock (spread)", 2),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for model, each in runs.items():
+        names = ("stock", "nano-run", *others)
+        seconds = (_median(each.get(name, ()), "cpu") for name in names)
+        rows.append((model, *seconds, *(_ratio(each, key) for key in ("cpu", "wall"))))
+    if len(rows) > 1:
+        means = (_mean([row[column][0] for row in rows]) for column in (-2, -1))  # type: ignore[index, misc]
+        rows.append(("geometric mean", *[None] * (1 + 1 + len(others)), *means))
+    return Table("ratios", "From process start to the end of step 1", columns, tuple(rows))
+
+
+def phases_table(runs: dict[str, Runs]) -> Table:
+    """Return one row per model and process with the processor seconds of each phase.
+
+    Args:
+        runs: The figures of each run, by model and process.
+    """
+    columns = (
+        Column("model"),
+        Column("process"),
+        *(Column(f"{TITLES.get(phase, phase)}, CPU s", 2) for phase in PHASES),
+    )
+    rows = tuple(
+        (model, name, *(_median(results, phase) for phase in PHASES))
+        for model, each in runs.items()
+        for name, results in each.items()
+    )
+    return Table("phases", "Phases up to the first prediction", columns, rows)
+
+
+def _median(results: Sequence[dict[str, float]], key: str) -> float | None:
+    values = [result[key] for result in results if key in result]
+    return statistics.median(values) if values else None
+
+
+def _ratio(runs: Runs, key: str) -> tuple[float, float, float]:
+    pairs = zip(runs["nano-run"], runs["stock"], strict=True)
+    ratios = [ours[key] / theirs[key] for ours, theirs in pairs]
+    return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
+def _measure(model: str, options: argparse.Namespace) -> Runs:
     script = [str(HERE / "first_step_one.py"), model]
     nano = [str(Path(sys.executable).with_name("nano-run")), "-q", "--precision", options.precision]
     commands = {"stock": [sys.executable, *script], "nano-run": [*nano, *options.more, *script]}
     torch = Path(options.torch) / f"{model}.py" if options.torch else None
     if torch and torch.exists():
-        commands["torch"] = [sys.executable, str(torch)]
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+        commands["torch"] = [options.torch_python, str(torch)]
+    runs: Runs = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, command in commands.items():
             runs[name].append(_run(command))
@@ -72,21 +147,14 @@ def _run(command: list[str]) -> dict[str, float]:
     return found
 
 
-def _row(model: str, name: str, results: list[dict[str, float]]) -> str:
-    def median(key: str) -> str:
-        values = [result[key] for result in results if key in result]
-        return f"{statistics.median(values):.2f}" if values else ""
-
-    cells = (median(key) for key in ("cpu", "wall", *PHASES))
-    return f"| {model} | {name} | " + " | ".join(cells) + " |"
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto", help="as for nano-run")
     parser.add_argument("--torch", metavar="FOLDER", help="scripts MODEL.py that train in PyTorch")
+    parser.add_argument("--torch-python", metavar="PYTHON", default=sys.executable)
+    add_json_option(parser, "first-step")
     parser.add_argument("more", nargs="*", help="options for nano-run, after --")
     options = parser.parse_args()
     unknown = set(options.models.split(",")) - set(MODELS)

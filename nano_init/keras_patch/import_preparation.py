@@ -25,11 +25,39 @@ def prepare_import(options: str, environ: Mapping[str, str], finders: list[Any])
     asked = patch_options_from_json(options).disable
     # The patch of Keras warns about unknown names.
     disabled, _ = parse_disabled(",".join([environ.get(DISABLE_VARIABLE, ""), *asked]))
-    if "lazy_imports" not in disabled:
-        from nano_init.keras_patch.faster.lazy_imports import LazyImportFinder
+    for name, make in _MAKERS.items():
+        if name not in disabled:
+            finders.insert(0, make()(finders))
 
-        finders.insert(0, LazyImportFinder(finders))
-    if "collection_pause" not in disabled:
-        from nano_init.keras_patch.faster.collection_pause import PausingFinder
 
-        finders.insert(0, PausingFinder(finders))
+def _lazy_imports() -> Any:
+    from nano_init.keras_patch.faster.lazy_imports import LazyImportFinder
+
+    return LazyImportFinder
+
+
+def _lazy_namespaces() -> Any:
+    from nano_init.keras_patch.faster.lazy_namespaces import LazyNamespaceFinder
+
+    return LazyNamespaceFinder
+
+
+def _type_variables() -> Any:
+    from nano_init.keras_patch.faster.type_variables import TypeVariableFinder
+
+    return TypeVariableFinder
+
+
+def _collection_pause() -> Any:
+    from nano_init.keras_patch.faster.collection_pause import PausingFinder
+
+    return PausingFinder
+
+
+# The last one runs the import first.
+_MAKERS = {
+    "lazy_imports": _lazy_imports,
+    "lazy_namespaces": _lazy_namespaces,
+    "type_variables": _type_variables,
+    "collection_pause": _collection_pause,
+}

@@ -164,6 +164,13 @@ PATH_RECORDS = (
         (),
     ),
     PatchRecord(
+        "lazy_namespaces",
+        PATH,
+        "the namespaces of TensorFlow's API, such as `tf.lite` and `tf.compat.v1.layers`, are "
+        "imported on first use",
+        (),
+    ),
+    PatchRecord(
         "lstm",
         PATH,
         "LSTM over whole sequences: weights are cast once, and each weight gradient is one product",
@@ -220,6 +227,12 @@ PATH_RECORDS = (
         "the learning rate and other scalars of an optimizer are computed once per step, not "
         "once per variable",
         ("keras.src.backend.tensorflow.optimizer:TFOptimizer._backend_update_step",),
+    ),
+    PatchRecord(
+        "type_variables",
+        PATH,
+        "the types in the signatures of TensorFlow's ops are compiled once each, not 400 times",
+        (),
     ),
 )
 

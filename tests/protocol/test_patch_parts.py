@@ -17,7 +17,7 @@ from nano_init.protocol.patch_record import GUARD, PATH
 ROOT = Path(__file__).parents[2]
 
 # These paths act on the import itself and replace no callable.
-IMPORT_PATHS = {"collection_pause", "lazy_imports"}
+IMPORT_PATHS = {"collection_pause", "lazy_imports", "lazy_namespaces", "type_variables"}
 
 # benchmarks/first_step.py shows the gain of these paths; the time per step does not.
 FIRST_STEP_PATHS = IMPORT_PATHS | {"one_trace", "step_scalars"}

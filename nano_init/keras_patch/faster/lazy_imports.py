@@ -11,66 +11,20 @@ objects.
 from __future__ import annotations
 
 import sys
-import threading
-import types
 
+from nano_init.keras_patch.faster.lazy_module import defer, importing_module
 from nano_init.keras_patch.faster.shadowed_loader import find_shadowed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable
     from typing import Any
 
 __all__ = ["LazyImportFinder"]
 
-# Attributes that are read while other modules are imported; these do not run the module.
-_QUIET = frozenset(
-    [
-        *("__class__", "__spec__", "__name__", "__loader__", "__package__", "__path__"),
-        *("__file__", "__cached__"),
-    ]
-)
-
 # Keras's names for the libraries that it uses only to check for their objects.
 _ASKED = {"pandas": "pandas", "IPython": "ipython"}
-
-_LOCK = threading.RLock()
-_waiting: dict[int, Callable[[types.ModuleType], None]] = {}
-
-
-class LazyModule(types.ModuleType):
-    """A module that runs when an attribute is first read."""
-
-    def __getattribute__(self, name: str) -> Any:
-        """Return an attribute of the module after running it."""
-        if name not in _QUIET:
-            _run(self)
-        return types.ModuleType.__getattribute__(self, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute; a submodule, which the import system sets, does not run the module."""
-        if name != "__class__" and sys.modules.get(f"{self.__name__}.{name}") is not value:
-            _run(self)
-        types.ModuleType.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        """Delete an attribute of the module after running it."""
-        _run(self)
-        types.ModuleType.__delattr__(self, name)
-
-
-def _run(module: types.ModuleType) -> None:
-    with _LOCK:
-        # None if another thread has run the module, or this thread is running it.
-        run = _waiting.pop(id(module), None)
-        if run is None:
-            return
-        try:
-            run(module)
-        except BaseException:
-            _waiting[id(module)] = run
-            raise
-        module.__class__ = types.ModuleType
 
 
 class LazyImportFinder:
@@ -96,11 +50,10 @@ class LazyImportFinder:
 
     def _defer(self, module: types.ModuleType, run: Callable[[Any], None]) -> None:
         self._deferred.add(module.__name__)
-        _waiting[id(module)] = run
-        module.__class__ = LazyModule
+        defer(module, run)
 
     def _refuse_keras(self, name: str) -> None:
-        asking = _importing_module()
+        asking = importing_module()
         if asking.startswith("keras.src."):
             self._asking[name].add(asking)
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -116,17 +69,6 @@ def _is_optional(name: str) -> bool:
         return True
     is_public = name.startswith("keras.") and not name.startswith("keras.src.")
     return is_public and name.endswith((".wrappers", ".visualization"))
-
-
-def _importing_module() -> str:
-    """Return the name of the module that contains a module-level import statement."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        where = frame.f_globals.get("__name__") or ""
-        if where != __name__ and not where.startswith(("importlib", "_frozen_importlib")):
-            return str(where) if frame.f_code.co_name == "<module>" else ""
-        frame = frame.f_back
-    return ""
 
 
 def _give(asking: Any, library: types.ModuleType) -> None:

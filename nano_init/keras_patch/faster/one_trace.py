@@ -8,8 +8,9 @@ variable that Keras creates in the first trace of a `tf.function` is an eager va
 same order, name and value as in Keras, and the first trace is the final graph.
 
 One difference remains: side effects of Python code in a step, such as a `print`, happen once
-instead of twice. If the code draws from Python's or NumPy's global generators, the step is traced
-twice as in Keras, and the numbers are the same.
+instead of twice. If the code draws random numbers from Python's or NumPy's global generators, or
+from a generator object that it refers to, the step is traced twice as in Keras, and the numbers are
+the same.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def one_trace_replacements() -> Iterator[Replacement]:
 def _wrap_initialize(initialize: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(initialize)
     def initialize_once(self: Any, args: Any, kwds: Any, add_initializers_to: Any = None) -> Any:
-        with begin_first_trace() as trace:
+        with begin_first_trace(self.python_function) as trace:
             result = initialize(self, args, kwds, add_initializers_to)
             if trace.created and not self._created_variables:
                 _make_up_for_second(self, trace)
@@ -66,7 +67,7 @@ def _wrap_initialize(initialize: Callable[..., Any]) -> Callable[..., Any]:
 
 def _make_up_for_second(function: Any, trace: FirstTrace) -> None:
     trace.effects.note()
-    if trace.effects.has_drawn_numbers:
+    if trace.effects.has_drawn_numbers or trace.effects.has_drawn_from_objects():
         # The function believes that it created this variable, and traces again.
         function._created_variables.append(trace.created[0])
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from nano_init.keras_patch.faster.python_generators import reachable_generators, state_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -14,12 +16,17 @@ __all__ = ["TraceEffects"]
 class TraceEffects:
     """The random numbers and names that code consumes while it is traced.
 
-    The numbers are those of Python's `random`, of NumPy's global generator, and the seeds that
-    TensorFlow draws for eager ops. The names are those that Keras numbers (`dense`, `dense_1`).
+    The numbers are those of Python's `random`, of NumPy's global generator, of the generator
+    objects that the code refers to, and the seeds that TensorFlow draws for eager ops. The names
+    are those that Keras numbers (`dense`, `dense_1`).
+
+    Args:
+        function: The function that will be traced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, function: Any) -> None:
         self.has_drawn_numbers = False
+        self._generators = [(each, state_of(each)) for each in reachable_generators(function)]
         self._drawn_names: dict[str, int] = {}
         self.forget()
 
@@ -35,6 +42,10 @@ class TraceEffects:
     def forget(self) -> None:
         """Ignore what has been drawn since the last note: a second trace would not draw it."""
         self._numbers, self._names = _read_numbers(), dict(_names())
+
+    def has_drawn_from_objects(self) -> bool:
+        """Say whether the code has drawn from a generator object since the trace began."""
+        return any(state_of(generator) != before for generator, before in self._generators)
 
     def draw_names_again(self) -> None:
         """Advance the names as if the code were traced again."""

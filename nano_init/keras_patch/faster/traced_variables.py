@@ -36,15 +36,19 @@ _TAKEN = (
 
 
 class FirstTrace:
-    """The first trace of a `tf.function`, and the variables that Keras created in it."""
+    """The first trace of a `tf.function`, and the variables that Keras created in it.
 
-    def __init__(self) -> None:
+    Args:
+        function: The Python function that is traced.
+    """
+
+    def __init__(self, function: Any) -> None:
         self.created: list[weakref.ref[Any]] = []
         self.is_over = False
         self.is_creating = False
         self._create_in_graph: Callable[..., Any] | None = None
         self._refuse: Callable[..., Any] | None = None
-        self.effects = TraceEffects()
+        self.effects = TraceEffects(function)
 
     def creator(self, scope: Callable[..., Any]) -> Callable[..., Any]:
         """Return the creator of variables in the function's traces, instead of `scope`.
@@ -72,10 +76,14 @@ class FirstTrace:
 
 
 @contextlib.contextmanager
-def begin_first_trace() -> Iterator[FirstTrace]:
-    """Let Keras create variables outside of the graph inside the block."""
+def begin_first_trace(function: Any) -> Iterator[FirstTrace]:
+    """Let Keras create variables outside of the graph inside the block.
+
+    Args:
+        function: The Python function that is traced.
+    """
     outer = running_trace()
-    _tracing.trace = trace = FirstTrace()
+    _tracing.trace = trace = FirstTrace(function)
     try:
         yield trace
     finally:
@@ -112,12 +120,13 @@ def wrap_creation(create: Callable[..., Any]) -> Callable[..., Any]:
 def _applies(initializer: Any) -> bool:
     import tensorflow as tf
     from keras.src.backend.common.stateless_scope import in_stateless_scope
+    from tensorflow.python.framework.ops import executing_eagerly_outside_functions
 
     return (
         not in_stateless_scope()
         and not tf.distribute.has_strategy()
         and not tf.executing_eagerly()
-        and tf.compat.v1.executing_eagerly_outside_functions()
+        and executing_eagerly_outside_functions()
         and _has_one_value(initializer)
     )
 

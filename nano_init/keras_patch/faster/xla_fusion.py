@@ -117,10 +117,10 @@ def _total_at_once() -> int:
 
 def is_compiled_by_xla() -> bool:
     """Say whether XLA compiles the graph that is being traced as a whole."""
-    import tensorflow as tf
+    from tensorflow.python.framework.ops import get_default_graph
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-    return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+    return bool(GraphOrParentsInXlaContext(get_default_graph()))
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -263,9 +263,10 @@ def is_in_fit() -> bool:
     Its functions have these names in keras/src/backend/tensorflow/trainer.py,
     `make_train_function` and `make_test_function`. In a custom loop, unknown sizes do vary.
     """
-    import tensorflow as tf
+    # `tf.compat.v1` would import all of that API, which Keras does not use while it trains.
+    from tensorflow.python.framework.ops import get_default_graph
 
-    graph = tf.compat.v1.get_default_graph()
+    graph = get_default_graph()
     while graph is not None:
         if getattr(graph, "name", "").startswith(_STEP_NAMES):
             return True

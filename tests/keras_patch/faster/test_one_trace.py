@@ -180,6 +180,149 @@ def test_random_numbers_drawn_during_tracing_equal_those_of_two_traces(only):
         assert train() == expected
 
 
+MODULE_GENERATOR = np.random.default_rng(3)
+
+
+def _drawing_globally(self, data):
+    import keras
+
+    self.drawn = MODULE_GENERATOR.standard_normal()
+    return keras.Model.train_step(self, data)
+
+
+def _drawing_from_an_attribute(self, data):
+    import keras
+
+    self.drawn = self.own.standard_normal()
+    return keras.Model.train_step(self, data)
+
+
+def _drawing_in_a_layer(self, data):
+    import keras
+
+    self.drawn = self.layers[-1].own.normal()
+    return keras.Model.train_step(self, data)
+
+
+@pytest.mark.parametrize(
+    "step", [_drawing_globally, _drawing_from_an_attribute, _drawing_in_a_layer]
+)
+def test_a_generator_object_gives_the_numbers_of_two_traces(only, step):
+    """Whether a global name, an attribute of the model or one of a layer refers to it."""
+    import keras
+
+    kind = type("Drawing", (keras.Model,), {"train_step": step, "__module__": __name__})
+    layer = type("Own", (keras.layers.Dense,), {"__module__": __name__})
+
+    def train():
+        global MODULE_GENERATOR
+        MODULE_GENERATOR = np.random.default_rng(3)
+        _reset()
+        inputs, last = keras.Input((6,)), layer(3)
+        last.own = np.random.RandomState(1)
+        model = kind(inputs=inputs, outputs=last(inputs))
+        model.own = np.random.default_rng(2)
+        model.compile("adam", "mse")
+        model.fit(*_data(), verbose=0)
+        return model.drawn, model.own.bit_generator.state, _state(model)
+
+    expected = train()
+    with only("one_trace"):
+        assert train() == expected
+
+
+def test_a_generator_of_a_closure_gives_the_numbers_of_two_traces(only):
+    import keras
+    import tensorflow as tf
+
+    def train():
+        _reset()
+        generator, optimizer = random.Random(5), keras.optimizers.Adam()
+        variable = keras.Variable(np.ones(2, "float32"))
+
+        @tf.function
+        def step():
+            gradient = tf.fill([2], generator.random())
+            optimizer.apply_gradients([(gradient, variable)])
+            return gradient
+
+        return step().numpy().tobytes(), variable.numpy().tobytes(), generator.random()
+
+    expected = train()
+    with only("one_trace"):
+        assert train() == expected
+
+
+def test_layers_frozen_and_unfrozen_between_fits_give_the_same_state(only):
+    import keras
+
+    def train():
+        _reset()
+        model = _functional([])
+        model.layers[1].trainable = False
+        states = []
+        for trainable in (False, True):
+            model.layers[1].trainable = trainable
+            model.compile("adam", "mse")
+            model.fit(*_data(), verbose=0, batch_size=4)
+            states.append(_state(model, model.optimizer))
+        return states, keras.layers.Dense(1).name
+
+    expected = train()
+    with only("one_trace"):
+        assert train() == expected
+
+
+def test_a_custom_optimizer_with_its_own_build_and_late_variables_gives_the_same_state(only):
+    import keras
+    import tensorflow as tf
+
+    class Own(keras.optimizers.SGD):
+        def build(self, variables):
+            super().build(variables)
+            self.sums = [self.add_variable_from_reference(v, "sum") for v in variables]
+
+        def update_step(self, gradient, variable, learning_rate):
+            # Variables added during the first call.
+            if not hasattr(self, "late"):
+                self.late = self.add_variable((), name="late")
+            total = self.sums[self._get_variable_index(variable)]
+            self.assign_add(total, gradient)
+            self.assign_add(self.late, tf.reduce_sum(gradient))
+            super().update_step(gradient, variable, learning_rate)
+
+    def train():
+        _reset()
+        model = _functional([])
+        model.compile(Own(0.1), "mse")
+        model.fit(*_data(), verbose=0, batch_size=4, epochs=2)
+        return _state(model, model.optimizer)
+
+    expected = train()
+    with only("one_trace"):
+        assert train() == expected
+
+
+def test_an_optimizer_shared_by_two_models_raises_the_usual_error(only):
+    import keras
+
+    def error():
+        _reset()
+        optimizer = keras.optimizers.Adam()
+        models = [keras.Sequential([keras.layers.Dense(3)]) for _ in range(2)]
+        for model in models:
+            model.compile(optimizer, "mse")
+        models[0].fit(*_data(), verbose=0)
+        with pytest.raises((KeyError, ValueError), match="variable") as caught:
+            models[1].fit(*_data(), verbose=0)
+        states = [_state(model, optimizer) for model in models]
+        return caught.type, str(caught.value)[:200], states
+
+    expected = error()
+    with only("one_trace"):
+        assert error() == expected
+
+
 def test_new_variables_after_the_first_trace_raise_the_usual_error(only):
     import keras
     import tensorflow as tf
