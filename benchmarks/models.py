@@ -7,6 +7,7 @@ under every TensorFlow in the comparison.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,10 @@ class Model:
 
 
 def _keras() -> Any:
-    from tensorflow import keras
-
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        import keras
+    else:
+        from tensorflow import keras
     return keras
 
 
