@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from environments import python_of
-from models import MODELS
+from models import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ _SPARSE = ("encoder", "decoder", "recommender")
 _STEPS = ("--steps-per-execution", "auto")
 _LAZY = ("--lazy-adam",)
 # Their steps are written for TensorFlow.
-_IN_JAX = tuple(name for name in MODELS if name not in ("masked_lm", "vq_vae"))
+_IN_JAX = tuple(name for name in SUITE if name not in ("masked_lm", "vq_vae"))
 _BFLOAT16 = "mixed_bfloat16"
 CONFIGURATIONS = {
     "stock": Configuration("stock float32", needs_unit=False),

@@ -24,14 +24,16 @@ from typing import TYPE_CHECKING
 from configurations import CONFIGURATIONS, PEERS, Trial, run_configuration
 from environments import UnusableEnvironment, versions_in
 from figures import Result, means_table, models_table, peers_tables, plot_results, summary_table
-from models import MODELS
+from models import MODELS, SUITE
 from record import add_json_option, describe_run, format_table, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# The packages of an environment, for the record, by the name of its option.
+# The packages that an environment must have, by the name of its option, and what the record calls
+# those whose versions matter.
 _NEEDED = {**PEERS, "bigdl": ()}
+_IN_RECORD = {"torch": "PyTorch", "jax": "JAX", "keras": "Keras on JAX"}
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def main() -> None:
             rounds=options.rounds,
             seconds=round(time.perf_counter() - started),
             results=[asdict(result) for result in results],
-            peers=versions,
+            versions={**about["versions"], **versions},
         )
     if options.plot:
         plot_results(results, options.plot, about["machine"])
@@ -79,7 +81,7 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
+    parser.add_argument("--models", default=",".join(SUITE), help="comma-separated names")
     parser.add_argument("--configurations", default=",".join(CONFIGURATIONS), help="likewise")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=6, help="timed blocks of steps per process")
@@ -108,7 +110,8 @@ def _environments(options: argparse.Namespace) -> tuple[dict[str, str], dict[str
             folder = getattr(options, name)
             if folder:
                 folders[name] = folder
-                versions.update(versions_in(folder, f"--{name}", packages))
+                found = versions_in(folder, f"--{name}", packages)
+                versions.update({_IN_RECORD[n]: v for n, v in found.items() if n in _IN_RECORD})
     except UnusableEnvironment as error:
         print(f"training.py: {error}", file=sys.stderr)
         sys.exit(2)
