@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from record import Cell
 
-__all__ = ["Result", "means_table", "models_table", "plot_results", "summary_table"]
+__all__ = ["Result", "means_table", "models_table", "peers_tables", "plot_results", "summary_table"]
 
 
 @dataclass
@@ -59,18 +59,19 @@ class Result:
             getattr(self, name).extend(getattr(later, name))
 
 
-def models_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table:
+def models_table(titles: Mapping[str, str], results: Sequence[Result], unit: str) -> Table:
     """Return one row per model and configuration; ratios to stock are computed per round.
 
     Args:
         titles: What the table calls each model.
         results: All results of a run.
+        unit: The unit of a step's time, in the column's heading.
     """
     columns = (
         Column("model"),
         Column("configuration"),
-        Column("ms/step", 2),
-        Column("20th percentile, ms/step", 2),
+        Column(unit, 2),
+        Column(f"20th percentile, {unit}", 2),
         Column("times as fast as stock (spread)", 2),
         Column("first step, s", 1),
         Column("peak memory, MB"),
@@ -97,12 +98,13 @@ def _model_row(title: str, stock: Result, result: Result) -> tuple[Cell, ...]:
     )
 
 
-def summary_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table:
+def summary_table(titles: Mapping[str, str], results: Sequence[Result], unit: str) -> Table:
     """Return one row per model: stock's milliseconds, and the speedup of the others.
 
     Args:
         titles: What the table calls each model.
         results: All results of a run.
+        unit: The unit of a step's time, in the column's heading.
     """
     names = {r.configuration: r.title for r in results if r.configuration != "stock"}
     rows = []
@@ -112,7 +114,7 @@ def summary_table(titles: Mapping[str, str], results: Sequence[Result]) -> Table
         rows.append((titles[stock.model], statistics.median(stock.fastest_fifths), *cells))
     columns = (
         Column("model"),
-        Column("stock Keras, ms/step", 2),
+        Column(f"stock Keras, {unit}", 2),
         *(Column(name, 2) for name in names.values()),
     )
     return Table("summary", "Times as fast as stock Keras in float32", columns, tuple(rows))
@@ -149,6 +151,69 @@ def means_table(results: Sequence[Result]) -> Table:
     return Table("means", "Geometric mean over the models", columns, tuple(table_rows))
 
 
+# The name of a table, what nano-run is in it, and what a user would switch to.
+_COMPARED = (
+    ("peers", "float32", ("torch", "torch_compile", "jax")),
+    ("peers-bfloat16", "nano", ("torch_bfloat16", "torch_compile_bfloat16", "jax_bfloat16")),
+)
+
+
+def peers_tables(titles: Mapping[str, str], results: Sequence[Result], unit: str) -> list[Table]:
+    """Return a table for each precision in which peers ran: nano-run and the fastest of them.
+
+    Args:
+        titles: What the table calls each model.
+        results: All results of a run.
+        unit: The unit of a step's time, in the column's headings.
+    """
+    tables = []
+    for name, own, peers in _COMPARED:
+        keys = ("stock", own, *peers)
+        used = {r.configuration: r.title for r in results if r.configuration in keys}
+        if own in used and any(key in used for key in peers):
+            shown = {key: used[key] for key in keys if key in used}
+            tables.append(_peers_table(name, own, shown, titles, results, unit))
+    return tables
+
+
+def _peers_table(
+    name: str,
+    own: str,
+    shown: Mapping[str, str],
+    titles: Mapping[str, str],
+    results: Sequence[Result],
+    unit: str,
+) -> Table:
+    by_place = {(r.model, r.configuration): r for r in results}
+    models = list(dict.fromkeys(r.model for r in results))
+    rows = []
+    for model in models:
+        found = {key: by_place.get((model, key)) for key in shown}
+        peers = [r for key, r in found.items() if r is not None and key not in ("stock", own)]
+        best = _fastest([r for r in peers if not r.failure])
+        nano = found[own]
+        gain = _gain(best, nano) if best is not None else None
+        times = [_time(result) for result in found.values()]
+        rows.append((titles[model], *times, best.title if best is not None else None, gain))
+    columns = (
+        Column("model"),
+        *(Column(f"{title}, {unit}", 2) for title in shown.values()),
+        Column("fastest peer"),
+        Column("nano-run, times as fast as it", 2),
+    )
+    return Table(name, "nano-run and what a user would switch to", columns, tuple(rows))
+
+
+def _fastest(results: Sequence[Result]) -> Result | None:
+    return min(results, key=lambda r: statistics.median(r.fastest_fifths), default=None)
+
+
+def _time(result: Result | None) -> Cell:
+    if result is None:
+        return None
+    return "fails" if result.failure else statistics.median(result.fastest_fifths)
+
+
 def plot_results(results: Sequence[Result], path: str, machine: str) -> None:
     """Plot the speedup of each configuration over stock for each model.
 
@@ -162,7 +227,8 @@ def plot_results(results: Sequence[Result], path: str, machine: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    shown = ("bare", "rewrite", "bigdl", "float32", "nano", "both", "steps")
+    peers = [key for _, _, keys in _COMPARED for key in keys]
+    shown = ("bare", "rewrite", "bigdl", "float32", "nano", "both", "steps", *peers)
     models = list(dict.fromkeys(r.model for r in results))
     stocks = {r.model: r for r in results if r.configuration == "stock"}
     keys = [k for k in shown if any(r.configuration == k and not r.failure for r in results)]

@@ -7,6 +7,7 @@ under every TensorFlow in the comparison.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["MODELS", "Model"]
+__all__ = ["MODELS", "SUITE", "Model"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Model:
         steps: Steps of one timed block.
         is_loop: Whether a custom loop in `tf.function` trains it instead of `fit`.
         is_short: Whether repeated calls of `fit` with two batches train it; a step is one call.
+        is_in_suite: Whether all benchmarks train it, not only that of a faster path.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Model:
     steps: int
     is_loop: bool = False
     is_short: bool = False
+    is_in_suite: bool = True
 
     @property
     def warm_up(self) -> int:
@@ -46,8 +49,10 @@ class Model:
 
 
 def _keras() -> Any:
-    from tensorflow import keras
-
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        import keras
+    else:
+        from tensorflow import keras
     return keras
 
 
@@ -75,6 +80,17 @@ def _mlp(units: int = 2048, depth: int = 4, optimizer: Any = "adam") -> Any:
     hidden = [keras.layers.Dense(units, "relu") for _ in range(depth)]
     head = keras.layers.Dense(10, "softmax")
     return _compiled(keras.Sequential([keras.Input((units,)), *hidden, head]), optimizer)
+
+
+def _mlp_with(optimizer: str) -> Model:
+    """Return the MLP with an optimizer by its name, and Keras's defaults."""
+    return Model(
+        f"MLP 4x2048, batch 256, {optimizer}",
+        lambda: _mlp(optimizer=getattr(_keras().optimizers, optimizer)()),
+        lambda: _floats(256, 2048),
+        8,
+        is_in_suite=False,
+    )
 
 
 def _tiny_mlp() -> Any:
@@ -261,4 +277,11 @@ MODELS = {
         "masked language model, 30,000 ids, own train_step", masked_lm, masked_lm_batch, 2
     ),
     "vq_vae": Model("VQ-VAE, 28x28, own train_step", vq_vae, vq_vae_batch, 20),
+    "mlp_adadelta": _mlp_with("Adadelta"),
+    "mlp_adagrad": _mlp_with("Adagrad"),
+    "mlp_adamax": _mlp_with("Adamax"),
+    "mlp_lion": _mlp_with("Lion"),
+    "mlp_nadam": _mlp_with("Nadam"),
+    "mlp_plain_rmsprop": _mlp_with("RMSprop"),
 }
+SUITE = tuple(name for name, model in MODELS.items() if model.is_in_suite)

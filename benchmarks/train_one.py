@@ -14,11 +14,14 @@ import os
 import time
 
 from models import MODELS
+from step_clock import add_clock_option, clock_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    Run = Callable[[int, int], tuple[list[float], float]]
 
 BLOCKS = 6
 
@@ -32,9 +35,10 @@ def main() -> None:
     parser.add_argument("--policy", help="set this dtype policy, as a script would")
     parser.add_argument("--rewrite", action="store_true", help="let TensorFlow rewrite the graph")
     parser.add_argument("--bigdl", metavar="PRECISION", help="call BigDL-Nano's patch first")
+    add_clock_option(parser)
     options = parser.parse_args()
     _prepare(options)
-    print(json.dumps(_train(options.model, options.blocks, options.batch_factor)))
+    print(json.dumps(_train(options)))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -52,21 +56,21 @@ def _prepare(options: argparse.Namespace) -> None:
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
 
 
-def _train(name: str, blocks: int, factor: int) -> dict[str, object]:
+def _train(options: argparse.Namespace) -> dict[str, object]:
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(1)
-    model = MODELS[name]
+    model = MODELS[options.model]
     started = time.perf_counter()
     built, batch = model.build(), model.batch()
-    if factor > 1:
-        batch = tf.nest.map_structure(lambda part: part.repeat(factor, axis=0), batch)
+    if options.batch_factor > 1:
+        batch = tf.nest.map_structure(lambda x: x.repeat(options.batch_factor, axis=0), batch)
     start = _loop if model.is_loop else _short_fits if model.is_short else _fit
-    run = start(built, batch)
+    run = start(built, batch, clock_of(options))
     run(1, 1)
     first = time.perf_counter() - started
     run(model.warm_up, 1)
-    times, loss = run(model.steps, blocks)
+    times, loss = run(model.steps, options.blocks)
     return {
         "steps": [t / model.steps * 1000 for t in times],
         "first": first * 1000,
@@ -75,7 +79,7 @@ def _train(name: str, blocks: int, factor: int) -> dict[str, object]:
     }
 
 
-def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[float], float]]:
+def _fit(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run:
     import tensorflow as tf
 
     class Clock(tf.keras.callbacks.Callback):  # type: ignore[misc]
@@ -87,11 +91,11 @@ def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             del epoch, logs
-            self.started = time.perf_counter()
+            self.started = clock()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             del epoch, logs
-            self.times.append(time.perf_counter() - self.started)
+            self.times.append(clock() - self.started)
 
     options = tf.data.Options()
     # The autotuning thread may delay the end of `fit` for seconds, which should not be timed here.
@@ -108,24 +112,22 @@ def _fit(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[
     return run
 
 
-def _short_fits(
-    model: Any, batch: tuple[Any, Any]
-) -> Callable[[int, int], tuple[list[float], float]]:
+def _short_fits(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run:
     inputs, labels = batch
 
     def run(steps: int, blocks: int) -> tuple[list[float], float]:
         times = []
         for _ in range(blocks):
-            started = time.perf_counter()
+            started = clock()
             for _ in range(steps):
                 fitted = model.fit(inputs, labels, len(inputs) // 2, verbose=0)
-            times.append(time.perf_counter() - started)
+            times.append(clock() - started)
         return times, float(fitted.history["loss"][-1])
 
     return run
 
 
-def _loop(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list[float], float]]:
+def _loop(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run:
     import tensorflow as tf
 
     inputs, labels = (tf.convert_to_tensor(part) for part in batch)
@@ -144,11 +146,11 @@ def _loop(model: Any, batch: tuple[Any, Any]) -> Callable[[int, int], tuple[list
     def run(steps: int, blocks: int) -> tuple[list[float], float]:
         times = []
         for _ in range(blocks):
-            started = time.perf_counter()
+            started = clock()
             for _ in range(steps):
                 loss = step(inputs, labels)
             last = float(loss)
-            times.append(time.perf_counter() - started)
+            times.append(clock() - started)
         return times, last
 
     return run

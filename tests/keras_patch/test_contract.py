@@ -101,11 +101,17 @@ L = keras.layers
 
 CASES = {
     "activations": Case(_activations, SEQUENCE),
+    "adadelta": Case(
+        optimizer=lambda: keras.optimizers.Adadelta(0.5),
+        ways=WAYS,
+    ),
+    "adagrad": Case(optimizer=lambda: keras.optimizers.Adagrad(0.01)),
     "adam": Case(
         optimizer=lambda: keras.optimizers.Adam(0.01),
         unsupported_optimizer=lambda: keras.optimizers.Adam(0.01, amsgrad=True),
         ways=WAYS,
     ),
+    "adamax": Case(optimizer=lambda: keras.optimizers.Adamax(0.01), ways=WAYS),
     "attention": Case(lambda: [SelfAttention()], SEQUENCE),
     "batch_norm": Case(
         lambda: [L.BatchNormalization()],
@@ -141,16 +147,18 @@ CASES = {
         ways=("graph", "compiled"),
     ),
     "layer_norm": Case(_normalizations, SEQUENCE, lambda: [L.LayerNormalization(1)]),
+    "lion": Case(optimizer=lambda: keras.optimizers.Lion(0.01)),
     "lstm": Case(
         lambda: [L.LSTM(3, return_sequences=True)],
         SEQUENCE,
         lambda: [L.LSTM(3, recurrent_dropout=0.2, seed=1)],
         ways=("graph", "compiled"),
     ),
+    "nadam": Case(optimizer=lambda: keras.optimizers.Nadam(0.01)),
     "one_trace": Case(),
     "rmsprop": Case(
         optimizer=lambda: keras.optimizers.RMSprop(0.01, momentum=0.5),
-        unsupported_optimizer=lambda: keras.optimizers.RMSprop(0.01),
+        unsupported_optimizer=lambda: keras.optimizers.RMSprop(0.01, centered=True),
         ways=WAYS,
     ),
     "sgd": Case(optimizer=lambda: keras.optimizers.SGD(0.1, 0.9, nesterov=True), ways=WAYS),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nano_init.keras_patch.faster import deferred, xla_fusion
+
 pytestmark = pytest.mark.tensorflow
 
 KERNELS = {
@@ -12,6 +14,8 @@ KERNELS = {
     "sgd": "ResourceApplyGradientDescent",
     "sgd_momentum": "ResourceApplyKerasMomentum",
     "rmsprop": "ResourceApplyRMSProp",
+    "adadelta": "ResourceApplyAdadelta",
+    "adamax": "ResourceApplyAdaMax",
 }
 
 OPTIMIZERS = {
@@ -33,6 +37,25 @@ OPTIMIZERS = {
     "rmsprop": ("rmsprop", "RMSprop", {}),
     "rmsprop momentum": ("rmsprop", "RMSprop", {"momentum": 0.9}),
     "rmsprop centered": ("rmsprop", "RMSprop", {"momentum": 0.9, "centered": True}),
+    "adadelta": ("adadelta", "Adadelta", {}),
+    "adadelta rho": ("adadelta", "Adadelta", {"rho": 0.5, "epsilon": 1e-3, "clipnorm": 0.5}),
+    "adadelta decay": ("adadelta", "Adadelta", {"weight_decay": 0.1, "use_ema": True}),
+    "adamax": ("adamax", "Adamax", {}),
+    "adamax betas": ("adamax", "Adamax", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    "adamax accumulation": ("adamax", "Adamax", {"gradient_accumulation_steps": 2}),
+}
+
+ISLANDS = {
+    "adagrad": ("adagrad", "Adagrad", {}),
+    "adagrad from zero": ("adagrad", "Adagrad", {"initial_accumulator_value": 0.0}),
+    "adagrad decay": ("adagrad", "Adagrad", {"weight_decay": 0.1, "clipnorm": 0.5}),
+    "lion": ("lion", "Lion", {}),
+    "lion betas": ("lion", "Lion", {"beta_1": 0.5, "beta_2": 0.8, "weight_decay": 0.1}),
+    "nadam": ("nadam", "Nadam", {}),
+    "nadam betas": ("nadam", "Nadam", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    "nadam accumulation": ("nadam", "Nadam", {"gradient_accumulation_steps": 2}),
+    "rmsprop": ("rmsprop", "RMSprop", {}),
+    "rmsprop rho": ("rmsprop", "RMSprop", {"rho": 0.5, "epsilon": 1e-3, "use_ema": True}),
 }
 
 
@@ -67,7 +90,73 @@ def test_ten_steps_with_every_option(only, case, assert_close):
         assert_close(_train(name, options), expected)
 
 
-@pytest.mark.parametrize("case", ["adamw", "sgd", "sgd nesterov", "rmsprop centered"])
+@pytest.mark.parametrize("case", ISLANDS)
+def test_ten_steps_by_islands_with_every_option(only, case, any_size, assert_close):
+    path, name, options = ISLANDS[case]
+    expected = _train(name, options)
+    with only(path):
+        assert_close(_train(name, options), expected)
+
+
+@pytest.mark.parametrize("case", ["adagrad", "lion", "nadam", "rmsprop"])
+@pytest.mark.parametrize("rate", [0.01, lambda: _schedule()], ids=["constant", "schedule"])
+def test_large_weights_are_updated_by_islands_in_fit(only, case, rate, fitted, assert_close):
+    """Before they are compiled, the same formula runs as TensorFlow's own ops."""
+    path, name, options = ISLANDS[case]
+    expected = fitted(name, options, rate)
+    with only(path):
+        assert_close(fitted(name, options, rate), expected)
+
+
+@pytest.mark.parametrize("case", ["adagrad", "lion", "nadam", "rmsprop"])
+def test_an_island_is_for_a_large_dense_gradient_in_a_graph(only, case, count_islands):
+    import keras
+    import tensorflow as tf
+
+    path, name, options = ISLANDS[case]
+    sparse = tf.IndexedSlices(tf.ones((1, 100)), tf.constant([1]), tf.constant([100, 100]))
+    for size, dtype, gradient, count in (
+        (100, "float32", tf.ones((100, 100)), 1),
+        (10, "float32", tf.ones((10, 10)), 0),
+        (100, "float32", sparse, 0),
+        (100, "float64", tf.ones((100, 100), "float64"), 0),
+    ):
+        with only(path):
+            optimizer = getattr(keras.optimizers, name)(**options)
+            variable = keras.Variable(tf.zeros((size, size)), dtype=dtype)
+            optimizer.build([variable])
+            step = lambda: optimizer.apply([gradient], [variable])  # noqa: B023, E731
+            assert count_islands(step) == count, gradient
+
+
+@pytest.fixture
+def any_size(monkeypatch):
+    """Let islands update weights of any size."""
+    monkeypatch.setattr(xla_fusion, "_FEWEST_ELEMENTS", 1)
+
+
+@pytest.fixture(params=["kernels", "ops"])
+def fitted(request, any_size, monkeypatch):
+    """Return a function that gives a model's weights after ten steps of `fit`."""
+    before = {"kernels": 0, "ops": 2**62}[request.param]
+    monkeypatch.setattr(deferred, "ELEMENTS_BEFORE", before)
+
+    def train(name, options, rate):
+        import keras
+
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(2)])
+        rate = rate() if callable(rate) else rate
+        model.compile(getattr(keras.optimizers, name)(learning_rate=rate, **options), "mse")
+        rng = np.random.default_rng(3)
+        inputs, targets = rng.standard_normal((40, 6)), rng.standard_normal((40, 2))
+        model.fit(inputs, targets, 4, shuffle=False, verbose=0)
+        return [np.array(weight) for weight in model.trainable_weights]
+
+    return train
+
+
+@pytest.mark.parametrize("case", ["adamw", "sgd", "sgd nesterov", "rmsprop centered", "adadelta"])
 @pytest.mark.parametrize("way", ["eager", "compiled"])
 def test_ten_steps_in_every_way_of_running(only, case, way, assert_close):
     path, name, options = OPTIMIZERS[case]
@@ -76,7 +165,7 @@ def test_ten_steps_in_every_way_of_running(only, case, way, assert_close):
         assert_close(_train(name, options, way=way), expected)
 
 
-@pytest.mark.parametrize("case", ["adam", "sgd momentum", "rmsprop momentum"])
+@pytest.mark.parametrize("case", ["adam", "sgd momentum", "rmsprop momentum", "adamax"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_gradients_are_widened_first(only, case, dtype, assert_close):
     path, name, options = OPTIMIZERS[case]
@@ -130,6 +219,8 @@ def _ops(count_ops, optimizer, variable, gradient, kernel):
         ("sgd", KERNELS["sgd_momentum"], "SGD", {"momentum": 0.5}, 1),
         ("rmsprop", KERNELS["rmsprop"], "RMSprop", {"momentum": 0.5}, 1),
         ("rmsprop", KERNELS["rmsprop"], "RMSprop", {}, 0),
+        ("adadelta", KERNELS["adadelta"], "Adadelta", {}, 1),
+        ("adamax", KERNELS["adamax"], "Adamax", {}, 1),
     ],
 )
 def test_uses_the_kernel_where_it_applies(only, count_ops, path, kernel, name, options, count):
