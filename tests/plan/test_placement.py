@@ -98,7 +98,7 @@ def test_small_last_level_caches_do_not_get_a_worker_each():
 @pytest.mark.parametrize(
     ("machine", "why"),
     [
-        (server(1, 16), "all cores share one last-level cache, where two workers may be slower"),
+        (server(1, 16), "all cores share one last-level cache, where two workers can be slower"),
         (server(1, 1), "there is one core"),
     ],
 )
