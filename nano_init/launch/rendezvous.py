@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 
 from nano_init.errors import LaunchError
@@ -32,6 +33,7 @@ __all__ = ["Host", "Meeting", "compare_facts", "meet"]
 
 _ANSWER_SECONDS = 10.0  # for host 0 to answer an opening
 _BETWEEN_TRIES = 0.3
+_SILENT_SECONDS = 10.0  # a longer wait is explained to the user
 _MOST_WORKERS = 4096
 _MOST_SEED = 1 << 31
 
@@ -105,7 +107,7 @@ class _Hello:
 
 
 def meet(host: Host, seconds: float) -> Meeting:
-    """Wait for all hosts of the job, and agree on its parameters.
+    """Wait for all hosts of the job, and agree on its parameters; say so if that takes long.
 
     Args:
         host: this host.
@@ -117,7 +119,15 @@ def meet(host: Host, seconds: float) -> Meeting:
     if host.count == 1:
         addresses = tuple(join_port(host.master, port) for port in host.ports)
         return Meeting(addresses, 0, host.seed, host.restarts, host.sums_here)
-    return _gather(host, seconds) if host.rank == 0 else _join(host, seconds)
+    awaited = f"host 0 at {join_port(host.master, host.port)}" if host.rank else "all other hosts"
+    sentence = f"waiting for {awaited}, at most {seconds:g} s (--start-timeout)"
+    notice = threading.Timer(_SILENT_SECONDS, host.say, [sentence])
+    notice.daemon = True
+    notice.start()
+    try:
+        return _gather(host, seconds) if host.rank == 0 else _join(host, seconds)
+    finally:
+        notice.cancel()
 
 
 def compare_facts(ours: Mapping[str, str], remote: Mapping[str, str], name: str) -> str:

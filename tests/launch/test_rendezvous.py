@@ -129,6 +129,16 @@ def test_each_host_sums_locally_first_if_all_hosts_can(host, pool, can):
     assert {first.sums_on_hosts, joining.result().sums_on_hosts} == {all(can)}
 
 
+@pytest.mark.parametrize(("rank", "awaited"), [(0, "all other hosts"), (1, "host 0 at 127.0.0.1:")])
+def test_a_long_wait_is_explained_once(host, lines, monkeypatch, rank, awaited):
+    monkeypatch.setattr(rendezvous, "_SILENT_SECONDS", 0.2)
+    with pytest.raises(LaunchError):
+        meet(host(rank, secret=SECRET), 1)
+    (line,) = lines
+    assert line.startswith(f"waiting for {awaited}")
+    assert line.endswith("at most 1 s (--start-timeout)")
+
+
 @pytest.mark.parametrize("secret", [NONE, SECRET])
 @pytest.mark.parametrize("master", ["127.0.0.1", "::1"])
 def test_each_host_of_a_ring_is_connected_to_the_next_host(host, pool, master, secret):
