@@ -54,7 +54,7 @@ class TestDisable:
 
     @pytest.mark.parametrize(
         ("typed", "expected"),
-        [("ein", "plain,einsum_dense\n"), ("adam,rms", "plain,adam,rmsprop\n"), ("adam,ad", "\n")],
+        [("ein", "plain,einsum_dense\n"), ("adam,rms", "plain,adam,rmsprop\n"), ("gru,gr", "\n")],
     )
     def test_names_are_completed(self, nano_run: Run, typed: str, expected: str) -> None:
         environment = {

@@ -49,6 +49,11 @@ def _missing_browser() -> str:
     return _missing_commands(name) if name else "NANO_TEST_BROWSER with the name of a Chromium"
 
 
+def _missing_torch() -> str:
+    named = os.environ.get("NANO_TEST_TORCH")
+    return "" if named else "NANO_TEST_TORCH with a virtual environment that has torch"
+
+
 def _missing_machines() -> str:
     beside = Path(__file__).resolve().parents[2].parent / "shared" / "machines"
     folder = Path(os.environ.get("NANO_INIT_MACHINES", beside))
@@ -78,6 +83,7 @@ REQUIREMENTS = {
         r"|(dotenv|PyYAML) is not installed|come with scikit-learn|patch(es)? (the real )?Keras$",
     ),
     "chromium": Requirement(_missing_browser, r"NANO_TEST_BROWSER|^there is no \S+ here"),
+    "torch": Requirement(_missing_torch, r"NANO_TEST_TORCH"),
     "machines": Requirement(_missing_machines, r"recorded machines"),
     "mount-namespaces": Requirement(
         lambda: _missing_namespace("--mount"), r"copy-on-write|permits no sample"
