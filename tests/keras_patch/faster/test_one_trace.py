@@ -315,8 +315,8 @@ def test_an_optimizer_shared_by_two_models_raises_the_usual_error(only):
         models[0].fit(*_data(), verbose=0)
         with pytest.raises((KeyError, ValueError), match="variable") as caught:
             models[1].fit(*_data(), verbose=0)
-        states = [_state(model, optimizer) for model in models]
-        return caught.type, str(caught.value)[:200], states
+        # Keras leaves the variables of the second model without values.
+        return caught.type, str(caught.value)[:200], _state(models[0], optimizer)
 
     expected = error()
     with only("one_trace"):
