@@ -72,10 +72,12 @@ def test_each_script_is_tuned_run_once_and_remembered_with_its_own_choice(
     (tmp_path / "s.py").write_text(SCRIPT)
     seen: set[Path] = set()
     for number, kind in enumerate(("convolutional", "recurrent"), 1):
-        result = nano_run("--tune", "--tune-budget", "18", "s.py", kind, env=cache)
+        result = nano_run("--tune", "--tune-budget", "30", "s.py", kind, env=cache)
         assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
         assert (tmp_path / "log.txt").read_text() == "ran " * number
-        if "copy-on-write" in result.stderr or "too short" in result.stderr:
+        if any(
+            reason in result.stderr for reason in ("copy-on-write", "too short", "time ran out")
+        ):
             pytest.skip(result.stderr)
         assert "nano-run: tried float32: " in result.stderr
         (path,) = set((tmp_path / "cache/nano-init/tuned").iterdir()) - seen
@@ -106,7 +108,7 @@ def test_models_with_different_measurements_get_different_choices(
     for kind in ("convolutional", "recurrent"):
         folder = tmp_path / kind
         variables = {**cache, "XDG_CACHE_HOME": str(folder), "UNITS": "128"}
-        result = nano_run("--tune", "--tune-budget", "40", "s.py", kind, env=variables)
+        result = nano_run("--tune", "--tune-budget", "30", "s.py", kind, env=variables)
         assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
         if "not tuned" in result.stderr:
             pytest.skip(result.stderr)
