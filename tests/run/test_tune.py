@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from nano_init.evidence.tuning import search
+
 Run = Callable[..., Any]
 
 SCRIPT = """
@@ -48,15 +50,28 @@ def ratio_of(trial: dict[str, Any]) -> float:
     return statistics.geometric_mean(map(statistics.median, trial["runs"]))
 
 
+def rounds_of(trial: dict[str, Any]) -> int:
+    """Return the number of rounds; a slow machine may measure too few to choose by."""
+    return sum(map(len, trial["runs"]))
+
+
+def is_default(trial: dict[str, Any]) -> bool:
+    """Return whether the others are compared with it: its ratio is always 1."""
+    return {ratio for run in trial["runs"] for ratio in run} == {1.0}
+
+
 def acceptable(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the configurations that the tuner's measurements favour: the fastest and its ties."""
-    sound = [trial for trial in entry["trials"] if trial["runs"] and trial["is_sound"]]
+    sound = [
+        trial
+        for trial in entry["trials"]
+        if trial["is_sound"] and (is_default(trial) or rounds_of(trial) >= search._ROUNDS)
+    ]
     most = max(len(trial["runs"]) for trial in sound)
     last = [trial for trial in sound if len(trial["runs"]) == most]
     best = min(map(ratio_of, last))
     near = [trial["configuration"] for trial in last if ratio_of(trial) <= TIE * best]
-    # The default, with which the others are compared, has the ratio 1 throughout.
-    default = [t for t in sound if {r for run in t["runs"] for r in run} == {1.0}]
+    default = [trial for trial in sound if is_default(trial)]
     if default and best * LEAST_GAIN > 1:
         # A gain below LEAST_GAIN does not replace the default.
         return [default[0]["configuration"], *near]

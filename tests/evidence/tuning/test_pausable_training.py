@@ -352,7 +352,7 @@ def test_a_running_script_that_closes_all_its_files_does_not_count_as_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("nano_init.evidence.tuning.pausable_training._ENDING_SECONDS", 0.1)
-    training = ending("import os, time; os.closerange(3, 256); time.sleep(60)")
+    training = ending("import os, time; os.closerange(3, 1 << 20); time.sleep(60)")
     with pytest.raises(SampleError, match=r"closed all inherited files|does not permit one"):
         training.warm_up(60)
     training.close()
