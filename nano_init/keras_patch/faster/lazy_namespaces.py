@@ -6,9 +6,10 @@ tests, the Keras inside TensorFlow that feature columns are made of. That is a q
 of the import. The modules of these namespaces (tensorflow/_api/v2) consist of imports. Here each
 name is imported when it is first read, and all of them when something asks for all names.
 
-What they import may also enter itself in a registry of TensorFlow. The registries that a program
-reads without a namespace are filled as in TensorFlow, and those that a saved model is read with
-are filled before `tf.saved_model` is used.
+What they import may also change other modules. What replaces functions that TensorFlow's API
+contains is imported before that is. What enters itself in a registry that a program reads without
+a namespace is imported with TensorFlow, and what a saved model is read with, before
+`tf.saved_model` is used.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ _API = "tensorflow._api.v2."
 # Its modules replace themselves in `sys.modules`, so they are run when they are imported: all at
 # the first use of `tf.compat.v1`.
 _COMPAT_V1 = "tensorflow._api.v2.compat.v1"
+
+# The second one wraps 260 ops, such as `math_ops.matmul`, to promote dtypes as NumPy does. The
+# first one takes some of them before, as operators.
+_WRAPPING = (
+    "tensorflow.python.ops.ragged.ragged_operators",
+    "tensorflow.python.ops.numpy_ops.np_config",
+)
 
 # Statistics of ops for profilers, and collections of imported graphs.
 _REGISTERING = (
@@ -64,6 +72,7 @@ class LazyNamespaceFinder:
     def __init__(self, finders: list[Any]) -> None:
         self._finders = finders
         self._is_verified: bool | None = None
+        self._is_first = True
         self._asking = threading.local()
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -90,6 +99,10 @@ class LazyNamespaceFinder:
         return self._is_verified
 
     def _defer(self, module: ModuleType, run: Callable[[Any], None]) -> None:
+        if self._is_first:
+            self._is_first = False
+            _import_found(_WRAPPING)
+
         def run_namespace(module: ModuleType) -> None:
             if module.__name__.endswith(".saved_model"):
                 _import_found(_SAVED)

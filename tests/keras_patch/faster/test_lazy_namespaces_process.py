@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -176,53 +174,3 @@ def test_an_unknown_tensorflow_keeps_its_imports(tmp_path: Path) -> None:
 
 def test_the_switch_keeps_the_imports(tmp_path: Path) -> None:
     assert _run(tmp_path, "import tensorflow", '["lazy_namespaces"]')[:2] == EAGER[::-1]
-
-
-# The state that the import of TensorFlow leaves, without what only namespaces bring.
-STATE = """
-import json, sys
-import tensorflow as tf
-import keras
-if sys.argv[1] == "saved":
-    tf.saved_model.load
-from tensorflow.python.client import pywrap_tf_session
-from tensorflow.python.framework import ops, type_spec_registry
-from tensorflow.python.saved_model import revived_types
-from tensorflow.core.framework import op_def_pb2
-known = op_def_pb2.OpList()
-known.ParseFromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
-print(json.dumps({
-    "ops": sorted(op.name for op in known.op),
-    "gradients": sorted(ops.gradient_registry._registry),
-    "statistics": sorted(ops._stats_registry._registry),
-    "types": sorted(type_spec_registry._NAME_TO_TYPE_SPEC),
-    "revived": sorted(revived_types._REVIVED_TYPE_REGISTRY),
-    "names": sorted(dir(tf)),
-    "spaces": {name: dir(getattr(tf, name)) for name in ("nn", "data", "lite", "raw_ops")},
-}))
-"""
-
-
-@pytest.mark.tensorflow
-@pytest.mark.slow
-def test_names_and_registries_are_those_of_tensorflow(nano_run: Run, tmp_path: Path) -> None:
-    """All registries once `tf.saved_model` was used, and those that anything reads before that."""
-    pytest.importorskip("tensorflow")
-    (tmp_path / "s.py").write_text(STATE)
-    plain, fresh, saved = (
-        _state(nano_run("-q", *options, "s.py", which))
-        for options, which in (
-            (("--disable", "lazy_namespaces"), "plain"),
-            ((), "fresh"),
-            ((), "saved"),
-        )
-    )
-    assert saved == plain
-    for registry in ("statistics", "names", "spaces"):
-        assert fresh[registry] == plain[registry]
-
-
-def _state(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert result.stdout, result.stderr
-    state: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return state
