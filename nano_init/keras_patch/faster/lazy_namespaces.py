@@ -48,8 +48,9 @@ _REGISTERING = (
     "tensorflow.python.training.queue_runner_impl",
 )
 
-# Packages with the names of namespaces.
-_SHADOWED = ("distribute", "lite")
+# Packages with the names of namespaces: importing one sets the name of `tensorflow` that the
+# namespace has from then on.
+_SHADOWED = ("tensorflow.distribute", "tensorflow.lite")
 
 # Classes, ops and gradients that a saved model may name.
 _SAVED = (
@@ -101,7 +102,7 @@ class LazyNamespaceFinder:
     def _defer(self, module: ModuleType, run: Callable[[Any], None]) -> None:
         if self._is_first:
             self._is_first = False
-            _import_found(_WRAPPING)
+            _import_found((*_SHADOWED, *_WRAPPING))
 
         def run_namespace(module: ModuleType) -> None:
             if module.__name__.endswith(".saved_model"):
@@ -125,10 +126,6 @@ class LazyNamespaceFinder:
 def _run_tensorflow(module: ModuleType, run: Callable[[Any], None]) -> None:
     run(module)
     _import_found(_REGISTERING)
-    # The import of a package sets an attribute of its parent.
-    namespaces = {name: vars(module)[name] for name in _SHADOWED if name in vars(module)}
-    _import_found(f"tensorflow.{name}" for name in _SHADOWED)
-    vars(module).update(namespaces)
 
 
 def _import_found(names: Iterable[str]) -> None:

@@ -140,6 +140,14 @@ print(tf.lite.relu())
     assert _run(tmp_path, program) == shown
 
 
+def test_nor_does_a_package_that_tensorflow_imports_after_the_namespace(tmp_path: Path) -> None:
+    """As `import tensorflow` does with the package `tensorflow.lite` if Keras is tf_keras."""
+    later = FAKE["tensorflow/__init__.py"] + "import tensorflow.lite.tools\n"
+    program = "import tensorflow as tf\nprint(tf.lite.__name__)"
+    lines = _run(tmp_path, program, **{"tensorflow/__init__.py": later})
+    assert lines == ["tensorflow._api.v2.lite"]
+
+
 def test_namespaces_that_replace_themselves_are_as_ever(tmp_path: Path) -> None:
     program = "import tensorflow as tf\nprint('imported')\nprint(tf.compat.v1.old.is_wrapper)"
     assert _run(tmp_path, program) == ["imported", "old runs", "True"]
