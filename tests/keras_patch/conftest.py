@@ -6,6 +6,7 @@ the tests of the guards then show the errors of a bare policy.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -23,6 +24,9 @@ def _restored_keras():
 
     unpatch_tensorflow()
     keras.backend.set_floatx("float32")
+    # Clearing the session collects garbage, among a million objects of TensorFlow's modules.
+    if not gc.get_freeze_count():
+        gc.freeze()
     keras.backend.clear_session()
 
 
