@@ -42,10 +42,14 @@ _WRAPPING = (
     "tensorflow.python.ops.numpy_ops.np_config",
 )
 
-# Statistics of ops for profilers, and collections of imported graphs.
+# Statistics of ops for profilers, collections of imported graphs, and the flags that a program with
+# `absl.flags` has.
 _REGISTERING = (
     "tensorflow.python.profiler.internal.flops_registry",
     "tensorflow.python.training.queue_runner_impl",
+    "absl.testing.absltest",
+    "tensorflow.python.tpu.client.client",
+    "tensorflow.python.tpu.tensor_tracer_flags",
 )
 
 # Packages with the names of namespaces: importing one sets the name of `tensorflow` that the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 def main(moment: str) -> None:
     import keras  # noqa: F401
     import tensorflow as tf
+    from absl import flags
 
     # Before the names of the namespaces are read, which imports the rest.
     functions = dict(functions_of_modules())
@@ -20,6 +22,8 @@ def main(moment: str) -> None:
     state = {
         "functions": functions,
         "registries": registries(),
+        "flags": sorted(flags.FLAGS),
+        "environ": dict(os.environ),
         "names": {name: dir(getattr(tf, name)) for name in ("nn", "data", "lite", "raw_ops")},
         "read": dict(functions_of_namespaces(tf)),
     }

@@ -52,6 +52,19 @@ def test_namespaces_have_the_same_names(states: dict[str, Any]) -> None:
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
+def test_a_program_has_the_same_flags_and_environment(states: dict[str, Any]) -> None:
+    """Its logs may list them, and its processes inherit them."""
+    plain, lazy = states["plain"], states["lazy"]
+    assert "test_tmpdir" in lazy["flags"]
+    assert lazy["flags"] == plain["flags"]
+    varying = {name for name in lazy["environ"] if name.startswith("NANO_INIT")}
+    assert {n: v for n, v in lazy["environ"].items() if n not in varying} == {
+        n: v for n, v in plain["environ"].items() if n not in varying
+    }
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
 def test_each_function_is_the_one_that_tensorflow_leaves_there(states: dict[str, Any]) -> None:
     """A module that replaces functions of other modules is imported before those are read.
 
