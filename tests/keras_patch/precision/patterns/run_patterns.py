@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -77,6 +78,8 @@ def main(arguments=None):
 
     for theme in THEMES:
         __import__(theme)
+    # Each case collects garbage, among a million objects of TensorFlow's modules.
+    gc.freeze()
     legacy = bool(os.environ.get("TF_USE_LEGACY_KERAS"))
     table = registry.BAD_CASES if options.bad else registry.CASES
     names = options.cases or [
