@@ -46,7 +46,7 @@ def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning
 
     index = optimizer._get_variable_index(variable)
     scalars = once_a_step(optimizer, _scalars, optimizer, learning_rate)
-    if optimizer.momentum == 0:
+    if optimizer.momentum <= 0:
         needed = (scalars["lr"], scalars["rho"], scalars["epsilon"])
         _island((variable, optimizer._velocities[index]), gradient, needed)
         return
