@@ -7,107 +7,69 @@ FOLDER is a virtual environment with keras, jax and numpy. The model is the one 
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
-import resource
-import time
 
 from models import MODELS
-from step_clock import add_clock_option, clock_of
+from timed_training import (
+    EpochClock,
+    clock_of,
+    parser_of,
+    print_times,
+    short_fit,
+    timed_fit,
+    timed_steps,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-    Run = Callable[[int, int], tuple[list[float], float]]
+    from timed_training import Run
 
 
 def main() -> None:
     """Train the model from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=MODELS)
-    parser.add_argument("--blocks", type=int, default=6)
-    parser.add_argument("--batch-factor", type=int, default=1, help="factor of the batch size")
+    parser = parser_of(__doc__.splitlines()[0], MODELS)
     parser.add_argument("--policy", help="set this dtype policy, as a script would")
-    add_clock_option(parser)
     options = parser.parse_args()
-    print(json.dumps(_train(options)))
+    _prepare(options)
+    print_times(MODELS[options.model], options.blocks, lambda: _start(options))
 
 
-def _train(options: argparse.Namespace) -> dict[str, object]:
+def _prepare(options: argparse.Namespace) -> None:
     import keras
 
     if options.policy:
         keras.mixed_precision.set_global_policy(options.policy)
     keras.utils.set_random_seed(1)
-    model = MODELS[options.model]
-    started = time.perf_counter()
-    inputs, labels = (part.repeat(options.batch_factor, axis=0) for part in model.batch())
-    start = _loop if model.is_loop else _short_fits if model.is_short else _fit
-    run = start(model.build(), inputs, labels, clock_of(options))
-    run(1, 1)
-    first = time.perf_counter() - started
-    run(model.warm_up, 1)
-    times, loss = run(model.steps, options.blocks)
-    return {
-        "steps": [t / model.steps * 1000 for t in times],
-        "first": first * 1000,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "loss": loss,
-    }
 
 
-def _fit(model: Any, inputs: Any, labels: Any, clock: Callable[[], float]) -> Run:
+def _start(options: argparse.Namespace) -> Run:
     import keras
 
-    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-        """Times epochs."""
+    model, clock = MODELS[options.model], clock_of(options)
+    inputs, labels = (part.repeat(options.batch_factor, axis=0) for part in model.batch())
+    built = model.build()
+    if model.is_loop:
+        return timed_steps(_loop_step(built, inputs, labels), clock)
+    if model.is_short:
+        return timed_steps(short_fit(built, inputs, labels), clock)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.times: list[float] = []
+    class Callback(EpochClock, keras.callbacks.Callback):  # type: ignore[misc]
+        """Times epochs in Keras on JAX."""
 
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            del epoch, logs
-            self.started = clock()
+    def batches() -> Iterator[Any]:
+        # Keras takes generators, not other iterators.
+        return (each for each in itertools.repeat((inputs, labels)))
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            del epoch, logs
-            self.times.append(clock() - self.started)
-
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
-        times = Clock()
-        batches = itertools.repeat((inputs, labels))
-        fitted = model.fit(
-            (each for each in batches),
-            steps_per_epoch=steps,
-            epochs=blocks,
-            verbose=0,
-            callbacks=[times],
-        )
-        return times.times, float(fitted.history["loss"][-1])
-
-    return run
+    return timed_fit(built, batches, lambda: Callback(clock))
 
 
-def _short_fits(model: Any, inputs: Any, labels: Any, clock: Callable[[], float]) -> Run:
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
-        times = []
-        for _ in range(blocks):
-            started = clock()
-            for _ in range(steps):
-                fitted = model.fit(inputs, labels, len(inputs) // 2, verbose=0)
-            times.append(clock() - started)
-        return times, float(fitted.history["loss"][-1])
-
-    return run
-
-
-def _loop(model: Any, inputs: Any, labels: Any, clock: Callable[[], float]) -> Run:
-    """Return a loop as in Keras's guide to custom loops in JAX."""
+def _loop_step(model: Any, inputs: Any, labels: Any) -> Callable[[], Any]:
+    """Return the step of a loop as in Keras's guide to custom loops in JAX."""
     import jax
     import keras
 
@@ -137,18 +99,12 @@ def _loop(model: Any, inputs: Any, labels: Any, clock: Callable[[], float]) -> R
         )
     ]
 
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
+    def next_step() -> Any:
         nonlocal state
-        times = []
-        for _ in range(blocks):
-            started = clock()
-            for _ in range(steps):
-                loss, state = step(state, inputs, labels)
-            last = float(loss)
-            times.append(clock() - started)
-        return times, last
+        loss, state = step(state, inputs, labels)
+        return loss
 
-    return run
+    return next_step
 
 
 if __name__ == "__main__":

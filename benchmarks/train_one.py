@@ -8,37 +8,37 @@ settings that need a line in the script: a policy, or a call of another patch.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import time
 
 from models import MODELS
-from step_clock import add_clock_option, clock_of
+from timed_training import (
+    EpochClock,
+    clock_of,
+    parser_of,
+    print_times,
+    short_fit,
+    timed_fit,
+    timed_steps,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
     from typing import Any
 
-    Run = Callable[[int, int], tuple[list[float], float]]
-
-BLOCKS = 6
+    from timed_training import Run
 
 
 def main() -> None:
     """Train the model from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=MODELS)
-    parser.add_argument("--blocks", type=int, default=BLOCKS)
-    parser.add_argument("--batch-factor", type=int, default=1, help="factor of the batch size")
+    parser = parser_of(__doc__.splitlines()[0], MODELS)
     parser.add_argument("--policy", help="set this dtype policy, as a script would")
     parser.add_argument("--rewrite", action="store_true", help="let TensorFlow rewrite the graph")
     parser.add_argument("--bigdl", metavar="PRECISION", help="call BigDL-Nano's patch first")
-    add_clock_option(parser)
     options = parser.parse_args()
     _prepare(options)
-    print(json.dumps(_train(options)))
+    print_times(MODELS[options.model], options.blocks, lambda: _start(options))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -50,84 +50,42 @@ def _prepare(options: argparse.Namespace) -> None:
         from tensorflow import keras
 
         keras.mixed_precision.set_global_policy(options.policy)
-    if options.rewrite:
-        import tensorflow as tf
-
-        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
-
-
-def _train(options: argparse.Namespace) -> dict[str, object]:
     import tensorflow as tf
 
+    if options.rewrite:
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     tf.keras.utils.set_random_seed(1)
-    model = MODELS[options.model]
-    started = time.perf_counter()
+
+
+def _start(options: argparse.Namespace) -> Run:
+    import tensorflow as tf
+
+    model, clock = MODELS[options.model], clock_of(options)
     built, batch = model.build(), model.batch()
     if options.batch_factor > 1:
         batch = tf.nest.map_structure(lambda x: x.repeat(options.batch_factor, axis=0), batch)
-    start = _loop if model.is_loop else _short_fits if model.is_short else _fit
-    run = start(built, batch, clock_of(options))
-    run(1, 1)
-    first = time.perf_counter() - started
-    run(model.warm_up, 1)
-    times, loss = run(model.steps, options.blocks)
-    return {
-        "steps": [t / model.steps * 1000 for t in times],
-        "first": first * 1000,
-        "peak_mb": _peak_mb(),
-        "loss": loss,
-    }
+    if model.is_loop:
+        return timed_steps(_loop_step(built, batch), clock)
+    if model.is_short:
+        return timed_steps(short_fit(built, *batch), clock)
+
+    class Callback(EpochClock, tf.keras.callbacks.Callback):  # type: ignore[misc]
+        """Times epochs in TensorFlow's Keras."""
+
+    batches = _endless(batch)
+    return timed_fit(built, lambda: batches, lambda: Callback(clock))
 
 
-def _fit(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run:
+def _endless(batch: tuple[Any, Any]) -> Any:
     import tensorflow as tf
-
-    class Clock(tf.keras.callbacks.Callback):  # type: ignore[misc]
-        """Times epochs: a callback for each batch would prevent several steps per execution."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.times: list[float] = []
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            del epoch, logs
-            self.started = clock()
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            del epoch, logs
-            self.times.append(clock() - self.started)
 
     options = tf.data.Options()
     # The autotuning thread may delay the end of `fit` for seconds, which should not be timed here.
     options.autotune.enabled = False
-    batches = tf.data.Dataset.from_tensors(batch).cache().repeat().with_options(options)
-
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
-        clock = Clock()
-        fitted = model.fit(
-            batches, steps_per_epoch=steps, epochs=blocks, verbose=0, callbacks=[clock]
-        )
-        return clock.times, float(fitted.history["loss"][-1])
-
-    return run
+    return tf.data.Dataset.from_tensors(batch).cache().repeat().with_options(options)
 
 
-def _short_fits(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run:
-    inputs, labels = batch
-
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
-        times = []
-        for _ in range(blocks):
-            started = clock()
-            for _ in range(steps):
-                fitted = model.fit(inputs, labels, len(inputs) // 2, verbose=0)
-            times.append(clock() - started)
-        return times, float(fitted.history["loss"][-1])
-
-    return run
-
-
-def _loop(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run:
+def _loop_step(model: Any, batch: tuple[Any, Any]) -> Callable[[], Any]:
     import tensorflow as tf
 
     inputs, labels = (tf.convert_to_tensor(part) for part in batch)
@@ -143,23 +101,7 @@ def _loop(model: Any, batch: tuple[Any, Any], clock: Callable[[], float]) -> Run
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
-        times = []
-        for _ in range(blocks):
-            started = clock()
-            for _ in range(steps):
-                loss = step(inputs, labels)
-            last = float(loss)
-            times.append(clock() - started)
-        return times, last
-
-    return run
-
-
-def _peak_mb() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return lambda: step(inputs, labels)
 
 
 if __name__ == "__main__":

@@ -10,63 +10,39 @@ autocast.
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import time
-
 import torch
 from models import MODELS
-from step_clock import add_clock_option, clock_of
+from timed_training import clock_of, parser_of, print_times, timed_steps
 from torch_models import TWINS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
     from typing import Any
+
+    from timed_training import Run
 
 
 def main() -> None:
     """Train the model from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=TWINS)
-    parser.add_argument("--blocks", type=int, default=6)
-    parser.add_argument("--batch-factor", type=int, default=1, help="factor of the batch size")
+    parser = parser_of(__doc__.splitlines()[0], TWINS)
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--bfloat16", action="store_true", help="use autocast to bfloat16")
-    add_clock_option(parser)
     options = parser.parse_args()
-    print(json.dumps(_train(options)))
-
-
-def _train(options: argparse.Namespace) -> dict[str, object]:
     torch.manual_seed(1)
-    model, clock = MODELS[options.model], clock_of(options)
-    started = time.perf_counter()
-    step = _step_of(options)
-    batches = _batches(options)
+    print_times(MODELS[options.model], options.blocks, lambda: _start(options))
 
-    def run(steps: int, blocks: int) -> tuple[list[float], float]:
-        times, loss = [], 0.0
-        for _ in range(blocks):
-            began = clock()
-            for _ in range(steps):
-                for inputs, labels in batches:
-                    last = step(inputs, labels)
-            loss = float(last)
-            times.append(clock() - began)
-        return times, loss
 
-    run(1, 1)
-    first = time.perf_counter() - started
-    run(model.warm_up, 1)
-    times, loss = run(model.steps, options.blocks)
-    return {
-        "steps": [t / model.steps * 1000 for t in times],
-        "first": first * 1000,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "loss": loss,
-    }
+def _start(options: argparse.Namespace) -> Run:
+    train, batches = _step_of(options), _batches(options)
+
+    def step() -> Any:
+        for inputs, labels in batches:
+            loss = train(inputs, labels)
+        return loss
+
+    return timed_steps(step, clock_of(options))
 
 
 def _step_of(options: argparse.Namespace) -> Callable[[Any, Any], Any]:

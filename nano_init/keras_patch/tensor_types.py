@@ -8,6 +8,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from keras import Model as Model
     from keras import Variable as Variable
     from keras.callbacks import Callback as Callback
@@ -21,3 +23,5 @@ if TYPE_CHECKING:
     from tensorflow import TensorShape as TensorShape
     from tensorflow.data import Dataset as Dataset
     from tensorflow.distribute import Strategy as Strategy
+
+    Gradient: TypeAlias = Tensor | IndexedSlices

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from nano_init import active_paths, patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.faster import deferred, xla_fusion
+from nano_init.keras_patch.faster import deferred, optimizer_update, xla_fusion
+from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS
 from nano_init.protocol.patch_parts import ALL_RECORDS
 from nano_init.protocol.patch_record import GUARD, WORKER
@@ -270,18 +271,18 @@ def only(monkeypatch):
 
     def put_in_place(name):
         taken = []
-        module = import_module(f"nano_init.keras_patch.faster.{name}")
-        if hasattr(module, "with_faster_path"):
-            make = module.with_faster_path
 
-            def watched(path, original, applies, faster):
-                def counted(*args, **kwargs):
+        def watched(path, original, applies, faster):
+            def counted(*args, **kwargs):
+                if path == name:
                     taken.append(path)
-                    return faster(*args, **kwargs)
+                return faster(*args, **kwargs)
 
-                return make(path, original, applies, counted)
+            return with_faster_path(path, original, applies, counted)
 
-            monkeypatch.setattr(module, "with_faster_path", watched)
+        for module in (import_module(f"nano_init.keras_patch.faster.{name}"), optimizer_update):
+            if hasattr(module, "with_faster_path"):
+                monkeypatch.setattr(module, "with_faster_path", watched)
         wanted = (name, *TOGETHER.get(name, ()))
         others = [other for other in FASTER_PATHS if other not in wanted]
         patch_tensorflow("float32", disable=others)

@@ -1,66 +1,23 @@
-"""Adam and AdamW with one fused kernel per variable, `ResourceApplyAdam`.
+"""Adam and AdamW with one fused kernel per variable.
 
-Keras 3 updates a variable with about ten elementwise ops, each of which reads and writes whole
-tensors (keras/src/optimizers/adam.py, `update_step`). The kernel computes the same formula in one
-pass (tensorflow/core/kernels/training_ops.cc, `ApplyAdamNonCuda`). A sparse gradient also updates
-every row, because the moments decay; it is converted to dense first, once instead of three times.
-Clipping, weight decay, moving averages, accumulation and loss scaling happen outside `update_step`
-in Keras's own code.
+Kingma, Ba, "Adam: A method for stochastic optimization", 2014, and Loshchilov, Hutter, "Decoupled
+weight decay regularization", 2019, as in Keras 3.15 (keras/src/optimizers/adam.py, `update_step`).
+A sparse gradient also updates every row, because the moments decay; it is converted to dense first,
+once instead of three times.
 """
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.fused_optimizer import (
-    is_dense_float32,
-    is_sparse_float32,
-    resource,
-    scalar,
-)
-from nano_init.keras_patch.faster.step_scalars import once_a_step
-from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.sparse.row_sums import sum_into_dense
+from nano_init.keras_patch.faster.fused_optimizer import fused_kernel, scalar
+from nano_init.keras_patch.faster.optimizer_update import update_replacements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+    from nano_init.keras_patch.tensor_types import Optimizer, Tensor
 
 __all__ = ["adam_replacements"]
-
-
-def adam_replacements() -> Iterator[Replacement]:
-    """Yield the replacements that update dense float32 variables with the fused kernel."""
-    from keras.optimizers import Adam
-
-    faster = with_faster_path("adam", vars(Adam)["update_step"], _applies, _update)
-    yield Replacement(Adam, "update_step", faster)
-
-
-def _applies(
-    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
-) -> bool:
-    del learning_rate
-    if optimizer.amsgrad:
-        return False
-    return is_dense_float32(gradient, variable) or is_sparse_float32(gradient, variable)
-
-
-def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
-    import tensorflow as tf
-
-    if isinstance(gradient, tf.IndexedSlices):
-        gradient = sum_into_dense(gradient, variable.shape)
-    index = optimizer._get_variable_index(variable)
-    tf.raw_ops.ResourceApplyAdam(
-        var=resource(variable).handle,
-        m=resource(optimizer._momentums[index]).handle,
-        v=resource(optimizer._velocities[index]).handle,
-        grad=tf.cast(gradient, tf.float32),
-        **once_a_step(optimizer, _scalars, optimizer, learning_rate),
-    )
 
 
 def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
@@ -76,3 +33,14 @@ def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
         "beta2": beta_2,
         "epsilon": scalar(optimizer.epsilon),
     }
+
+
+_UPDATE = fused_kernel(
+    "ResourceApplyAdam",
+    {"m": "_momentums", "v": "_velocities"},
+    _scalars,
+    takes_sparse=True,
+    when=lambda optimizer: not optimizer.amsgrad,
+)
+
+adam_replacements = update_replacements("adam", "Adam", _UPDATE)

@@ -1,52 +1,21 @@
-"""Adamax with one fused kernel per variable, `ResourceApplyAdaMax`.
+"""Adamax with one fused kernel per variable.
 
-The formula is Keras's own (keras/src/optimizers/adamax.py, `update_step`, and
-tensorflow/core/kernels/training_ops.cc, `ApplyAdaMax`).
+Kingma, Ba, "Adam: A method for stochastic optimization", 2014, section 7.1, as in Keras 3.15
+(keras/src/optimizers/adamax.py, `update_step`).
 """
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.fused_optimizer import is_dense_float32, resource, scalar
-from nano_init.keras_patch.faster.step_scalars import once_a_step
-from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.faster.fused_optimizer import fused_kernel, scalar
+from nano_init.keras_patch.faster.optimizer_update import update_replacements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+    from nano_init.keras_patch.tensor_types import Optimizer, Tensor
 
 __all__ = ["adamax_replacements"]
-
-
-def adamax_replacements() -> Iterator[Replacement]:
-    """Yield the replacements that update dense float32 variables with the fused kernel."""
-    from keras.optimizers import Adamax
-
-    faster = with_faster_path("adamax", vars(Adamax)["update_step"], _applies, _update)
-    yield Replacement(Adamax, "update_step", faster)
-
-
-def _applies(
-    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
-) -> bool:
-    del optimizer, learning_rate
-    return is_dense_float32(gradient, variable)
-
-
-def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
-    import tensorflow as tf
-
-    index = optimizer._get_variable_index(variable)
-    tf.raw_ops.ResourceApplyAdaMax(
-        var=resource(variable).handle,
-        m=resource(optimizer._m[index]).handle,
-        v=resource(optimizer._u[index]).handle,
-        grad=tf.cast(gradient, tf.float32),
-        **once_a_step(optimizer, _scalars, optimizer, learning_rate),
-    )
 
 
 def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
@@ -60,3 +29,8 @@ def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
         "beta2": scalar(optimizer.beta_2),
         "epsilon": scalar(optimizer.epsilon),
     }
+
+
+_UPDATE = fused_kernel("ResourceApplyAdaMax", {"m": "_m", "v": "_u"}, _scalars)
+
+adamax_replacements = update_replacements("adamax", "Adamax", _UPDATE)

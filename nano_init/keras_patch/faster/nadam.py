@@ -1,47 +1,23 @@
 """Nadam with one island per variable.
 
-The formula is Keras's own (keras/src/optimizers/nadam.py, `update_step`). What is the same for all
-elements is computed once per step.
+Dozat, "Incorporating Nesterov momentum into Adam", 2016, as in Keras 3.15
+(keras/src/optimizers/nadam.py, `update_step`). What is the same for all elements is computed once
+per step.
 """
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.fused_optimizer import scalar
-from nano_init.keras_patch.faster.step_scalars import once_a_step
-from nano_init.keras_patch.faster.update_island import is_worth_an_update_island, update_island
-from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.faster.optimizer_update import update_replacements
+from nano_init.keras_patch.faster.update_island import update_island
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+    from nano_init.keras_patch.tensor_types import Optimizer, Tensor
 
 __all__ = ["nadam_replacements"]
-
-
-def nadam_replacements() -> Iterator[Replacement]:
-    """Yield the replacements that update large dense float32 variables by an island each."""
-    from keras.optimizers import Nadam
-
-    faster = with_faster_path("nadam", vars(Nadam)["update_step"], _applies, _update)
-    yield Replacement(Nadam, "update_step", faster)
-
-
-def _applies(
-    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
-) -> bool:
-    del optimizer, learning_rate
-    return is_worth_an_update_island(gradient, variable)
-
-
-def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
-    index = optimizer._get_variable_index(variable)
-    slots = optimizer._momentums[index], optimizer._velocities[index]
-    scalars = once_a_step(optimizer, _scalars, optimizer, learning_rate)
-    _island((variable, *slots), gradient, scalars)
 
 
 def _scalars(optimizer: Optimizer, learning_rate: Any) -> tuple[Tensor, ...]:
@@ -76,4 +52,6 @@ def _formula(
     return weight, momentum, velocity
 
 
-_island = update_island(_formula)
+_UPDATE = update_island(_formula, ("_momentums", "_velocities"), _scalars)
+
+nadam_replacements = update_replacements("nadam", "Nadam", _UPDATE)

@@ -1,76 +1,37 @@
 """RMSprop with one fused kernel or one island per variable.
 
-The formulas are Keras's own (keras/src/optimizers/rmsprop.py, `update_step`):
-`ResourceApplyRMSProp` and `ResourceApplyCenteredRMSProp` in
-tensorflow/core/kernels/training_ops.cc. Both kernels need a momentum variable. Without momentum
-Keras has none, and an island updates large variables.
+Tieleman, Hinton, "Lecture 6.5: RMSProp", 2012; centered: Graves, "Generating sequences with
+recurrent neural networks", 2013; as in Keras 3.15 (keras/src/optimizers/rmsprop.py, `update_step`).
+Both kernels need a momentum variable. Without momentum Keras has none, and an island updates large
+variables.
 """
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.fused_optimizer import is_dense_float32, resource, scalar
-from nano_init.keras_patch.faster.step_scalars import once_a_step
-from nano_init.keras_patch.faster.update_island import is_worth_an_update_island, update_island
-from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.faster.fused_optimizer import fused_kernel, scalar
+from nano_init.keras_patch.faster.optimizer_update import update_replacements
+from nano_init.keras_patch.faster.update_island import update_island
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import IndexedSlices, Optimizer, Tensor, Variable
+    from nano_init.keras_patch.tensor_types import Optimizer, Tensor
 
 __all__ = ["rmsprop_replacements"]
 
 
-def rmsprop_replacements() -> Iterator[Replacement]:
-    """Yield the replacements that update dense float32 variables in one pass."""
-    from keras.optimizers import RMSprop
-
-    faster = with_faster_path("rmsprop", vars(RMSprop)["update_step"], _applies, _update)
-    yield Replacement(RMSprop, "update_step", faster)
-
-
-def _applies(
-    optimizer: Optimizer, gradient: Tensor | IndexedSlices, variable: Variable, learning_rate: Any
-) -> bool:
-    del learning_rate
-    if optimizer.momentum > 0:
-        return is_dense_float32(gradient, variable)
-    return not optimizer.centered and is_worth_an_update_island(gradient, variable)
-
-
-def _update(optimizer: Optimizer, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
-    import tensorflow as tf
-
-    index = optimizer._get_variable_index(variable)
-    scalars = once_a_step(optimizer, _scalars, optimizer, learning_rate)
-    if optimizer.momentum == 0:
-        needed = (scalars["lr"], scalars["rho"], scalars["epsilon"])
-        _island((variable, optimizer._velocities[index]), gradient, needed)
-        return
-    arguments = {
-        "var": resource(variable).handle,
-        "ms": resource(optimizer._velocities[index]).handle,
-        "mom": resource(optimizer._momentums[index]).handle,
-        "grad": tf.cast(gradient, tf.float32),
-        **scalars,
-    }
-    if optimizer.centered:
-        mean = resource(optimizer._average_gradients[index]).handle
-        tf.raw_ops.ResourceApplyCenteredRMSProp(mg=mean, **arguments)
-    else:
-        tf.raw_ops.ResourceApplyRMSProp(**arguments)
-
-
-def _scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
+def _kernel_scalars(optimizer: Optimizer, learning_rate: Any) -> dict[str, Tensor]:
     return {
         "lr": scalar(learning_rate),
         "rho": scalar(optimizer.rho),
         "momentum": scalar(optimizer.momentum),
         "epsilon": scalar(optimizer.epsilon),
     }
+
+
+def _scalars(optimizer: Optimizer, learning_rate: Any) -> tuple[Tensor, ...]:
+    return scalar(learning_rate), scalar(optimizer.rho), scalar(optimizer.epsilon)
 
 
 def _formula(
@@ -82,4 +43,21 @@ def _formula(
     return weight - rate * gradient / tf.sqrt(velocity + epsilon), velocity
 
 
-_island = update_island(_formula)
+_SLOTS = {"ms": "_velocities", "mom": "_momentums"}
+_CENTERED = fused_kernel(
+    "ResourceApplyCenteredRMSProp",
+    {**_SLOTS, "mg": "_average_gradients"},
+    _kernel_scalars,
+    when=lambda optimizer: optimizer.momentum > 0 and optimizer.centered,
+)
+_WITH_MOMENTUM = fused_kernel(
+    "ResourceApplyRMSProp",
+    _SLOTS,
+    _kernel_scalars,
+    when=lambda optimizer: optimizer.momentum > 0,
+)
+_PLAIN = update_island(
+    _formula, ("_velocities",), _scalars, when=lambda optimizer: not optimizer.centered
+)
+
+rmsprop_replacements = update_replacements("rmsprop", "RMSprop", _CENTERED, _WITH_MOMENTUM, _PLAIN)

@@ -2,8 +2,8 @@
 
 Keras computes the learning rate, the step number and powers of the betas in the update of each
 variable (keras/src/optimizers/adam.py, `update_step`). That is ten scalar ops for one update op,
-and all are traced for each of hundreds of variables. The fused updates of `adam`, `sgd` and
-`rmsprop` use this module.
+and all are traced for each of hundreds of variables. The updates of `fused_optimizer` and
+`update_island` use this module.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ ISLANDS = {
     "nadam accumulation": ("nadam", "Nadam", {"gradient_accumulation_steps": 2}),
     "rmsprop": ("rmsprop", "RMSprop", {}),
     "rmsprop rho": ("rmsprop", "RMSprop", {"rho": 0.5, "epsilon": 1e-3, "use_ema": True}),
+    "rmsprop negative momentum": ("rmsprop", "RMSprop", {"momentum": -0.5}),
 }
 
 
