@@ -19,6 +19,7 @@ Each class also inherits the builtin that it refines, so either can be caught.
 from __future__ import annotations
 
 __all__ = [
+    "HostLostError",
     "LateSampleError",
     "LaunchError",
     "MemorySampleError",
@@ -62,6 +63,10 @@ class PatchError(NanoError, RuntimeError):
 
 class LaunchError(NanoError, OSError):
     """A script cannot be started."""
+
+
+class HostLostError(LaunchError):
+    """Another host of a job was lost while the hosts connected to each other."""
 
 
 class WorkerError(NanoError, RuntimeError):

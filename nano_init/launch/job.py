@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 
-from nano_init.errors import LaunchError
+from nano_init.errors import HostLostError, LaunchError
 from nano_init.frozen import frozen
 from nano_init.launch.binding import memory_binder
 from nano_init.launch.guard import Guard
@@ -20,7 +20,7 @@ from nano_init.launch.output import Stream
 from nano_init.launch.peers import Peers
 from nano_init.launch.ports import HeldPort
 from nano_init.launch.rendezvous import Host, meet
-from nano_init.launch.running_worker import Worker
+from nano_init.launch.running_worker import AttemptOutcome, Worker
 from nano_init.launch.shared_memory import create_shared_memory
 from nano_init.launch.worker_spawn import (
     Descriptors,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nano_init.launch.rendezvous import Meeting
-    from nano_init.launch.running_worker import AttemptOutcome
     from nano_init.plan.placement import Placement
     from nano_init.protocol.target import Target
 
@@ -191,7 +190,10 @@ class _Launcher:
             for port in ports:
                 stack.callback(port.close)
             memory_fd = self._make_memory(stack)
-            meeting = self._meet(tuple(port.number for port in ports), memory_fd)
+            try:
+                meeting = self._meet(tuple(port.number for port in ports), memory_fd)
+            except HostLostError as error:
+                return AttemptOutcome(error.exit_code, str(error), can_restart=True)
             for link in meeting.links:
                 stack.callback(link.close)
             for connection in meeting.ring:

@@ -114,6 +114,7 @@ def meet(host: Host, seconds: float) -> Meeting:
         seconds: how long to wait.
 
     Raises:
+        HostLostError: a host was lost after all had connected.
         LaunchError: a host did not connect, or runs a different job.
     """
     if host.count == 1:

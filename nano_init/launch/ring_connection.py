@@ -11,7 +11,7 @@ import contextlib
 import socket
 import time
 
-from nano_init.errors import LaunchError
+from nano_init.errors import HostLostError
 from nano_init.frozen import frozen
 from nano_init.launch.addresses import is_loopback, join_port, with_scope
 from nano_init.launch.handshake import greet
@@ -100,7 +100,7 @@ def connect_ring(
         The connections from the host before this one, and to the host after it.
 
     Raises:
-        LaunchError: a neighbour cannot be reached.
+        HostLostError: a neighbour cannot be reached.
     """
     deadline = time.monotonic() + _SECONDS
     with contextlib.ExitStack() as stack:
@@ -129,7 +129,7 @@ def _accept(place: RingPlace, listener: socket.socket, deadline: float) -> socke
             if found:
                 found[0].send(event="connected")
                 return found[0].detach()
-    raise LaunchError(
+    raise HostLostError(
         f"host {place.before} has not connected to host {place.rank} at {where} within "
         f"{_SECONDS:g} s; let all hosts of the job reach each other's ports"
     )
@@ -156,7 +156,7 @@ def _connect(place: RingPlace, following: tuple[str, int], deadline: float) -> s
             reason = str(error)
         link.close()
         break
-    raise LaunchError(
+    raise HostLostError(
         f"{name} cannot be reached by host {place.rank}: {reason}; let all hosts of the job reach "
         "each other's ports"
     )

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import nano_init
-from nano_init.errors import LaunchError, UsageError
+from nano_init.errors import HostLostError, LaunchError, UsageError
 from nano_init.frozen import replace
 from nano_init.launch import listening, rendezvous, ring_connection
 from nano_init.launch.handshake import greet
@@ -209,9 +209,9 @@ def test_an_unreachable_neighbour_is_reported(host, pool, monkeypatch):
 
     monkeypatch.setattr(rendezvous, "connect_ring", connect_elsewhere)
     joining = pool.submit(meet, host(1, sums_here=True), 20)
-    with pytest.raises(LaunchError, match=r"host 1 has not connected to host 0 at 127\.0\.0\.1:"):
+    with pytest.raises(HostLostError, match=r"host 1 has not connected to host 0 at 127\.0\.0\.1:"):
         meet(host(0, sums_here=True), 20)
-    with pytest.raises(LaunchError, match=r"host 0 at 127\.0\.0\.1:9 cannot be reached by host 1"):
+    with pytest.raises(HostLostError, match=r"host 0 at 127\.0\.0\.1:9 cannot be reached"):
         joining.result()
 
 
