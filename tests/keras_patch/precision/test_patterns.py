@@ -2,7 +2,8 @@
 
 The runner runs all patterns of a mode in one process, since TensorFlow starts slowly. Both ways
 to patch Keras give the same patch, so the patterns alternate between the two.
-`NANO_TEST_BOTH_WAYS=1` runs each pattern both ways.
+`NANO_TEST_BOTH_WAYS=1` runs each pattern both ways. The numbers of plain Keras are recorded, see
+`plain_results.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import plain_results  # noqa: E402
+
 ROOT = HERE.parents[2]
 RUNNER = HERE / "patterns" / "run_patterns.py"
 LAUNCH = "import sys; from nano_init.cli.run import main; sys.exit(main())"
@@ -25,6 +29,7 @@ MODES = {
     "nano_run": [sys.executable, "-c", LAUNCH, "--precision", "mixed_bfloat16", RUNNER],
     "patch": [sys.executable, RUNNER, "--patch", "mixed_bfloat16"],
 }
+LEGACY_ENVIRON = {"TF_USE_LEGACY_KERAS": "1"}
 STRAY = ("NANO_", "OMP_", "KMP_", "TF_", "ONEDNN_", "PYTHON")
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -88,16 +93,29 @@ def run_all(mode, cases, bad_cases, **environ):
     return found
 
 
+def plain_keras():
+    """Return the results of all patterns in plain Keras."""
+    return run_all("plain", CASES, BAD_CASES)
+
+
+def plain_tf_keras():
+    """Return the results of the patterns that apply to Keras 2 in plain `tf_keras`."""
+    return run_all("plain", LEGACY, LEGACY_BAD, **LEGACY_ENVIRON)
+
+
 @pytest.fixture(scope="module")
 def results():
-    return {mode: run_all(mode, in_way(mode, CASES), in_way(mode, BAD_CASES)) for mode in MODES}
+    patched = {mode: run_all(mode, in_way(mode, CASES), in_way(mode, BAD_CASES)) for mode in WAYS}
+    return {"plain": plain_results.plain_results("keras") or plain_keras(), **patched}
 
 
 @pytest.fixture(scope="module")
 def legacy_results():
     pytest.importorskip("tf_keras")
-    environ = {"TF_USE_LEGACY_KERAS": "1"}
-    return {mode: run_all(mode, LEGACY, LEGACY_BAD, **environ) for mode in ("plain", "nano_run")}
+    return {
+        "plain": plain_results.plain_results("tf_keras") or plain_tf_keras(),
+        "nano_run": run_all("nano_run", LEGACY, LEGACY_BAD, **LEGACY_ENVIRON),
+    }
 
 
 def check_number(results, mode, name):
@@ -133,3 +151,12 @@ def test_a_pattern_trains_as_in_plain_tf_keras(legacy_results, name):
 @pytest.mark.parametrize("name", LEGACY_BAD)
 def test_a_failure_is_the_same_as_in_plain_tf_keras(legacy_results, name):
     check_error(legacy_results, "nano_run", name)
+
+
+def test_the_recorded_results_are_of_all_patterns_as_they_are():
+    """After a change to a pattern, run `python tests/keras_patch/precision/plain_results.py`."""
+    recorded = json.loads(plain_results.RECORDED.read_text())
+    names = {"keras": {*CASES, *BAD_CASES}, "tf_keras": {*LEGACY, *LEGACY_BAD}}
+    for library, each in recorded.items():
+        assert set(each["results"]) == names[library]
+        assert each["made_with"]["patterns"] == plain_results.digest_of_patterns()
