@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,9 @@ def test_names_that_are_read_late_are_the_same_functions(states: dict[str, Any])
 
 def _state(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-c", START, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Names that a loop over a set of TensorFlow's leaves behind depend on its order.
+    environ = {**os.environ, "PYTHONHASHSEED": "0"}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert result.stdout, result.stderr
     state: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return state
