@@ -65,10 +65,10 @@ def read_versions(python: Path) -> Versions:
     return Versions(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _share_of_process(paths: Sequence[str]) -> str:
-    """Return what pytest gives a process at once: a file, or a test where there is one file."""
-    is_one_file = len(paths) == 1 and (ROOT / paths[0]).is_file()
-    return "worksteal" if is_one_file else "loadfile"
+def _share_of_process(paths: Sequence[str], processes: int) -> str:
+    """Return what pytest gives a process at once: a file, or a test where there are few files."""
+    are_few = len(paths) <= processes and all((ROOT / path).is_file() for path in paths)
+    return "worksteal" if are_few else "loadfile"
 
 
 def run_suite(
@@ -93,7 +93,7 @@ def run_suite(
     report.unlink(missing_ok=True)
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     if processes > 1:
-        command += ["-n", str(processes), "--dist", _share_of_process(there)]
+        command += ["-n", str(processes), "--dist", _share_of_process(there, processes)]
     with log.open("w", encoding="utf-8") as output:
         subprocess.run(
             [*command, *there],
