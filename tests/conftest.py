@@ -31,10 +31,12 @@ _STRAY = ("NANO_", "OMP_", "KMP_", "TF_", "ONEDNN_", "SLURM_", "OMPI_", "PMI_", 
 
 @pytest.fixture
 def environ() -> dict[str, str]:
-    """The environment of a fresh shell in which the package can be imported.
+    """The environment of a fresh shell in which the package can be imported."""
+    return _fresh_environ()
 
-    It hides scikit-learn, matplotlib and pandas, which makes `import keras` a third faster.
-    """
+
+def _fresh_environ() -> dict[str, str]:
+    """Hide scikit-learn, matplotlib and pandas, which makes `import keras` a third faster."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith((*_STRAY, "PYTHON"))}
     path = os.pathsep.join(map(str, (REPOSITORY, LEAN_IMPORTS)))
     return {**kept, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -65,6 +67,12 @@ def _runner(module: str, environ: dict[str, str], cwd: Path) -> Run:
 def nano_run(environ: dict[str, str], tmp_path: Path) -> Run:
     """Run `nano-run` in an empty folder; returns the finished process."""
     return _runner("run", environ, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def nano_run_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run `nano-run` for all tests of a file; returns the finished process."""
+    return _runner("run", _fresh_environ(), tmp_path_factory.mktemp("once"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ a namespace is imported with TensorFlow, and what a saved model is read with, be
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 
 from nano_init.keras_patch.faster.lazy_module import defer, importing_module
@@ -24,7 +25,7 @@ from nano_init.protocol.supported_versions import TENSORFLOW_RANGE, numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, MutableMapping
     from types import ModuleType
     from typing import Any
 
@@ -35,8 +36,8 @@ _API = "tensorflow._api.v2."
 # the first use of `tf.compat.v1`.
 _COMPAT_V1 = "tensorflow._api.v2.compat.v1"
 
-# The second one wraps 260 ops, such as `math_ops.matmul`, to promote dtypes as NumPy does. The
-# first one takes some of them before, as operators.
+# The second one wraps functions, in TensorFlow 2.21 225, such as `math_ops.matmul`, to promote
+# dtypes as NumPy does. The first one takes some of them before, as operators.
 _WRAPPING = (
     "tensorflow.python.ops.ragged.ragged_operators",
     "tensorflow.python.ops.numpy_ops.np_config",
@@ -130,6 +131,18 @@ class LazyNamespaceFinder:
 def _run_tensorflow(module: ModuleType, run: Callable[[Any], None]) -> None:
     run(module)
     _import_found(_REGISTERING)
+    _disable_hdf5_plugins(os.path.dirname(module.__file__ or ""), os.environ)
+
+
+def _disable_hdf5_plugins(folder: str, environ: MutableMapping[str, str]) -> None:
+    """Keep HDF5 from loading plugins if this TensorFlow does, before anything imports h5py.
+
+    As tensorflow/python/keras/saving/hdf5_format.py does when it is imported (TensorFlow 2.21).
+    """
+    source = os.path.join(folder, "python", "keras", "saving", "hdf5_format.py")
+    with contextlib.suppress(OSError), open(source, encoding="utf-8") as file:
+        if "os.environ['HDF5_PLUGIN_PATH'] = 'disable'" in file.read():
+            environ["HDF5_PLUGIN_PATH"] = "disable"
 
 
 def _import_found(names: Iterable[str]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-START = "import sys; from nano_init.cli.run import main; sys.exit(main())"
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
 PROGRAM = Path(__file__).with_name("tensorflow_state.py")
 
 # What replaces these concerns strategies alone, and is imported with the first of them.
@@ -22,7 +22,7 @@ BY_STRATEGIES = {
 
 
 @pytest.fixture(scope="module")
-def states() -> dict[str, dict[str, Any]]:
+def states(nano_run_once: Run) -> dict[str, dict[str, Any]]:
     """The state by TensorFlow's own import, with lazy namespaces, and after `tf.saved_model`."""
     pytest.importorskip("tensorflow")
     ways = {
@@ -30,8 +30,10 @@ def states() -> dict[str, dict[str, Any]]:
         "lazy": ((), "import"),
         "saved": ((), "saved_model"),
     }
+    # Names that a loop over a set of TensorFlow's leaves behind depend on its order.
+    order = {"PYTHONHASHSEED": "0"}
     return {
-        name: _state("-q", *options, str(PROGRAM), moment)
+        name: _state(nano_run_once("-q", *options, str(PROGRAM), moment, env=order))
         for name, (options, moment) in ways.items()
     }
 
@@ -85,11 +87,7 @@ def test_names_that_are_read_late_are_the_same_functions(states: dict[str, Any])
     assert {name for name in plain if lazy[name] != plain[name]} == {"bitwise.invert"}
 
 
-def _state(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-c", START, *arguments]
-    # Names that a loop over a set of TensorFlow's leaves behind depend on its order.
-    environ = {**os.environ, "PYTHONHASHSEED": "0"}
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+def _state(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert result.stdout, result.stderr
     state: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return state

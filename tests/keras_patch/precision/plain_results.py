@@ -3,8 +3,9 @@
     python tests/keras_patch/precision/plain_results.py
 
 records the numbers and errors of all patterns with the installed versions, which takes half an
-hour on two cores. A number of plain Keras is the same in each run. With other versions, or once a
-pattern has changed, `plain_results` returns nothing and the tests run plain Keras themselves.
+hour on two cores. Runs on one machine give the same numbers; the tests allow 5 % for bfloat16 and
+for the rounding of other machines. With other versions, or once a pattern has changed,
+`plain_results` returns nothing and the tests run plain Keras themselves.
 """
 
 from __future__ import annotations
