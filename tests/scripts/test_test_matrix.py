@@ -90,3 +90,16 @@ def test_new_rows_replace_old_ones_and_keep_the_order(table, suites, tmp_path):
     assert merged == [old[0], new[0]]
     table.write_rows(merged, tmp_path / "rows.json")
     assert table.read_rows(tmp_path / "rows.json") == merged
+
+
+@pytest.mark.parametrize(
+    ("paths", "share"),
+    [
+        (["tests/keras_patch/test_contract.py", "tests/keras_patch/test_parts.py"], "worksteal"),
+        (["tests/test_package.py"] * 3, "loadfile"),
+        (["tests/plan"], "loadfile"),
+    ],
+)
+def test_two_processes_share_out_the_tests_of_two_files_but_else_whole_files(suites, paths, share):
+    """A folder may have many files, and module fixtures are made once per file and process."""
+    assert suites._share_of_process(paths, 2) == share
