@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["required_tests"]
+pytest_plugins = ["longest_first", "required_tests"]
 
 # A slow example on a busy machine does not fail a property.
 settings.register_profile("unhurried", deadline=None)
