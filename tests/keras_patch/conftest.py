@@ -6,6 +6,7 @@ the tests of the guards then show the errors of a bare policy.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -28,6 +29,31 @@ def _restored_keras():
     if not gc.get_freeze_count():
         gc.freeze()
     keras.backend.clear_session()
+
+
+@functools.cache
+def _parts_aside():
+    """Return what steps aside on this Keras, by name, with the reason."""
+    from nano_init import active_paths, patch_tensorflow, unpatch_tensorflow
+    from nano_init.patch import current_precision
+
+    patch_tensorflow("mixed_bfloat16", lazy_adam=True)
+    aside = {part.name: part.reason for part in active_paths().aside}
+    if current_precision() != "mixed_bfloat16":
+        aside["mixed_bfloat16"] = "it is refused"
+    unpatch_tensorflow()
+    return aside
+
+
+@pytest.fixture(autouse=True)
+def _skipped_where_parts_step_aside(request):
+    """Skip tests of parts that step aside on this Keras, such as one from source."""
+    names = [name for mark in request.node.iter_markers("needs_part") for name in mark.args]
+    for name in names:
+        if name in _parts_aside():
+            import keras
+
+            pytest.skip(f"no {name} on Keras {keras.__version__}: {_parts_aside()[name]}")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ keras = pytest.importorskip("keras")
 L = keras.layers
 
 tensorflow = pytest.mark.tensorflow
+mixed_bfloat16 = pytest.mark.needs_part("mixed_bfloat16")
 
 
 def policies(layer):
@@ -57,6 +58,7 @@ class TestPatterns:
 
 
 @tensorflow
+@mixed_bfloat16
 class TestWhichLayers:
     @pytest.mark.parametrize(
         ("pattern", "kept"),
@@ -105,6 +107,7 @@ class TestWhichLayers:
 
 
 @tensorflow
+@mixed_bfloat16
 class TestSublayers:
     @pytest.mark.parametrize(
         "make",
@@ -144,6 +147,7 @@ class TestSublayers:
 
 
 @tensorflow
+@mixed_bfloat16
 def test_a_model_with_kept_layers_trains_and_its_file_needs_no_patch(tmp_path):
     keras.utils.set_random_seed(3)
     patch_tensorflow("mixed_bfloat16", keep_float32=("head", "LSTM"))

@@ -10,7 +10,7 @@ import pytest
 from nano_init import patch_tensorflow, unpatch_tensorflow
 from nano_init.keras_patch.precision.unable_layers import RULES, rules_for
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.needs_part("mixed_bfloat16")]
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")

@@ -8,7 +8,7 @@ import pytest
 from nano_init import patch_tensorflow, unpatch_tensorflow
 from nano_init.keras_patch import notice
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.needs_part("lazy_adam", "repeated_ids")]
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")

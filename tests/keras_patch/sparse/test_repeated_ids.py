@@ -7,7 +7,7 @@ import pytest
 
 from nano_init import patch_tensorflow
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.needs_part("repeated_ids")]
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")

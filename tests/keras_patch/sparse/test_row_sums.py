@@ -8,7 +8,7 @@ import pytest
 from nano_init import patch_tensorflow
 from nano_init.keras_patch.sparse.row_sums import is_distinct, sum_repeated_ids
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.needs_part("repeated_ids")]
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
