@@ -1,10 +1,11 @@
-"""Compile each type in the signatures of TensorFlow's ops once while TensorFlow is imported.
+"""Compile each type in the signatures of TensorFlow's ops once while their modules are imported.
 
 The generated modules of TensorFlow's ops (tensorflow/python/ops/gen_array_ops.py and others) have
 a type variable for each argument with several dtypes. Each dtype is a string, such as "bfloat16".
 Python compiles these 15,000 strings one by one, to check that they are expressions
 (typing.py, `ForwardRef`). There are 40 different ones. And it compares each with all special forms
-of types (`_type_check`). That is a tenth of the time of `import tensorflow`.
+of types (`_type_check`). That is a tenth of the time of `import tensorflow`, and half a second of
+the first step for modules that are imported later, such as gen_training_ops.py.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ __all__ = ["TypeVariableFinder", "compile_once"]
 
 _MISSING = object()
 
+# Generated modules of ops have names such as tensorflow.python.ops.gen_training_ops.
+_OPS = ".gen_"
+
 
 class TypeVariableFinder:
-    """A meta path finder that lets TensorFlow's import compile each type once.
+    """A meta path finder that lets imports of TensorFlow and its ops compile each type once.
 
     Args:
         finders: The meta path, which contains it.
@@ -35,8 +39,11 @@ class TypeVariableFinder:
         self._finders = finders
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec of TensorFlow that another finder found."""
-        if name != "tensorflow":
+        """Return the spec of TensorFlow, or of a module of its ops, that another finder found."""
+        if name != "tensorflow" and not (name.startswith("tensorflow.") and _OPS in name):
+            return None
+        # As they are while TensorFlow is imported.
+        if _compiles_once():
             return None
         return find_shadowed(self._finders, self, (name, path, target), _run)
 
@@ -66,6 +73,12 @@ def compile_once() -> Iterator[None]:
             # Keep what something else has put there meanwhile.
             if space.get(name) is names[name]:
                 _restore(space, name, value)
+
+
+def _compiles_once() -> bool:
+    import typing
+
+    return "compile" in vars(typing)
 
 
 def _restore(space: dict[str, Any], name: str, value: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nano_init.keras_patch.faster.type_variables import compile_once
+from nano_init.keras_patch.faster.type_variables import TypeVariableFinder, compile_once
 
 NAMES = ("compile", "_type_check")
 
@@ -81,3 +83,53 @@ def test_what_something_else_puts_there_stays() -> None:
     finally:
         vars(typing)["_type_check"] = mine
     assert "compile" not in vars(typing)
+
+
+def _imported(name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Import a module of that name and code, with the finder in front; return its names."""
+    from importlib import machinery, util
+
+    path = folder / "module.py"
+    path.write_text(code)
+
+    class Found:
+        @staticmethod
+        def find_spec(*_: object) -> machinery.ModuleSpec | None:
+            return util.spec_from_file_location(name, path)
+
+    finders: list[Any] = [Found]
+    finders.insert(0, TypeVariableFinder(finders))
+    found = [finder.find_spec(name) for finder in finders]
+    spec = found[0] or found[1]
+    module = util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_once"),
+    [
+        ("tensorflow", True),
+        ("tensorflow.python.ops.gen_training_ops", True),
+        ("tensorflow.python.ops.math_ops", False),
+        ("tensorflow.compiler.tf2xla.ops.gen_xla_ops", True),
+        ("program.gen_ops", False),
+    ],
+)
+def test_modules_of_ops_compile_once_also_after_the_import_of_tensorflow(
+    name: str, is_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import typing\nwas_once = 'compile' in vars(typing)\n"
+    assert _imported(name, code, tmp_path, monkeypatch)["was_once"] is is_once
+    assert "compile" not in vars(typing)
+
+
+def test_a_module_of_ops_is_found_as_ever_while_tensorflow_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with compile_once():
+        before = vars(typing)["compile"]
+        code = "import typing\nseen = vars(typing)['compile']\n"
+        name = "tensorflow.python.ops.gen_array_ops"
+        assert _imported(name, code, tmp_path, monkeypatch)["seen"] is before
