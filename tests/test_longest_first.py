@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_each_test_runs_once_and_the_tests_of_a_file_keep_together_and_in_order(
 
     assert sorted(order) == list(range(len(tests)))
     files = [tests[place][0] for place in order]
-    changes = sum(one != other for one, other in zip(files, files[1:], strict=False))
+    changes = sum(one != other for one, other in itertools.pairwise(files))
     assert changes == max(len(set(files)) - 1, 0)
     for file in set(files):
         places = [place for place in order if tests[place][0] == file]

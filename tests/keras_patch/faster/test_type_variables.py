@@ -85,7 +85,9 @@ def test_what_something_else_puts_there_stays() -> None:
     assert "compile" not in vars(typing)
 
 
-def _imported(name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def _imported(
+    name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     """Import a module of that name and code, with the finder in front; return its names."""
     from importlib import machinery, util
 
