@@ -8,6 +8,7 @@ the batch of any replica is enough, and `reduce_per_replica` reduces scalars alo
 from __future__ import annotations
 
 import functools
+import sys
 
 from nano_init.keras_patch.ledger import Replacement
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.tensor_types import Model, Strategy
 
 __all__ = ["is_multi_worker", "multi_worker_repairs"]
+
+# It defines MultiWorkerMirroredStrategy.
+_MULTI_WORKER = "tensorflow.python.distribute.collective_all_reduce_strategy"
 
 
 def multi_worker_repairs() -> Iterator[Replacement]:
@@ -35,9 +39,12 @@ def multi_worker_repairs() -> Iterator[Replacement]:
 
 def is_multi_worker(strategy: Strategy | None) -> bool:
     """Say whether a strategy spans several processes."""
+    # Without an import of its class there is no such strategy, and Keras's check would import it.
+    if strategy is None or _MULTI_WORKER not in sys.modules:
+        return False
     from keras.src.backend.tensorflow.trainer import _collective_all_reduce_multi_worker
 
-    return strategy is not None and bool(_collective_all_reduce_multi_worker(strategy))
+    return bool(_collective_all_reduce_multi_worker(strategy))
 
 
 def _wrap_symbolic_build(build: Callable[..., None]) -> Callable[..., None]:

@@ -246,6 +246,13 @@ PATH_RECORDS = (
         ),
     ),
     PatchRecord(
+        "replica_reduction",
+        PATH,
+        "the values of a step are returned without importing the strategies for several devices "
+        "to compare with",
+        ("keras.src.backend.tensorflow.trainer:reduce_per_replica",),
+    ),
+    PatchRecord(
         "rmsprop",
         PATH,
         "RMSprop's update of a dense weight in one pass, by TensorFlow's fused kernel or compiled "

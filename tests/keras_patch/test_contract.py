@@ -157,6 +157,7 @@ CASES = {
     ),
     "nadam": Case(optimizer=lambda: keras.optimizers.Nadam(0.01)),
     "one_trace": Case(),
+    "replica_reduction": Case(),
     "rmsprop": Case(
         optimizer=lambda: keras.optimizers.RMSprop(0.01, momentum=0.5),
         unsupported_optimizer=lambda: keras.optimizers.RMSprop(0.01, centered=True),
@@ -168,7 +169,7 @@ CASES = {
 }
 
 # Paths that change how `fit` runs, what is traced or what is imported, not what a layer computes.
-AROUND = ("fit_stall", "one_trace", "step_call", "step_scalars")
+AROUND = ("fit_stall", "one_trace", "replica_reduction", "step_call", "step_scalars")
 
 # Paths that act on the import have no targets; test_lazy_imports_process.py tests them.
 NAMES = [name for name in FASTER_PATHS if RECORDS[name].targets]
