@@ -1,14 +1,13 @@
 """Time from process start to the end of the first step, stock Keras against nano-run.
 
     python benchmarks/first_step.py [--models resnet50,tiny] [--rounds 5] [--json [FILE]]
-        [--torch FOLDER [--torch-python PYTHON]]
+        [--torch FOLDER]
 
 Each run is a separate process, interleaved with the others. Processor seconds (user and system)
 are reported, because other processes on the machine hardly change them; wall seconds are printed
 too. They are read inside the process, which under nano-run is the launcher's own process, so the
 launcher counts. The difference between the total and the phases is the time of the interpreter and
-the launcher. With `--torch FOLDER`, scripts MODEL.py in that folder run too; their last line of
-output is JSON with `cpu` and `ended_at`.
+the launcher. With `--torch FOLDER`, a virtual environment with PyTorch, the models' twins run too.
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from record import Column, Table, add_json_option, format_table, write_record
+from configurations import PEERS
+from environments import UnusableEnvironment, python_of, versions_in
+from record import Column, Table, add_json_option, describe_run, format_table, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenet", "unet", "encoder6", "lstm", "tiny", "loop", "gan")
+# Those that PyTorch trains too.
+WITH_TWINS = MODELS[:-1]
 PHASES = ("import_tf", "import_keras", "build", "trace", "first", "step", "evaluate", "predict")
 TITLES = {
     "import_tf": "`import tensorflow`",
@@ -58,7 +61,8 @@ def main() -> None:
         tables = [ratios_table(runs), phases_table(runs)]
         if options.json:
             # After each model, because all of them take long.
-            write_record(options.json, "first-step", tables, runs=runs)
+            versions = {**describe_run()["versions"], **options.versions}
+            write_record(options.json, "first-step", tables, versions=versions, runs=runs)
     for table in tables:
         print(f"\n{format_table(table)}")
 
@@ -125,9 +129,9 @@ def _measure(model: str, options: argparse.Namespace) -> Runs:
     script = [str(HERE / "first_step_one.py"), model]
     nano = [str(Path(sys.executable).with_name("nano-run")), "-q", "--precision", options.precision]
     commands = {"stock": [sys.executable, *script], "nano-run": [*nano, *options.more, *script]}
-    torch = Path(options.torch) / f"{model}.py" if options.torch else None
-    if torch and torch.exists():
-        commands["torch"] = [options.torch_python, str(torch)]
+    if options.torch and model in WITH_TWINS:
+        twin = str(HERE / "first_step_torch.py")
+        commands["PyTorch"] = [python_of(options.torch), twin, model]
     runs: Runs = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, command in commands.items():
@@ -152,14 +156,20 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto", help="as for nano-run")
-    parser.add_argument("--torch", metavar="FOLDER", help="scripts MODEL.py that train in PyTorch")
-    parser.add_argument("--torch-python", metavar="PYTHON", default=sys.executable)
+    parser.add_argument("--torch", metavar="FOLDER", help="a virtual environment with PyTorch")
     add_json_option(parser, "first-step")
     parser.add_argument("more", nargs="*", help="options for nano-run, after --")
     options = parser.parse_args()
     unknown = set(options.models.split(",")) - set(MODELS)
     if unknown:
         parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
+    options.versions = {}
+    if options.torch:
+        try:
+            found = versions_in(options.torch, "--torch", PEERS["torch"])
+        except UnusableEnvironment as error:
+            parser.error(str(error))
+        options.versions = {"PyTorch": found["torch"]}
     return options
 
 

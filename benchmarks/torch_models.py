@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["TWINS", "Twin"]
+__all__ = ["TWINS", "Twin", "encoder"]
 
 
 def _adam(parameters: Any) -> Any:
@@ -139,6 +139,11 @@ class _Transformer(nn.Module):  # type: ignore[misc]
         return self.head(x if self.causal else x.mean(1))
 
 
+def encoder(depth: int = 4) -> nn.Module:
+    """Return the transformer encoder with a number of blocks."""
+    return _Transformer(nn.Embedding(8000, 512), 512, depth, 8, 10)
+
+
 class _Recurrent(nn.Module):  # type: ignore[misc]
     """A recurrent layer, and a classifier of its last output."""
 
@@ -224,7 +229,7 @@ TWINS = {
     "resnet50": Twin(resnet50, _momentum, is_image=True),
     "mobilenet": Twin(MobileNetV2, is_image=True),
     "unet": Twin(UNet, loss=_mask_entropy, is_image=True),
-    "encoder": Twin(lambda: _Transformer(nn.Embedding(8000, 512), 512, 4, 8, 10)),
+    "encoder": Twin(encoder),
     "vit": Twin(lambda: _Transformer(nn.Conv2d(3, 256, 8, 8), 256, 4, 4, 10), is_image=True),
     "decoder": Twin(lambda: _Transformer(nn.Embedding(4000, 384), 384, 3, 6, 4000, causal=True)),
     "lstm": Twin(_lstm),

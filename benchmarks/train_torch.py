@@ -15,6 +15,8 @@ from models import MODELS
 from timed_training import clock_of, parser_of, print_times, timed_steps
 from torch_models import TWINS
 
+__all__ = ["batches_of", "step_of"]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from timed_training import Run
+    from torch_models import Twin
 
 
 def main() -> None:
@@ -35,7 +38,8 @@ def main() -> None:
 
 
 def _start(options: argparse.Namespace) -> Run:
-    train, batches = _step_of(options), _batches(options)
+    train = step_of(TWINS[options.model], is_compiled=options.compile, is_bfloat16=options.bfloat16)
+    batches = batches_of(options.model, options.batch_factor)
 
     def step() -> Any:
         for inputs, labels in batches:
@@ -45,18 +49,26 @@ def _start(options: argparse.Namespace) -> Run:
     return timed_steps(step, clock_of(options))
 
 
-def _step_of(options: argparse.Namespace) -> Callable[[Any, Any], Any]:
-    twin = TWINS[options.model]
+def step_of(
+    twin: Twin, *, is_compiled: bool = False, is_bfloat16: bool = False
+) -> Callable[[Any, Any], Any]:
+    """Return a function that trains a twin on one batch, and returns its loss.
+
+    Args:
+        twin: The model.
+        is_compiled: Whether `torch.compile` compiles model and loss.
+        is_bfloat16: Whether they run under autocast to bfloat16.
+    """
     module = twin.build().train()
     if twin.is_image:
         module = module.to(memory_format=torch.channels_last)
     optimizer = twin.optimizer([p for p in module.parameters() if p.requires_grad])
 
     def loss_of(inputs: Any, labels: Any) -> Any:
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
             return twin.loss(module(inputs), labels)
 
-    if options.compile:
+    if is_compiled:
         loss_of = torch.compile(loss_of)
 
     def step(inputs: Any, labels: Any) -> Any:
@@ -69,10 +81,15 @@ def _step_of(options: argparse.Namespace) -> Callable[[Any, Any], Any]:
     return step
 
 
-def _batches(options: argparse.Namespace) -> list[tuple[Any, Any]]:
-    """Return the batches of one step: one, or two halves where a step is a short `fit`."""
-    model, twin = MODELS[options.model], TWINS[options.model]
-    inputs, labels = (_tensors(part, options.batch_factor) for part in model.batch())
+def batches_of(name: str, factor: int = 1) -> list[tuple[Any, Any]]:
+    """Return the batches of one step: one, or two halves where a step is a short `fit`.
+
+    Args:
+        name: The name of the model.
+        factor: The factor of the batch size.
+    """
+    model, twin = MODELS[name], TWINS[name]
+    inputs, labels = (_tensors(part, factor) for part in model.batch())
     if twin.is_image:
         inputs = inputs.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         if labels.dim() == 4:
