@@ -70,6 +70,6 @@ if __name__ == "__main__":
     import sys
 
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from test_patterns import plain_keras, plain_tf_keras
+    from pattern_runs import plain_keras, plain_tf_keras
 
     record({"keras": plain_keras(), "tf_keras": plain_tf_keras()})
