@@ -168,6 +168,14 @@ PATH_RECORDS = (
         models=("short_fits",),
     ),
     PatchRecord(
+        "flat_step",
+        PATH,
+        "a step of `fit` or `evaluate` is traced into one graph, not into a function in a function",
+        ("keras.src.backend.tensorflow.trainer:TensorFlowTrainer._make_function",),
+        uses=("keras.src.backend.tensorflow.trainer:reduce_per_replica",),
+        keras=("3.7", KERAS_RANGE[1]),
+    ),
+    PatchRecord(
         "gru",
         PATH,
         "GRU over whole sequences: weights are cast once, and each weight gradient is one product",

@@ -141,6 +141,7 @@ CASES = {
         lambda: [L.Embedding(9, 5, mask_zero=True), L.LSTM(3)], (4,), ids=9, ways=WAYS
     ),
     "fit_stall": Case(),
+    "flat_step": Case(),
     "gru": Case(
         lambda: [L.GRU(3, return_sequences=True)],
         SEQUENCE,
@@ -169,13 +170,20 @@ CASES = {
 }
 
 # Paths that change how `fit` runs, what is traced or what is imported, not what a layer computes.
-AROUND = ("fit_stall", "one_trace", "replica_reduction", "step_call", "step_scalars")
+AROUND = (
+    "fit_stall",
+    "flat_step",
+    "one_trace",
+    "replica_reduction",
+    "step_call",
+    "step_scalars",
+)
 
 # Paths that act on the import have no targets; test_lazy_imports_process.py tests them.
 NAMES = [name for name in FASTER_PATHS if RECORDS[name].targets]
 
-# `step_scalars` applies only to fused updates.
-TOGETHER = {"step_scalars": ("adam",)}
+# `step_call` traces the step that `flat_step` makes; `step_scalars` applies only to fused updates.
+TOGETHER = {"flat_step": ("step_call",), "step_scalars": ("adam",)}
 
 
 def _data(case, masked=False):

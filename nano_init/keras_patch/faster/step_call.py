@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import weakref
 
+from nano_init.keras_patch.faster.flat_step import flat_step_of
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -119,8 +120,11 @@ class StraightStep:
 def _traceable(function: Callable[[Any], Any]) -> Any:
     import tensorflow as tf
 
+    flat_step = flat_step_of(function)
+
     def multi_step_on_iterator(iterator: Any) -> Any:
-        outputs = function([iterator.get_next()])
+        batch = iterator.get_next()
+        outputs = flat_step(batch) if flat_step is not None else function([batch])
         _check_outputs(outputs)
         return outputs
 

@@ -15,19 +15,21 @@ from nano_init.keras_patch.ledger import Ledger
 
 @pytest.fixture
 def only():
-    """Return a context in which only one faster path is active."""
+    """Return a context in which only some faster paths are active, installed in their order."""
 
     @contextlib.contextmanager
-    def with_path(name):
+    def with_paths(*names):
         ledger = Ledger()
-        ledger.apply(path_replacements(name))
-        assert len(ledger) > 0
+        for name in names:
+            before = len(ledger)
+            ledger.apply(path_replacements(name))
+            assert len(ledger) > before
         try:
             yield
         finally:
             ledger.restore()
 
-    return with_path
+    return with_paths
 
 
 @pytest.fixture(autouse=True)
