@@ -121,10 +121,15 @@ def _traceable(function: Callable[[Any], Any]) -> Any:
     import tensorflow as tf
 
     flat_step = flat_step_of(function)
+    flat_specs: list[Any] = []
 
     def multi_step_on_iterator(iterator: Any) -> Any:
         batch = iterator.get_next()
-        outputs = flat_step(batch) if flat_step is not None else function([batch])
+        if not flat_specs:
+            flat_specs.append(iterator.element_spec)
+        # Batches of other shapes share the graph of Keras's inner function.
+        is_flat = flat_step is not None and iterator.element_spec == flat_specs[0]
+        outputs = flat_step(batch) if flat_step and is_flat else function([batch])
         _check_outputs(outputs)
         return outputs
 

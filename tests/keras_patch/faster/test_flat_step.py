@@ -115,6 +115,27 @@ def test_code_in_a_step_runs_as_often(only):
         assert count() == expected
 
 
+def test_batches_of_further_shapes_share_a_graph(only):
+    """Keras traces a step for two shapes, and the second time for all others."""
+
+    def count():
+        ran = []
+        model = own()
+        step = model.train_step
+        model.train_step = lambda data: (ran.append(data), step(data))[1]
+        for size in (2, 3, 4, 5, 6):
+            data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(size, drop_remainder=True)
+            model.fit(data, shuffle=False, verbose=0)
+        return len(ran), [w.tolist() for w in model.get_weights()]
+
+    with only("one_trace", "step_call"):
+        expected, weights = count()
+    with only("flat_step", "one_trace", "step_call"):
+        found, found_weights = count()
+    assert found <= expected + 1
+    assert found_weights == weights
+
+
 def test_an_error_in_a_step_is_the_same(only):
     def failed():
         model = own()
