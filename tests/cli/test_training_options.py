@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,9 @@ class TestSemantics:
             "nano-run: steps per execution is '0'; give a number from 1 to 1000000\n"
         )
 
+    @pytest.mark.skipif(
+        "COVERAGE_PROCESS_CONFIG" in os.environ, reason="coverage itself imports json"
+    )
     def test_a_precision_alone_does_not_import_json(self, nano_run: Run, tmp_path: Path) -> None:
         (tmp_path / "s.py").write_text("")
         trace = {"PYTHONPROFILEIMPORTTIME": "1"}
