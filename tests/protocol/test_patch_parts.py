@@ -20,7 +20,12 @@ ROOT = Path(__file__).parents[2]
 IMPORT_PATHS = {"collection_pause", "lazy_imports", "lazy_namespaces", "type_variables"}
 
 # benchmarks/first_step.py shows the gain of these paths; the time per step does not.
-FIRST_STEP_PATHS = IMPORT_PATHS | {"one_trace", "step_scalars"}
+FIRST_STEP_PATHS = IMPORT_PATHS | {
+    "flat_step",
+    "one_trace",
+    "replica_reduction",
+    "step_scalars",
+}
 
 
 def test_part_names_are_unique() -> None:
