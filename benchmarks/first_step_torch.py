@@ -20,24 +20,20 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Train the model from the command line for two steps."""
-    phases = {}
-    for name, run in _phases(sys.argv[1]):
-        start = time.process_time()
-        run()
-        phases[name] = time.process_time() - start
-        if name == "first":
-            cpu, ended = time.process_time(), time.time()
+    phases: dict[str, float] = {}
+    _timed(phases, "import_torch", lambda: __import__("torch"))
+    step = _timed(phases, "build", lambda: _build(sys.argv[1]))
+    _timed(phases, "first", step)
+    cpu, ended = time.process_time(), time.time()
+    _timed(phases, "step", step)
     print(json.dumps({**phases, "cpu": cpu, "ended_at": ended}))
 
 
-def _phases(model: str) -> list[tuple[str, Callable[[], Any]]]:
-    steps: list[Callable[[], Any]] = []
-    return [
-        ("import_torch", lambda: __import__("torch")),
-        ("build", lambda: steps.append(_build(model))),
-        ("first", lambda: steps[0]()),
-        ("step", lambda: steps[0]()),
-    ]
+def _timed(phases: dict[str, float], name: str, run: Callable[[], Any]) -> Any:
+    start = time.process_time()
+    result = run()
+    phases[name] = time.process_time() - start
+    return result
 
 
 def _build(model: str) -> Callable[[], float]:

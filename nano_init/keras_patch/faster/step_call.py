@@ -128,8 +128,8 @@ def _traceable(function: Callable[[Any], Any]) -> Any:
         if not flat_specs:
             flat_specs.append(iterator.element_spec)
         # Batches of other shapes share the graph of Keras's inner function.
-        is_flat = flat_step is not None and iterator.element_spec == flat_specs[0]
-        outputs = flat_step(batch) if flat_step and is_flat else function([batch])
+        is_first = iterator.element_spec == flat_specs[0]
+        outputs = flat_step(batch) if flat_step and is_first else function([batch])
         _check_outputs(outputs)
         return outputs
 
