@@ -35,6 +35,16 @@ def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
             tolerance=1e-5,
         ),
         PatchRecord(
+            "legacy_one_trace",
+            PATH,
+            "a step of `tf_keras` is traced once, as by `one_trace`",
+            ("tf_keras.src.engine.training:Model.train_step",),
+            uses=(
+                "tf_keras.src.engine.base_layer:Layer._flatten_layers",
+                f"{_OPTIMIZERS}.optimizer:_BaseOptimizer.apply_gradients",
+            ),
+        ),
+        PatchRecord(
             "legacy_sgd",
             PATH,
             "SGD's update in `tf_keras`, as `sgd` does it; a sparse gradient becomes dense",

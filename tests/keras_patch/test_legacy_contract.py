@@ -28,8 +28,8 @@ tf_keras = pytest.importorskip("tf_keras")
 
 RECORDS = {r.name: r for r in PATH_RECORDS if "keras" not in r.keras_packages}
 
-# It changes what is traced, and has its own tests.
-AROUND = {"legacy_step_scalars"}
+# They change what is traced, and have their own tests.
+AROUND = {"legacy_one_trace", "legacy_step_scalars"}
 
 # For numbers that were rounded to bfloat16.
 BFLOAT16_TOLERANCE = 2e-2

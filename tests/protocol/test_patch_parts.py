@@ -22,6 +22,7 @@ IMPORT_PATHS = {"collection_pause", "lazy_imports", "lazy_namespaces", "type_var
 # benchmarks/first_step.py shows the gain of these paths; the time per step does not.
 FIRST_STEP_PATHS = IMPORT_PATHS | {
     "flat_step",
+    "legacy_one_trace",
     "legacy_step_scalars",
     "one_trace",
     "replica_reduction",

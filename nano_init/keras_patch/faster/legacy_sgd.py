@@ -9,7 +9,8 @@ A sparse gradient also updates every row of it; it is converted to dense first.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fused_optimizer import scalar
-from nano_init.keras_patch.faster.legacy_update import LegacyKernel, legacy_update_replacement
+from nano_init.keras_patch.faster.legacy_update import LegacyUpdate, legacy_update_replacement
+from nano_init.keras_patch.faster.step_scalars import once_a_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nano_init.keras_patch.ledger import Replacement
-    from nano_init.keras_patch.tensor_types import Optimizer
+    from nano_init.keras_patch.tensor_types import Optimizer, Tensor, Variable
 
 __all__ = ["legacy_sgd_replacements"]
 
@@ -26,7 +27,19 @@ def legacy_sgd_replacements() -> Iterator[Replacement]:
     """Yield the replacement of the update."""
     from tf_keras.src.optimizers.sgd import SGD
 
-    yield legacy_update_replacement("legacy_sgd", SGD, _KERNEL)
+    update = LegacyUpdate(("momentums",), _run, when=lambda _: True, takes_sparse=lambda _: True)
+    yield legacy_update_replacement("legacy_sgd", SGD, update)
+
+
+def _run(optimizer: Optimizer, gradient: Tensor, variable: Variable, momentum: Variable) -> None:
+    import tensorflow as tf
+
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=variable.handle,
+        accum=momentum.handle,
+        grad=gradient,
+        **once_a_step(optimizer, _arguments, optimizer),
+    )
 
 
 def _arguments(optimizer: Optimizer) -> dict[str, Any]:
@@ -35,12 +48,3 @@ def _arguments(optimizer: Optimizer) -> dict[str, Any]:
         "momentum": scalar(optimizer.momentum),
         "use_nesterov": bool(optimizer.nesterov),
     }
-
-
-_KERNEL = LegacyKernel(
-    "ResourceApplyKerasMomentum",
-    {"accum": "momentums"},
-    _arguments,
-    when=lambda _: True,
-    takes_sparse=lambda _: True,
-)

@@ -1,23 +1,22 @@
-"""An update of Keras 2 (`tf_keras`) by one of TensorFlow's fused kernels per variable.
+"""The `update_step` of an optimizer of Keras 2 (`tf_keras`) as a faster path.
 
-Keras 2 updates a variable with about ten elementwise ops, each of which reads and writes whole
-tensors. A kernel computes the same formula in one pass (tensorflow/core/kernels/training_ops.cc).
-Clipping, sums of repeated ids, weight decay, moving averages and loss scaling happen outside
-`update_step` in Keras's own code (tf_keras/src/optimizers/optimizer.py, `apply_gradients`).
+An optimizer's own file has its update, which uses the variables' handles: a variable may be one of
+several on the devices of a strategy. Clipping, sums of repeated ids, weight decay, moving averages
+and loss scaling happen outside `update_step` in Keras's own code
+(tf_keras/src/optimizers/optimizer.py, `apply_gradients`).
 """
 
 from __future__ import annotations
 
 from nano_init.frozen import frozen
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.step_scalars import once_a_step
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.sparse.row_sums import sum_into_dense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
     from nano_init.keras_patch.tensor_types import (
@@ -28,46 +27,43 @@ if TYPE_CHECKING:
         Variable,
     )
 
-__all__ = ["LegacyKernel", "legacy_update_replacement"]
+__all__ = ["LegacyUpdate", "legacy_update_replacement"]
 
 
 @frozen
-class LegacyKernel:
-    """A fused kernel, and where it computes what an optimizer of Keras 2 computes.
+class LegacyUpdate:
+    """A faster update, and where it computes what an optimizer of Keras 2 computes.
 
     Args:
-        op: The kernel's op in `tf.raw_ops`. It takes the variable as `var`.
-        slots: The optimizer's attributes with the slot variables, by the op's arguments.
-        arguments: Takes the optimizer, and returns the op's other arguments, which are the same
-            for all variables of a step.
-        when: Takes the optimizer; whether its options call for this kernel.
-        takes_sparse: Takes a sparse gradient; whether the kernel's update of the equal dense
-            gradient is the optimizer's. It is if every row changes in each step.
+        slots: The optimizer's attributes with the slot variables.
+        run: Takes the optimizer, a dense gradient, the variable and its slots, and updates them.
+        when: Takes the optimizer; whether its options call for this update.
+        takes_sparse: Takes a sparse gradient; whether the update by the equal dense gradient is
+            the optimizer's. It is if every row changes in each step.
     """
 
-    op: str
-    slots: Mapping[str, str]
-    arguments: Callable[[Optimizer], dict[str, Any]]
+    slots: tuple[str, ...]
+    run: Callable[..., None]
     when: Callable[[Optimizer], bool]
     takes_sparse: Callable[[IndexedSlices], bool]
 
 
-def legacy_update_replacement(path: str, owner: Any, kernel: LegacyKernel) -> Replacement:
+def legacy_update_replacement(path: str, owner: Any, update: LegacyUpdate) -> Replacement:
     """Return the replacement of the `update_step` of an optimizer of Keras 2.
 
     Args:
         path: The path's name.
         owner: The optimizer's class. Subclasses with their own update or slot variables keep
             Keras's own code.
-        kernel: The kernel.
+        update: The update.
     """
 
     def applies(optimizer: Optimizer, gradient: Gradient, variable: Variable) -> bool:
         return (
             _is_plain(optimizer, owner)
-            and kernel.when(optimizer)
-            and _fits(gradient, variable, kernel)
-            and all(map(_is_float32, (variable, *_slots(optimizer, variable, kernel))))
+            and update.when(optimizer)
+            and _fits(gradient, variable, update)
+            and all(map(_is_float32, (variable, *_slots(optimizer, variable, update))))
         )
 
     def run(optimizer: Optimizer, gradient: Gradient, variable: Variable) -> None:
@@ -75,13 +71,7 @@ def legacy_update_replacement(path: str, owner: Any, kernel: LegacyKernel) -> Re
 
         if isinstance(gradient, tf.IndexedSlices):
             gradient = sum_into_dense(gradient, variable.shape)
-        kept = _slots(optimizer, variable, kernel)
-        getattr(tf.raw_ops, kernel.op)(
-            var=variable.handle,
-            **{name: each.handle for name, each in zip(kernel.slots, kept, strict=True)},
-            grad=gradient,
-            **once_a_step(optimizer, kernel.arguments, optimizer),
-        )
+        update.run(optimizer, gradient, variable, *_slots(optimizer, variable, update))
 
     faster = with_faster_path(path, vars(owner)["update_step"], applies, run)
     return Replacement(owner, "update_step", faster)
@@ -101,12 +91,12 @@ def _is_plain(optimizer: Optimizer, owner: Any) -> bool:
     )
 
 
-def _slots(optimizer: Optimizer, variable: Variable, kernel: LegacyKernel) -> list[Variable]:
+def _slots(optimizer: Optimizer, variable: Variable, update: LegacyUpdate) -> list[Variable]:
     index = optimizer._index_dict[optimizer._var_key(variable)]
-    return [getattr(optimizer, attribute)[index] for attribute in kernel.slots.values()]
+    return [getattr(optimizer, attribute)[index] for attribute in update.slots]
 
 
-def _fits(gradient: Gradient, variable: Variable, kernel: LegacyKernel) -> bool:
+def _fits(gradient: Gradient, variable: Variable, update: LegacyUpdate) -> bool:
     """Say whether a float32 gradient has the shape of its variable, known while tracing."""
     import tensorflow as tf
 
@@ -115,7 +105,7 @@ def _fits(gradient: Gradient, variable: Variable, kernel: LegacyKernel) -> bool:
         return False
     if isinstance(gradient, tf.IndexedSlices):
         return bool(
-            kernel.takes_sparse(gradient)
+            update.takes_sparse(gradient)
             and gradient.values.shape[1:].is_fully_defined()
             and gradient.values.shape[1:] == shape[1:]
         )
