@@ -120,7 +120,8 @@ LISTING = """
 from nano_init import active_paths, patch_tensorflow
 patch_tensorflow(disable=('adam', 'legacy_adam'))
 paths = [p for p in active_paths().parts if p.kind == 'faster path']
-print(*sorted(p.name for p in paths if p.name.endswith(('adam', 'sgd', 'imports'))))
+names = {'adam', 'sgd', 'legacy_adam', 'legacy_sgd', 'lazy_imports'}
+print(*sorted(p.name for p in paths if p.name in names))
 print(*sorted(p.name for p in paths if p.state == 'switched off'))
 print(*(p.name for p in paths if p.state == 'stepped aside'))
 """
