@@ -154,3 +154,21 @@ def test_a_later_draw_of_a_metric_lets_the_step_be_traced_again():
     expected = run()
     patch_tensorflow(disable=OTHERS)
     assert run() == expected
+
+
+class Branching(layers.Layer):
+    """A layer with a branch that AutoGraph converts."""
+
+    def call(self, inputs):
+        """Return the inputs, or their opposite."""
+        if tf.reduce_sum(inputs) > 0:
+            return inputs
+        return -inputs
+
+
+def test_autograph_converts_the_layers_of_the_script():
+    expected_count, expected = trained(lambda: [Branching()])
+    patch_tensorflow(disable=OTHERS)
+    count, found = trained(lambda: [Branching()])
+    assert count < expected_count
+    compare(found, expected)
