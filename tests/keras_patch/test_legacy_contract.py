@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from nano_init import active_paths, patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.faster import legacy_update
+from nano_init.keras_patch.faster import legacy_adam, legacy_update
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS
 
@@ -97,10 +97,14 @@ def _restored_keras(monkeypatch):
 
 @pytest.fixture
 def only(monkeypatch):
-    """Return a function that activates one path and returns a list that records its calls."""
+    """Return a function that activates one path and returns a list that records its calls.
 
-    def put_in_place(name):
+    Adam's kernel updates variables of this many elements and more.
+    """
+
+    def put_in_place(name, fewest=16):
         taken = []
+        monkeypatch.setattr(legacy_adam, "_FEWEST_ELEMENTS", fewest)
 
         def watched(path, original, applies, faster):
             def counted(*args, **kwargs):
@@ -151,14 +155,21 @@ def _updated(optimizer, way="graph", *, steps=10, dtype="float32"):
     return [np.asarray(v, "float32") for v in [*variables, *optimizer.variables]]
 
 
-@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize(("way", "fewest"), [("eager", 16), ("graph", 0), ("graph", 2**16)])
 @pytest.mark.parametrize("name", CASES)
-def test_ten_updates_with_every_option(name, way, only):
+def test_ten_updates_with_every_option(name, way, fewest, only):
     case = CASES[name]
     expected = _updated(case.make(), way)
-    taken = only(case.path)
+    taken = only(case.path, fewest)
     _assert_close(_updated(case.make(), way), expected, _tolerance(case))
     assert bool(taken) == case.is_taken
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_ops_update_small_variables_to_the_bits_of_keras(name, only):
+    expected = _updated(CASES[name].make())
+    only(CASES[name].path, 2**16)
+    _assert_close(_updated(CASES[name].make()), expected, 0.0)
 
 
 @pytest.mark.parametrize("name", FEW)

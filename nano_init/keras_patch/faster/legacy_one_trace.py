@@ -84,7 +84,8 @@ class _Draws:
         self.has_created = False
         self._layers = tuple(model._flatten_layers())
         metrics = getattr(model.compiled_metrics, "_user_metrics", None)
-        reachable = reachable_generators((*self._layers, model.loss, metrics))
+        losses = getattr(model, "loss", None)
+        reachable = reachable_generators((*self._layers, losses, metrics))
         self._generators = [(generator, state_of(generator)) for generator in reachable]
         self._before = self._read()
 
