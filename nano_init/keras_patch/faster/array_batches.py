@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Dataset, Tensor
 
-__all__ = ["ArrayBatches", "applies_to"]
+__all__ = ["ArrayBatches", "SeededOrders", "applies_to"]
 
 # The size of the arrays in bytes up to which putting all rows in order is faster than tracing.
 _LARGEST = 2**22
+
+_MOST_ORDERS = 16
 
 
 def applies_to(adapter: Any) -> bool:
@@ -64,16 +66,59 @@ def _needs_no_copy(adapter: Any) -> bool:
     return not adapter._shuffle and adapter._size == 1
 
 
+class SeededOrders:
+    """The orders in which Keras's pipeline takes rows after `tf.random.set_seed`.
+
+    Each pass over that pipeline takes the same order, which depends on the seed and the number of
+    rows alone.
+
+    Args:
+        get_dataset: Keras's `ArrayDataAdapter.get_tf_dataset`.
+    """
+
+    def __init__(self, get_dataset: Callable[[Any], Dataset]) -> None:
+        self._get_dataset = get_dataset
+        self._orders: dict[tuple[int, int], Tensor | None] = {}
+
+    def order(self, rows: int, seed: int) -> Tensor | None:
+        """Return the order of the rows, int64; None when it is asked for the first time.
+
+        To find an order takes as long as one call with Keras's pipeline, which would be lost if
+        the number of rows does not come again.
+        """
+        key = rows, seed
+        if key not in self._orders:
+            if len(self._orders) >= _MOST_ORDERS:
+                self._orders.clear()
+            self._orders[key] = None
+        elif self._orders[key] is None:
+            self._orders[key] = self._found(rows)
+        return self._orders[key]
+
+    def _found(self, rows: int) -> Tensor:
+        import numpy as np
+        import tensorflow as tf
+        from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+        adapter = ArrayDataAdapter(np.arange(rows), shuffle=True, batch_size=rows)
+        (order,) = tf.nest.flatten(next(iter(self._get_dataset(adapter))))
+        return order
+
+
 class ArrayBatches:
     """What Keras's trainer iterates over in place of a pipeline: each iterator is one pass.
 
+    Everything else that a dataset has is that of Keras's pipeline.
+
     Args:
         adapter: Keras's `ArrayDataAdapter`.
-        seeded_order: Takes the number of rows and the global seed; returns the order in which
-            Keras's pipeline takes the rows, as int64.
+        get_dataset: Makes Keras's pipeline for an adapter.
+        orders: The orders after `tf.random.set_seed`.
     """
 
-    def __init__(self, adapter: Any, seeded_order: Callable[[int, int], Tensor]) -> None:
+    def __init__(
+        self, adapter: Any, get_dataset: Callable[[Any], Dataset], orders: SeededOrders
+    ) -> None:
         import tensorflow as tf
         from keras.src import tree
         from keras.src.trainers.data_adapters import array_slicing
@@ -83,27 +128,51 @@ class ArrayBatches:
         self._rows: int = adapter._num_samples
         self._batch_size: int = adapter._batch_size
         self._is_shuffled: bool = adapter._shuffle
-        self._seeded_order = seeded_order
-        self._options = _options()
+        self._orders = orders
+        self._pipeline = functools.partial(get_dataset, adapter)
+        self._options: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of Keras's pipeline."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._keras_pipeline(), name)
 
     def with_options(self, options: Any) -> ArrayBatches:
-        """Return the same batches with more options for the pipelines, as datasets do.
+        """Return the same batches with options for the pipelines, as a dataset does.
 
         Args:
             options: A `tf.data.Options`.
         """
         other = copy.copy(self)
-        other._options = self._options.merge(options)
+        other._options = options if self._options is None else self._options.merge(options)
         return other
 
     def __iter__(self) -> Any:
         """Return an iterator over the batches, in a new order if the arrays are shuffled."""
-        return iter(self._dataset().with_options(self._options))
+        import tensorflow as tf
+        from tensorflow.python.eager import context
 
-    def _dataset(self) -> Dataset:
+        rows, seed = self._arrays, context.global_seed()
+        if self._is_shuffled:
+            if seed is None:
+                order = tf.random.shuffle(tf.range(self._rows, dtype=tf.int64))
+            else:
+                order = self._orders.order(self._rows, seed)
+            if order is None:
+                return iter(self._keras_pipeline())
+            rows = tf.nest.map_structure(lambda array: tf.gather(array, order), rows)
+        return iter(self._with_given(self._sliced(rows).with_options(_untuned())))
+
+    def _keras_pipeline(self) -> Dataset:
+        return self._with_given(self._pipeline())
+
+    def _with_given(self, dataset: Dataset) -> Dataset:
+        return dataset if self._options is None else dataset.with_options(self._options)
+
+    def _sliced(self, rows: Any) -> Dataset:
         import tensorflow as tf
 
-        rows = self._in_order()
         number, rest = divmod(self._rows, self._batch_size)
         if number == 1 and not rest:
             return tf.data.Dataset.from_tensors(rows)
@@ -115,29 +184,13 @@ class ArrayBatches:
         dataset = tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(batches, rows))
         if not rest:
             return dataset
+        # The number of rows of a batch is unknown, as in Keras's pipeline.
         last = tf.nest.map_structure(lambda array: array[whole:], rows)
         return dataset.concatenate(tf.data.Dataset.from_tensors(last))
 
-    def _in_order(self) -> Any:
-        import tensorflow as tf
-
-        if not self._is_shuffled:
-            return self._arrays
-        order = self._order()
-        return tf.nest.map_structure(lambda array: tf.gather(array, order), self._arrays)
-
-    def _order(self) -> Tensor:
-        import tensorflow as tf
-        from tensorflow.python.eager import context
-
-        seed = context.global_seed()
-        if seed is not None:
-            return self._seeded_order(self._rows, seed)
-        return tf.random.shuffle(tf.range(self._rows, dtype=tf.int64))
-
 
 @functools.cache
-def _options() -> Any:
+def _untuned() -> Any:
     import tensorflow as tf
 
     options = tf.data.Options()

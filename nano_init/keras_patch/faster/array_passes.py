@@ -6,9 +6,8 @@ for each call, and instantiates them for each pass, however small the arrays are
 pass are put in order first, and a pipeline only slices them: the same batches, of the same shapes,
 in the same order.
 
-Without a seed, Keras draws a new order for each pass. With `tf.random.set_seed`, its pipeline
-draws the same order in each pass, which depends on the seed and the number of rows alone. Such an
-order is taken from that pipeline once.
+Without a seed, a new order is drawn for each pass, as Keras's pipeline does. With
+`tf.random.set_seed`, that pipeline takes the same order in each pass; `SeededOrders` knows it.
 
 At the end of a pass Keras starts the next one, and drops it when the next epoch starts
 (keras/src/trainers/epoch_iterator.py, `_enumerate_iterator`). Over arrays it is not started.
@@ -20,7 +19,7 @@ import contextlib
 import contextvars
 import functools
 
-from nano_init.keras_patch.faster.array_batches import ArrayBatches, applies_to
+from nano_init.keras_patch.faster.array_batches import ArrayBatches, SeededOrders, applies_to
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import Dataset, Tensor
+    from nano_init.keras_patch.tensor_types import Dataset
 
 __all__ = ["array_passes_replacements"]
-
-_MOST_ORDERS = 16
 
 # The attribute of an epoch iterator that has given a step of the current pass.
 _HAS_BEGUN = "_nano_init_has_begun"
@@ -87,22 +84,13 @@ def _wrap_get_iterator(get_iterator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.lru_cache(_MOST_ORDERS)
-    def seeded_order(rows: int, seed: int) -> Tensor:
-        del seed  # part of the key
-        import numpy as np
-        import tensorflow as tf
-        from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
-
-        adapter = ArrayDataAdapter(np.arange(rows), shuffle=True, batch_size=rows)
-        (order,) = tf.nest.flatten(next(iter(get_dataset(adapter))))
-        return order
+    orders = SeededOrders(get_dataset)
 
     @functools.wraps(get_dataset)
     def get_tf_dataset(self: Any) -> Dataset | ArrayBatches:
         if _is_for_trainer.get() and applies_to(self):
             with _making(for_trainer=False):
-                return ArrayBatches(self, seeded_order)
+                return ArrayBatches(self, get_dataset, orders)
         return get_dataset(self)
 
     return get_tf_dataset

@@ -52,7 +52,7 @@ def is_short(epochs):
     return isinstance(epochs._get_iterator(), array_batches.ArrayBatches)
 
 
-def passes_of(epochs, count=2):
+def passes_of(epochs, count=3):
     """Return the batches of some passes as text, and the specification of their elements."""
     passes = [iter(epochs._get_iterator()) for _ in range(count)]
     specs = [each.element_spec for each in passes]
@@ -80,6 +80,44 @@ def test_batches_are_those_of_keras(only, data, shuffle, batch_size):
 def test_other_data_keeps_its_pipeline(only, data):
     with only("array_passes"):
         assert not is_short(epochs_of(**OTHERS[data]()))
+
+
+def test_a_seeded_order_is_looked_for_when_it_comes_again(only):
+    """To find it takes as long as one call, which a new number of rows would not get back."""
+    asked = []
+
+    def get_dataset(adapter):
+        asked.append(adapter._num_samples)
+        return tf.data.Dataset.from_tensors(tf.range(adapter._num_samples, dtype=tf.int64))
+
+    orders = array_batches.SeededOrders(get_dataset)
+    assert all(orders.order(rows, 1) is None for rows in range(5))
+    assert asked == []
+    assert [orders.order(3, 1).numpy().tolist() for _ in range(2)] == [[0, 1, 2]] * 2
+    assert asked == [3]
+    assert orders.order(3, 2) is None
+    for rows in range(100):
+        orders.order(rows, 1)
+    assert len(orders._orders) <= array_batches._MOST_ORDERS
+
+
+def test_the_rest_of_a_dataset_is_that_of_keras(only):
+    with only("array_passes"):
+        batches = epochs_of(batch_size=5, x=X)._get_iterator()
+        assert batches.element_spec == tf.TensorSpec((5, 3))
+        assert len(list(batches.take(1))) == 1
+        with pytest.raises(AttributeError, match="no_such_thing"):
+            _ = batches.no_such_thing
+
+
+def test_options_are_those_of_the_pipeline(only):
+    options = tf.data.Options()
+    options.deterministic = False
+    with only("array_passes", "fit_stall"):
+        batches = epochs_of(x=X)._get_iterator().with_options(options)
+        for dataset in (iter(batches)._dataset, iter(batches)._dataset):
+            assert dataset.options().deterministic is False
+            assert dataset.options().autotune.enabled is False
 
 
 def test_a_large_array_in_one_batch_and_its_own_order_is_not_copied(only):
@@ -177,6 +215,7 @@ def test_no_pass_is_started_that_nobody_reads(only, monkeypatch):
     monkeypatch.setattr(
         array_batches.ArrayBatches, "__iter__", lambda self: (started.append(1), make(self))[1]
     )
+    tf.random.set_seed(None)
     with only("array_passes"):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")
