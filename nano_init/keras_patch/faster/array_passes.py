@@ -110,12 +110,11 @@ def _is_plain(epoch_iterator: Any, strategy: Any) -> bool:
     import tensorflow as tf
     from keras.src.backend.tensorflow.trainer import TFEpochIterator
     from tensorflow.python.data.ops import debug_mode
-    from tensorflow.python.distribute import distribute_lib
     from tensorflow.python.framework import config
 
     return (
         type(epoch_iterator) is TFEpochIterator
-        and strategy is distribute_lib._get_default_strategy()
+        and _is_default(strategy)
         and tf.executing_eagerly()
         and not debug_mode.DEBUG_MODE
         # There TensorFlow refuses to draw an order without a seed.
@@ -131,6 +130,13 @@ def _is_unread(epoch_iterator: Any) -> bool:
     return (
         getattr(epoch_iterator, _HAS_BEGUN, False)
         and type(epoch_iterator) is TFEpochIterator
+        and _is_default(epoch_iterator._distribute_strategy)
         and type(epoch_iterator.data_adapter) is ArrayDataAdapter
         and epoch_iterator.steps_per_epoch is None
     )
+
+
+def _is_default(strategy: Any) -> bool:
+    from tensorflow.python.distribute import distribute_lib
+
+    return strategy is distribute_lib._get_default_strategy()

@@ -175,11 +175,21 @@ def test_steps_aside(only, change, monkeypatch, request):
     with only("array_passes"):
         epochs = kind(strategy, x=X, batch_size=4)
         assert not is_short(epochs)
+    if change in ("strategy", "subclass"):
+        assert all_passes_are_started(only, epochs)
 
 
 def test_the_adapter_gives_others_a_dataset(only):
     with only("array_passes"):
         assert isinstance(epochs_of(x=X).data_adapter.get_tf_dataset(), tf.data.Dataset)
+
+
+def all_passes_are_started(only, epochs):
+    """Say whether there is an iterator after the last batch, as in Keras."""
+    with only("array_passes"):
+        for _ in epochs:
+            pass
+        return hasattr(epochs._current_iterator, "get_next")
 
 
 def trained(**options):
