@@ -10,6 +10,7 @@ __all__ = ["FASTER_PATHS", "PATH_RECORDS", "parse_disabled", "path_groups", "pat
 
 _NN = "keras.src.backend.tensorflow.nn"
 _DATA = "tensorflow.python.data.ops"
+_ARRAYS = "keras.src.trainers.data_adapters"
 _FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 
 # The tuner's groups: one kind of layer, or one technique.
@@ -70,6 +71,22 @@ PATH_RECORDS = (
         group=_UPDATES,
         models=("mlp_adamax",),
         tolerance=1e-5,
+    ),
+    PatchRecord(
+        "array_passes",
+        PATH,
+        "`fit`, `evaluate` and `predict` of small arrays without a traced pipeline, and of any "
+        "arrays without a pass that nobody reads",
+        (
+            "keras.src.trainers.epoch_iterator:EpochIterator._enumerate_iterator",
+            "keras.src.backend.tensorflow.trainer:TFEpochIterator.__init__",
+            "keras.src.backend.tensorflow.trainer:TFEpochIterator._get_iterator",
+            f"{_ARRAYS}.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
+        ),
+        uses=(f"{_ARRAYS}.array_slicing:convert_to_sliceable",),
+        keras=("3.7", KERAS_RANGE[1]),
+        group=_CALLS,
+        models=("short_fits",),
     ),
     PatchRecord(
         "attention",
@@ -163,7 +180,7 @@ PATH_RECORDS = (
             f"{_DATA}.from_generator_op:_from_generator",
             f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.__init__",
             f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.iterator_completed",
-            "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
+            f"{_ARRAYS}.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
             f"{_DATA}.iterator_ops:OwnedIterator.__del__",
         ),
         models=("short_fits",),

@@ -113,6 +113,7 @@ CASES = {
         ways=WAYS,
     ),
     "adamax": Case(optimizer=lambda: keras.optimizers.Adamax(0.01), ways=WAYS),
+    "array_passes": Case(),
     "attention": Case(lambda: [SelfAttention()], SEQUENCE),
     "batch_norm": Case(
         lambda: [L.BatchNormalization()],
@@ -171,6 +172,7 @@ CASES = {
 
 # Paths that change how `fit` runs, what is traced or what is imported, not what a layer computes.
 AROUND = (
+    "array_passes",
     "fit_stall",
     "flat_step",
     "one_trace",

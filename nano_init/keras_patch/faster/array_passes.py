@@ -1,0 +1,142 @@
+"""Passes over small arrays without a traced pipeline, and no pass that nobody reads.
+
+Keras makes a pipeline with three functions for the arrays of each `fit`, `evaluate` and `predict`
+(keras/src/trainers/data_adapters/array_data_adapter.py, `get_tf_dataset`). TensorFlow traces them
+for each call, and instantiates them for each pass, however small the arrays are. Here the rows of a
+pass are put in order first, and a pipeline only slices them: the same batches, of the same shapes,
+in the same order.
+
+Without a seed, a new order is drawn for each pass, as Keras's pipeline does. With
+`tf.random.set_seed`, that pipeline takes the same order in each pass; `SeededOrders` knows it.
+
+At the end of a pass Keras starts the next one, and drops it when the next epoch starts
+(keras/src/trainers/epoch_iterator.py, `_enumerate_iterator`). Over arrays it is not started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+
+from nano_init.keras_patch.faster.array_batches import ArrayBatches, SeededOrders, applies_to
+from nano_init.keras_patch.ledger import Replacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Dataset
+
+__all__ = ["array_passes_replacements"]
+
+# The attribute of an epoch iterator that has given a step of the current pass.
+_HAS_BEGUN = "_nano_init_has_begun"
+
+# Whether Keras's trainer makes a pipeline for its own passes.
+_is_for_trainer = contextvars.ContextVar("is_for_trainer", default=False)
+
+
+def array_passes_replacements() -> Iterator[Replacement]:
+    """Yield the replacements that shorten the passes of a trainer over arrays."""
+    from keras.src.backend.tensorflow.trainer import TFEpochIterator
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    from keras.src.trainers.epoch_iterator import EpochIterator
+
+    for target, name, wrap in (
+        (EpochIterator, "_enumerate_iterator", _wrap_enumerate_iterator),
+        (TFEpochIterator, "__init__", _wrap_init),
+        (TFEpochIterator, "_get_iterator", _wrap_get_iterator),
+        (ArrayDataAdapter, "get_tf_dataset", _wrap_get_tf_dataset),
+    ):
+        yield Replacement(target, name, wrap(vars(target)[name]))
+
+
+def _wrap_init(init: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(init)
+    def init_for_trainer(
+        self: Any, distribute_strategy: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        with _making(for_trainer=_is_plain(self, distribute_strategy)):
+            init(self, distribute_strategy, *args, **kwargs)
+
+    return init_for_trainer
+
+
+def _wrap_enumerate_iterator(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(enumerate_steps)
+    def enumerate_and_note(self: Any) -> Iterator[Any]:
+        setattr(self, _HAS_BEGUN, False)
+        for step in enumerate_steps(self):
+            setattr(self, _HAS_BEGUN, True)
+            yield step
+
+    return enumerate_and_note
+
+
+def _wrap_get_iterator(get_iterator: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get_iterator)
+    def get_iterator_if_read(self: Any) -> Any:
+        return () if _is_unread(self) else get_iterator(self)
+
+    return get_iterator_if_read
+
+
+def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
+    orders = SeededOrders(get_dataset)
+
+    @functools.wraps(get_dataset)
+    def get_tf_dataset(self: Any) -> Dataset | ArrayBatches:
+        if _is_for_trainer.get() and applies_to(self):
+            with _making(for_trainer=False):
+                return ArrayBatches(self, get_dataset, orders)
+        return get_dataset(self)
+
+    return get_tf_dataset
+
+
+@contextlib.contextmanager
+def _making(*, for_trainer: bool) -> Iterator[None]:
+    token = _is_for_trainer.set(for_trainer)
+    try:
+        yield
+    finally:
+        _is_for_trainer.reset(token)
+
+
+def _is_plain(epoch_iterator: Any, strategy: Any) -> bool:
+    """Say whether only Keras's trainer reads the pipeline, on one device."""
+    import tensorflow as tf
+    from keras.src.backend.tensorflow.trainer import TFEpochIterator
+    from tensorflow.python.data.ops import debug_mode
+    from tensorflow.python.framework import config
+
+    return (
+        type(epoch_iterator) is TFEpochIterator
+        and _is_default(strategy)
+        and tf.executing_eagerly()
+        and not debug_mode.DEBUG_MODE
+        # There TensorFlow refuses to draw an order without a seed.
+        and not config.is_op_determinism_enabled()
+    )
+
+
+def _is_unread(epoch_iterator: Any) -> bool:
+    """Say whether a pass would be started, after the last batch, that the next epoch drops."""
+    from keras.src.backend.tensorflow.trainer import TFEpochIterator
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    return (
+        getattr(epoch_iterator, _HAS_BEGUN, False)
+        and type(epoch_iterator) is TFEpochIterator
+        and _is_default(epoch_iterator._distribute_strategy)
+        and type(epoch_iterator.data_adapter) is ArrayDataAdapter
+        and epoch_iterator.steps_per_epoch is None
+    )
+
+
+def _is_default(strategy: Any) -> bool:
+    from tensorflow.python.distribute import distribute_lib
+
+    return strategy is distribute_lib._get_default_strategy()
