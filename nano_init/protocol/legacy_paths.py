@@ -40,7 +40,9 @@ def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
             "a step of `tf_keras` is traced once, as by `one_trace`",
             ("tf_keras.src.engine.training:Model.train_step",),
             uses=(
+                "tf_keras.src.backend:RandomGenerator.make_legacy_seed",
                 "tf_keras.src.engine.base_layer:Layer._flatten_layers",
+                "tf_keras.src.engine.compile_utils:MetricsContainer.__init__",
                 f"{_OPTIMIZERS}.optimizer:_BaseOptimizer.apply_gradients",
             ),
         ),
