@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from environments import python_of
-from models import SUITE
+from models import MODELS, SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,7 +126,10 @@ def run_configuration(name: str, configuration: Configuration, trial: Trial) -> 
         source = f'. "{folder}/bin/bigdl-nano-init" >/dev/null; exec "$@"'
         command = ["bash", "-c", source, "bash", *command]
     longest = _LONGEST_OF_PEER if whose in PEERS else _LONGEST
-    output = _output_of(command, _environ(whose, folder, trial), longest)
+    environ = _environ(whose, folder, trial)
+    if MODELS[name].is_legacy:
+        environ["TF_USE_LEGACY_KERAS"] = "1"
+    output = _output_of(command, environ, longest)
     return json.loads(output.strip().splitlines()[-1])
 
 

@@ -45,7 +45,8 @@ _COLUMNS = (
 def main() -> None:
     """Measure the peaks, count the models' operations, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
+    known = ",".join(name for name, model in MODELS.items() if not model.is_legacy)
+    parser.add_argument("--models", default=known, help="comma-separated names")
     parser.add_argument("--results", metavar="FILE", help="the file from training.py --json")
     add_json_option(parser, "limits")
     options = parser.parse_args()

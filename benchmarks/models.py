@@ -32,6 +32,7 @@ class Model:
         is_loop: Whether a custom loop in `tf.function` trains it instead of `fit`.
         is_short: Whether repeated calls of `fit` with two batches train it; a step is one call.
         is_in_suite: Whether all benchmarks train it, not only that of a faster path.
+        is_legacy: Whether Keras 2 (`tf_keras`) trains it, which TF_USE_LEGACY_KERAS chooses.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Model:
     is_loop: bool = False
     is_short: bool = False
     is_in_suite: bool = True
+    is_legacy: bool = False
 
     @property
     def warm_up(self) -> int:
@@ -91,6 +93,10 @@ def _mlp_with(optimizer: str) -> Model:
         8,
         is_in_suite=False,
     )
+
+
+def _legacy(title: str, build: Callable[[], Any], batch: Callable[[], Any], steps: int) -> Model:
+    return Model(f"{title}, tf_keras", build, batch, steps, is_in_suite=False, is_legacy=True)
 
 
 def _tiny_mlp() -> Any:
@@ -283,5 +289,18 @@ MODELS = {
     "mlp_lion": _mlp_with("Lion"),
     "mlp_nadam": _mlp_with("Nadam"),
     "mlp_plain_rmsprop": _mlp_with("RMSprop"),
+    "legacy_mlp": _legacy("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 8),
+    "legacy_mlp_sgd": _legacy(
+        "MLP 4x2048, batch 256, SGD with momentum",
+        lambda: _mlp(optimizer=_momentum()),
+        lambda: _floats(256, 2048),
+        8,
+    ),
+    "legacy_recommender": _legacy(
+        "embedding 200,000x64 + MLP, batch 512",
+        _recommender,
+        lambda: _ids(512, 26, ids=200_000),
+        5,
+    ),
 }
 SUITE = tuple(name for name, model in MODELS.items() if model.is_in_suite)

@@ -271,10 +271,12 @@ def _put_in_place(options: PatchOptions, keras_packages: frozenset[str]) -> tupl
 
     producers = part_producers(options, keras_packages)
     verdicts = judge_parts(producers, keras_packages)
+    # A path for the other Keras is not switched off.
+    records = [record for record in ALL_RECORDS if record.keras_packages & keras_packages]
     states = {
         state.name: state
         for state in choose_parts(
-            ALL_RECORDS, producers, verdicts, takes_unverified=_takes_unverified()
+            records, producers, verdicts, takes_unverified=_takes_unverified()
         )
     }
     for name, produce in producers.items():

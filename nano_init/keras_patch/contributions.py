@@ -36,6 +36,7 @@ def keras_producers(options: PatchOptions, keras_packages: frozenset[str]) -> di
         if is_mixed:
             producers.update(_keras_3_guards(options))
     if "tf_keras" in keras_packages:
+        producers.update(_path_parts(options, "tf_keras"))
         if options.lazy_adam or options.steps_per_execution not in (None, 1):
             _say_what_legacy_lacks()
         if is_mixed:
@@ -70,18 +71,15 @@ def _say_what_legacy_lacks() -> None:
 
 
 def _faster_parts(options: PatchOptions) -> dict[str, Producer]:
-    """Return the parts that do not depend on the precision."""
-    from nano_init.keras_patch.faster.registry import FASTER_PATHS, path_replacements
+    """Return the parts for Keras 3 that do not depend on the precision."""
     from nano_init.keras_patch.sparse.lazy_adam import lazy_adam_replacements
     from nano_init.keras_patch.sparse.repeated_ids import repeated_ids_replacements
     from nano_init.keras_patch.steps.step_blocks import step_block_replacements
 
     producers: dict[str, Producer] = {
-        "repeated_ids": lambda: repeated_ids_replacements(lazy_adam=options.lazy_adam)
+        "repeated_ids": lambda: repeated_ids_replacements(lazy_adam=options.lazy_adam),
+        **_path_parts(options, "keras"),
     }
-    for name in FASTER_PATHS:
-        if name not in options.disable:
-            producers[name] = functools.partial(path_replacements, name)
     if options.lazy_adam:
         producers["lazy_adam"] = lazy_adam_replacements
     if options.steps_per_execution != 1:
@@ -89,6 +87,16 @@ def _faster_parts(options: PatchOptions) -> dict[str, Producer]:
             options.steps_per_execution
         )
     return producers
+
+
+def _path_parts(options: PatchOptions, package: str) -> dict[str, Producer]:
+    from nano_init.keras_patch.faster.registry import path_replacements, paths_for
+
+    return {
+        name: functools.partial(path_replacements, name)
+        for name in paths_for(package)
+        if name not in options.disable
+    }
 
 
 def _keras_3_guards(options: PatchOptions) -> dict[str, Producer]:

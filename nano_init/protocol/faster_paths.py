@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nano_init.protocol.legacy_paths import legacy_path_records
 from nano_init.protocol.patch_record import PATH, PatchRecord
 from nano_init.protocol.supported_versions import KERAS_RANGE
 
@@ -225,6 +226,7 @@ PATH_RECORDS = (
         "imported on first use",
         (),
     ),
+    *legacy_path_records(_UPDATES),
     PatchRecord(
         "lion",
         PATH,
@@ -337,11 +339,17 @@ def path_groups() -> tuple[tuple[str, ...], ...]:
 def path_table() -> str:
     """Return the table of faster paths for the documentation, in Markdown."""
     rows = [
-        f"| `{record.name}` | {record.summary} | {' to '.join(record.keras)} |"
+        f"| `{record.name}` | {record.summary} | {_verified_on(record)} |"
         for record in PATH_RECORDS
     ]
     head = ("| path | what it does | verified on Keras |", "| --- | --- | --- |")
     return "\n".join((*head, *rows)) + "\n"
+
+
+def _verified_on(record: PatchRecord) -> str:
+    if "keras" in record.keras_packages:
+        return " to ".join(record.keras)
+    return f"`tf_keras` {' to '.join(record.tensorflow)}"
 
 
 def parse_disabled(text: str) -> tuple[frozenset[str], str | None]:

@@ -18,6 +18,8 @@ REPAIR = "repair"  # what it repairs
 OPTION = "option"  # the option that the user requested
 WORKER = "part of a worker"  # training on several workers
 
+_KERAS_PACKAGES = frozenset({"keras", "tf_keras"})
+
 
 @frozen
 class PatchRecord:
@@ -57,3 +59,12 @@ class PatchRecord:
     def targets(self) -> tuple[str, ...]:
         """All callables that it may replace."""
         return (*self.replaces, *self.optional)
+
+    @property
+    def keras_packages(self) -> frozenset[str]:
+        """The Keras packages that it is for: `"keras"` (Keras 3), `"tf_keras"` (Keras 2) or both.
+
+        A part that changes TensorFlow alone, or the import, is for both.
+        """
+        named = {text.partition(".")[0] for text in self.targets} & _KERAS_PACKAGES
+        return frozenset(named) or _KERAS_PACKAGES

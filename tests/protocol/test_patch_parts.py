@@ -22,6 +22,8 @@ IMPORT_PATHS = {"collection_pause", "lazy_imports", "lazy_namespaces", "type_var
 # benchmarks/first_step.py shows the gain of these paths; the time per step does not.
 FIRST_STEP_PATHS = IMPORT_PATHS | {
     "flat_step",
+    "legacy_one_trace",
+    "legacy_step_scalars",
     "one_trace",
     "replica_reduction",
     "step_scalars",
@@ -53,7 +55,8 @@ def test_only_faster_paths_have_groups_and_models() -> None:
 
 
 def test_a_group_lists_its_paths_in_order() -> None:
-    updates = ("adadelta", "adagrad", "adam", "adamax", "lion", "nadam", "rmsprop", "sgd")
+    legacy = ("legacy_adam", "legacy_sgd")
+    updates = ("adadelta", "adagrad", "adam", "adamax", *legacy, "lion", "nadam", "rmsprop", "sgd")
     assert updates in path_groups()
 
 
@@ -75,6 +78,28 @@ def test_reading_the_records_imports_neither_keras_nor_tensorflow() -> None:
         "sys.exit(bool({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("adam", {"keras"}),
+        ("fit_stall", {"keras"}),
+        ("legacy_adam", {"tf_keras"}),
+        ("frame_filters", {"keras", "tf_keras"}),
+        ("operands", {"keras", "tf_keras"}),
+        ("lazy_namespaces", {"keras", "tf_keras"}),
+    ],
+)
+def test_a_part_is_for_the_keras_that_it_changes(name, packages) -> None:
+    """What changes TensorFlow alone is for both, but not if it changes a Keras too."""
+    (record,) = (record for record in ALL_RECORDS if record.name == name)
+    assert record.keras_packages == packages
+
+
+def test_a_path_for_keras_2_is_named_so() -> None:
+    named = {record.name for record in PATH_RECORDS if record.name.startswith("legacy_")}
+    assert {r.name for r in PATH_RECORDS if r.keras_packages == {"tf_keras"}} == named
 
 
 def test_a_guard_is_not_a_path_that_can_be_switched_off() -> None:

@@ -171,7 +171,7 @@ def _judge_parts(environ: Mapping[str, str]) -> dict[str, Verdict] | None:
     records = [
         record
         for record in ALL_RECORDS
-        if any(text.partition(".")[0] in installed.folders for text in record.targets)
+        if record.targets and installed.keras in record.keras_packages
     ]
     return judge_installed(records, installed)
 

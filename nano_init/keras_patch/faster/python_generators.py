@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reachable_generators", "state_of"]
 
-_LIBRARIES = ("keras.", "tensorflow.", "nano_init.", "numpy.")
+_LIBRARIES = ("keras.", "tf_keras.", "tensorflow.", "nano_init.", "numpy.")
 
 # More objects than the code of a training refers to.
 _MOST_OBJECTS = 5000

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.ledger import Replacement
 
-__all__ = ["FASTER_PATHS", "disabled_paths", "parse_disabled", "path_replacements"]
+__all__ = ["FASTER_PATHS", "disabled_paths", "parse_disabled", "path_replacements", "paths_for"]
 
 _PACKAGE = "nano_init.keras_patch.faster"
 _RECORDS = {record.name: record for record in PATH_RECORDS}
@@ -35,6 +35,15 @@ def disabled_paths(
     if sentence:
         warnings.warn(f"nano-init: {sentence}", stacklevel=3)
     return tuple(name for name in FASTER_PATHS if name in known)
+
+
+def paths_for(keras_package: str) -> tuple[str, ...]:
+    """Return the paths for a Keras package, in order.
+
+    Args:
+        keras_package: `"keras"` (Keras 3) or `"tf_keras"` (Keras 2).
+    """
+    return tuple(r.name for r in PATH_RECORDS if keras_package in r.keras_packages)
 
 
 def path_replacements(name: str) -> Iterable[Replacement]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Optimizer
 
-__all__ = ["once_a_step", "step_scalars_replacements"]
+__all__ = ["keeping_scalars", "once_a_step", "step_scalars_replacements"]
 
 _running = threading.local()
 
@@ -30,7 +30,7 @@ def step_scalars_replacements() -> Iterator[Replacement]:
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
     name = "_backend_update_step"
-    yield Replacement(TFOptimizer, name, _wrap_update_all(vars(TFOptimizer)[name]))
+    yield Replacement(TFOptimizer, name, keeping_scalars(vars(TFOptimizer)[name]))
 
 
 def once_a_step(optimizer: Optimizer, make: Callable[..., Any], *args: Any) -> Any:
@@ -53,7 +53,13 @@ def once_a_step(optimizer: Optimizer, make: Callable[..., Any], *args: Any) -> A
     return kept[1][key][0]
 
 
-def _wrap_update_all(update: Callable[..., Any]) -> Callable[..., Any]:
+def keeping_scalars(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an optimizer's method that updates all variables, with the scalars kept meanwhile.
+
+    Args:
+        update: The method.
+    """
+
     @functools.wraps(update)
     def update_all(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         import tensorflow as tf

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["TraceEffects"]
+__all__ = ["TraceEffects", "read_numbers"]
 
 
 class TraceEffects:
@@ -32,7 +32,7 @@ class TraceEffects:
 
     def note(self) -> None:
         """Count what has been drawn until now."""
-        self.has_drawn_numbers = self.has_drawn_numbers or _read_numbers() != self._numbers
+        self.has_drawn_numbers = self.has_drawn_numbers or read_numbers() != self._numbers
         for name, count in _names().items():
             if count != self._names.get(name, 0):
                 more = count - self._names.get(name, 0)
@@ -41,7 +41,7 @@ class TraceEffects:
 
     def forget(self) -> None:
         """Ignore what has been drawn since the last note: a second trace would not draw it."""
-        self._numbers, self._names = _read_numbers(), dict(_names())
+        self._numbers, self._names = read_numbers(), dict(_names())
 
     def has_drawn_from_objects(self) -> bool:
         """Say whether the code has drawn from a generator object since the trace began."""
@@ -54,7 +54,8 @@ class TraceEffects:
             names[name] += count
 
 
-def _read_numbers() -> tuple[Any, ...]:
+def read_numbers() -> tuple[Any, ...]:
+    """Return the states of the global generators, and of the seeds of eager ops."""
     import numpy as np
     from tensorflow.python.eager import context
 

@@ -11,12 +11,12 @@ from nano_init.keras_patch.faster.trace_effects import TraceEffects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from nano_init.keras_patch.tensor_types import Variable
 
-__all__ = ["FirstTrace", "begin_first_trace", "running_trace", "wrap_creation"]
+__all__ = ["FirstTrace", "begin_first_trace", "eager_variable", "running_trace", "wrap_creation"]
 
 _tracing = threading.local()
 
@@ -64,15 +64,24 @@ class FirstTrace:
         return self._create
 
     def _create(self, next_creator: Callable[..., Any], **kwargs: Any) -> Any:
-        from tensorflow.python.ops.resource_variable_ops import ResourceVariable
-
         if self.is_creating and not self.is_over:
-            variable = ResourceVariable(**{name: kwargs.get(name) for name in _TAKEN})
+            variable = eager_variable(kwargs)
             self.created.append(weakref.ref(variable))
             return variable
         # As in a function that has created variables in the graph.
         later = self.is_over and self.created and self._refuse
         return (later or self._create_in_graph)(next_creator, **kwargs)  # type: ignore[misc]
+
+
+def eager_variable(options: Mapping[str, Any]) -> Any:
+    """Return a new variable, without asking the creators of the graph that is traced.
+
+    Args:
+        options: The arguments that `tf.Variable` passes to a creator.
+    """
+    from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+
+    return ResourceVariable(**{name: options.get(name) for name in _TAKEN})
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import IndexedSlices, Tensor, TensorShape
 
-__all__ = ["is_distinct", "sum_into_dense", "sum_repeated_ids"]
+__all__ = ["is_distinct", "mark_distinct", "sum_into_dense", "sum_repeated_ids"]
 
-# An attribute of the ids that `sum_repeated_ids` returns.
+# An attribute of ids that are distinct.
 _MARK = "_nano_init_is_distinct"
 
 
@@ -29,12 +29,17 @@ def sum_repeated_ids(gradient: Tensor | IndexedSlices | None) -> Any:
         return gradient
     rows, places = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
-    setattr(rows, _MARK, True)
+    mark_distinct(rows)
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
+def mark_distinct(ids: Tensor) -> None:
+    """Note that ids, of shape [ids], are distinct."""
+    setattr(ids, _MARK, True)
+
+
 def is_distinct(gradient: IndexedSlices) -> bool:
-    """Say whether a gradient came from `sum_repeated_ids`; clipping and casts keep its ids."""
+    """Say whether the slices of repeated ids were summed; clipping and casts keep the ids."""
     return getattr(gradient.indices, _MARK, False)
 
 

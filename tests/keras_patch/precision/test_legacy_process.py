@@ -14,9 +14,9 @@ PYTHON_PATH = os.pathsep.join((ROOT, os.path.join(ROOT, "tests", "lean_imports")
 pytestmark = pytest.mark.tensorflow
 
 
-def run(code):
+def run(code, *, is_legacy=True):
     environ = {**os.environ, "PYTHONPATH": PYTHON_PATH, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environ["TF_USE_LEGACY_KERAS"] = "1"
+    environ["TF_USE_LEGACY_KERAS"] = "1" if is_legacy else "0"
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
@@ -114,3 +114,23 @@ def test_named_layers_and_their_sublayers_stay_in_float32():
     pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
     result = run(KEEPING)
     assert result.stdout.splitlines() == ["['bfloat16', 'float32', 'float32'] float32", "bfloat16"]
+
+
+LISTING = """
+from nano_init import active_paths, patch_tensorflow
+patch_tensorflow(disable=('adam', 'legacy_adam'))
+paths = [p for p in active_paths().parts if p.kind == 'faster path']
+names = {'adam', 'sgd', 'legacy_adam', 'legacy_sgd', 'lazy_imports'}
+print(*sorted(p.name for p in paths if p.name in names))
+print(*sorted(p.name for p in paths if p.state == 'switched off'))
+print(*(p.name for p in paths if p.state == 'stepped aside'))
+"""
+
+
+@pytest.mark.parametrize("is_legacy", [True, False])
+def test_paths_for_the_keras_that_is_not_there_are_not_listed(is_legacy):
+    pytest.importorskip("tf_keras", reason="legacy Keras is not installed")
+    prefix = "legacy_" if is_legacy else ""
+    names = sorted([f"{prefix}adam", f"{prefix}sgd", "lazy_imports"])
+    found = run(LISTING, is_legacy=is_legacy)
+    assert found.stdout.splitlines() == [" ".join(names), f"{prefix}adam", ""], found.stderr

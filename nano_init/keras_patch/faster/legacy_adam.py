@@ -1,0 +1,132 @@
+"""Adam and AdamW of Keras 2 (`tf_keras`) with one fused kernel per variable.
+
+Kingma, Ba, "Adam: A method for stochastic optimization", 2014, and Loshchilov, Hutter, "Decoupled
+weight decay regularization", 2019, as in tf_keras 2.21 (tf_keras/src/optimizers/adam.py and
+adamw.py, `update_step`). A sparse gradient also updates every row, because the moments decay; it is
+converted to dense first. Keras has summed its repeated ids by then, which the squares need.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nano_init.keras_patch.faster.fused_optimizer import scalar
+from nano_init.keras_patch.faster.legacy_update import LegacyUpdate, legacy_update_replacement
+from nano_init.keras_patch.faster.step_scalars import once_a_step
+from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.sparse.row_sums import is_distinct, mark_distinct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Gradient, Optimizer, Tensor, Variable
+
+__all__ = ["legacy_adam_replacements"]
+
+# Ops update smaller variables in a graph.
+_FEWEST_ELEMENTS = 2**16
+
+
+def legacy_adam_replacements() -> Iterator[Replacement]:
+    """Yield the replacements of the updates, and of the sums that they need."""
+    from tf_keras.src.optimizers.adam import Adam
+    from tf_keras.src.optimizers.adamw import AdamW
+    from tf_keras.src.optimizers.optimizer import _BaseOptimizer
+
+    for owner in (Adam, AdamW):
+        yield legacy_update_replacement("legacy_adam", owner, _UPDATE)
+    name = "_deduplicate_sparse_grad"
+    yield Replacement(_BaseOptimizer, name, _wrap_deduplicate(vars(_BaseOptimizer)[name]))
+
+
+def _wrap_deduplicate(deduplicate: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(deduplicate)
+    def deduplicate_and_mark(self: Optimizer, grads: Iterable[Gradient]) -> Any:
+        import tensorflow as tf
+
+        distinct = deduplicate(self, grads)
+        for gradient in distinct:
+            if isinstance(gradient, tf.IndexedSlices):
+                mark_distinct(gradient.indices)
+        return distinct
+
+    return deduplicate_and_mark
+
+
+def _run(
+    optimizer: Optimizer, gradient: Tensor, variable: Variable, first: Variable, second: Variable
+) -> None:
+    import tensorflow as tf
+
+    if _is_small_in_graph(gradient):
+        _run_ops(optimizer, gradient, variable, first, second)
+        return
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=first.handle,
+        v=second.handle,
+        grad=gradient,
+        **once_a_step(optimizer, _arguments, optimizer),
+    )
+
+
+def _is_small_in_graph(gradient: Tensor) -> bool:
+    """Say whether the kernel takes longer than ops: it splits every gradient among threads."""
+    import tensorflow as tf
+
+    return not tf.executing_eagerly() and gradient.shape.num_elements() < _FEWEST_ELEMENTS
+
+
+def _run_ops(
+    optimizer: Optimizer, gradient: Tensor, variable: Variable, first: Variable, second: Variable
+) -> None:
+    """Compute Keras's own formula with scalars that are the same for all variables of a step."""
+    import tensorflow as tf
+
+    ops = tf.raw_ops
+    rate, share_1, share_2, epsilon = once_a_step(optimizer, _scalars, optimizer)
+    m, v = (ops.ReadVariableOp(resource=s.handle, dtype=tf.float32) for s in (first, second))
+    m += (gradient - m) * share_1
+    v += (tf.square(gradient) - v) * share_2
+    ops.AssignVariableOp(resource=first.handle, value=m)
+    ops.AssignVariableOp(resource=second.handle, value=v)
+    change = (m * rate) / (tf.sqrt(v) + epsilon)
+    ops.AssignSubVariableOp(resource=variable.handle, value=change)
+
+
+def _scalars(optimizer: Optimizer) -> tuple[Tensor, ...]:
+    import tensorflow as tf
+
+    given = _arguments(optimizer)
+    rate = given["lr"] * tf.sqrt(1.0 - given["beta2_power"]) / (1.0 - given["beta1_power"])
+    # Subtracted before they are rounded to float32, as Keras does it.
+    shares = scalar(1 - optimizer.beta_1), scalar(1 - optimizer.beta_2)
+    return rate, *shares, given["epsilon"]
+
+
+def _arguments(optimizer: Optimizer) -> dict[str, Tensor]:
+    import tensorflow as tf
+
+    step = scalar(optimizer.iterations + 1)
+    beta_1, beta_2 = scalar(optimizer.beta_1), scalar(optimizer.beta_2)
+    beta_2_power, epsilon = tf.pow(beta_2, step), scalar(optimizer.epsilon)
+    if getattr(optimizer, "adaptive_epsilon", False):
+        epsilon *= tf.sqrt(1.0 - beta_2_power)
+    return {
+        "beta1_power": tf.pow(beta_1, step),
+        "beta2_power": beta_2_power,
+        "lr": scalar(optimizer.learning_rate),
+        "beta1": beta_1,
+        "beta2": beta_2,
+        "epsilon": epsilon,
+    }
+
+
+_UPDATE = LegacyUpdate(
+    ("_momentums", "_velocities"),
+    _run,
+    when=lambda optimizer: not optimizer.amsgrad,
+    takes_sparse=is_distinct,
+)

@@ -1,0 +1,65 @@
+"""The faster paths for Keras 2 (`tf_keras`): one record each. Pure data."""
+
+from __future__ import annotations
+
+from nano_init.protocol.patch_record import PATH, PatchRecord
+
+__all__ = ["legacy_path_records"]
+
+_OPTIMIZERS = "tf_keras.src.optimizers"
+_SLOTS = (
+    f"{_OPTIMIZERS}.optimizer:_BaseOptimizer._build_index_dict",
+    f"{_OPTIMIZERS}.optimizer:Optimizer._var_key",
+)
+
+
+def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
+    """Return the records, in the order of their names.
+
+    Args:
+        updates: The tuner's group of optimizers.
+    """
+    return (
+        PatchRecord(
+            "legacy_adam",
+            PATH,
+            "Adam's and AdamW's update in `tf_keras`, as `adam` does it",
+            (
+                f"{_OPTIMIZERS}.adam:Adam.update_step",
+                f"{_OPTIMIZERS}.adamw:AdamW.update_step",
+                f"{_OPTIMIZERS}.optimizer:_BaseOptimizer._deduplicate_sparse_grad",
+            ),
+            uses=(f"{_OPTIMIZERS}.adam:Adam.build", f"{_OPTIMIZERS}.adamw:AdamW.build", *_SLOTS),
+            group=updates,
+            models=("legacy_mlp", "legacy_recommender"),
+            tolerance=1e-5,
+        ),
+        PatchRecord(
+            "legacy_one_trace",
+            PATH,
+            "a step of `tf_keras` is traced once, as by `one_trace`",
+            ("tf_keras.src.engine.training:Model.train_step",),
+            uses=(
+                "tf_keras.src.backend:RandomGenerator.make_legacy_seed",
+                "tf_keras.src.engine.base_layer:Layer._flatten_layers",
+                "tf_keras.src.engine.compile_utils:MetricsContainer.__init__",
+                f"{_OPTIMIZERS}.optimizer:_BaseOptimizer.apply_gradients",
+            ),
+        ),
+        PatchRecord(
+            "legacy_sgd",
+            PATH,
+            "SGD's update in `tf_keras`, as `sgd` does it; a sparse gradient becomes dense",
+            (f"{_OPTIMIZERS}.sgd:SGD.update_step",),
+            uses=(f"{_OPTIMIZERS}.sgd:SGD.build", *_SLOTS),
+            group=updates,
+            models=("legacy_mlp_sgd",),
+            tolerance=1e-5,
+        ),
+        PatchRecord(
+            "legacy_step_scalars",
+            PATH,
+            "the scalars of an optimizer of `tf_keras` are computed once per step",
+            (f"{_OPTIMIZERS}.optimizer:Optimizer._internal_apply_gradients",),
+        ),
+    )
