@@ -17,20 +17,30 @@ __all__ = ["ArrayBatches", "SeededOrders", "applies_to"]
 # The size of the arrays in bytes up to which putting all rows in order is faster than tracing.
 _LARGEST = 2**22
 
+# Sizes are int32 in TensorFlow's slices.
+_LARGEST_BATCH = 2**31
+
 _MOST_ORDERS = 16
 
 
 def applies_to(adapter: Any) -> bool:
     """Say whether the arrays of an `ArrayDataAdapter` are dense, and small or one batch."""
+    import numpy as np
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    from tensorflow.python.eager import context
 
     leaves = list(_leaves(adapter._inputs))
+    size = adapter._batch_size
     return (
         type(adapter) is ArrayDataAdapter
         and isinstance(adapter._shuffle, bool)
+        and isinstance(size, (int, np.integer))
+        and 0 < int(size) < _LARGEST_BATCH
         and adapter._num_samples > 0
+        # As a key, and for Keras's own complaint about another seed.
+        and isinstance(context.global_seed(), (int, type(None)))
         and all(_is_dense(leaf) for leaf in leaves)
-        and (_needs_no_copy(adapter) or sum(map(_bytes_of, leaves)) <= _LARGEST)
+        and (_needs_no_order(adapter) or sum(map(_bytes_of, leaves)) <= _LARGEST)
     )
 
 
@@ -62,7 +72,7 @@ def _bytes_of(leaf: Any) -> int:
     return int(np.prod(leaf.shape, dtype=np.int64)) * int(size)
 
 
-def _needs_no_copy(adapter: Any) -> bool:
+def _needs_no_order(adapter: Any) -> bool:
     return not adapter._shuffle and adapter._size == 1
 
 
@@ -84,31 +94,42 @@ class SeededOrders:
         """Return the order of the rows, int64; None when it is asked for the first time.
 
         To find an order takes as long as one call with Keras's pipeline, which would be lost if
-        the number of rows does not come again.
+        the number of rows does not come again. It can only be found while the seed is in use.
+
+        Args:
+            rows: The number of rows.
+            seed: The global seed when Keras would have made its pipeline.
         """
         key = rows, seed
         if key not in self._orders:
             if len(self._orders) >= _MOST_ORDERS:
                 self._orders.clear()
             self._orders[key] = None
-        elif self._orders[key] is None:
-            self._orders[key] = self._found(rows)
-        return self._orders[key]
+            return None
+        known = self._orders.get(key)
+        if known is None:
+            known = self._found(rows, seed)
+            self._orders[key] = known
+        return known
 
-    def _found(self, rows: int) -> Tensor:
+    def _found(self, rows: int, seed: int) -> Tensor | None:
         import numpy as np
         import tensorflow as tf
         from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+        from tensorflow.python.eager import context
 
         adapter = ArrayDataAdapter(np.arange(rows), shuffle=True, batch_size=rows)
+        seed_before = context.global_seed()
         (order,) = tf.nest.flatten(next(iter(self._get_dataset(adapter))))
-        return order
+        # Another thread may have changed it.
+        return order if seed_before == seed == context.global_seed() else None
 
 
 class ArrayBatches:
     """What Keras's trainer iterates over in place of a pipeline: each iterator is one pass.
 
-    Everything else that a dataset has is that of Keras's pipeline.
+    The arrays and the seed are those of its creation, as with Keras's pipeline. Everything else
+    that a dataset has is that of Keras's pipeline.
 
     Args:
         adapter: Keras's `ArrayDataAdapter`.
@@ -122,15 +143,23 @@ class ArrayBatches:
         import tensorflow as tf
         from keras.src import tree
         from keras.src.trainers.data_adapters import array_slicing
+        from tensorflow.python.eager import context
 
         arrays = array_slicing.convert_to_sliceable(adapter._inputs, target_backend="tensorflow")
         self._arrays = tf.nest.map_structure(tf.convert_to_tensor, tree.lists_to_tuples(arrays))
-        self._rows: int = adapter._num_samples
-        self._batch_size: int = adapter._batch_size
+        self._rows = int(adapter._num_samples)
+        self._batch_size = int(adapter._batch_size)
         self._is_shuffled: bool = adapter._shuffle
+        self._seed: int | None = context.global_seed()
         self._orders = orders
-        self._pipeline = functools.partial(get_dataset, adapter)
         self._options: Any = None
+        kept = copy.copy(adapter)
+        kept._inputs = self._arrays
+        self._make_pipeline = functools.partial(get_dataset, kept)
+        self._pipeline: Dataset | None = None
+        if self._is_shuffled and self._seed is not None and self._order() is None:
+            # While the seed is in use.
+            self._pipeline = self._make_pipeline()
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of Keras's pipeline."""
@@ -151,31 +180,41 @@ class ArrayBatches:
     def __iter__(self) -> Any:
         """Return an iterator over the batches, in a new order if the arrays are shuffled."""
         import tensorflow as tf
-        from tensorflow.python.eager import context
 
-        rows, seed = self._arrays, context.global_seed()
-        if self._is_shuffled:
-            if seed is None:
-                order = tf.random.shuffle(tf.range(self._rows, dtype=tf.int64))
-            else:
-                order = self._orders.order(self._rows, seed)
-            if order is None:
-                return iter(self._keras_pipeline())
-            rows = tf.nest.map_structure(lambda array: tf.gather(array, order), rows)
-        return iter(self._with_given(self._sliced(rows).with_options(_untuned())))
+        if not self._is_shuffled:
+            return self._iterator(self._arrays)
+        order = self._order()
+        if order is None:
+            return iter(self._keras_pipeline())
+        return self._iterator(
+            tf.nest.map_structure(lambda array: tf.gather(array, order), self._arrays)
+        )
+
+    def _order(self) -> Tensor | None:
+        import tensorflow as tf
+
+        if self._seed is not None:
+            return self._orders.order(self._rows, self._seed)
+        # Not `tf.random.shuffle`, for which the script may have set a seed in the meantime.
+        return tf.raw_ops.RandomShuffle(value=tf.range(self._rows, dtype=tf.int64))
 
     def _keras_pipeline(self) -> Dataset:
-        return self._with_given(self._pipeline())
+        if self._pipeline is None:
+            self._pipeline = self._make_pipeline()
+        return self._with_given(self._pipeline)
 
     def _with_given(self, dataset: Dataset) -> Dataset:
         return dataset if self._options is None else dataset.with_options(self._options)
+
+    def _iterator(self, rows: Any) -> Any:
+        return iter(self._with_given(self._sliced(rows).with_options(_untuned())))
 
     def _sliced(self, rows: Any) -> Dataset:
         import tensorflow as tf
 
         number, rest = divmod(self._rows, self._batch_size)
         if number == 1 and not rest:
-            return tf.data.Dataset.from_tensors(rows)
+            return tf.data.Dataset.from_tensors(_copies(rows))
         whole = number * self._batch_size
 
         def batches(array: Tensor) -> Tensor:
@@ -186,7 +225,14 @@ class ArrayBatches:
             return dataset
         # The number of rows of a batch is unknown, as in Keras's pipeline.
         last = tf.nest.map_structure(lambda array: array[whole:], rows)
-        return dataset.concatenate(tf.data.Dataset.from_tensors(last))
+        return dataset.concatenate(tf.data.Dataset.from_tensors(_copies(last)))
+
+
+def _copies(rows: Any) -> Any:
+    """Return tensors that share no memory with the script's, as a batch of Keras."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(lambda array: tf.raw_ops.DeepCopy(x=array), rows)
 
 
 @functools.cache

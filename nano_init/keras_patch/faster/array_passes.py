@@ -15,7 +15,6 @@ At the end of a pass Keras starts the next one, and drops it when the next epoch
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["array_passes_replacements"]
 
-# The attribute of an epoch iterator that has given a step of the current pass.
-_HAS_BEGUN = "_nano_init_has_begun"
+# The attribute of an epoch iterator while Keras goes on after a step of a pass.
+_IS_BETWEEN = "_nano_init_is_between"
 
-# Whether Keras's trainer makes a pipeline for its own passes.
-_is_for_trainer = contextvars.ContextVar("is_for_trainer", default=False)
+# The epoch iterator that is being made, if only Keras's trainer will read it.
+_being_made: contextvars.ContextVar[Any] = contextvars.ContextVar("being_made", default=None)
 
 
 def array_passes_replacements() -> Iterator[Replacement]:
@@ -58,8 +57,11 @@ def _wrap_init(init: Callable[..., Any]) -> Callable[..., Any]:
     def init_for_trainer(
         self: Any, distribute_strategy: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        with _making(for_trainer=_is_plain(self, distribute_strategy)):
+        token = _being_made.set(self if _is_plain(self, distribute_strategy) else None)
+        try:
             init(self, distribute_strategy, *args, **kwargs)
+        finally:
+            _being_made.reset(token)
 
     return init_for_trainer
 
@@ -67,9 +69,17 @@ def _wrap_init(init: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap_enumerate_iterator(enumerate_steps: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(enumerate_steps)
     def enumerate_and_note(self: Any) -> Iterator[Any]:
-        setattr(self, _HAS_BEGUN, False)
-        for step in enumerate_steps(self):
-            setattr(self, _HAS_BEGUN, True)
+        steps = enumerate_steps(self)
+        has_begun = False
+        while True:
+            setattr(self, _IS_BETWEEN, has_begun)
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                setattr(self, _IS_BETWEEN, False)
+            has_begun = True
             yield step
 
     return enumerate_and_note
@@ -88,37 +98,42 @@ def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(get_dataset)
     def get_tf_dataset(self: Any) -> Dataset | ArrayBatches:
-        if _is_for_trainer.get() and applies_to(self):
-            with _making(for_trainer=False):
-                return ArrayBatches(self, get_dataset, orders)
+        if _is_for_trainer(self) and applies_to(self):
+            return ArrayBatches(self, get_dataset, orders)
         return get_dataset(self)
 
     return get_tf_dataset
 
 
-@contextlib.contextmanager
-def _making(*, for_trainer: bool) -> Iterator[None]:
-    token = _is_for_trainer.set(for_trainer)
-    try:
-        yield
-    finally:
-        _is_for_trainer.reset(token)
-
-
 def _is_plain(epoch_iterator: Any, strategy: Any) -> bool:
-    """Say whether only Keras's trainer reads the pipeline, on one device."""
+    """Say whether Keras's trainer takes batches on one device, without anything that watches."""
     import tensorflow as tf
     from keras.src.backend.tensorflow.trainer import TFEpochIterator
     from tensorflow.python.data.ops import debug_mode
+    from tensorflow.python.eager import context
     from tensorflow.python.framework import config
 
     return (
         type(epoch_iterator) is TFEpochIterator
         and _is_default(strategy)
         and tf.executing_eagerly()
+        # TensorFlow warns that this does not apply to the functions of a pipeline.
+        and not tf.config.functions_run_eagerly()
         and not debug_mode.DEBUG_MODE
+        and not context.context().op_callbacks
         # There TensorFlow refuses to draw an order without a seed.
         and not config.is_op_determinism_enabled()
+    )
+
+
+def _is_for_trainer(adapter: Any) -> bool:
+    """Say whether an epoch iterator that is being made asks for a dataset, and nobody else."""
+    outermost = vars(type(adapter)).get("get_tf_dataset")
+    module = getattr(outermost, "__globals__", {}).get("__name__", "")
+    return (
+        getattr(_being_made.get(), "data_adapter", None) is adapter
+        # The script has not wrapped the method.
+        and module.startswith("nano_init.")
     )
 
 
@@ -128,7 +143,7 @@ def _is_unread(epoch_iterator: Any) -> bool:
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
     return (
-        getattr(epoch_iterator, _HAS_BEGUN, False)
+        getattr(epoch_iterator, _IS_BETWEEN, False)
         and type(epoch_iterator) is TFEpochIterator
         and _is_default(epoch_iterator._distribute_strategy)
         and type(epoch_iterator.data_adapter) is ArrayDataAdapter

@@ -68,9 +68,12 @@ def _leaves(state: Any) -> Iterator[Any]:
 
 
 def _kinds() -> tuple[type, ...]:
-    numpy = sys.modules.get("numpy.random")
-    names = ("Generator", "RandomState", "BitGenerator")
-    return (random.Random, *(getattr(numpy, name) for name in names if numpy))
+    if "numpy.random" not in sys.modules:
+        return (random.Random,)
+    # This waits for a thread that is importing it.
+    from numpy.random import BitGenerator, Generator, RandomState
+
+    return random.Random, Generator, RandomState, BitGenerator
 
 
 def _referred(value: Any) -> Iterator[Any]:

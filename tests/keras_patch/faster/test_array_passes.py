@@ -11,6 +11,8 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 trainer = pytest.importorskip("keras.src.backend.tensorflow.trainer")
+array_data_adapter = pytest.importorskip("keras.src.trainers.data_adapters.array_data_adapter")
+data_adapter = pytest.importorskip("keras.src.trainers.data_adapters.data_adapter")
 array_batches = pytest.importorskip("nano_init.keras_patch.faster.array_batches")
 
 RNG = np.random.default_rng(1)
@@ -90,12 +92,14 @@ def test_a_seeded_order_is_looked_for_when_it_comes_again(only):
         asked.append(adapter._num_samples)
         return tf.data.Dataset.from_tensors(tf.range(adapter._num_samples, dtype=tf.int64))
 
+    tf.random.set_seed(1)
     orders = array_batches.SeededOrders(get_dataset)
     assert all(orders.order(rows, 1) is None for rows in range(5))
     assert asked == []
     assert [orders.order(3, 1).numpy().tolist() for _ in range(2)] == [[0, 1, 2]] * 2
     assert asked == [3]
     assert orders.order(3, 2) is None
+    assert orders.order(3, 2) is None, "seed 2 is not in use"
     for rows in range(100):
         orders.order(rows, 1)
     assert len(orders._orders) <= array_batches._MOST_ORDERS
@@ -157,39 +161,140 @@ def test_an_order_draws_no_random_numbers_of_the_script(only):
         assert draw() == expected
 
 
-@pytest.mark.parametrize("change", ["strategy", "debug mode", "subclass", "determinism"])
-def test_steps_aside(only, change, monkeypatch, request):
-    strategy, kind = tf.distribute.get_strategy(), trainer.TFEpochIterator
-    if change == "strategy":
-        strategy = tf.distribute.OneDeviceStrategy("cpu:0")
-    elif change == "debug mode":
-        from tensorflow.python.data.ops import debug_mode
+def _under_strategy(monkeypatch):
+    return tf.distribute.OneDeviceStrategy("cpu:0"), trainer.TFEpochIterator
 
-        monkeypatch.setattr(debug_mode, "DEBUG_MODE", True)
-    elif change == "subclass":
-        kind = type("Own", (kind,), {})
-    else:
-        from tensorflow.python.framework import config
 
-        monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: True)
+def _as_subclass(monkeypatch):
+    return tf.distribute.get_strategy(), type("Own", (trainer.TFEpochIterator,), {})
+
+
+def _in_debug_mode(monkeypatch):
+    from tensorflow.python.data.ops import debug_mode
+
+    monkeypatch.setattr(debug_mode, "DEBUG_MODE", True)
+
+
+def _with_determinism(monkeypatch):
+    from tensorflow.python.framework import config
+
+    monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: True)
+
+
+def _with_eager_functions(monkeypatch):
+    monkeypatch.setattr(tf.config, "functions_run_eagerly", lambda: True)
+
+
+def _with_another_seed(monkeypatch):
+    from tensorflow.python.eager import context
+
+    monkeypatch.setattr(context, "global_seed", lambda: np.array(3))
+
+
+def _wrapped_by_the_script(monkeypatch):
+    adapter = array_data_adapter.ArrayDataAdapter
+    original = adapter.get_tf_dataset
+    monkeypatch.setattr(
+        adapter,
+        "get_tf_dataset",
+        lambda self: tf.data.Dataset.zip((original(self), tf.data.Dataset.range(9))),
+    )
+
+
+ASIDE = [
+    _under_strategy,
+    _as_subclass,
+    _in_debug_mode,
+    _with_determinism,
+    _with_eager_functions,
+    _with_another_seed,
+    _wrapped_by_the_script,
+]
+
+
+@pytest.mark.parametrize("change", ASIDE, ids=lambda change: change.__name__)
+def test_steps_aside(only, change, monkeypatch):
     with only("array_passes"):
+        strategy, kind = change(monkeypatch) or _in_general(monkeypatch)
         epochs = kind(strategy, x=X, batch_size=4)
         assert not is_short(epochs)
-    if change in ("strategy", "subclass"):
-        assert all_passes_are_started(only, epochs)
+        if change in (_under_strategy, _as_subclass):
+            assert is_next_pass_started(epochs)
+
+
+def _in_general(monkeypatch):
+    return tf.distribute.get_strategy(), trainer.TFEpochIterator
+
+
+def is_next_pass_started(epochs):
+    """Say whether there is an iterator after the last batch, as in Keras."""
+    for _ in epochs:
+        pass
+    return hasattr(epochs._current_iterator, "get_next")
+
+
+def test_steps_aside_where_ops_are_watched(only):
+    with only("array_passes"):
+        tf.debugging.enable_check_numerics()
+        try:
+            assert not is_short(epochs_of(x=X))
+        finally:
+            tf.debugging.disable_check_numerics()
+
+
+@pytest.mark.parametrize("size", [4.0, np.float32(4), lambda: tf.constant(4)], ids=str)
+def test_a_batch_size_that_is_no_integer_is_left_to_keras(only, size):
+    size = size() if callable(size) else size
+
+    def result():
+        try:
+            return is_short(epochs_of(True, size, x=X))
+        except Exception as error:  # noqa: BLE001 (the error is the result)
+            return str(error).splitlines()[0]
+
+    expected = result()
+    with only("array_passes"):
+        assert result() == expected
+        assert is_short(epochs_of(True, np.int64(4), x=X))
+
+
+class Zipped(data_adapter.DataAdapter):
+    """Two adapters of arrays, as a script may combine them."""
+
+    def __init__(self):
+        self._both = [array_data_adapter.ArrayDataAdapter(X, batch_size=5) for _ in range(2)]
+
+    def get_tf_dataset(self):
+        return tf.data.Dataset.zip(tuple(each.get_tf_dataset() for each in self._both))
+
+    @property
+    def num_batches(self):
+        return 2
+
+    @property
+    def batch_size(self):
+        return 5
+
+
+def test_an_adapter_of_adapters_gets_their_datasets(only):
+    with only("array_passes"):
+        assert len(list(epochs_of(False, None, x=Zipped())._get_iterator())) == 2
+
+
+def test_a_batch_has_memory_of_its_own(only):
+    """An operation in place on a batch does not change the script's tensor."""
+    for rows, batch_size in ((10, 10), (10, 4), (3, 4)):
+        mine = tf.constant(X[:rows])
+        before = mine.numpy().copy()
+        with only("array_passes"):
+            batches = list(epochs_of(False, batch_size, x=mine)._get_iterator())
+            tf.raw_ops.InplaceAdd(x=batches[-1], i=[0], v=tf.ones([1, 3]))
+        assert np.array_equal(mine.numpy(), before)
 
 
 def test_the_adapter_gives_others_a_dataset(only):
     with only("array_passes"):
         assert isinstance(epochs_of(x=X).data_adapter.get_tf_dataset(), tf.data.Dataset)
-
-
-def all_passes_are_started(only, epochs):
-    """Say whether there is an iterator after the last batch, as in Keras."""
-    with only("array_passes"):
-        for _ in epochs:
-            pass
-        return hasattr(epochs._current_iterator, "get_next")
 
 
 def trained(**options):
@@ -217,6 +322,64 @@ def test_trainings_are_the_same(only, options):
     expected = trained(**options)
     with only("array_passes"):
         assert trained(**options) == expected
+
+
+class Seeds(keras.callbacks.Callback):
+    """Sets seeds and rows of the data while `fit` runs."""
+
+    def __init__(self, seeds, rows=None):
+        super().__init__()
+        self.seeds, self.rows = seeds, rows
+
+    def on_epoch_begin(self, epoch, logs=None):
+        tf.random.set_seed(self.seeds[epoch])
+        if self.rows is not None:
+            self.rows[:] = epoch
+
+
+def rows_seen(first_seed, callback, x):
+    """Return the rows of each batch of an eager model, as it is trained."""
+    seen = []
+
+    class Model(keras.Model):
+        def train_step(self, data):
+            seen.append(np.ravel(data).tolist())
+            return {"loss": 0.0}
+
+    tf.random.set_seed(first_seed)
+    model = Model()
+    model.compile("sgd", run_eagerly=True)
+    model.fit(x, batch_size=5, epochs=4, verbose=0, callbacks=[callback])
+    return seen
+
+
+def test_the_seed_is_that_when_fit_began(only):
+    for first, seeds in ((11, [1, 2, 3, 4]), (11, [None] * 4)):
+        expected = rows_seen(first, Seeds(seeds), np.arange(10))
+        for _ in range(2):  # the order is unknown, then known
+            with only("array_passes"):
+                assert rows_seen(first, Seeds(seeds), np.arange(10)) == expected
+    with only("array_passes"):
+        seen = rows_seen(None, Seeds([3] * 4), np.arange(500))
+    assert seen[:100] != seen[100:200]
+
+
+def test_the_rows_are_those_when_fit_began(only):
+    for seed in (None, 11):
+        x = np.arange(10)
+        with only("array_passes"):
+            seen = rows_seen(seed, Seeds([seed] * 4, x), x)
+        assert all(sorted(seen[i] + seen[i + 1]) == list(range(10)) for i in range(0, 8, 2))
+
+
+def test_an_iterator_after_a_pass_has_all_batches(only):
+    with only("array_passes"):
+        epochs = epochs_of(x=X)
+        for _ in range(2):
+            assert len(list(epochs)) == 3
+            assert len(list(epochs._get_iterator())) == 3
+        epochs.reset()
+        assert len(list(epochs._get_iterator())) == 3
 
 
 def test_no_pass_is_started_that_nobody_reads(only, monkeypatch):
