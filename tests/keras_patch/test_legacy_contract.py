@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from nano_init import active_paths, patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.faster import legacy_adam, legacy_update
+from nano_init.keras_patch.faster import adam_ops, legacy_update
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS
 
@@ -99,12 +99,12 @@ def _restored_keras(monkeypatch):
 def only(monkeypatch):
     """Return a function that activates one path and returns a list that records its calls.
 
-    Adam's kernel updates variables of this many elements and more.
+    In a graph, Adam's kernel updates variables of this many elements and more.
     """
 
     def put_in_place(name, fewest=16):
         taken = []
-        monkeypatch.setattr(legacy_adam, "_FEWEST_ELEMENTS", fewest)
+        monkeypatch.setattr(adam_ops, "_SPLIT_BY_KERNEL", range(fewest))
 
         def watched(path, original, applies, faster):
             def counted(*args, **kwargs):

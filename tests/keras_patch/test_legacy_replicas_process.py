@@ -20,8 +20,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import tf_keras
 from nano_init import patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.faster import legacy_adam
-legacy_adam._FEWEST_ELEMENTS = 16
+from nano_init.keras_patch.faster import adam_ops
+adam_ops._SPLIT_BY_KERNEL = range(16)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 kernels = []

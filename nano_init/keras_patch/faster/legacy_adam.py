@@ -10,6 +10,12 @@ from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.faster.adam_ops import (
+    AdamScalars,
+    adam_scalars,
+    is_for_ops,
+    update_by_ops,
+)
 from nano_init.keras_patch.faster.fused_optimizer import scalar
 from nano_init.keras_patch.faster.legacy_update import LegacyUpdate, legacy_update_replacement
 from nano_init.keras_patch.faster.step_scalars import once_a_step
@@ -24,9 +30,6 @@ if TYPE_CHECKING:
     from nano_init.keras_patch.tensor_types import Gradient, Optimizer, Tensor, Variable
 
 __all__ = ["legacy_adam_replacements"]
-
-# Ops update smaller variables in a graph.
-_FEWEST_ELEMENTS = 2**16
 
 
 def legacy_adam_replacements() -> Iterator[Replacement]:
@@ -60,8 +63,9 @@ def _run(
 ) -> None:
     import tensorflow as tf
 
-    if _is_small_in_graph(gradient):
-        _run_ops(optimizer, gradient, variable, first, second)
+    if is_for_ops(gradient):
+        handles = [each.handle for each in (variable, first, second)]
+        update_by_ops(handles, gradient, once_a_step(optimizer, _scalars, optimizer))
         return
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
@@ -72,38 +76,9 @@ def _run(
     )
 
 
-def _is_small_in_graph(gradient: Tensor) -> bool:
-    """Say whether the kernel takes longer than ops: it splits every gradient among threads."""
-    import tensorflow as tf
-
-    return not tf.executing_eagerly() and gradient.shape.num_elements() < _FEWEST_ELEMENTS
-
-
-def _run_ops(
-    optimizer: Optimizer, gradient: Tensor, variable: Variable, first: Variable, second: Variable
-) -> None:
-    """Compute Keras's own formula with scalars that are the same for all variables of a step."""
-    import tensorflow as tf
-
-    ops = tf.raw_ops
-    rate, share_1, share_2, epsilon = once_a_step(optimizer, _scalars, optimizer)
-    m, v = (ops.ReadVariableOp(resource=s.handle, dtype=tf.float32) for s in (first, second))
-    m += (gradient - m) * share_1
-    v += (tf.square(gradient) - v) * share_2
-    ops.AssignVariableOp(resource=first.handle, value=m)
-    ops.AssignVariableOp(resource=second.handle, value=v)
-    change = (m * rate) / (tf.sqrt(v) + epsilon)
-    ops.AssignSubVariableOp(resource=variable.handle, value=change)
-
-
-def _scalars(optimizer: Optimizer) -> tuple[Tensor, ...]:
-    import tensorflow as tf
-
-    given = _arguments(optimizer)
-    rate = given["lr"] * tf.sqrt(1.0 - given["beta2_power"]) / (1.0 - given["beta1_power"])
-    # Subtracted before they are rounded to float32, as Keras does it.
+def _scalars(optimizer: Optimizer) -> AdamScalars:
     shares = scalar(1 - optimizer.beta_1), scalar(1 - optimizer.beta_2)
-    return rate, *shares, given["epsilon"]
+    return adam_scalars(_arguments(optimizer), *shares)
 
 
 def _arguments(optimizer: Optimizer) -> dict[str, Tensor]:
