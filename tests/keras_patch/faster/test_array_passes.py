@@ -242,9 +242,9 @@ def test_steps_aside_where_ops_are_watched(only):
             tf.debugging.disable_check_numerics()
 
 
-@pytest.mark.parametrize("size", [4.0, np.float32(4), lambda: tf.constant(4)], ids=str)
-def test_a_batch_size_that_is_no_integer_is_left_to_keras(only, size):
-    size = size() if callable(size) else size
+@pytest.mark.parametrize("kind", [float, np.float32, tf.constant], ids=lambda kind: kind.__name__)
+def test_a_batch_size_that_is_no_integer_is_left_to_keras(only, kind):
+    size = kind(4)
 
     def result():
         try:
