@@ -21,7 +21,12 @@ from nano_init.keras_patch.faster import adam_ops, legacy_update
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:.*HDF5 file")]
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.filterwarnings("ignore:.*HDF5 file"),
+    # tf_keras 2.16 draws its seeds so.
+    pytest.mark.filterwarnings("ignore:non-integer arguments to randrange"),
+]
 
 tf = pytest.importorskip("tensorflow")
 tf_keras = pytest.importorskip("tf_keras")
