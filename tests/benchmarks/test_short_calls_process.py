@@ -21,7 +21,7 @@ def short_calls(*options):
 @pytest.mark.slow
 def test_calls_are_timed_in_milliseconds():
     pytest.importorskip("tensorflow")
-    names = ("predict, one row", "fit, two batches, order by a seed")
+    names = ("predict, one row", "fit, two batches, with a seed")
     done = short_calls("--here", "--calls", ";".join(names))
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
