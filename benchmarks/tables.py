@@ -36,6 +36,11 @@ VIEWS = {
         ),
         ("model", "stock Keras, ms/step", "nano-run, float32", "nano-run"),
     ),
+    "short-calls/gain": (
+        "short-calls/short-calls",
+        ("fit, two batches", "predict, one row"),
+        ("call", "plain Python, ms", "nano-run, ms"),
+    ),
 }
 
 
