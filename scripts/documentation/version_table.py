@@ -20,7 +20,7 @@ def support_markdown() -> str:
     rows = (
         ("Python", f"{classifiers[0]} to {classifiers[-1]}"),
         ("TensorFlow", " to ".join(TENSORFLOW_RANGE)),
-        ("Keras", f"{' to '.join(KERAS_RANGE)}; `tf_keras` with faster optimizers alone"),
+        ("Keras", f"{' to '.join(KERAS_RANGE)}; `tf_keras` with few faster paths"),
         ("System", "Linux on x86-64 and Arm"),
     )
     return "\n".join(["| | supported |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)])

@@ -71,7 +71,7 @@ def _run(optimizer: Optimizer, gradient: Gradient, variable: Variable, learning_
 
 def _scalars(optimizer: Optimizer, learning_rate: Any) -> AdamScalars:
     shares = scalar(1 - optimizer.beta_1), scalar(1 - optimizer.beta_2)
-    return adam_scalars(_arguments(optimizer, learning_rate), *shares)
+    return adam_scalars(once_a_step(optimizer, _arguments, optimizer, learning_rate), *shares)
 
 
 adam_replacements = update_replacements("adam", "Adam", Update(_KERNEL.when, _KERNEL.takes, _run))

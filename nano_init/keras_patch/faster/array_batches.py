@@ -118,11 +118,12 @@ class SeededOrders:
         from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
         from tensorflow.python.eager import context
 
+        if context.global_seed() != seed:
+            return None
         adapter = ArrayDataAdapter(np.arange(rows), shuffle=True, batch_size=rows)
-        seed_before = context.global_seed()
         (order,) = tf.nest.flatten(next(iter(self._get_dataset(adapter))))
         # Another thread may have changed it.
-        return order if seed_before == seed == context.global_seed() else None
+        return order if context.global_seed() == seed else None
 
 
 class ArrayBatches:
@@ -157,9 +158,10 @@ class ArrayBatches:
         kept._inputs = self._arrays
         self._make_pipeline = functools.partial(get_dataset, kept)
         self._pipeline: Dataset | None = None
-        if self._is_shuffled and self._seed is not None and self._order() is None:
-            # While the seed is in use.
-            self._pipeline = self._make_pipeline()
+        # Whether the order is unknown, so that Keras's pipeline takes the first pass.
+        self._is_new = self._is_shuffled and self._seed is not None and self._order() is None
+        if self._is_new:
+            self._pipeline = self._make_pipeline()  # while the seed is in use
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of Keras's pipeline."""
@@ -183,7 +185,8 @@ class ArrayBatches:
 
         if not self._is_shuffled:
             return self._iterator(self._arrays)
-        order = self._order()
+        is_new, self._is_new = self._is_new, False
+        order = None if is_new else self._order()
         if order is None:
             return iter(self._keras_pipeline())
         return self._iterator(

@@ -78,7 +78,7 @@ def _run(
 
 def _scalars(optimizer: Optimizer) -> AdamScalars:
     shares = scalar(1 - optimizer.beta_1), scalar(1 - optimizer.beta_2)
-    return adam_scalars(_arguments(optimizer), *shares)
+    return adam_scalars(once_a_step(optimizer, _arguments, optimizer), *shares)
 
 
 def _arguments(optimizer: Optimizer) -> dict[str, Tensor]:

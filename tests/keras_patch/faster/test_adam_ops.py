@@ -61,13 +61,14 @@ def test_a_schedule_of_the_learning_rate_is_followed(only, kind):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_scalars_are_computed_once_for_all_weights(only):
+def test_ops_and_kernel_share_scalars_that_are_computed_once(only):
     with only("adam", "step_scalars"):
         optimizer = keras.optimizers.Adam(0.01)
-        weights = [keras.Variable(np.ones(1024, "float32")) for _ in range(3)]
+        sizes = (1024, 4, 2048, 1024)
+        weights = [keras.Variable(np.ones(size, "float32")) for size in sizes]
         optimizer.build(weights)
         step = tf.function(lambda *gradients: optimizer.apply(gradients))
-        graph = step.get_concrete_function(*(tf.zeros([1024]) for _ in weights)).graph
+        graph = step.get_concrete_function(*(tf.zeros([size]) for size in sizes)).graph
     assert sum(operation.type == "Pow" for operation in graph.get_operations()) == 2
 
 

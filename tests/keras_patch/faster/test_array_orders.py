@@ -80,3 +80,31 @@ def test_the_rows_are_those_when_fit_began(only):
         with only("array_passes"):
             seen = rows_seen(seed, Seeds([seed] * 4, x), x)
         assert all(sorted(seen[i] + seen[i + 1]) == list(range(10)) for i in range(0, 8, 2))
+
+
+def test_a_number_of_rows_that_does_not_come_again_costs_one_pipeline(only, monkeypatch):
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    made = []
+    original = ArrayDataAdapter.get_tf_dataset
+    monkeypatch.setattr(
+        ArrayDataAdapter, "get_tf_dataset", lambda self: (made.append(1), original(self))[1]
+    )
+    # Patched on top of it, so that it counts Keras's own pipelines.
+    with only("array_passes"):
+        for rows in (6, 7, 8):
+            rows_seen(11, Seeds([11] * 4), np.arange(rows))
+    # One for the first pass and one to find the order for the three others.
+    assert len(made) == 6
+    made.clear()
+    with only("array_passes"):
+        tf.random.set_seed(11)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        for rows in (6, 7, 8):
+            model.fit(np.ones((rows, 1)), np.ones(rows), verbose=0)
+        assert len(made) == 3
+        for rows in (6, 7, 8):
+            model.fit(np.ones((rows, 1)), np.ones(rows), verbose=0)
+            model.fit(np.ones((rows, 1)), np.ones(rows), verbose=0)
+        assert len(made) == 6
