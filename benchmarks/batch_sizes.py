@@ -13,11 +13,11 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from own_process import figures_of_process
 from record import Column, Table, add_json_option, format_table, write_record
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from record import Cell
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
 _UNITS, _FEATURES, _CLASSES = 256, 32, 10
 _WIDTH, _IDS, _ROWS = 128, 5000, 16
 
@@ -90,7 +89,10 @@ def _measure(pattern: str, names: Sequence[str], rounds: int) -> list[tuple[Cell
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            found[name].append(_figures_of(pattern, CONFIGURATIONS[name], os.environ))
+            arguments, nano_run = ("--one", pattern), CONFIGURATIONS[name]
+            found[name].append(
+                figures_of_process("batch_sizes.py", arguments, nano_run, os.environ)
+            )
     return [_row_of(pattern, name, found[name], found[names[0]]) for name in names]
 
 
@@ -111,23 +113,6 @@ def _parse() -> argparse.Namespace:
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
     return options
-
-
-def _figures_of(
-    pattern: str, nano_run: Sequence[str] | None, environ: Mapping[str, str]
-) -> dict[str, float]:
-    command = [sys.executable]
-    if nano_run is not None:
-        start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
-        command += ["-c", start, *nano_run]
-    command += [os.path.join(_HERE, "batch_sizes.py"), "--one", pattern]
-    kept = {n: v for n, v in environ.items() if not n.startswith(("NANO_", "TF_", "PYTHON"))}
-    kept |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.path.dirname(_HERE)}
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
 
 
 def _row_of(

@@ -12,11 +12,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from own_process import figures_of_process
 from record import Column, Table, add_json_option, format_table, write_record
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from record import Cell
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
 _ROWS, _FEATURES, _CLASSES = 256, 784, 10
 _WARM_UP, _REPEATS = 10, 40
 
@@ -58,8 +57,9 @@ def main() -> None:
     patched: list[Mapping[str, float]] = []
     for number in range(1, options.rounds + 1):
         print(f"round {number} of {options.rounds}", file=sys.stderr, flush=True)
-        plain.append(_run(options.calls, None, os.environ))
-        patched.append(_run(options.calls, ("--precision", "float32"), os.environ))
+        for found, nano_run in ((plain, None), (patched, ("--precision", "float32"))):
+            arguments = ("--here", "--calls", options.calls)
+            found.append(figures_of_process("short_calls.py", arguments, nano_run, os.environ))
     rows = [_row_of(name, plain, patched) for name in names]
     table = Table("short-calls", "Short calls of a small model", _COLUMNS, (*rows,))
     print(format_table(table))
@@ -77,23 +77,6 @@ def _parse() -> argparse.Namespace:
     if unknown := sorted(set(options.calls.split(";")) - set(CALLS)):
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CALLS)}")
     return options
-
-
-def _run(
-    calls: str, nano_run: Sequence[str] | None, environ: Mapping[str, str]
-) -> Mapping[str, float]:
-    command = [sys.executable]
-    if nano_run is not None:
-        start = "import sys; from nano_init.cli.run import main; sys.exit(main())"
-        command += ["-c", start, *nano_run]
-    command += [os.path.join(_HERE, "short_calls.py"), "--here", "--calls", calls]
-    kept = {n: v for n, v in environ.items() if not n.startswith(("NANO_", "TF_", "PYTHON"))}
-    kept |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.path.dirname(_HERE)}
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
 
 
 def _row_of(
