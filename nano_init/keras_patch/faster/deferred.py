@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import zlib
 
+from nano_init.keras_patch.faster.traced_branches import run_either, traced_apart
 from nano_init.keras_patch.faster.xla_compiler import compiles
 
 TYPE_CHECKING = False
@@ -94,7 +95,7 @@ class Deferred:
         if key not in self._traced:
             self._traced[key] = self._trace(specs, known)
         kernel, plain = self._traced[key]
-        return _run_either(when, kernel, plain, tensors)
+        return run_either(when, kernel, plain, tensors)
 
     def _trace(
         self, specs: Sequence[tuple[DType, int]], known: Mapping[str, Any]
@@ -104,39 +105,12 @@ class Deferred:
 
         def as_graph(function: Any) -> Any:
             opened = (tf.TensorSpec([None] * rank, dtype) for dtype, rank in specs)
-            return _traced_apart(tf.function(function, autograph=False), *opened)
+            return traced_apart(tf.function(function, autograph=False), *opened)
 
         plain = as_graph(functools.partial(self._plain, **known))
         is_same = self._kernel is self._plain
         kernel = plain if is_same else as_graph(functools.partial(self._kernel, **known))
         return as_graph(functools.partial(_run_compiled, kernel)), plain
-
-
-def _run_either(when: Tensor, first: Any, second: Any, tensors: Sequence[Tensor]) -> Any:
-    """Run one of two traced functions with the same types of results.
-
-    This is one op in the calling graph, whatever the functions contain. So TensorFlow does not
-    optimize them with each graph, and prepares their ops once for all calls. `tf.cond` would inline
-    both in the graph (tensorflow/core/common_runtime/lower_if_op.cc).
-    """
-    import tensorflow as tf
-
-    results = tf.nest.flatten(second.structured_outputs)
-    run = tf.raw_ops.If if _is_stateful(first, second) else tf.raw_ops.StatelessIf
-    outputs = run(
-        cond=when,
-        input=tensors,
-        Tout=[result.dtype for result in results],
-        then_branch=first,
-        else_branch=second,
-        output_shapes=[result.shape for result in results],
-    )
-    return tf.nest.pack_sequence_as(second.structured_outputs, outputs)
-
-
-def _is_stateful(*functions: Any) -> bool:
-    operations = (op for each in functions for op in each.graph.get_operations())
-    return any(operation.op_def.is_stateful for operation in operations)
 
 
 def _run_compiled(function: Any, *tensors: Tensor) -> Any:
@@ -156,14 +130,14 @@ def _run_compiled(function: Any, *tensors: Tensor) -> Any:
 def _deciding() -> Any:
     import tensorflow as tf
 
-    return _traced_apart(tf.function(_decide, autograph=False), *[tf.int64] * 3)
+    return traced_apart(tf.function(_decide, autograph=False), *[tf.int64] * 3)
 
 
 @functools.cache
 def _counting() -> Any:
     import tensorflow as tf
 
-    return _traced_apart(tf.function(_count, autograph=False), *[tf.int64] * 3)
+    return traced_apart(tf.function(_count, autograph=False), *[tf.int64] * 3)
 
 
 @functools.cache
@@ -171,7 +145,7 @@ def _always(value: Any, *types: Any) -> Any:
     import tensorflow as tf
 
     function = tf.function(lambda *_: tf.constant(value), autograph=False)
-    return _traced_apart(function, *types)
+    return traced_apart(function, *types)
 
 
 @functools.cache
@@ -182,22 +156,13 @@ def _asking() -> Any:
     def ask() -> Tensor:
         return tf.ensure_shape(tf.numpy_function(_compiles_here, [], tf.bool), [])
 
-    return _traced_apart(tf.function(ask, autograph=False))
+    return traced_apart(tf.function(ask, autograph=False))
 
 
 def _compiles_here() -> bool:
     # A module-level function: others that a graph calls are dropped by Keras's `clear_session`
     # (tensorflow/python/ops/script_ops.py, `_internal_py_func`).
     return compiles()
-
-
-def _traced_apart(function: Any, *specs: Any) -> Any:
-    """Trace a function outside of the calling graph, so that other graphs can call it too."""
-    import tensorflow as tf
-
-    scalars = (tf.TensorSpec([], s) if isinstance(s, tf.DType) else s for s in specs)
-    with tf.init_scope(), tf.device(None):
-        return function.get_concrete_function(*scalars)
 
 
 def _key(text: str) -> int:
@@ -210,7 +175,7 @@ def _decide(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     import tensorflow as tf
 
     has_kernel = tf.reduce_any(tf.equal(_find(row), size)) | tf.equal(before, 0)
-    _run_either(has_kernel, _always(0, *[tf.int64] * 3), _counting(), (row, size, before))
+    run_either(has_kernel, _always(0, *[tf.int64] * 3), _counting(), (row, size, before))
     return has_kernel
 
 
@@ -226,7 +191,7 @@ def _count(row: Tensor, size: Tensor, before: Tensor) -> Tensor:
     is_another = credit < 0
     candidate, credit = tf.where(is_another, size, candidate), tf.abs(credit)
     gets_kernel = (credit >= before) & (compiled < _MOST_SIZES) & (everywhere < _MOST_KERNELS)
-    gets_kernel = _run_either(gets_kernel, _asking(), _always(False), ())
+    gets_kernel = run_either(gets_kernel, _asking(), _always(False), ())
     more = tf.cast(gets_kernel, tf.int64)
     is_place = gets_kernel & tf.equal(tf.range(_MOST_SIZES, dtype=tf.int64), compiled)
     counts = tf.stack([candidate * (1 - more), credit * (1 - more), compiled + more])
