@@ -101,7 +101,8 @@ PATH_RECORDS = (
     PatchRecord(
         "batch_norm",
         PATH,
-        "BatchNormalization by the fused kernel, with float32 statistics",
+        "BatchNormalization by the fused kernel with float32 statistics, or by fewer ops for small "
+        "tensors and odd numbers of channels, where the kernel is slow",
         ("keras.src.layers.normalization.batch_normalization:BatchNormalization.call",),
         uses=("keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",),
         group=_CONVOLUTIONS,

@@ -1,17 +1,20 @@
-"""BatchNormalization through TensorFlow's fused kernel, `FusedBatchNormV3`.
+"""BatchNormalization through TensorFlow's fused kernel, or fewer ops where that is slow.
 
 Keras 3 normalizes with a chain of elementwise ops in float32 and casts on both sides
-(keras/src/layers/normalization/batch_normalization.py, `call`). The fused kernel reads
-bfloat16 or float32, keeps its statistics in float32 and has a fused gradient. It returns the
-unbiased variance (tensorflow/core/kernels/fused_batch_norm_op.cc, `rest_size_adjust`, which
-is n / max(n - 1, 1)). Keras updates its statistics with the biased variance, so that factor is
-divided out. An empty batch makes the statistics NaN on both paths.
+(keras/src/layers/normalization/batch_normalization.py, `call`), and updates its statistics with
+the biased variance.
 """
 
 from __future__ import annotations
 
+from nano_init.keras_patch.faster.batch_norm_ways import (
+    Way,
+    fused_inference,
+    normalize_batch,
+    way_for,
+)
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla
+from nano_init.keras_patch.faster.xla_fusion import as_shape_of, is_compiled_by_xla
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.precision.casting import digits_for
 
@@ -50,7 +53,12 @@ def _applies(layer: Layer, inputs: Any, training: Any = None, mask: Any = None) 
         and _is_exact_in(layer.compute_dtype)
         and layer.variable_dtype == "float32"
         and type(layer)._moments is BatchNormalization._moments
+        and (_is_training(layer, training) or _is_inference_faster(inputs.shape))
     )
+
+
+def _is_inference_faster(shape: TensorShape) -> bool:
+    return way_for(shape, is_training=False) is Way.KERNEL
 
 
 def _is_exact_in(dtype: str) -> bool:
@@ -68,33 +76,26 @@ def _normalize(layer: Layer, inputs: Tensor, training: Any = None, mask: Any = N
     del mask
     import tensorflow as tf
 
-    is_training = bool(training and layer.trainable)
-    wide = tf.cast(_as_rank_4(_fit_for_kernel(layer, inputs)), _kernel_dtype(layer, inputs))
+    is_training = _is_training(layer, training)
+    wide = tf.cast(_fit_for_kernel(layer, inputs), _kernel_dtype(layer, inputs))
     mean, variance = (tf.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
-    # The kernel takes no statistics when it computes them itself.
-    given = (tf.constant([], tf.float32),) * 2 if is_training else (mean, variance)
-    result = tf.raw_ops.FusedBatchNormV3(
-        x=wide,
-        # In Keras 3.3 a layer without these weights lacks the attributes.
-        scale=_or_constant(getattr(layer, "gamma", None), tf.ones_like, mean),
-        offset=_or_constant(getattr(layer, "beta", None), tf.zeros_like, mean),
-        mean=given[0],
-        variance=given[1],
-        epsilon=layer.epsilon,
-        exponential_avg_factor=1.0,
-        data_format="NHWC",
-        is_training=is_training,
-    )
-    outputs = tf.cast(_as_shape_of(inputs, result.y), layer.compute_dtype)
-    if is_training:
-        biased = result.batch_variance * _biased_share(wide)
-        share, rest = (
-            tf.constant(layer.momentum, tf.float32),
-            tf.constant(1.0 - layer.momentum, tf.float32),
-        )
-        layer.moving_mean.assign(mean * share + result.batch_mean * rest)
-        layer.moving_variance.assign(variance * share + biased * rest)
-    return outputs
+    # In Keras 3.3 a layer without these weights lacks the attributes.
+    scale = _or_constant(getattr(layer, "gamma", None), tf.ones_like, mean)
+    offset = _or_constant(getattr(layer, "beta", None), tf.zeros_like, mean)
+    if not is_training:
+        result = fused_inference(_as_rank_4(wide), scale, offset, mean, variance, layer.epsilon)
+        return tf.cast(_as_shape_of(inputs, result), layer.compute_dtype)
+    way = way_for(inputs.shape, is_training=True)
+    given = _as_rank_4(wide) if way is Way.KERNEL else _as_rows(wide)
+    result, batch_mean, biased = normalize_batch(given, scale, offset, layer.epsilon, way)
+    share, rest = (tf.constant(s, tf.float32) for s in (layer.momentum, 1.0 - layer.momentum))
+    layer.moving_mean.assign(mean * share + batch_mean * rest)
+    layer.moving_variance.assign(variance * share + biased * rest)
+    return tf.cast(_as_shape_of(inputs, result), layer.compute_dtype)
+
+
+def _is_training(layer: Layer, training: Any) -> bool:
+    return bool(training and layer.trainable)
 
 
 def _fit_for_kernel(layer: Layer, inputs: Tensor) -> Tensor:
@@ -118,14 +119,15 @@ def _as_rank_4(tensor: Tensor) -> Tensor:
     return tensor if shape.rank == 4 else tf.reshape(tensor, [-1, 1, 1, shape[-1]])
 
 
-def _as_shape_of(inputs: Tensor, tensor: Tensor) -> Tensor:
+def _as_rows(tensor: Tensor) -> Tensor:
     import tensorflow as tf
 
-    if inputs.shape.rank == 4:
-        return tensor
-    result = tf.reshape(tensor, tf.shape(inputs))
-    result.set_shape(inputs.shape)
-    return result
+    shape = tensor.shape
+    return tensor if shape.rank == 2 else tf.reshape(tensor, [-1, shape[-1]])
+
+
+def _as_shape_of(inputs: Tensor, tensor: Tensor) -> Tensor:
+    return tensor if inputs.shape.rank == tensor.shape.rank else as_shape_of(inputs, tensor)
 
 
 def _or_constant(
@@ -134,11 +136,3 @@ def _or_constant(
     import tensorflow as tf
 
     return constant(like) if weight is None else tf.convert_to_tensor(weight)
-
-
-def _biased_share(wide: Tensor) -> Tensor:
-    import tensorflow as tf
-
-    count = tf.cast(tf.size(wide, tf.int64) // wide.shape[-1], tf.float32)
-    one = tf.constant(1.0)
-    return tf.maximum(count - one, one) / count

@@ -236,8 +236,8 @@ def test_supports_unknown_batch_and_image_sizes(only, count_ops):
 
     with only("batch_norm"):
         layer = keras.layers.BatchNormalization()
-        layer.build((None, None, None, 3))
-        unknown = tf.TensorSpec((None, None, None, 3))
+        layer.build((None, None, None, 4))
+        unknown = tf.TensorSpec((None, None, None, 4))
         assert count_ops(KERNEL, lambda x: layer(x, training=True), unknown) == 1
         layer = keras.layers.BatchNormalization()
         layer.build((None, None, 3))
