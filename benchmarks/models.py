@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from custom_steps import masked_lm, masked_lm_batch, vq_vae, vq_vae_batch
+from tabular_models import graph_network, graph_network_batch, wide_deep, wide_deep_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,6 +284,20 @@ MODELS = {
         "masked language model, 30,000 ids, own train_step", masked_lm, masked_lm_batch, 2
     ),
     "vq_vae": Model("VQ-VAE, 28x28, own train_step", vq_vae, vq_vae_batch, 20),
+    "graph_network": Model(
+        "graph network, 2,708 nodes, 5,429 edges",
+        graph_network,
+        graph_network_batch,
+        10,
+        is_in_suite=False,
+    ),
+    "wide_deep": Model(
+        "wide and deep, 26 features, batch 512",
+        wide_deep,
+        wide_deep_batch,
+        20,
+        is_in_suite=False,
+    ),
     "mlp_adadelta": _mlp_with("Adadelta"),
     "mlp_adagrad": _mlp_with("Adagrad"),
     "mlp_adamax": _mlp_with("Adamax"),

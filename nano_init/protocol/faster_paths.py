@@ -27,7 +27,12 @@ PATH_RECORDS = (
         "activations",
         PATH,
         "GELU, SiLU, ReLU6 and hard SiLU, compiled by XLA into one kernel per direction",
-        tuple(f"{_NN}:{name}" for name in ("gelu", "silu", "relu6", "hard_silu")),
+        (
+            *(f"{_NN}:{name}" for name in ("gelu", "silu", "relu6", "hard_silu")),
+            "tensorflow.python.ops.nn_ops:gelu",
+            "tensorflow.python.ops.nn_ops:relu6",
+            "tensorflow.python.ops.nn_impl:swish",
+        ),
         group=_ISLANDS,
         models=("encoder", "vit", "mobilenet"),
         tolerance=1e-5,
@@ -106,7 +111,7 @@ PATH_RECORDS = (
         ("keras.src.layers.normalization.batch_normalization:BatchNormalization.call",),
         uses=("keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",),
         group=_CONVOLUTIONS,
-        models=("cnn", "resnet50", "mobilenet"),
+        models=("cnn", "resnet50", "mobilenet", "graph_network"),
         tolerance=1e-4,
     ),
     PatchRecord(
