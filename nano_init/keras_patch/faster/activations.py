@@ -27,7 +27,11 @@ _TANH_CUBIC = 0.044715
 
 
 def activations_replacements() -> Iterator[Replacement]:
-    """Yield the replacements that compute these activations in islands during training."""
+    """Yield the replacements that compute these activations in islands during training.
+
+    Scripts also call TensorFlow's functions themselves, as in `Dense(8, tf.nn.gelu)`.
+    """
+    import tensorflow as tf
     from keras.src.backend.tensorflow import nn
 
     exact = with_compiled_gradient(_gelu, _gelu_gradient)
@@ -36,17 +40,35 @@ def activations_replacements() -> Iterator[Replacement]:
     def gelu(x: Any, approximate: bool = True) -> Any:
         return (by_tanh if approximate else exact)(x)
 
-    faster = with_faster_path("activations", nn.gelu, _gelu_applies, gelu)
-    yield Replacement(nn, "gelu", faster)
-    for name, value, gradient in (
-        ("silu", _silu, _silu_gradient),
-        ("relu6", _relu6, _relu6_gradient),
-        ("hard_silu", _hard_silu, _hard_silu_gradient),
+    def tensorflow_gelu(features: Any, approximate: bool = False) -> Any:
+        return gelu(features, approximate)
+
+    yield _replacement(nn, "gelu", _gelu_applies, gelu)
+    yield _replacement(tf.nn, "gelu", _tensorflow_gelu_applies, tensorflow_gelu)
+    for names, value, gradient in (
+        (("silu", "silu", "swish"), _silu, _silu_gradient),
+        (("relu6", "relu6"), _relu6, _relu6_gradient),
+        (("hard_silu",), _hard_silu, _hard_silu_gradient),
     ):
         island: Callable[..., Any] = with_compiled_gradient(value, gradient)
-        original = vars(nn)[name]
-        faster = with_faster_path("activations", original, is_worth_an_island, island)
-        yield Replacement(nn, name, faster)
+        yield _replacement(nn, names[0], is_worth_an_island, island)
+        for name in names[1:]:
+            yield _replacement(tf.nn, name, _has_defaults, island)
+
+
+def _replacement(
+    owner: Any, name: str, applies: Callable[..., bool], island: Callable[..., Any]
+) -> Replacement:
+    faster = with_faster_path("activations", vars(owner)[name], applies, island)
+    return Replacement(owner, name, faster)
+
+
+def _has_defaults(features: Any, *rest: Any, **named: Any) -> bool:
+    return not rest and not named and is_worth_an_island(features)
+
+
+def _tensorflow_gelu_applies(features: Any, approximate: bool = False, name: Any = None) -> bool:
+    return name is None and _gelu_applies(features, approximate)
 
 
 def _gelu_applies(x: Any, approximate: bool = True) -> bool:

@@ -133,6 +133,59 @@ def test_there_is_one_island_per_direction(only, count_islands):
         assert count_islands(lambda x: _layer("gelu")(x), inputs) == 0
 
 
+# TensorFlow's own functions, as scripts pass them to layers. Each is looked up when it is called.
+OF_TENSORFLOW = {
+    "gelu": lambda tf: tf.nn.gelu,
+    "tanh gelu": lambda tf: lambda x: tf.nn.gelu(x, approximate=True),
+    "silu": lambda tf: tf.nn.silu,
+    "swish": lambda tf: tf.nn.swish,
+    "relu6": lambda tf: tf.nn.relu6,
+}
+
+
+@pytest.mark.parametrize("name", OF_TENSORFLOW)
+def test_functions_of_tensorflow_in_a_layer(only, one_call, assert_close, count_islands, name):
+    import keras
+    import tensorflow as tf
+
+    def layer():
+        return keras.layers.Activation(OF_TENSORFLOW[name](tf))
+
+    expected = one_call(layer, SHAPE, scale=3.0)
+    with only("activations"):
+        assert_close(one_call(layer, SHAPE, scale=3.0), expected, 1e-5)
+        assert count_islands(lambda x: layer()(x, training=True), tf.ones(SHAPE)) == 1
+
+
+def test_functions_of_tensorflow_step_aside_for_other_arguments(only, count_islands):
+    """A name for the op, the beta of Swish, and calls outside of layers are TensorFlow's."""
+    import keras
+    import tensorflow as tf
+
+    calls = (
+        lambda x: tf.nn.gelu(x, name="mine"),
+        lambda x: tf.nn.silu(x, 2.0),
+        lambda x: tf.nn.swish(x, beta=2.0),
+        lambda x: tf.nn.relu6(x, name="mine"),
+    )
+    with only("activations"):
+        for call in calls:
+            layer = keras.layers.Activation(call)
+            assert count_islands(lambda x, f=layer: f(x, training=True), tf.ones(SHAPE)) == 0
+        assert count_islands(tf.nn.gelu, tf.ones(SHAPE)) == 0
+        ragged = tf.RaggedTensor.from_tensor(tf.ones((3, 4)))
+        assert tf.nn.gelu(ragged).shape == ragged.shape
+
+
+def test_a_model_with_a_function_of_tensorflow_is_saved_as_without_the_path(only):
+    import keras
+    import tensorflow as tf
+
+    expected = keras.activations.serialize(tf.nn.gelu)
+    with only("activations"):
+        assert keras.activations.serialize(tf.nn.gelu) == expected
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
 def test_ten_steps_and_a_saved_model(only, ten_steps, assert_close, tmp_path, precision, tolerance):
     import keras
