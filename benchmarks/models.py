@@ -286,6 +286,7 @@ MODELS = {
     "mlp_adadelta": _mlp_with("Adadelta"),
     "mlp_adagrad": _mlp_with("Adagrad"),
     "mlp_adamax": _mlp_with("Adamax"),
+    "mlp_ftrl": _mlp_with("Ftrl"),
     "mlp_lion": _mlp_with("Lion"),
     "mlp_nadam": _mlp_with("Nadam"),
     "mlp_plain_rmsprop": _mlp_with("RMSprop"),

@@ -58,6 +58,16 @@ def optimizer_path_records(updates: str) -> tuple[PatchRecord, ...]:
             tolerance=1e-5,
         ),
         PatchRecord(
+            "ftrl",
+            PATH,
+            "FTRL's update of a large dense weight in one pass, compiled by XLA",
+            (f"{_OPTIMIZERS}.ftrl:Ftrl.update_step",),
+            uses=(_INDEX,),
+            group=updates,
+            models=("mlp_ftrl",),
+            tolerance=1e-5,
+        ),
+        PatchRecord(
             "lion",
             PATH,
             "Lion's update of a large dense weight in one pass, compiled by XLA",

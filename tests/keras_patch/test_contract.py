@@ -143,6 +143,10 @@ CASES = {
     ),
     "fit_stall": Case(),
     "flat_step": Case(),
+    "ftrl": Case(
+        optimizer=lambda: keras.optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+        unsupported_optimizer=lambda: keras.optimizers.Ftrl(0.1, learning_rate_power=-0.4),
+    ),
     "gru": Case(
         lambda: [L.GRU(3, return_sequences=True)],
         SEQUENCE,
