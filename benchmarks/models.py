@@ -287,6 +287,7 @@ MODELS = {
     "mlp_adagrad": _mlp_with("Adagrad"),
     "mlp_adamax": _mlp_with("Adamax"),
     "mlp_ftrl": _mlp_with("Ftrl"),
+    "mlp_lamb": _mlp_with("Lamb"),
     "mlp_lion": _mlp_with("Lion"),
     "mlp_nadam": _mlp_with("Nadam"),
     "mlp_plain_rmsprop": _mlp_with("RMSprop"),

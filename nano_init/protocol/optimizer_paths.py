@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nano_init.protocol.patch_record import PATH, PatchRecord
+from nano_init.protocol.supported_versions import KERAS_RANGE
 
 __all__ = ["optimizer_path_records"]
 
@@ -65,6 +66,17 @@ def optimizer_path_records(updates: str) -> tuple[PatchRecord, ...]:
             uses=(_INDEX,),
             group=updates,
             models=("mlp_ftrl",),
+            tolerance=1e-5,
+        ),
+        PatchRecord(
+            "lamb",
+            PATH,
+            "Lamb's update of a large dense weight in fewer passes, partly compiled by XLA",
+            (f"{_OPTIMIZERS}.lamb:Lamb.update_step",),
+            uses=(_INDEX,),
+            keras=("3.5", KERAS_RANGE[1]),
+            group=updates,
+            models=("mlp_lamb",),
             tolerance=1e-5,
         ),
         PatchRecord(

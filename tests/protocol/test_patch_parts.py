@@ -62,6 +62,7 @@ def test_a_group_lists_its_paths_in_order() -> None:
         "adam",
         "adamax",
         "ftrl",
+        "lamb",
         *legacy,
         "lion",
         "nadam",

@@ -63,6 +63,10 @@ ISLANDS = {
     "ftrl from zero": ("ftrl", "Ftrl", {"initial_accumulator_value": 0.0, "clipvalue": 0.5}),
     "ftrl power": ("ftrl", "Ftrl", {"learning_rate_power": -0.4}),
     "ftrl average": ("ftrl", "Ftrl", {"use_ema": True, "loss_scale_factor": 8.0}),
+    "lamb": ("lamb", "Lamb", {}),
+    "lamb betas": ("lamb", "Lamb", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    "lamb decay": ("lamb", "Lamb", {"weight_decay": 0.1, "clipnorm": 0.5}),
+    "lamb accumulation": ("lamb", "Lamb", {"gradient_accumulation_steps": 2, "use_ema": True}),
     "lion": ("lion", "Lion", {}),
     "lion betas": ("lion", "Lion", {"beta_1": 0.5, "beta_2": 0.8, "weight_decay": 0.1}),
     "nadam": ("nadam", "Nadam", {}),
@@ -73,7 +77,7 @@ ISLANDS = {
     "rmsprop negative momentum": ("rmsprop", "RMSprop", {"momentum": -0.5}),
 }
 
-BY_ISLANDS = ("adagrad", "ftrl", "lion", "nadam", "rmsprop")
+BY_ISLANDS = ("adagrad", "ftrl", "lamb", "lion", "nadam", "rmsprop")
 
 
 def _train(name, options, *, way="graph", rate=0.01, steps=10, dtype="float32"):
