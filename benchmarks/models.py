@@ -284,6 +284,7 @@ MODELS = {
     ),
     "vq_vae": Model("VQ-VAE, 28x28, own train_step", vq_vae, vq_vae_batch, 20),
     "mlp_adadelta": _mlp_with("Adadelta"),
+    "mlp_adafactor": _mlp_with("Adafactor"),
     "mlp_adagrad": _mlp_with("Adagrad"),
     "mlp_adamax": _mlp_with("Adamax"),
     "mlp_ftrl": _mlp_with("Ftrl"),

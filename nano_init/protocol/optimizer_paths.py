@@ -29,6 +29,16 @@ def optimizer_path_records(updates: str) -> tuple[PatchRecord, ...]:
             tolerance=1e-5,
         ),
         PatchRecord(
+            "adafactor",
+            PATH,
+            "Adafactor's update of a large dense weight in fewer passes, partly compiled by XLA",
+            (f"{_OPTIMIZERS}.adafactor:Adafactor.update_step",),
+            uses=(_INDEX,),
+            group=updates,
+            models=("mlp_adafactor",),
+            tolerance=1e-5,
+        ),
+        PatchRecord(
             "adagrad",
             PATH,
             "Adagrad's update of a large dense weight in one pass, compiled by XLA",

@@ -106,6 +106,7 @@ CASES = {
         optimizer=lambda: keras.optimizers.Adadelta(0.5),
         ways=WAYS,
     ),
+    "adafactor": Case(optimizer=lambda: keras.optimizers.Adafactor(0.1)),
     "adagrad": Case(optimizer=lambda: keras.optimizers.Adagrad(0.01)),
     "adam": Case(
         optimizer=lambda: keras.optimizers.Adam(0.01),

@@ -58,6 +58,7 @@ def test_a_group_lists_its_paths_in_order() -> None:
     legacy = ("legacy_adam", "legacy_sgd")
     updates = (
         "adadelta",
+        "adafactor",
         "adagrad",
         "adam",
         "adamax",

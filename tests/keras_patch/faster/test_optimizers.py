@@ -46,6 +46,14 @@ OPTIMIZERS = {
 }
 
 ISLANDS = {
+    "adafactor": ("adafactor", "Adafactor", {}),
+    "adafactor own rate": (
+        "adafactor",
+        "Adafactor",
+        {"beta_2_decay": -0.5, "epsilon_1": 1e-3, "clip_threshold": 0.5, "relative_step": False},
+    ),
+    "adafactor decay": ("adafactor", "Adafactor", {"weight_decay": 0.1, "global_clipnorm": 0.5}),
+    "adafactor accumulation": ("adafactor", "Adafactor", {"gradient_accumulation_steps": 2}),
     "adagrad": ("adagrad", "Adagrad", {}),
     "adagrad from zero": ("adagrad", "Adagrad", {"initial_accumulator_value": 0.0}),
     "adagrad decay": ("adagrad", "Adagrad", {"weight_decay": 0.1, "clipnorm": 0.5}),
@@ -77,7 +85,7 @@ ISLANDS = {
     "rmsprop negative momentum": ("rmsprop", "RMSprop", {"momentum": -0.5}),
 }
 
-BY_ISLANDS = ("adagrad", "ftrl", "lamb", "lion", "nadam", "rmsprop")
+BY_ISLANDS = ("adafactor", "adagrad", "ftrl", "lamb", "lion", "nadam", "rmsprop")
 
 
 def _train(name, options, *, way="graph", rate=0.01, steps=10, dtype="float32"):
