@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nano_init.protocol.legacy_paths import legacy_path_records
+from nano_init.protocol.optimizer_paths import optimizer_path_records
 from nano_init.protocol.patch_record import PATH, PatchRecord
 from nano_init.protocol.supported_versions import KERAS_RANGE
 
@@ -21,8 +22,7 @@ _RECURRENT = "recurrent"
 _DENSE = "dense"
 _CALLS = "calls"
 
-# Each name is also a module in `keras_patch/faster`, which has a function `NAME_replacements`.
-PATH_RECORDS = (
+_OTHERS = (
     PatchRecord(
         "activations",
         PATH,
@@ -35,46 +35,6 @@ PATH_RECORDS = (
         ),
         group=_ISLANDS,
         models=("encoder", "vit", "mobilenet"),
-        tolerance=1e-5,
-    ),
-    PatchRecord(
-        "adadelta",
-        PATH,
-        "Adadelta's update of a dense weight in one pass, by TensorFlow's fused kernel",
-        ("keras.src.optimizers.adadelta:Adadelta.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("mlp_adadelta",),
-        tolerance=1e-5,
-    ),
-    PatchRecord(
-        "adagrad",
-        PATH,
-        "Adagrad's update of a large dense weight in one pass, compiled by XLA",
-        ("keras.src.optimizers.adagrad:Adagrad.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("mlp_adagrad",),
-        tolerance=1e-5,
-    ),
-    PatchRecord(
-        "adam",
-        PATH,
-        "Adam's update of a dense weight in one pass; a sparse gradient becomes dense once",
-        ("keras.src.optimizers.adam:Adam.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("mlp", "recommender"),
-        tolerance=1e-5,
-    ),
-    PatchRecord(
-        "adamax",
-        PATH,
-        "Adamax's update of a dense weight in one pass, by TensorFlow's fused kernel",
-        ("keras.src.optimizers.adamax:Adamax.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("mlp_adamax",),
         tolerance=1e-5,
     ),
     PatchRecord(
@@ -232,17 +192,6 @@ PATH_RECORDS = (
         "imported on first use",
         (),
     ),
-    *legacy_path_records(_UPDATES),
-    PatchRecord(
-        "lion",
-        PATH,
-        "Lion's update of a large dense weight in one pass, compiled by XLA",
-        ("keras.src.optimizers.lion:Lion.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("mlp_lion",),
-        tolerance=1e-5,
-    ),
     PatchRecord(
         "lstm",
         PATH,
@@ -250,19 +199,6 @@ PATH_RECORDS = (
         ("keras.src.layers.rnn.lstm:LSTM.inner_loop",),
         group=_RECURRENT,
         models=("lstm",),
-        tolerance=1e-5,
-    ),
-    PatchRecord(
-        "nadam",
-        PATH,
-        "Nadam's update of a large dense weight in one pass, compiled by XLA",
-        ("keras.src.optimizers.nadam:Nadam.update_step",),
-        uses=(
-            "keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",
-            "keras.src.optimizers.nadam:Nadam._backend_update_step",
-        ),
-        group=_UPDATES,
-        models=("mlp_nadam",),
         tolerance=1e-5,
     ),
     PatchRecord(
@@ -284,27 +220,6 @@ PATH_RECORDS = (
         "the values of a step are returned without importing the strategies for several devices "
         "to compare with",
         ("keras.src.backend.tensorflow.trainer:reduce_per_replica",),
-    ),
-    PatchRecord(
-        "rmsprop",
-        PATH,
-        "RMSprop's update of a dense weight in one pass, by TensorFlow's fused kernel or compiled "
-        "by XLA",
-        ("keras.src.optimizers.rmsprop:RMSprop.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("mlp_rmsprop", "mlp_plain_rmsprop"),
-        tolerance=1e-5,
-    ),
-    PatchRecord(
-        "sgd",
-        PATH,
-        "SGD's update of a dense weight in one pass, by TensorFlow's fused kernel",
-        ("keras.src.optimizers.sgd:SGD.update_step",),
-        uses=("keras.src.optimizers.base_optimizer:BaseOptimizer._get_variable_index",),
-        group=_UPDATES,
-        models=("resnet50",),
-        tolerance=1e-5,
     ),
     PatchRecord(
         "step_call",
@@ -329,6 +244,11 @@ PATH_RECORDS = (
         (),
     ),
 )
+
+_ALL = (*_OTHERS, *optimizer_path_records(_UPDATES), *legacy_path_records(_UPDATES))
+
+# Each name is also a module in `keras_patch/faster`, which has a function `NAME_replacements`.
+PATH_RECORDS = tuple(sorted(_ALL, key=lambda record: record.name))
 
 FASTER_PATHS = tuple(record.name for record in PATH_RECORDS)
 

@@ -106,6 +106,7 @@ CASES = {
         optimizer=lambda: keras.optimizers.Adadelta(0.5),
         ways=WAYS,
     ),
+    "adafactor": Case(optimizer=lambda: keras.optimizers.Adafactor(0.1)),
     "adagrad": Case(optimizer=lambda: keras.optimizers.Adagrad(0.01)),
     "adam": Case(
         optimizer=lambda: keras.optimizers.Adam(0.01),
@@ -143,12 +144,17 @@ CASES = {
     ),
     "fit_stall": Case(),
     "flat_step": Case(),
+    "ftrl": Case(
+        optimizer=lambda: keras.optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+        unsupported_optimizer=lambda: keras.optimizers.Ftrl(0.1, learning_rate_power=-0.4),
+    ),
     "gru": Case(
         lambda: [L.GRU(3, return_sequences=True)],
         SEQUENCE,
         lambda: [L.GRU(3, activation="relu")],
         ways=("graph", "compiled"),
     ),
+    "lamb": Case(optimizer=lambda: keras.optimizers.Lamb(0.01)),
     "layer_norm": Case(_normalizations, SEQUENCE, lambda: [L.LayerNormalization(1)]),
     "lion": Case(optimizer=lambda: keras.optimizers.Lion(0.01)),
     "lstm": Case(
@@ -181,9 +187,15 @@ AROUND = (
     "step_scalars",
 )
 
+# Keras 3.3 and 3.4 have no such optimizer.
+if not hasattr(keras.optimizers, "Lamb"):
+    del CASES["lamb"]
+
 # Paths that act on the import have no targets; test_lazy_imports_process.py tests them, and
 # test_legacy_contract.py those for Keras 2.
 NAMES = [r.name for r in PATH_RECORDS if r.targets and "keras" in r.keras_packages]
+if "lamb" not in CASES:
+    NAMES.remove("lamb")
 
 # `step_call` traces the step that `flat_step` makes; `step_scalars` applies only to fused updates.
 TOGETHER = {"flat_step": ("step_call",), "step_scalars": ("adam",)}

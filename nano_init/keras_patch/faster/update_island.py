@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Gradient, Optimizer, Tensor, Variable
 
-__all__ = ["update_island"]
+__all__ = ["is_worth_an_island", "update_island"]
 
 
 def update_island(
@@ -63,8 +63,9 @@ def update_island(
         for target, value in zip(targets, after, strict=True):
             target.assign(tf.reshape(value, target.shape))
 
-    return Update(when, _is_worth_an_island, run)
+    return Update(when, is_worth_an_island, run)
 
 
-def _is_worth_an_island(gradient: Gradient, variable: Variable) -> bool:
+def is_worth_an_island(gradient: Gradient, variable: Variable) -> bool:
+    """Say whether an update is for islands: of a large dense float32 weight, in a graph."""
     return is_dense_float32(gradient, variable) and is_large_in_graph(gradient)

@@ -46,9 +46,35 @@ OPTIMIZERS = {
 }
 
 ISLANDS = {
+    "adafactor": ("adafactor", "Adafactor", {}),
+    "adafactor own rate": (
+        "adafactor",
+        "Adafactor",
+        {"beta_2_decay": -0.5, "epsilon_1": 1e-3, "clip_threshold": 0.5, "relative_step": False},
+    ),
+    "adafactor decay": ("adafactor", "Adafactor", {"weight_decay": 0.1, "global_clipnorm": 0.5}),
+    "adafactor accumulation": ("adafactor", "Adafactor", {"gradient_accumulation_steps": 2}),
     "adagrad": ("adagrad", "Adagrad", {}),
     "adagrad from zero": ("adagrad", "Adagrad", {"initial_accumulator_value": 0.0}),
     "adagrad decay": ("adagrad", "Adagrad", {"weight_decay": 0.1, "clipnorm": 0.5}),
+    "ftrl": ("ftrl", "Ftrl", {}),
+    "ftrl strengths": (
+        "ftrl",
+        "Ftrl",
+        {
+            "l1_regularization_strength": 0.1,
+            "l2_regularization_strength": 0.2,
+            "l2_shrinkage_regularization_strength": 0.3,
+            "beta": 0.4,
+        },
+    ),
+    "ftrl from zero": ("ftrl", "Ftrl", {"initial_accumulator_value": 0.0, "clipvalue": 0.5}),
+    "ftrl power": ("ftrl", "Ftrl", {"learning_rate_power": -0.4}),
+    "ftrl average": ("ftrl", "Ftrl", {"use_ema": True, "loss_scale_factor": 8.0}),
+    "lamb": ("lamb", "Lamb", {}),
+    "lamb betas": ("lamb", "Lamb", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    "lamb decay": ("lamb", "Lamb", {"weight_decay": 0.1, "clipnorm": 0.5}),
+    "lamb accumulation": ("lamb", "Lamb", {"gradient_accumulation_steps": 2, "use_ema": True}),
     "lion": ("lion", "Lion", {}),
     "lion betas": ("lion", "Lion", {"beta_1": 0.5, "beta_2": 0.8, "weight_decay": 0.1}),
     "nadam": ("nadam", "Nadam", {}),
@@ -58,6 +84,8 @@ ISLANDS = {
     "rmsprop rho": ("rmsprop", "RMSprop", {"rho": 0.5, "epsilon": 1e-3, "use_ema": True}),
     "rmsprop negative momentum": ("rmsprop", "RMSprop", {"momentum": -0.5}),
 }
+
+BY_ISLANDS = ("adafactor", "adagrad", "ftrl", "lamb", "lion", "nadam", "rmsprop")
 
 
 def _train(name, options, *, way="graph", rate=0.01, steps=10, dtype="float32"):
@@ -99,7 +127,7 @@ def test_ten_steps_by_islands_with_every_option(only, case, any_size, assert_clo
         assert_close(_train(name, options), expected)
 
 
-@pytest.mark.parametrize("case", ["adagrad", "lion", "nadam", "rmsprop"])
+@pytest.mark.parametrize("case", BY_ISLANDS)
 @pytest.mark.parametrize("rate", [0.01, lambda: _schedule()], ids=["constant", "schedule"])
 def test_large_weights_are_updated_by_islands_in_fit(only, case, rate, fitted, assert_close):
     """Before they are compiled, the same formula runs as TensorFlow's own ops."""
@@ -109,7 +137,7 @@ def test_large_weights_are_updated_by_islands_in_fit(only, case, rate, fitted, a
         assert_close(fitted(name, options, rate), expected)
 
 
-@pytest.mark.parametrize("case", ["adagrad", "lion", "nadam", "rmsprop"])
+@pytest.mark.parametrize("case", BY_ISLANDS)
 def test_an_island_is_for_a_large_dense_gradient_in_a_graph(only, case, count_islands):
     import keras
     import tensorflow as tf
@@ -128,6 +156,34 @@ def test_an_island_is_for_a_large_dense_gradient_in_a_graph(only, case, count_is
             optimizer.build([variable])
             step = lambda: optimizer.apply([gradient], [variable])  # noqa: B023, E731
             assert count_islands(step) == count, gradient
+
+
+@pytest.mark.parametrize("case", BY_ISLANDS)
+def test_islands_widen_narrow_gradients_first(only, case, any_size, assert_close):
+    path, name, options = ISLANDS[case]
+    expected = _train(name, options, dtype="bfloat16")
+    with only(path):
+        assert_close(_train(name, options, dtype="bfloat16"), expected)
+
+
+@pytest.mark.parametrize("case", BY_ISLANDS)
+def test_a_gradient_that_is_not_a_number_spreads_as_in_keras(only, case, any_size):
+    def step():
+        optimizer, variable = getattr(keras.optimizers, name)(**options), keras.Variable(start)
+        optimizer.build([variable])
+        tf.function(lambda: optimizer.apply([gradient], [variable]))()
+        return np.isnan(np.array(variable))
+
+    import keras
+    import tensorflow as tf
+
+    path, name, options = ISLANDS[case]
+    start = np.random.default_rng(1).standard_normal((4, 3)).astype("float32")
+    gradient = tf.constant(np.where(np.eye(4, 3) * start > 0, np.nan, start))
+    expected = step()
+    with only(path):
+        assert np.array_equal(step(), expected)
+    assert expected.any()
 
 
 @pytest.fixture
