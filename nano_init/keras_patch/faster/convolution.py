@@ -4,14 +4,17 @@
 computes the gradient by such a kernel at a half to a fifth of the speed of the equivalent matrix
 product; the smaller the image, the slower. Outputs are as fast or faster as products, except with a
 bias, which oneDNN fuses into the convolution. Larger kernels gain in bfloat16 for tiny images with
-many channels, although the pixels around each pixel have to be copied.
+many channels, although the pixels around each pixel have to be copied, and on processors without
+AVX-512 for wide images and long sequences, where none are copied (`kernel_gradient_rows`).
 """
 
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.kernel_gradient_rows import gradient_by_rows, pays_by_rows
+from nano_init.keras_patch.faster.processor import has_avx2_kernels
 from nano_init.keras_patch.faster.row_matmul import multiply_rows, sum_rows
-from nano_init.keras_patch.faster.xla_fusion import is_inference
+from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_inference
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -31,20 +34,36 @@ _CHANNELS_A_PIXEL = 8
 def convolution_replacements() -> Iterator[Replacement]:
     """Yield the replacements that use matrix products for convolutions that gain from them."""
     from keras.src.layers.convolutional.base_conv import BaseConv
+    from keras.src.layers.convolutional.conv1d import Conv1D
 
     original = vars(BaseConv)["call"]
     faster = with_faster_path("convolution", original, _applies, _convolve)
     yield Replacement(BaseConv, "call", faster)
+    original = vars(Conv1D)["call"]
+    faster = with_faster_path("convolution", original, _sequence_applies, _convolve_sequence)
+    yield Replacement(Conv1D, "call", faster)
 
 
 def _applies(layer: Layer, inputs: Any) -> bool:
-    import tensorflow as tf
     from keras.src.layers.convolutional.base_conv import BaseConv
+
+    return (
+        type(layer).convolution_op is BaseConv.convolution_op
+        and _is_plain(layer, inputs)
+        and (_is_product(layer) or _gains_by_gradient(layer, inputs))
+    )
+
+
+def _sequence_applies(layer: Layer, inputs: Any) -> bool:
+    return _is_plain(layer, inputs) and not is_inference() and _gains_by_rows(layer, inputs)
+
+
+def _is_plain(layer: Layer, inputs: Any) -> bool:
+    import tensorflow as tf
 
     return (
         layer.groups == 1
         and layer.data_format == "channels_last"
-        and type(layer).convolution_op is BaseConv.convolution_op
         and isinstance(inputs, tf.Tensor)
         and inputs.dtype in (tf.float32, tf.bfloat16)
         and inputs.dtype.name == layer.compute_dtype
@@ -52,7 +71,6 @@ def _applies(layer: Layer, inputs: Any) -> bool:
         and inputs.shape[-1] == layer.kernel.shape[-2]
         # A size of 0 cannot be inferred next to another one.
         and 0 not in inputs.shape
-        and (_is_product(layer) or _gains_by_gradient(layer, inputs))
     )
 
 
@@ -69,7 +87,7 @@ def _gains_by_gradient(layer: Layer, inputs: Tensor) -> bool:
     # Without a gradient, TensorFlow fuses more: a bias and an activation into the convolution.
     if is_inference() or layer.rank != 2 or layer.strides[0] != layer.strides[1]:
         return False
-    return _has_one_pixel(layer) or _is_tiny_image(layer, inputs)
+    return _has_one_pixel(layer) or _is_tiny_image(layer, inputs) or _gains_by_rows(layer, inputs)
 
 
 def _is_tiny_image(layer: Layer, inputs: Tensor) -> bool:
@@ -84,6 +102,19 @@ def _is_tiny_image(layer: Layer, inputs: Tensor) -> bool:
     )
 
 
+def _gains_by_rows(layer: Layer, inputs: Tensor) -> bool:
+    image = inputs.shape[1:-1]
+    return (
+        inputs.dtype.name == "float32"
+        and None not in image
+        and set(layer.dilation_rate) == {1}
+        and (layer.padding != "valid" or _fits(layer.kernel_size, image))
+        and pays_by_rows(layer.kernel_size, image, inputs.shape[-1], layer.filters)
+        and has_avx2_kernels()
+        and not is_compiled_by_xla()
+    )
+
+
 def _fits(kernel_size: Sequence[int], image: Sequence[int]) -> bool:
     return all(size <= pixels for size, pixels in zip(kernel_size, image, strict=True))
 
@@ -95,21 +126,38 @@ def _convolve(layer: Layer, inputs: Tensor) -> Tensor:
     if _is_product(layer):
         matrix = tf.reshape(kernel, kernel.shape[-2:])
         outputs = multiply_rows(inputs, matrix, kernel.shape[-1:])
-    elif layer.use_bias:
-        bias = tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype)
-        outputs = _with_gradient(layer, inputs, kernel, bias)
     else:
-        outputs = _with_gradient(layer, inputs, kernel)
+        padding = layer.padding.upper()
+        outputs = _with_gradient(layer.strides, padding, inputs, kernel, *_bias_of(layer, inputs))
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
-    """Convolve with oneDNN, with the kernel gradient as a matrix product."""
+def _convolve_sequence(layer: Layer, inputs: Tensor) -> Tensor:
+    """Convolve sequences as images with one line, as TensorFlow does."""
     import tensorflow as tf
 
-    stride, padding = layer.strides[0], layer.padding.upper()
-    options = {"strides": [1, stride, stride, 1], "padding": padding}
-    is_square_product = _has_one_pixel(layer) and stride == 1
+    padding = layer.padding.upper()
+    if padding == "CAUSAL":
+        inputs, padding = tf.pad(inputs, [[0, 0], [layer.kernel_size[0] - 1, 0], [0, 0]]), "VALID"
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
+    operands = (tf.expand_dims(inputs, 1), tf.expand_dims(kernel, 0), *_bias_of(layer, inputs))
+    outputs = tf.squeeze(_with_gradient((1, *layer.strides), padding, *operands), 1)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _bias_of(layer: Layer, inputs: Tensor) -> tuple[Tensor, ...]:
+    import tensorflow as tf
+
+    if not layer.use_bias:
+        return ()
+    return (tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype),)
+
+
+def _with_gradient(strides: Sequence[int], padding: str, *operands: Tensor) -> Tensor:
+    """Convolve with oneDNN, with the kernel gradient by matrix products."""
+    import tensorflow as tf
+
+    options = {"strides": [1, *strides, 1], "padding": padding}
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def convolve(inputs: Tensor, kernel: Tensor, *bias: Tensor) -> Any:
@@ -118,14 +166,14 @@ def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
         def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
             # The gradient from a `tf.py_function` has no shape.
             upstream.set_shape(outputs.shape)
-            if is_square_product:
+            if kernel.shape[:2] == (1, 1) and set(strides) == {1}:
                 matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
                 by_inputs = multiply_rows(upstream, matrix, matrix.shape[-1:])
             else:
                 by_inputs = tf.raw_ops.Conv2DBackpropInput(
                     input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, **options
                 )
-            by_kernel = _by_kernel(inputs, kernel, upstream, stride, padding)
+            by_kernel = _by_kernel(inputs, kernel, upstream, strides, padding)
             return (by_inputs, by_kernel, *(sum_rows(upstream) for _ in bias))
 
         return (tf.nn.bias_add(outputs, *bias) if bias else outputs), gradient
@@ -134,15 +182,17 @@ def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
 
 
 def _by_kernel(
-    inputs: Tensor, kernel: Tensor, upstream: Tensor, stride: int, padding: str
+    inputs: Tensor, kernel: Tensor, upstream: Tensor, strides: Sequence[int], padding: str
 ) -> Tensor:
     import tensorflow as tf
 
     height, width, channels, filters = kernel.shape
     if (height, width) == (1, 1):
-        met = _pixels_met(inputs, stride)
-    else:
+        met = _pixels_met(inputs, strides[0])
+    elif inputs.dtype == tf.bfloat16:
         met = _pixels_around(inputs, height, width, padding)
+    else:
+        return gradient_by_rows(inputs, upstream, (height, width), strides, padding)
     pixels = tf.reshape(met, [-1, height * width * channels])
     product = tf.matmul(pixels, tf.reshape(upstream, [-1, filters]), transpose_a=True)
     return tf.reshape(product, kernel.shape)
