@@ -118,9 +118,12 @@ PATH_RECORDS = (
         "convolution",
         PATH,
         "1x1 convolutions, and kernel gradients that oneDNN computes slowly, as matrix products",
-        ("keras.src.layers.convolutional.base_conv:BaseConv.call",),
+        (
+            "keras.src.layers.convolutional.base_conv:BaseConv.call",
+            "keras.src.layers.convolutional.conv1d:Conv1D.call",
+        ),
         group=_CONVOLUTIONS,
-        models=("mobilenet", "resnet50"),
+        models=("mobilenet", "resnet50", "unet", "text_conv"),
         tolerance=1e-5,
     ),
     PatchRecord(
