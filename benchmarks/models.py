@@ -246,6 +246,23 @@ def _text_cnn(width: int = 128, length: int = 400, ids: int = 20_000) -> Any:
     return _compiled(keras.Model(inputs, layers.Dense(2, "softmax")(layers.Dropout(0.5)(x))))
 
 
+def _tcn(filters: int = 64, length: int = 400) -> Any:
+    """Return a temporal convolutional network (Bai et al. 2018, arXiv:1803.01271)."""
+    keras = _keras()
+    layers = keras.layers
+    inputs = keras.Input((length, 8))
+    x = layers.Conv1D(filters, 1)(inputs)
+    for dilation in (1, 2, 4, 8, 16):
+        y = x
+        for _ in range(2):
+            y = layers.Conv1D(
+                filters, 3, padding="causal", dilation_rate=dilation, activation="relu"
+            )(y)
+            y = layers.Dropout(0.1)(y)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    return _compiled(keras.Model(inputs, layers.Dense(10, "softmax")(x[:, -1])))
+
+
 MODELS = {
     "mlp": Model("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 8),
     "mlp_rmsprop": Model(
@@ -317,6 +334,13 @@ MODELS = {
         _text_cnn,
         lambda: _ids(32, 400, ids=20_000, classes=2),
         5,
+        is_in_suite=False,
+    ),
+    "tcn": Model(
+        "TCN of 10 causal Conv1D, sequence 400, batch 32",
+        _tcn,
+        lambda: _floats(32, 400, 8),
+        10,
         is_in_suite=False,
     ),
     "mlp_adadelta": _mlp_with("Adadelta"),

@@ -123,7 +123,7 @@ PATH_RECORDS = (
             "keras.src.layers.convolutional.conv1d:Conv1D.call",
         ),
         group=_CONVOLUTIONS,
-        models=("mobilenet", "resnet50", "unet", "text_conv"),
+        models=("mobilenet", "resnet50", "unet", "text_conv", "tcn"),
         tolerance=1e-5,
     ),
     PatchRecord(

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Tensor
 
-__all__ = ["gradient_by_rows", "pays_by_rows"]
+__all__ = ["Geometry", "gradient_by_rows", "pays_by_rows"]
 
 # The width of an image, for each column of the kernel, from which products over rows pay off.
 _WIDTH_PER_COLUMN = 16
 _LEAST_WIDTH = 32
+
+# A sequence's length, for each step from the kernel's first position to its last: so many zeros are
+# multiplied between two sequences.
+_LENGTH_PER_REACH = 4
 
 # Fewer channels leave the matrix product's registers empty.
 _LEAST_CHANNELS = 32
@@ -34,8 +38,27 @@ _LEAST_CHANNELS = 32
 _ALIGNED = 16
 
 
+@frozen
+class Geometry:
+    """How a convolution moves over images.
+
+    Args:
+        strides: (down, right).
+        padding: "SAME" or "VALID".
+        dilations: (down, right); only one of strides and dilations may exceed 1.
+    """
+
+    strides: tuple[int, int]
+    padding: str
+    dilations: tuple[int, int] = (1, 1)
+
+
 def pays_by_rows(
-    kernel_size: Sequence[int], image: Sequence[int], channels: int, filters: int
+    kernel_size: Sequence[int],
+    image: Sequence[int],
+    channels: int,
+    filters: int,
+    dilations: Sequence[int] = (1, 1),
 ) -> bool:
     """Say whether products over rows are faster than oneDNN's kernel for AVX2, in float32.
 
@@ -50,13 +73,28 @@ def pays_by_rows(
         image: The sizes of an image likewise.
         channels: Of the inputs.
         filters: The channels of the outputs.
+        dilations: As the kernel's size.
     """
+    if max(dilations) > 1 and not _may_be_dilated(kernel_size, image, dilations):
+        return False
     is_wide = image[-1] >= max(_LEAST_WIDTH, _WIDTH_PER_COLUMN * kernel_size[-1])
     # Copies instead of views are worth it only where each pixel is copied a few times.
     is_view = channels % _ALIGNED == filters % _ALIGNED == 0
     has_positions = max(kernel_size) > 1
     is_deep = min(channels, filters) >= _LEAST_CHANNELS
     return is_wide and has_positions and is_deep and (is_view or len(kernel_size) == 1)
+
+
+def _may_be_dilated(
+    kernel_size: Sequence[int], image: Sequence[int], dilations: Sequence[int]
+) -> bool:
+    """Say whether a dilated convolution is one over sequences that are long enough.
+
+    TensorFlow splits the sequence for it. All gradients together are 1.1 to 1.5 times as fast with
+    the kernel's by rows, for 6 shapes measured as above.
+    """
+    reach = (kernel_size[-1] - 1) * dilations[-1]
+    return len(kernel_size) == 1 and image[-1] >= _LENGTH_PER_REACH * reach
 
 
 @frozen
@@ -80,14 +118,14 @@ class _Axis:
     lead: int
 
 
-def _lay_out(size: int, outputs: int, kernel: int, stride: int, padding: str) -> _Axis:
+def _lay_out(size: int, outputs: int, reach: int, stride: int, padding: str) -> _Axis:
     # As in tensorflow/core/framework/kernel_shape_util.cc, `GetWindowedOutputSizeVerbose`.
-    missing = max((outputs - 1) * stride + kernel - size, 0) if padding == "SAME" else 0
+    missing = max((outputs - 1) * stride + reach + 1 - size, 0) if padding == "SAME" else 0
     lead, rest = divmod(missing // 2, stride)
     inner = max(-(-(size + rest) // stride), outputs)
     # Blocks before the pixels: as many as the kernel's first position needs, or its last position
     # beyond the end, which meets the zeros before the next line.
-    front = max(lead, outputs + (kernel - 1) // stride - lead - inner)
+    front = max(lead, outputs + reach // stride - lead - inner)
     blocks = front + inner
     before = front * stride + rest
     return _Axis(stride, before, blocks * stride - before - size, front, blocks, lead)
@@ -97,17 +135,15 @@ def gradient_by_rows(
     inputs: Tensor,
     upstream: Tensor,
     kernel_size: Sequence[int],
-    strides: Sequence[int],
-    padding: str,
+    geometry: Geometry,
 ) -> Tensor:
-    """Return the gradient of a loss by the kernel of a convolution without dilation.
+    """Return the gradient of a loss by the kernel of a convolution.
 
     Args:
         inputs: `[batch, height, width, channels]`; only the batch may be unknown while tracing.
         upstream: The gradient by the output, `[batch, rows, columns, filters]`, of the same dtype.
         kernel_size: (height, width).
-        strides: (down, right).
-        padding: "SAME" or "VALID".
+        geometry: How the convolution moves.
 
     Returns:
         `[height, width, channels, filters]`.
@@ -115,10 +151,18 @@ def gradient_by_rows(
     import tensorflow as tf
 
     channels, filters = inputs.shape[-1], upstream.shape[-1]
-    sizes = zip(
-        inputs.shape[1:3], upstream.shape[1:3], kernel_size, strides, (padding,) * 2, strict=True
-    )
-    down, right = axes = [_lay_out(*each) for each in sizes]
+    steps = geometry.dilations
+    down, right = axes = [
+        _lay_out(size, outputs, (kernel - 1) * step, stride, geometry.padding)
+        for size, outputs, kernel, step, stride in zip(
+            inputs.shape[1:3],
+            upstream.shape[1:3],
+            kernel_size,
+            steps,
+            geometry.strides,
+            strict=True,
+        )
+    ]
     lines = _lines_of(_padded(inputs, [[axis.before, axis.after] for axis in axes]), down, right)
     after = [a.blocks - a.front - n for a, n in zip(axes, upstream.shape[1:3], strict=True)]
     zeros = [[axis.front, end] for axis, end in zip(axes, after, strict=True)]
@@ -129,8 +173,8 @@ def gradient_by_rows(
             pixels = lines[i % down.stride]
             if j + right.stride > kernel_size[1]:
                 pixels = pixels[:, : (kernel_size[1] - j) * channels]
-            above = (i // down.stride - down.lead) * right.blocks
-            shift = above + j // right.stride - right.lead
+            above = (steps[0] * i // down.stride - down.lead) * right.blocks
+            shift = above + steps[1] * j // right.stride - right.lead
             products.append(_product(pixels, gradients, shift))
     return tf.reshape(tf.concat(products, 0), [*kernel_size, channels, filters])
 

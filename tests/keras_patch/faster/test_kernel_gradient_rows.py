@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 from nano_init.keras_patch.faster import convolution
-from nano_init.keras_patch.faster.kernel_gradient_rows import gradient_by_rows, pays_by_rows
+from nano_init.keras_patch.faster.kernel_gradient_rows import (
+    Geometry,
+    gradient_by_rows,
+    pays_by_rows,
+)
 
 KERNELS = [(1, 1), (3, 3), (2, 5), (4, 4), (7, 2), (1, 7), (5, 1)]
 STRIDES = [(1, 1), (2, 2), (3, 3), (1, 2), (1, 3)]
+DILATIONS = [(2, 2), (1, 3), (3, 1)]
 
 # Layer, its options and its input, for each variant.
 CASES = {
@@ -26,6 +31,9 @@ CASES = {
     "causal sequence": ("Conv1D", {"kernel_size": 4, "padding": "causal"}, (2, 11, 8)),
     "strided sequence": ("Conv1D", {"kernel_size": 5, "strides": 3}, (2, 13, 8)),
     "causal strides": ("Conv1D", {"kernel_size": 3, "strides": 2, "padding": "causal"}, (2, 9, 8)),
+    "dilation": ("Conv2D", {"kernel_size": 3, "dilation_rate": 2, "padding": "same"}, (2, 5, 7, 8)),
+    "dilated": ("Conv1D", {"kernel_size": 3, "dilation_rate": 4, "padding": "causal"}, (2, 9, 8)),
+    "valid dilated": ("Conv1D", {"kernel_size": 3, "dilation_rate": 2}, (2, 9, 8)),
 }
 
 
@@ -44,7 +52,7 @@ def _maker(kind, options):
 
 
 def _ops(layer, inputs, training=True):
-    """Return the types of ops in the graph of a step that gives the gradient by the kernel."""
+    """Return the types of ops that a graph runs for the gradient by the kernel."""
     import tensorflow as tf
 
     def call(inputs):
@@ -52,45 +60,59 @@ def _ops(layer, inputs, training=True):
             output = layer(inputs, training=training)
         return tape.gradient(output, layer.kernel.value)
 
-    operations = tf.function(call).get_concrete_function(inputs).graph.get_operations()
-    return {op.type for op in operations}
+    graph = tf.function(call).get_concrete_function(inputs).graph
+    waiting, found = [tensor.op for tensor in graph.outputs], {}
+    while waiting:
+        op = waiting.pop()
+        if op.name not in found:
+            found[op.name] = op.type
+            waiting += [tensor.op for tensor in op.inputs]
+    return set(found.values())
 
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("strides", STRIDES, ids=str)
+@pytest.mark.parametrize(
+    ("strides", "dilations"),
+    [*((each, (1, 1)) for each in STRIDES), *(((1, 1), each) for each in DILATIONS)],
+    ids=str,
+)
 @pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
-def test_the_gradient_is_the_sum_over_all_outputs(assert_close, padding, strides, kernel_size):
+def test_the_gradient_is_the_sum_over_all_outputs(
+    assert_close, padding, strides, dilations, kernel_size
+):
     """Against NumPy: oneDNN 3.7's is wrong for AVX2, a kernel of 1x1 and strides of (1, 3)."""
     import tensorflow as tf
 
     rng = np.random.default_rng(3)
-    for size in [(7, 9), (8, 7), (12, 16)]:
+    geometry = Geometry(strides, padding, dilations)
+    for size in [(19, 21), (20, 22), (22, 24)]:
         inputs = rng.standard_normal((2, *size, 3)).astype("float32")
         kernel = tf.zeros((*kernel_size, 3, 5))
-        shape = tf.nn.conv2d(inputs, kernel, strides, padding).shape
+        shape = tf.nn.convolution(inputs, kernel, strides, padding, dilations=dilations).shape
         upstream = rng.standard_normal(shape).astype("float32")
-        found = gradient_by_rows(
-            tf.constant(inputs), tf.constant(upstream), kernel_size, strides, padding
-        )
-        assert_close([found], [_by_sums(inputs, upstream, kernel_size, strides, padding)])
+        found = gradient_by_rows(tf.constant(inputs), tf.constant(upstream), kernel_size, geometry)
+        assert_close([found], [_by_sums(inputs, upstream, kernel_size, geometry)])
 
 
-def _by_sums(inputs, upstream, kernel_size, strides, padding):
-    pads, spans = [], []
+def _by_sums(inputs, upstream, kernel_size, geometry):
+    pads, spans, steps = [], [], geometry.dilations
     for axis in (0, 1):
-        span = (upstream.shape[axis + 1] - 1) * strides[axis] + 1
-        missing = max(span + kernel_size[axis] - 1 - inputs.shape[axis + 1], 0)
-        missing *= padding == "SAME"
+        span = (upstream.shape[axis + 1] - 1) * geometry.strides[axis] + 1
+        reach = (kernel_size[axis] - 1) * steps[axis]
+        missing = max(span + reach - inputs.shape[axis + 1], 0) * (geometry.padding == "SAME")
         pads.append((missing // 2, missing - missing // 2))
         spans.append(span)
     inputs = np.pad(inputs, [(0, 0), *pads, (0, 0)])
     result = np.empty((*kernel_size, inputs.shape[-1], upstream.shape[-1]), "float32")
     for i in range(kernel_size[0]):
         for j in range(kernel_size[1]):
-            rows = slice(i, i + spans[0], strides[0])
-            met = inputs[:, rows, j : j + spans[1] : strides[1]]
-            result[i, j] = np.einsum("nhwc,nhwf->cf", met, upstream)
+            starts = (steps[0] * i, steps[1] * j)
+            rows, columns = (
+                slice(start, start + span, stride)
+                for start, span, stride in zip(starts, spans, geometry.strides, strict=True)
+            )
+            result[i, j] = np.einsum("nhwc,nhwf->cf", inputs[:, rows, columns], upstream)
     return result
 
 
@@ -123,12 +145,10 @@ def test_products_replace_the_kernel_gradient_of_onednn(rows, case):
 @pytest.mark.parametrize(
     ("kind", "options", "shape"),
     [
-        ("Conv2D", {"dilation_rate": 2}, (2, 8, 8, 8)),
         ("Conv2D", {"groups": 2}, (2, 8, 8, 8)),
         ("Conv2D", {"strides": (1, 2)}, (2, 8, 8, 8)),
         ("Conv2D", {"dtype": "mixed_bfloat16"}, (2, 8, 8, 8)),
         ("Conv2D", {}, (2, None, 8, 8)),
-        ("Conv1D", {"dilation_rate": 2, "padding": "causal"}, (2, 8, 8)),
         ("Conv1D", {"groups": 2}, (2, 8, 8)),
         ("Conv1D", {"dtype": "mixed_bfloat16"}, (2, 8, 8)),
         ("Conv1D", {}, (2, None, 8)),
@@ -187,8 +207,21 @@ def test_wide_images_with_many_channels_pay(kernel_size, image, channels, filter
     assert pays_by_rows(kernel_size, image, channels, filters) is expected
 
 
+@pytest.mark.parametrize(
+    ("kernel_size", "dilations", "image", "expected"),
+    [
+        ((3,), (2,), (400,), True),
+        ((3,), (50,), (400,), True),
+        ((3,), (51,), (400,), False),
+        ((3, 3), (2, 2), (96, 96), False),
+    ],
+)
+def test_dilation_pays_for_sequences(kernel_size, dilations, image, expected):
+    assert pays_by_rows(kernel_size, image, 64, 64, dilations) is expected
+
+
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("case", ["same", "strides", "sequence", "strided sequence"])
+@pytest.mark.parametrize("case", ["same", "strides", "sequence", "strided sequence", "dilated"])
 def test_gradients_of_gradients_equal_keras(rows, assert_close, case):
     """As of a penalty on the norm of a gradient."""
     kind, options, shape = CASES[case]
@@ -221,7 +254,7 @@ def _second_gradients(layer, shape):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("case", ["same", "strides", "sequence", "strided sequence"])
+@pytest.mark.parametrize("case", ["same", "strides", "sequence", "strided sequence", "dilated"])
 def test_the_change_of_a_gradient_along_a_vector_equals_keras(rows, assert_close, case):
     """Forward-mode over the gradient by the kernel, as of a product with the Hessian."""
     kind, options, shape = CASES[case]
