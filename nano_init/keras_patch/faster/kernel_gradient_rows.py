@@ -7,7 +7,7 @@ neighbouring pixels as the kernel moves on by, and one product serves as many po
 
 Padding is shared: zeros to the left of a line of pixels are also to the right of the line before,
 and those above an image are below the image before. Pixels are multiplied by zeros where the kernel
-does not meet them, so one that is not finite makes the gradients by all positions NaN.
+does not meet them, so one that is not finite makes its channel NaN in all positions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LENGTH_PER_REACH = 4
 # Fewer channels leave the matrix product's registers empty.
 _LEAST_CHANNELS = 32
 
-# Slices of rows of so many float32 numbers are views (tensorflow/core/framework/tensor.cc,
+# Slices of rows of so many float32 numbers are views (tensorflow/core/framework/ops_util.h,
 # `IsDim0SliceAligned`, with 64 bytes).
 _ALIGNED = 16
 
