@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nano_init.machine.cpuinfo import CpuInfo
     from nano_init.machine.facts import Bf16Unit
 
-__all__ = ["guess_arch", "identify", "name_level"]
+__all__ = ["LEVELS", "guess_arch", "identify", "name_level"]
 
 # oneDNN's ISA levels, each with what it adds to the level that it is built on; from `mayiuse`
 # in oneDNN's src/cpu/x64/cpu_isa_traits.hpp. AVX10.1 is an alias there (AVX10_1_512 is
@@ -30,6 +30,9 @@ _LEVELS = (
     ("AVX512_CORE_AMX", "AVX512_CORE_FP16", "amx_tile amx_int8 amx_bf16"),
     ("AVX512_CORE_AMX_FP16", "AVX512_CORE_AMX", "amx_fp16"),
 )
+# Their names, the lowest first.
+LEVELS = tuple(level for level, _, _ in _LEVELS)
+
 _AMX_FLAGS = frozenset(["amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "amx_complex"])
 
 

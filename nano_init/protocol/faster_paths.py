@@ -84,9 +84,12 @@ _OTHERS = (
         "convolution",
         PATH,
         "1x1 convolutions, and kernel gradients that oneDNN computes slowly, as matrix products",
-        ("keras.src.layers.convolutional.base_conv:BaseConv.call",),
+        (
+            "keras.src.layers.convolutional.base_conv:BaseConv.call",
+            "keras.src.layers.convolutional.conv1d:Conv1D.call",
+        ),
         group=_CONVOLUTIONS,
-        models=("mobilenet", "resnet50"),
+        models=("mobilenet", "resnet50", "unet", "text_conv", "tcn"),
         tolerance=1e-5,
     ),
     PatchRecord(

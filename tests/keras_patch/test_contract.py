@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from nano_init import active_paths, patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.faster import deferred, optimizer_update, xla_fusion
+from nano_init.keras_patch.faster import convolution, deferred, optimizer_update, xla_fusion
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS
 from nano_init.protocol.patch_parts import ALL_RECORDS
@@ -96,6 +96,11 @@ def _depthwise(strides=2):
     ]
 
 
+def _convolutions():
+    pointwise = [L.Conv2D(3, 1, use_bias=False), L.Conv2D(4, 1, 2)]
+    return [*pointwise, L.Conv2D(4, 3, padding="same"), L.Reshape((16, 4)), L.Conv1D(4, 5, 3)]
+
+
 SEQUENCE = (4, 6)
 IMAGE = (8, 8, 4)
 L = keras.layers
@@ -123,7 +128,7 @@ CASES = {
         ways=("eager", "graph"),
     ),
     "convolution": Case(
-        lambda: [L.Conv2D(3, 1, use_bias=False), L.Conv2D(4, 1, 2)],
+        _convolutions,
         IMAGE,
         lambda: [L.Conv2D(4, 1, groups=2)],
         ways=WAYS,
@@ -291,6 +296,9 @@ def only(monkeypatch):
     monkeypatch.setattr(xla_fusion, "_FEWEST_ELEMENTS", 1)
     monkeypatch.setattr(deferred, "ELEMENTS_BEFORE", 0)
     monkeypatch.setattr(xla_fusion, "_sizes_at_once", {})
+    # Kernel gradients as for wide images on processors without AVX-512.
+    monkeypatch.setattr(convolution, "has_avx2_kernels", lambda: True)
+    monkeypatch.setattr(convolution, "pays_by_rows", lambda *_: True)
     monkeypatch.setenv("NANO_INIT_UNVERIFIED", "1")
 
     def put_in_place(name):

@@ -4,14 +4,21 @@
 computes the gradient by such a kernel at a half to a fifth of the speed of the equivalent matrix
 product; the smaller the image, the slower. Outputs are as fast or faster as products, except with a
 bias, which oneDNN fuses into the convolution. Larger kernels gain in bfloat16 for tiny images with
-many channels, although the pixels around each pixel have to be copied.
+many channels, although the pixels around each pixel have to be copied, and on processors without
+AVX-512 for wide images and long sequences, where none are copied (`kernel_gradient_rows`).
 """
 
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.kernel_gradient_rows import (
+    Geometry,
+    gradient_by_rows,
+    pays_by_rows,
+)
+from nano_init.keras_patch.faster.processor import has_avx2_kernels
 from nano_init.keras_patch.faster.row_matmul import multiply_rows, sum_rows
-from nano_init.keras_patch.faster.xla_fusion import is_inference
+from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_inference
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -31,20 +38,36 @@ _CHANNELS_A_PIXEL = 8
 def convolution_replacements() -> Iterator[Replacement]:
     """Yield the replacements that use matrix products for convolutions that gain from them."""
     from keras.src.layers.convolutional.base_conv import BaseConv
+    from keras.src.layers.convolutional.conv1d import Conv1D
 
     original = vars(BaseConv)["call"]
     faster = with_faster_path("convolution", original, _applies, _convolve)
     yield Replacement(BaseConv, "call", faster)
+    original = vars(Conv1D)["call"]
+    faster = with_faster_path("convolution", original, _sequence_applies, _convolve_sequence)
+    yield Replacement(Conv1D, "call", faster)
 
 
 def _applies(layer: Layer, inputs: Any) -> bool:
-    import tensorflow as tf
     from keras.src.layers.convolutional.base_conv import BaseConv
+
+    return (
+        type(layer).convolution_op is BaseConv.convolution_op
+        and _is_plain(layer, inputs)
+        and (_is_product(layer) or _gains_by_gradient(layer, inputs))
+    )
+
+
+def _sequence_applies(layer: Layer, inputs: Any) -> bool:
+    return _is_plain(layer, inputs) and not is_inference() and _gains_by_rows(layer, inputs)
+
+
+def _is_plain(layer: Layer, inputs: Any) -> bool:
+    import tensorflow as tf
 
     return (
         layer.groups == 1
         and layer.data_format == "channels_last"
-        and type(layer).convolution_op is BaseConv.convolution_op
         and isinstance(inputs, tf.Tensor)
         and inputs.dtype in (tf.float32, tf.bfloat16)
         and inputs.dtype.name == layer.compute_dtype
@@ -52,7 +75,6 @@ def _applies(layer: Layer, inputs: Any) -> bool:
         and inputs.shape[-1] == layer.kernel.shape[-2]
         # A size of 0 cannot be inferred next to another one.
         and 0 not in inputs.shape
-        and (_is_product(layer) or _gains_by_gradient(layer, inputs))
     )
 
 
@@ -69,7 +91,7 @@ def _gains_by_gradient(layer: Layer, inputs: Tensor) -> bool:
     # Without a gradient, TensorFlow fuses more: a bias and an activation into the convolution.
     if is_inference() or layer.rank != 2 or layer.strides[0] != layer.strides[1]:
         return False
-    return _has_one_pixel(layer) or _is_tiny_image(layer, inputs)
+    return _has_one_pixel(layer) or _is_tiny_image(layer, inputs) or _gains_by_rows(layer, inputs)
 
 
 def _is_tiny_image(layer: Layer, inputs: Tensor) -> bool:
@@ -84,8 +106,32 @@ def _is_tiny_image(layer: Layer, inputs: Tensor) -> bool:
     )
 
 
-def _fits(kernel_size: Sequence[int], image: Sequence[int]) -> bool:
-    return all(size <= pixels for size, pixels in zip(kernel_size, image, strict=True))
+def _gains_by_rows(layer: Layer, inputs: Tensor) -> bool:
+    import tensorflow as tf
+
+    image = inputs.shape[1:-1]
+    return (
+        inputs.dtype.name == "float32"
+        and None not in image
+        # Eagerly, the gradient by the inputs of a dilated one computes too much, see `_by_inputs`.
+        and (set(layer.dilation_rate) == {1} or not tf.executing_eagerly())
+        and (layer.padding != "valid" or _fits(_spans(layer), image))
+        and pays_by_rows(
+            layer.kernel_size, image, inputs.shape[-1], layer.filters, layer.dilation_rate
+        )
+        and has_avx2_kernels()
+        and not is_compiled_by_xla()
+    )
+
+
+def _fits(spans: Sequence[int], image: Sequence[int]) -> bool:
+    return all(size <= pixels for size, pixels in zip(spans, image, strict=True))
+
+
+def _spans(layer: Layer) -> list[int]:
+    """Return the pixels from a kernel's first position to its last, along each axis."""
+    steps = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+    return [(size - 1) * dilation + 1 for size, dilation in steps]
 
 
 def _convolve(layer: Layer, inputs: Tensor) -> Tensor:
@@ -95,37 +141,49 @@ def _convolve(layer: Layer, inputs: Tensor) -> Tensor:
     if _is_product(layer):
         matrix = tf.reshape(kernel, kernel.shape[-2:])
         outputs = multiply_rows(inputs, matrix, kernel.shape[-1:])
-    elif layer.use_bias:
-        bias = tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype)
-        outputs = _with_gradient(layer, inputs, kernel, bias)
     else:
-        outputs = _with_gradient(layer, inputs, kernel)
+        # A kernel of one pixel skips none.
+        dilations = (1, 1) if _has_one_pixel(layer) else layer.dilation_rate
+        geometry = Geometry(layer.strides, layer.padding.upper(), dilations)
+        outputs = _with_gradient(geometry, inputs, kernel, *_bias_of(layer, inputs))
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
-    """Convolve with oneDNN, with the kernel gradient as a matrix product."""
+def _convolve_sequence(layer: Layer, inputs: Tensor) -> Tensor:
+    """Convolve sequences as images with one line, as TensorFlow does."""
     import tensorflow as tf
 
-    stride, padding = layer.strides[0], layer.padding.upper()
-    options = {"strides": [1, stride, stride, 1], "padding": padding}
-    is_square_product = _has_one_pixel(layer) and stride == 1
+    padding = layer.padding.upper()
+    if padding == "CAUSAL":
+        inputs, padding = tf.pad(inputs, [[0, 0], [_spans(layer)[0] - 1, 0], [0, 0]]), "VALID"
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
+    operands = (tf.expand_dims(inputs, 1), tf.expand_dims(kernel, 0), *_bias_of(layer, inputs))
+    geometry = Geometry((1, *layer.strides), padding, (1, *layer.dilation_rate))
+    outputs = tf.squeeze(_with_gradient(geometry, *operands), 1)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _bias_of(layer: Layer, inputs: Tensor) -> tuple[Tensor, ...]:
+    import tensorflow as tf
+
+    if not layer.use_bias:
+        return ()
+    return (tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype),)
+
+
+def _with_gradient(geometry: Geometry, *operands: Tensor) -> Tensor:
+    """Convolve with oneDNN, with the kernel gradient by matrix products."""
+    import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def convolve(inputs: Tensor, kernel: Tensor, *bias: Tensor) -> Any:
-        outputs = tf.raw_ops.Conv2D(input=inputs, filter=kernel, **options)
+        outputs = _outputs(inputs, kernel, geometry)
 
         def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
             # The gradient from a `tf.py_function` has no shape.
             upstream.set_shape(outputs.shape)
-            if is_square_product:
-                matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
-                by_inputs = multiply_rows(upstream, matrix, matrix.shape[-1:])
-            else:
-                by_inputs = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, **options
-                )
-            by_kernel = _by_kernel(inputs, kernel, upstream, stride, padding)
+            by_inputs = _by_inputs(inputs, kernel, upstream, geometry)
+            by_kernel = _by_kernel(inputs, kernel, upstream, geometry)
             return (by_inputs, by_kernel, *(sum_rows(upstream) for _ in bias))
 
         return (tf.nn.bias_add(outputs, *bias) if bias else outputs), gradient
@@ -133,16 +191,45 @@ def _with_gradient(layer: Layer, *operands: Tensor) -> Tensor:
     return convolve(*operands)
 
 
-def _by_kernel(
-    inputs: Tensor, kernel: Tensor, upstream: Tensor, stride: int, padding: str
-) -> Tensor:
+def _outputs(inputs: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    import tensorflow as tf
+
+    strides, padding, dilations = geometry.strides, geometry.padding, geometry.dilations
+    return tf.nn.convolution(inputs, kernel, strides, padding, dilations=dilations)
+
+
+def _by_inputs(inputs: Tensor, kernel: Tensor, upstream: Tensor, geometry: Geometry) -> Tensor:
+    import tensorflow as tf
+
+    if kernel.shape[:2] == (1, 1) and set(geometry.strides) == {1}:
+        matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
+        return multiply_rows(upstream, matrix, matrix.shape[-1:])
+    if set(geometry.dilations) != {1}:
+        # TensorFlow splits the inputs to convolve them, and so does its gradient. The outputs and
+        # oneDNN's kernel gradient are dropped from the graph, since nothing reads them.
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = _outputs(inputs, kernel, geometry)
+        return tape.gradient(outputs, inputs, upstream)
+    return tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=tf.shape(inputs),
+        filter=kernel,
+        out_backprop=upstream,
+        strides=[1, *geometry.strides, 1],
+        padding=geometry.padding,
+    )
+
+
+def _by_kernel(inputs: Tensor, kernel: Tensor, upstream: Tensor, geometry: Geometry) -> Tensor:
     import tensorflow as tf
 
     height, width, channels, filters = kernel.shape
+    if inputs.dtype == tf.float32 and (height, width) != (1, 1):
+        return gradient_by_rows(inputs, upstream, (height, width), geometry)
     if (height, width) == (1, 1):
-        met = _pixels_met(inputs, stride)
+        met = _pixels_met(inputs, geometry.strides[0])
     else:
-        met = _pixels_around(inputs, height, width, padding)
+        met = _pixels_around(inputs, height, width, geometry.padding)
     pixels = tf.reshape(met, [-1, height * width * channels])
     product = tf.matmul(pixels, tf.reshape(upstream, [-1, filters]), transpose_a=True)
     return tf.reshape(product, kernel.shape)

@@ -1,0 +1,32 @@
+"""Paths ask once per process which of oneDNN's kernels TensorFlow computes with."""
+
+from __future__ import annotations
+
+import pytest
+
+from nano_init.keras_patch.faster import processor
+
+
+@pytest.mark.parametrize(
+    ("level", "uses_onednn", "expected"),
+    [
+        ("AVX2", True, True),
+        ("AVX2_VNNI", True, True),
+        ("AVX2", False, False),
+        ("AVX", True, False),
+        ("AVX512_CORE", True, False),
+        (None, True, False),
+    ],
+)
+def test_avx2_without_avx512_and_with_onednn(monkeypatch, level, uses_onednn, expected):
+    monkeypatch.setattr(processor, "_level", lambda: level)
+    monkeypatch.setattr(processor, "_uses_onednn", lambda: uses_onednn)
+    assert processor.has_avx2_kernels.__wrapped__() is expected
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("ceiling", ["AVX2", "AVX"])
+def test_the_level_of_this_process_respects_its_ceiling(monkeypatch, ceiling):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", ceiling)
+    assert processor._level() in ("SSE41", ceiling, None)
+    assert isinstance(processor._uses_onednn(), bool)
