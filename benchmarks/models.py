@@ -296,6 +296,18 @@ MODELS = {
         lambda: _floats(256, 2048),
         8,
     ),
+    "legacy_mlp_rmsprop": _legacy(
+        "MLP 4x2048, batch 256, RMSprop with momentum",
+        lambda: _mlp(optimizer=_rmsprop()),
+        lambda: _floats(256, 2048),
+        8,
+    ),
+    "legacy_mlp_plain_rmsprop": _legacy(
+        "MLP 4x2048, batch 256, RMSprop",
+        lambda: _mlp(optimizer=_keras().optimizers.RMSprop()),
+        lambda: _floats(256, 2048),
+        8,
+    ),
     "legacy_recommender": _legacy(
         "embedding 200,000x64 + MLP, batch 512",
         _recommender,

@@ -47,6 +47,20 @@ def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
             ),
         ),
         PatchRecord(
+            "legacy_rmsprop",
+            PATH,
+            "RMSprop's update in `tf_keras`, as `rmsprop` does it; with momentum, a sparse "
+            "gradient becomes dense",
+            (
+                f"{_OPTIMIZERS}.rmsprop:RMSprop.update_step",
+                f"{_OPTIMIZERS}.optimizer:_BaseOptimizer._deduplicate_sparse_grad",
+            ),
+            uses=(f"{_OPTIMIZERS}.rmsprop:RMSprop.build", *_SLOTS),
+            group=updates,
+            models=("legacy_mlp_rmsprop", "legacy_mlp_plain_rmsprop"),
+            tolerance=1e-5,
+        ),
+        PatchRecord(
             "legacy_sgd",
             PATH,
             "SGD's update in `tf_keras`, as `sgd` does it; a sparse gradient becomes dense",

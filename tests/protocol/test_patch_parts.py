@@ -55,7 +55,7 @@ def test_only_faster_paths_have_groups_and_models() -> None:
 
 
 def test_a_group_lists_its_paths_in_order() -> None:
-    legacy = ("legacy_adam", "legacy_sgd")
+    legacy = ("legacy_adam", "legacy_rmsprop", "legacy_sgd")
     updates = ("adadelta", "adagrad", "adam", "adamax", *legacy, "lion", "nadam", "rmsprop", "sgd")
     assert updates in path_groups()
 
