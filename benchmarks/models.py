@@ -308,6 +308,15 @@ MODELS = {
         lambda: _floats(256, 2048),
         8,
     ),
+    "legacy_short_fits": Model(
+        "MNIST MLP 64-64-10, a fit of two batches, tf_keras",
+        _tiny_mlp,
+        lambda: _floats(256, 784),
+        20,
+        is_in_suite=False,
+        is_short=True,
+        is_legacy=True,
+    ),
     "legacy_recommender": _legacy(
         "embedding 200,000x64 + MLP, batch 512",
         _recommender,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from nano_init.protocol.legacy_paths import legacy_path_records
+from nano_init.protocol.legacy_paths import ITERATOR_ENDS, legacy_path_records
 from nano_init.protocol.patch_record import PATH, PatchRecord
 from nano_init.protocol.supported_versions import KERAS_RANGE
 
 __all__ = ["FASTER_PATHS", "PATH_RECORDS", "parse_disabled", "path_groups", "path_table"]
 
 _NN = "keras.src.backend.tensorflow.nn"
-_DATA = "tensorflow.python.data.ops"
 _ARRAYS = "keras.src.trainers.data_adapters"
 _FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 
@@ -176,13 +175,7 @@ PATH_RECORDS = (
         PATH,
         "no wait for tf.data's autotuning thread when a `fit` ends; a generator's resources are "
         "closed by then",
-        (
-            f"{_DATA}.from_generator_op:_from_generator",
-            f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.__init__",
-            f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.iterator_completed",
-            f"{_ARRAYS}.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
-            f"{_DATA}.iterator_ops:OwnedIterator.__del__",
-        ),
+        (*ITERATOR_ENDS, f"{_ARRAYS}.array_data_adapter:ArrayDataAdapter.get_tf_dataset"),
         models=("short_fits",),
     ),
     PatchRecord(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from nano_init.protocol.patch_record import PATH, PatchRecord
 
-__all__ = ["legacy_path_records"]
+__all__ = ["ITERATOR_ENDS", "legacy_path_records"]
 
+_DATA = "tensorflow.python.data.ops"
+_ARRAYS = "tf_keras.src.engine.data_adapter:TensorLikeDataAdapter"
 _OPTIMIZERS = "tf_keras.src.optimizers"
 _SLOTS = (
     f"{_OPTIMIZERS}.optimizer:_BaseOptimizer._build_index_dict",
     f"{_OPTIMIZERS}.optimizer:Optimizer._var_key",
+)
+
+# What the ends of iterators go through, in TensorFlow.
+ITERATOR_ENDS = (
+    f"{_DATA}.from_generator_op:_from_generator",
+    f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.__init__",
+    f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.iterator_completed",
+    f"{_DATA}.iterator_ops:OwnedIterator.__del__",
 )
 
 
@@ -33,6 +43,13 @@ def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
             group=updates,
             models=("legacy_mlp", "legacy_recommender"),
             tolerance=1e-5,
+        ),
+        PatchRecord(
+            "legacy_fit_stall",
+            PATH,
+            "no wait when a `fit` of `tf_keras` ends, as by `fit_stall`",
+            (*ITERATOR_ENDS, f"{_ARRAYS}.get_dataset"),
+            models=("legacy_short_fits",),
         ),
         PatchRecord(
             "legacy_one_trace",

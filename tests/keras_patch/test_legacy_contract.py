@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import inspect
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -34,7 +35,7 @@ tf_keras = pytest.importorskip("tf_keras")
 RECORDS = {r.name: r for r in PATH_RECORDS if "keras" not in r.keras_packages}
 
 # They change what is traced, and have their own tests.
-AROUND = {"legacy_one_trace", "legacy_step_scalars"}
+AROUND = {"legacy_fit_stall", "legacy_one_trace", "legacy_step_scalars"}
 
 # For numbers that were rounded to bfloat16.
 BFLOAT16_TOLERANCE = 2e-2
@@ -392,7 +393,7 @@ def _places():
         module, _, path = text.partition(":")
         *owners, name = path.split(".")
         owner = functools.reduce(getattr, owners, import_module(module))
-        found[text] = vars(owner)[name]
+        found[text] = inspect.getattr_static(owner, name, None)
     return found
 
 

@@ -86,6 +86,7 @@ def test_reading_the_records_imports_neither_keras_nor_tensorflow() -> None:
         ("adam", {"keras"}),
         ("fit_stall", {"keras"}),
         ("legacy_adam", {"tf_keras"}),
+        ("legacy_fit_stall", {"tf_keras"}),
         ("frame_filters", {"keras", "tf_keras"}),
         ("operands", {"keras", "tf_keras"}),
         ("lazy_namespaces", {"keras", "tf_keras"}),
