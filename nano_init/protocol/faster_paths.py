@@ -219,7 +219,7 @@ PATH_RECORDS = (
         "imported on first use",
         (),
     ),
-    *legacy_path_records(_UPDATES),
+    *legacy_path_records(_UPDATES, _CALLS),
     PatchRecord(
         "lion",
         PATH,

@@ -7,7 +7,8 @@ from nano_init.protocol.patch_record import PATH, PatchRecord
 __all__ = ["ITERATOR_ENDS", "legacy_path_records"]
 
 _DATA = "tensorflow.python.data.ops"
-_ARRAYS = "tf_keras.src.engine.data_adapter:TensorLikeDataAdapter"
+_DATA_2 = "tf_keras.src.engine.data_adapter"
+_ARRAYS = f"{_DATA_2}:TensorLikeDataAdapter"
 _OPTIMIZERS = "tf_keras.src.optimizers"
 _SLOTS = (
     f"{_OPTIMIZERS}.optimizer:_BaseOptimizer._build_index_dict",
@@ -23,11 +24,12 @@ ITERATOR_ENDS = (
 )
 
 
-def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
+def legacy_path_records(updates: str, calls: str) -> tuple[PatchRecord, ...]:
     """Return the records, in the order of their names.
 
     Args:
         updates: The tuner's group of optimizers.
+        calls: The tuner's group of what surrounds a step.
     """
     return (
         PatchRecord(
@@ -43,6 +45,29 @@ def legacy_path_records(updates: str) -> tuple[PatchRecord, ...]:
             group=updates,
             models=("legacy_mlp", "legacy_recommender"),
             tolerance=1e-5,
+        ),
+        PatchRecord(
+            "legacy_array_passes",
+            PATH,
+            "`fit`, `evaluate` and `predict` of small arrays in `tf_keras` without a traced "
+            "pipeline",
+            (
+                f"{_DATA_2}:DataHandler.__init__",
+                f"{_DATA_2}:DataHandler.enumerate_epochs",
+                f"{_ARRAYS}.__init__",
+            ),
+            uses=(
+                f"{_DATA_2}:DataAdapter.__init__",
+                f"{_DATA_2}:DataHandler._configure_dataset_and_inferred_steps",
+                f"{_DATA_2}:DataHandler._infer_steps",
+                f"{_DATA_2}:DataHandler.steps",
+                f"{_ARRAYS}.get_dataset",
+                f"{_ARRAYS}.slice_inputs",
+                f"{_DATA_2}:_process_tensorlike",
+                f"{_DATA_2}:pack_x_y_sample_weight",
+            ),
+            group=calls,
+            models=("legacy_short_fits",),
         ),
         PatchRecord(
             "legacy_fit_stall",

@@ -35,7 +35,12 @@ tf_keras = pytest.importorskip("tf_keras")
 RECORDS = {r.name: r for r in PATH_RECORDS if "keras" not in r.keras_packages}
 
 # They change what is traced, and have their own tests.
-AROUND = {"legacy_fit_stall", "legacy_one_trace", "legacy_step_scalars"}
+AROUND = {
+    "legacy_array_passes",
+    "legacy_fit_stall",
+    "legacy_one_trace",
+    "legacy_step_scalars",
+}
 
 # For numbers that were rounded to bfloat16.
 BFLOAT16_TOLERANCE = 2e-2
