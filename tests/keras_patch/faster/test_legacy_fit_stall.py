@@ -7,7 +7,11 @@ import _thread
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [
+    pytest.mark.tensorflow,
+    # tf_keras 2.16 draws its seeds so.
+    pytest.mark.filterwarnings("ignore:non-integer arguments to randrange"),
+]
 
 tf = pytest.importorskip("tensorflow")
 tf_keras = pytest.importorskip("tf_keras")
