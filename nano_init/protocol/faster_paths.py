@@ -320,11 +320,15 @@ PATH_RECORDS = (
 FASTER_PATHS = tuple(record.name for record in PATH_RECORDS)
 
 
-def path_groups() -> tuple[tuple[str, ...], ...]:
-    """Return the names that the tuner switches off together, group by group."""
+def path_groups(keras_package: str = "") -> tuple[tuple[str, ...], ...]:
+    """Return the names that the tuner switches off together, group by group.
+
+    Args:
+        keras_package: `"keras"` (Keras 3) or `"tf_keras"` (Keras 2), for its paths alone.
+    """
     groups: dict[str, list[str]] = {}
     for record in PATH_RECORDS:
-        if record.group:
+        if record.group and (not keras_package or keras_package in record.keras_packages):
             groups.setdefault(record.group, []).append(record.name)
     return tuple(tuple(names) for names in groups.values())
 
