@@ -308,6 +308,9 @@ MODELS = {
         lambda: _floats(256, 2048),
         8,
     ),
+    "legacy_tiny": _legacy(
+        "MNIST MLP 64-64-10, batch 128", _tiny_mlp, lambda: _floats(128, 784), 400
+    ),
     "legacy_short_fits": Model(
         "MNIST MLP 64-64-10, a fit of two batches, tf_keras",
         _tiny_mlp,

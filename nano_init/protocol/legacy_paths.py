@@ -113,6 +113,17 @@ def legacy_path_records(updates: str, calls: str) -> tuple[PatchRecord, ...]:
             tolerance=1e-5,
         ),
         PatchRecord(
+            "legacy_step_call",
+            PATH,
+            "steps of `tf_keras` called directly: a graph is looked up once for equal batches",
+            tuple(
+                f"tf_keras.src.engine.training:Model.make_{name}_function"
+                for name in ("train", "test", "predict")
+            ),
+            group=calls,
+            models=("legacy_tiny",),
+        ),
+        PatchRecord(
             "legacy_step_scalars",
             PATH,
             "the scalars of an optimizer of `tf_keras` are computed once per step",

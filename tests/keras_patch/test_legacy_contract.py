@@ -39,6 +39,7 @@ AROUND = {
     "legacy_array_passes",
     "legacy_fit_stall",
     "legacy_one_trace",
+    "legacy_step_call",
     "legacy_step_scalars",
 }
 
