@@ -14,6 +14,7 @@ import weakref
 from nano_init.frozen import frozen
 from nano_init.keras_patch.faster.array_slices import is_default_strategy
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.own_frames import drop_own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,22 +61,29 @@ def _straight_class() -> Any:
         """A step of Keras that takes the shortcut if possible."""
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            if len(args) != 1 or kwargs or not _is_plain(args[0]):
+            try:
+                if len(args) == 1 and not kwargs and _is_plain(args[0]):
+                    return _call_straight(self, super().__call__, args[0])
                 return super().__call__(*args, **kwargs)
-            (data,) = args
-            known: _KnownGraph | None = vars(self).get(_KNOWN)
-            if known is not None and (known := known.for_iterator(data)) is not None:
-                setattr(self, _KNOWN, known)
-                graph = known.graph
-                return graph._call_flat([data._iterator_resource], graph.captured_inputs)
-            outputs = super().__call__(data)
-            setattr(self, _KNOWN, _graph_for(self, data))
-            return outputs
+            except BaseException as error:
+                drop_own_frames(error)
+                raise
 
     StraightFunction.__name__ = Function.__name__
     StraightFunction.__qualname__ = Function.__qualname__
     StraightFunction.__module__ = Function.__module__
     return StraightFunction
+
+
+def _call_straight(function: Any, call: Callable[..., Any], data: Any) -> Any:
+    known: _KnownGraph | None = vars(function).get(_KNOWN)
+    if known is not None and (known := known.for_iterator(data)) is not None:
+        setattr(function, _KNOWN, known)
+        graph = known.graph
+        return graph._call_flat([data._iterator_resource], graph.captured_inputs)
+    outputs = call(data)
+    setattr(function, _KNOWN, _graph_for(function, data))
+    return outputs
 
 
 @frozen

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import sys
 
 import numpy as np
 import pytest
+
+from nano_init.keras_patch.own_frames import OWN_PATH
 
 pytestmark = [
     pytest.mark.tensorflow,
@@ -184,6 +187,19 @@ def test_steps_in_several_threads(only):
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             for found in pool.map(call, [5, 4, 10, 5] * 4):
                 np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 keeps one frame")
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_error_of_a_step_shows_no_frame_of_the_package(only, is_first):
+    with only("legacy_step_call"):
+        function = a_model().make_train_function()
+        iterator = iter(batches(5).take(0 if is_first else 1))
+        if not is_first:
+            function(iterator)
+        with pytest.raises(tf.errors.OutOfRangeError) as caught:
+            function(iterator)
+    assert not any(str(entry.path).startswith(OWN_PATH) for entry in caught.traceback)
 
 
 @pytest.mark.filterwarnings("ignore:.*HDF5 file")
