@@ -189,7 +189,8 @@ class SlicedArrays:
 
     def iterator(self, dataset: Dataset) -> Any:
         """Return an iterator over a pipeline of this module."""
-        return iter(self._with_given(dataset.with_options(_untuned())))
+        options = _untuned() if self._options is None else _untuned().merge(self._options)
+        return iter(dataset.with_options(options))
 
     def _with_given(self, dataset: Dataset) -> Dataset:
         return dataset if self._options is None else dataset.with_options(self._options)

@@ -83,13 +83,18 @@ def untuned(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(get_dataset)
     def get_untuned(self: Any) -> Dataset:
-        import tensorflow as tf
-
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return get_dataset(self).with_options(options)
+        return get_dataset(self).with_options(_untuned())
 
     return get_untuned
+
+
+@functools.cache
+def _untuned() -> Any:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _destroy_apart(iterator: Any) -> None:
