@@ -374,6 +374,30 @@ MODELS = {
         lambda: _floats(256, 2048),
         8,
     ),
+    "legacy_mlp_rmsprop": _legacy(
+        "MLP 4x2048, batch 256, RMSprop with momentum",
+        lambda: _mlp(optimizer=_rmsprop()),
+        lambda: _floats(256, 2048),
+        8,
+    ),
+    "legacy_mlp_plain_rmsprop": _legacy(
+        "MLP 4x2048, batch 256, RMSprop",
+        lambda: _mlp(optimizer=_keras().optimizers.RMSprop()),
+        lambda: _floats(256, 2048),
+        8,
+    ),
+    "legacy_tiny": _legacy(
+        "MNIST MLP 64-64-10, batch 128", _tiny_mlp, lambda: _floats(128, 784), 400
+    ),
+    "legacy_short_fits": Model(
+        "MNIST MLP 64-64-10, a fit of two batches, tf_keras",
+        _tiny_mlp,
+        lambda: _floats(256, 784),
+        20,
+        is_in_suite=False,
+        is_short=True,
+        is_legacy=True,
+    ),
     "legacy_recommender": _legacy(
         "embedding 200,000x64 + MLP, batch 512",
         _recommender,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_init.protocol.legacy_paths import legacy_path_records
+from nano_init.protocol.legacy_paths import ITERATOR_ENDS, legacy_path_records
 from nano_init.protocol.optimizer_paths import optimizer_path_records
 from nano_init.protocol.patch_record import PATH, PatchRecord
 from nano_init.protocol.supported_versions import KERAS_RANGE
@@ -10,7 +10,6 @@ from nano_init.protocol.supported_versions import KERAS_RANGE
 __all__ = ["FASTER_PATHS", "PATH_RECORDS", "parse_disabled", "path_groups", "path_table"]
 
 _NN = "keras.src.backend.tensorflow.nn"
-_DATA = "tensorflow.python.data.ops"
 _ARRAYS = "keras.src.trainers.data_adapters"
 _FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 
@@ -145,13 +144,7 @@ _OTHERS = (
         PATH,
         "no wait for tf.data's autotuning thread when a `fit` ends; a generator's resources are "
         "closed by then",
-        (
-            f"{_DATA}.from_generator_op:_from_generator",
-            f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.__init__",
-            f"{_DATA}.dataset_ops:DatasetV2._GeneratorState.iterator_completed",
-            f"{_ARRAYS}.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
-            f"{_DATA}.iterator_ops:OwnedIterator.__del__",
-        ),
+        (*ITERATOR_ENDS, f"{_ARRAYS}.array_data_adapter:ArrayDataAdapter.get_tf_dataset"),
         models=("short_fits",),
     ),
     PatchRecord(
@@ -248,7 +241,7 @@ _OTHERS = (
     ),
 )
 
-_ALL = (*_OTHERS, *optimizer_path_records(_UPDATES), *legacy_path_records(_UPDATES))
+_ALL = (*_OTHERS, *optimizer_path_records(_UPDATES), *legacy_path_records(_UPDATES, _CALLS))
 
 # Each name is also a module in `keras_patch/faster`, which has a function `NAME_replacements`.
 PATH_RECORDS = tuple(sorted(_ALL, key=lambda record: record.name))
@@ -256,11 +249,15 @@ PATH_RECORDS = tuple(sorted(_ALL, key=lambda record: record.name))
 FASTER_PATHS = tuple(record.name for record in PATH_RECORDS)
 
 
-def path_groups() -> tuple[tuple[str, ...], ...]:
-    """Return the names that the tuner switches off together, group by group."""
+def path_groups(keras_package: str = "") -> tuple[tuple[str, ...], ...]:
+    """Return the names that the tuner switches off together, group by group.
+
+    Args:
+        keras_package: `"keras"` (Keras 3) or `"tf_keras"` (Keras 2), for its paths alone.
+    """
     groups: dict[str, list[str]] = {}
     for record in PATH_RECORDS:
-        if record.group:
+        if record.group and (not keras_package or keras_package in record.keras_packages):
             groups.setdefault(record.group, []).append(record.name)
     return tuple(tuple(names) for names in groups.values())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import inspect
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from nano_init import active_paths, patch_tensorflow, unpatch_tensorflow
-from nano_init.keras_patch.faster import adam_ops, legacy_update
+from nano_init.keras_patch.faster import adam_ops, legacy_rmsprop, legacy_update
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.protocol.faster_paths import FASTER_PATHS, PATH_RECORDS
 
@@ -34,7 +35,13 @@ tf_keras = pytest.importorskip("tf_keras")
 RECORDS = {r.name: r for r in PATH_RECORDS if "keras" not in r.keras_packages}
 
 # They change what is traced, and have their own tests.
-AROUND = {"legacy_one_trace", "legacy_step_scalars"}
+AROUND = {
+    "legacy_array_passes",
+    "legacy_fit_stall",
+    "legacy_one_trace",
+    "legacy_step_call",
+    "legacy_step_scalars",
+}
 
 # For numbers that were rounded to bfloat16.
 BFLOAT16_TOLERANCE = 2e-2
@@ -64,6 +71,7 @@ class Case:
 ADAM = functools.partial(Case, "legacy_adam", "Adam")
 ADAMW = functools.partial(Case, "legacy_adam", "AdamW")
 SGD = functools.partial(Case, "legacy_sgd", "SGD")
+RMSPROP = functools.partial(Case, "legacy_rmsprop", "RMSprop")
 CASES = {
     "adam": ADAM(),
     "adam betas": ADAM({"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
@@ -82,12 +90,19 @@ CASES = {
     "sgd nesterov alone": SGD({"nesterov": True}),
     "sgd decay": SGD({"momentum": 0.9, "weight_decay": 0.1, "global_clipnorm": 0.5}),
     "sgd ema": SGD({"momentum": 0.9, "use_ema": True, "clipvalue": 0.01}),
+    "rmsprop momentum": RMSPROP({"momentum": 0.9}),
+    "rmsprop options": RMSPROP({"momentum": 0.5, "rho": 0.8, "epsilon": 1e-3, "clipnorm": 0.1}),
+    "rmsprop centered": RMSPROP({"momentum": 0.9, "centered": True, "weight_decay": 0.1}),
+    "rmsprop epsilon 0": RMSPROP({"momentum": 0.9, "epsilon": 0.0}, is_taken=False),
+    # Without momentum, only large variables.
+    "rmsprop plain": RMSPROP(is_taken=False),
+    "rmsprop plain centered": RMSPROP({"centered": True}, is_taken=False),
 }
 if hasattr(tf_keras.optimizers.Adam(), "adaptive_epsilon"):
     CASES["adam adaptive epsilon"] = ADAM({"adaptive_epsilon": True, "epsilon": 1e-2})
 
 # One optimizer for each path, and for each kernel.
-FEW = ("adam", "adamw", "sgd", "sgd nesterov")
+FEW = ("adam", "adamw", "sgd", "sgd nesterov", "rmsprop momentum", "rmsprop centered")
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +190,22 @@ def test_ops_update_small_variables_as_keras_does(name, only):
     expected = _updated(CASES[name].make())
     only(CASES[name].path, 2**16)
     _assert_close(_updated(CASES[name].make()), expected, 1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"rho": 0.8, "epsilon": 1e-3}, {"weight_decay": 0.1}])
+@pytest.mark.parametrize("centered", [False, True])
+def test_an_island_updates_large_variables_by_rmsprop_without_momentum(
+    centered, options, only, monkeypatch
+):
+    case = RMSPROP({"centered": centered, **options})
+    expected = _updated(case.make())
+    monkeypatch.setattr(legacy_rmsprop, "_FEWEST", 1)
+    monkeypatch.setattr(legacy_rmsprop, "is_large_in_graph", lambda _: not tf.executing_eagerly())
+    taken = only(case.path)
+    _assert_close(_updated(case.make()), expected, _tolerance(case))
+    assert len(taken) == 3
+    _assert_close(_updated(case.make(), "eager"), expected, _tolerance(case))
+    assert len(taken) == 3
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -276,9 +307,9 @@ def _updated_by_repeated_ids(optimizer):
     return [np.array(v) for v in [table, *optimizer.variables]]
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop momentum", "rmsprop centered"])
 def test_keras_updates_by_repeated_ids_that_it_has_not_summed(name, only):
-    """Adam's squares of the slices are not those of their sum."""
+    """The squares of the slices are not those of their sum."""
     expected = _updated_by_repeated_ids(CASES[name].make())
     taken = only(CASES[name].path)
     _assert_close(_updated_by_repeated_ids(CASES[name].make()), expected, 0.0)
@@ -338,17 +369,17 @@ def _with_own_slots(owner):
 
 
 @pytest.mark.parametrize("derive", [_with_own_update, _with_own_slots])
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop momentum"])
 def test_a_subclass_with_its_own_update_or_slots_keeps_the_code_of_keras(name, derive, only):
     case = CASES[name]
     owner = derive(getattr(tf_keras.optimizers, case.name))
-    expected = _updated(owner(0.01))
+    expected = _updated(owner(0.01, **case.options))
     taken = only(case.path)
-    _assert_close(_updated(owner(0.01)), expected, 0.0)
+    _assert_close(_updated(owner(0.01, **case.options)), expected, 0.0)
     assert taken == []
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD"])
+@pytest.mark.parametrize("name", ["Adam", "RMSprop", "SGD"])
 def test_the_legacy_optimizers_of_keras_2_are_not_touched(name, only):
     """They use the fused kernels themselves."""
     owner = getattr(tf_keras.optimizers.legacy, name)
@@ -368,7 +399,7 @@ def _places():
         module, _, path = text.partition(":")
         *owners, name = path.split(".")
         owner = functools.reduce(getattr, owners, import_module(module))
-        found[text] = vars(owner)[name]
+        found[text] = inspect.getattr_static(owner, name, None)
     return found
 
 

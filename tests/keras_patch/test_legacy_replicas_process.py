@@ -25,7 +25,7 @@ adam_ops._SPLIT_BY_KERNEL = range(16)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 kernels = []
-for name in ("ResourceApplyAdam", "ResourceApplyKerasMomentum"):
+for name in ("ResourceApplyAdam", "ResourceApplyKerasMomentum", "ResourceApplyRMSProp"):
     def counted(kernel=getattr(tf.raw_ops, name), **options):
         kernels.append(kernel)
         return kernel(**options)
@@ -47,6 +47,7 @@ for make in (
     lambda: optimizers.Adam(0.01),
     lambda: optimizers.AdamW(0.01, clipnorm=0.5),
     lambda: optimizers.SGD(0.05, 0.9, nesterov=True),
+    lambda: optimizers.RMSprop(0.01, momentum=0.9),
 ):
     expected = trained(make)
     patch_tensorflow()

@@ -55,7 +55,7 @@ def test_only_faster_paths_have_groups_and_models() -> None:
 
 
 def test_a_group_lists_its_paths_in_order() -> None:
-    legacy = ("legacy_adam", "legacy_sgd")
+    legacy = ("legacy_adam", "legacy_rmsprop", "legacy_sgd")
     updates = (
         "adadelta",
         "adafactor",
@@ -99,6 +99,7 @@ def test_reading_the_records_imports_neither_keras_nor_tensorflow() -> None:
         ("adam", {"keras"}),
         ("fit_stall", {"keras"}),
         ("legacy_adam", {"tf_keras"}),
+        ("legacy_fit_stall", {"tf_keras"}),
         ("frame_filters", {"keras", "tf_keras"}),
         ("operands", {"keras", "tf_keras"}),
         ("lazy_namespaces", {"keras", "tf_keras"}),

@@ -16,6 +16,9 @@ __all__ = ["PATH_GROUPS", "Choices", "first_candidates"]
 # Faster paths that are left out together: of one kind of layer, or of one technique.
 PATH_GROUPS = tuple(",".join(names) for names in path_groups())
 
+# Of a script that trains with Keras 2.
+_LEGACY_GROUPS = tuple(",".join(names) for names in path_groups("tf_keras"))
+
 # Faster paths that bring less are looked at group by group.
 _BROUGHT = 1.02
 
@@ -77,7 +80,14 @@ class Choices:
             names = ("none", *self.allocators)
             yield from (replace(base, allocator=n) for n in names if n != base.allocator)
         if DISABLE_VARIABLE not in self.environ and _is_bare_as_fast(base, measured):
-            yield from (replace(base, disable=_without(base.disable, g)) for g in PATH_GROUPS)
+            groups = _LEGACY_GROUPS if _is_legacy(self.environ) else PATH_GROUPS
+            yield from (replace(base, disable=_without(base.disable, group)) for group in groups)
+
+
+def _is_legacy(environ: Mapping[str, str]) -> bool:
+    """Say whether `tf.keras` is Keras 2. A script that imports `tf_keras` by itself is not seen."""
+    # TensorFlow accepts exactly these (tensorflow/python/util/lazy_loader.py).
+    return environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
 
 
 def _is_bare_as_fast(base: Configuration, measured: Mapping[Configuration, float]) -> bool:

@@ -7,7 +7,7 @@ pass are put in order first, and a pipeline only slices them: the same batches, 
 in the same order.
 
 Without a seed, a new order is drawn for each pass, as Keras's pipeline does. With
-`tf.random.set_seed`, that pipeline takes the same order in each pass; `SeededOrders` knows it.
+`tf.random.set_seed`, that pipeline takes the same order in each pass; `array_slices` knows it.
 
 At the end of a pass Keras starts the next one, and drops it when the next epoch starts
 (keras/src/trainers/epoch_iterator.py, `_enumerate_iterator`). Over arrays it is not started.
@@ -18,7 +18,8 @@ from __future__ import annotations
 import contextvars
 import functools
 
-from nano_init.keras_patch.faster.array_batches import ArrayBatches, SeededOrders, applies_to
+from nano_init.keras_patch.faster.array_batches import ArrayBatches, applies_to, seeded_orders
+from nano_init.keras_patch.faster.array_slices import is_default_strategy, is_unwatched
 from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
@@ -94,7 +95,7 @@ def _wrap_get_iterator(get_iterator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
-    orders = SeededOrders(get_dataset)
+    orders = seeded_orders(get_dataset)
 
     @functools.wraps(get_dataset)
     def get_tf_dataset(self: Any) -> Dataset | ArrayBatches:
@@ -107,22 +108,10 @@ def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_plain(epoch_iterator: Any, strategy: Any) -> bool:
     """Say whether Keras's trainer takes batches on one device, without anything that watches."""
-    import tensorflow as tf
     from keras.src.backend.tensorflow.trainer import TFEpochIterator
-    from tensorflow.python.data.ops import debug_mode
-    from tensorflow.python.eager import context
-    from tensorflow.python.framework import config
 
     return (
-        type(epoch_iterator) is TFEpochIterator
-        and _is_default(strategy)
-        and tf.executing_eagerly()
-        # TensorFlow warns that this does not apply to the functions of a pipeline.
-        and not tf.config.functions_run_eagerly()
-        and not debug_mode.DEBUG_MODE
-        and not context.context().op_callbacks
-        # There TensorFlow refuses to draw an order without a seed.
-        and not config.is_op_determinism_enabled()
+        type(epoch_iterator) is TFEpochIterator and is_default_strategy(strategy) and is_unwatched()
     )
 
 
@@ -145,13 +134,7 @@ def _is_unread(epoch_iterator: Any) -> bool:
     return (
         getattr(epoch_iterator, _IS_BETWEEN, False)
         and type(epoch_iterator) is TFEpochIterator
-        and _is_default(epoch_iterator._distribute_strategy)
+        and is_default_strategy(epoch_iterator._distribute_strategy)
         and type(epoch_iterator.data_adapter) is ArrayDataAdapter
         and epoch_iterator.steps_per_epoch is None
     )
-
-
-def _is_default(strategy: Any) -> bool:
-    from tensorflow.python.distribute import distribute_lib
-
-    return strategy is distribute_lib._get_default_strategy()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Dataset
 
-__all__ = ["fit_stall_replacements"]
+__all__ = ["fit_stall_replacements", "iterator_replacements", "untuned"]
 
 _dropping = _thread.allocate_lock()
 _is_watching = False
@@ -52,6 +52,14 @@ _has_ended = False
 def fit_stall_replacements() -> Iterator[Replacement]:
     """Yield the replacements that avoid the wait at the end of an iterator."""
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    yield from iterator_replacements()
+    name = "get_tf_dataset"
+    yield Replacement(ArrayDataAdapter, name, untuned(vars(ArrayDataAdapter)[name]))
+
+
+def iterator_replacements() -> Iterator[Replacement]:
+    """Yield the replacements that let a separate thread destroy an iterator."""
     from tensorflow.python.data.ops import from_generator_op
     from tensorflow.python.data.ops.dataset_ops import DatasetV2
     from tensorflow.python.data.ops.iterator_ops import OwnedIterator
@@ -63,21 +71,30 @@ def fit_stall_replacements() -> Iterator[Replacement]:
         (state, "iterator_completed", noting_ends),
     ):
         yield Replacement(target, name, changed(vars(target)[name]))
-    name = "get_tf_dataset"
-    yield Replacement(ArrayDataAdapter, name, _wrap_get_tf_dataset(vars(ArrayDataAdapter)[name]))
     yield Replacement(OwnedIterator, "__del__", _destroy_apart, inherited=True)
 
 
-def _wrap_get_tf_dataset(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
+def untuned(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a data adapter's method whose pipeline is not tuned.
+
+    Args:
+        get_dataset: Takes the adapter and returns its pipeline.
+    """
+
     @functools.wraps(get_dataset)
-    def get_tf_dataset(self: Any) -> Dataset:
-        import tensorflow as tf
+    def get_untuned(self: Any) -> Dataset:
+        return get_dataset(self).with_options(_untuned())
 
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return get_dataset(self).with_options(options)
+    return get_untuned
 
-    return get_tf_dataset
+
+@functools.cache
+def _untuned() -> Any:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _destroy_apart(iterator: Any) -> None:

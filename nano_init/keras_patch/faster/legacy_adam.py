@@ -8,8 +8,6 @@ converted to dense first. Keras has summed its repeated ids by then, which the s
 
 from __future__ import annotations
 
-import functools
-
 from nano_init.keras_patch.faster.adam_ops import (
     AdamScalars,
     adam_scalars,
@@ -17,17 +15,20 @@ from nano_init.keras_patch.faster.adam_ops import (
     update_by_ops,
 )
 from nano_init.keras_patch.faster.fused_optimizer import scalar
-from nano_init.keras_patch.faster.legacy_update import LegacyUpdate, legacy_update_replacement
+from nano_init.keras_patch.faster.legacy_update import (
+    LegacyUpdate,
+    legacy_update_replacement,
+    marking_replacement,
+)
 from nano_init.keras_patch.faster.step_scalars import once_a_step
-from nano_init.keras_patch.ledger import Replacement
-from nano_init.keras_patch.sparse.row_sums import is_distinct, mark_distinct
+from nano_init.keras_patch.sparse.row_sums import is_distinct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from collections.abc import Iterator
 
-    from nano_init.keras_patch.tensor_types import Gradient, Optimizer, Tensor, Variable
+    from nano_init.keras_patch.ledger import Replacement
+    from nano_init.keras_patch.tensor_types import Optimizer, Tensor, Variable
 
 __all__ = ["legacy_adam_replacements"]
 
@@ -36,26 +37,10 @@ def legacy_adam_replacements() -> Iterator[Replacement]:
     """Yield the replacements of the updates, and of the sums that they need."""
     from tf_keras.src.optimizers.adam import Adam
     from tf_keras.src.optimizers.adamw import AdamW
-    from tf_keras.src.optimizers.optimizer import _BaseOptimizer
 
     for owner in (Adam, AdamW):
         yield legacy_update_replacement("legacy_adam", owner, _UPDATE)
-    name = "_deduplicate_sparse_grad"
-    yield Replacement(_BaseOptimizer, name, _wrap_deduplicate(vars(_BaseOptimizer)[name]))
-
-
-def _wrap_deduplicate(deduplicate: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(deduplicate)
-    def deduplicate_and_mark(self: Optimizer, grads: Iterable[Gradient]) -> Any:
-        import tensorflow as tf
-
-        distinct = deduplicate(self, grads)
-        for gradient in distinct:
-            if isinstance(gradient, tf.IndexedSlices):
-                mark_distinct(gradient.indices)
-        return distinct
-
-    return deduplicate_and_mark
+    yield marking_replacement()
 
 
 def _run(

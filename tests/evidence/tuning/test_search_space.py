@@ -38,3 +38,16 @@ def test_neighbours_differ_in_one_choice() -> None:
 
 def test_threads_are_not_varied_on_one_core() -> None:
     assert list(Choices(1, (), "", {}).beside(FLOAT32, {})) == [Configuration(disable="all")]
+
+
+def test_only_paths_of_the_keras_in_use_are_varied() -> None:
+    measured = {FLOAT32: 1.0, Configuration(disable="all"): 1.0}
+
+    def left_out(environ: dict[str, str]) -> set[str]:
+        found = Choices(1, (), "", environ).beside(FLOAT32, measured)
+        return {name for each in found for name in each.disable.split(",")} - {"all"}
+
+    assert {"legacy_adam", "adam", "gru"} < left_out({"TF_USE_LEGACY_KERAS": "0"})
+    legacy = left_out({"TF_USE_LEGACY_KERAS": "1"})
+    assert {"legacy_adam", "legacy_array_passes"} < legacy
+    assert all(name.startswith("legacy_") for name in legacy)

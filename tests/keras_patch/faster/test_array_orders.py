@@ -10,6 +10,7 @@ pytestmark = pytest.mark.tensorflow
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
+array_slices = pytest.importorskip("nano_init.keras_patch.faster.array_slices")
 array_batches = pytest.importorskip("nano_init.keras_patch.faster.array_batches")
 
 
@@ -22,16 +23,16 @@ def test_a_seeded_order_is_looked_for_when_it_comes_again():
         return tf.data.Dataset.from_tensors(tf.range(adapter._num_samples, dtype=tf.int64))
 
     tf.random.set_seed(1)
-    orders = array_batches.SeededOrders(get_dataset)
-    assert all(orders.order(rows, 1) is None for rows in range(5))
+    orders = array_batches.seeded_orders(get_dataset)
+    assert all(orders.orders(rows, 1) is None for rows in range(5))
     assert asked == []
-    assert [orders.order(3, 1).numpy().tolist() for _ in range(2)] == [[0, 1, 2]] * 2
+    assert [orders.orders(3, 1).numpy().tolist() for _ in range(2)] == [[[0, 1, 2]]] * 2
     assert asked == [3]
-    assert orders.order(3, 2) is None
-    assert orders.order(3, 2) is None, "seed 2 is not in use"
+    assert orders.orders(3, 2) is None
+    assert orders.orders(3, 2) is None, "seed 2 is not in use"
     for rows in range(100):
-        orders.order(rows, 1)
-    assert len(orders._orders) <= array_batches._MOST_ORDERS
+        orders.orders(rows, 1)
+    assert len(orders._orders) <= array_slices._MOST_ORDERS
 
 
 class Seeds(keras.callbacks.Callback):

@@ -13,6 +13,7 @@ tf = pytest.importorskip("tensorflow")
 trainer = pytest.importorskip("keras.src.backend.tensorflow.trainer")
 array_data_adapter = pytest.importorskip("keras.src.trainers.data_adapters.array_data_adapter")
 data_adapter = pytest.importorskip("keras.src.trainers.data_adapters.data_adapter")
+array_slices = pytest.importorskip("nano_init.keras_patch.faster.array_slices")
 array_batches = pytest.importorskip("nano_init.keras_patch.faster.array_batches")
 
 RNG = np.random.default_rng(1)
@@ -37,7 +38,7 @@ OTHERS = {
     "texts": lambda: {"x": np.array(["a"] * 10, object)},
     "ragged": lambda: {"x": tf.ragged.constant([[1, 2], [3]] * 5)},
     "sparse": lambda: {"x": tf.sparse.from_dense(X)},
-    "large": lambda: {"x": np.zeros((array_batches._LARGEST + 1,), "int8"), "shuffle": True},
+    "large": lambda: {"x": np.zeros((array_slices.LARGEST + 1,), "int8"), "shuffle": True},
     "a dataset": lambda: {"x": tf.data.Dataset.from_tensor_slices(X).batch(4)},
 }
 
@@ -104,7 +105,7 @@ def test_options_are_those_of_the_pipeline(only):
 
 
 def test_a_large_array_in_one_batch_and_its_own_order_is_not_copied(only):
-    large = np.zeros((array_batches._LARGEST + 1,), "int8")
+    large = np.zeros((array_slices.LARGEST + 1,), "int8")
     with only("array_passes"):
         assert is_short(epochs_of(False, len(large), x=large))
         assert not is_short(epochs_of(False, len(large) - 1, x=large))
