@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from custom_steps import masked_lm, masked_lm_batch, vq_vae, vq_vae_batch
 from tabular_models import graph_network, graph_network_batch, wide_deep, wide_deep_batch
+from text_models import tcn, text_cnn, text_conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,45 +226,6 @@ def _recommender(ids: int = 200_000) -> Any:
     return _compiled(keras.Sequential([*stack, *hidden, layers.Dense(10, "softmax")]))
 
 
-def _text_conv(width: int = 128, length: int = 500, ids: int = 20_000) -> Any:
-    """Return the classifier of texts of Keras's example "Text classification from scratch"."""
-    keras = _keras()
-    layers = keras.layers
-    stack = [keras.Input((length,), dtype="int32"), layers.Embedding(ids, width)]
-    stack += [layers.Dropout(0.5)]
-    stack += [layers.Conv1D(width, 7, 3, activation="relu") for _ in range(2)]
-    stack += [layers.GlobalMaxPooling1D(), layers.Dense(width, "relu"), layers.Dropout(0.5)]
-    return _compiled(keras.Sequential([*stack, layers.Dense(2, "softmax")]))
-
-
-def _text_cnn(width: int = 128, length: int = 400, ids: int = 20_000) -> Any:
-    """Return parallel convolutions over word vectors of 300 numbers (Kim 2014, arXiv:1408.5882)."""
-    keras = _keras()
-    layers = keras.layers
-    inputs = keras.Input((length,), dtype="int32")
-    words = layers.Embedding(ids, 300)(inputs)
-    found = [layers.Conv1D(width, size, activation="relu")(words) for size in (3, 4, 5)]
-    x = layers.Concatenate()([layers.GlobalMaxPooling1D()(each) for each in found])
-    return _compiled(keras.Model(inputs, layers.Dense(2, "softmax")(layers.Dropout(0.5)(x))))
-
-
-def _tcn(filters: int = 64, length: int = 400) -> Any:
-    """Return a temporal convolutional network (Bai et al. 2018, arXiv:1803.01271)."""
-    keras = _keras()
-    layers = keras.layers
-    inputs = keras.Input((length, 8))
-    x = layers.Conv1D(filters, 1)(inputs)
-    for dilation in (1, 2, 4, 8, 16):
-        y = x
-        for _ in range(2):
-            y = layers.Conv1D(
-                filters, 3, padding="causal", dilation_rate=dilation, activation="relu"
-            )(y)
-            y = layers.Dropout(0.1)(y)
-        x = layers.ReLU()(layers.Add()([x, y]))
-    return _compiled(keras.Model(inputs, layers.Dense(10, "softmax")(x[:, -1])))
-
-
 MODELS = {
     "mlp": Model("MLP 4x2048, batch 256", _mlp, lambda: _floats(256, 2048), 8),
     "mlp_rmsprop": Model(
@@ -339,21 +301,21 @@ MODELS = {
     ),
     "text_conv": Model(
         "text by strided Conv1D, sequence 500, batch 32",
-        _text_conv,
+        text_conv,
         lambda: _ids(32, 500, ids=20_000, classes=2),
         10,
         is_in_suite=False,
     ),
     "text_cnn": Model(
         "text by Conv1D of three sizes, sequence 400, batch 32",
-        _text_cnn,
+        text_cnn,
         lambda: _ids(32, 400, ids=20_000, classes=2),
         5,
         is_in_suite=False,
     ),
     "tcn": Model(
         "TCN of 10 causal Conv1D, sequence 400, batch 32",
-        _tcn,
+        tcn,
         lambda: _floats(32, 400, 8),
         10,
         is_in_suite=False,
