@@ -28,6 +28,9 @@ _OTHERS = (
         "GELU, SiLU, ReLU6 and hard SiLU, compiled by XLA into one kernel per direction",
         (
             *(f"{_NN}:{name}" for name in ("gelu", "silu", "relu6", "hard_silu")),
+            *(f"tensorflow._api.v2.nn:{name}" for name in ("gelu", "silu", "swish", "relu6")),
+        ),
+        uses=(
             "tensorflow.python.ops.nn_ops:gelu",
             "tensorflow.python.ops.nn_ops:relu6",
             "tensorflow.python.ops.nn_impl:swish",
