@@ -127,6 +127,20 @@ def _cnn() -> Any:
     return _compiled(keras.Sequential([*stack, *head]))
 
 
+def _resnext(filters: int = 128, groups: int = 32) -> Any:
+    keras = _keras()
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(filters, 3, 2, padding="same")(inputs)
+    for _ in range(2):
+        y = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 1)(x)))
+        y = layers.Conv2D(filters, 3, padding="same", groups=groups)(y)
+        y = layers.ReLU()(layers.BatchNormalization()(y))
+        x = layers.ReLU()(layers.Add()([x, layers.Conv2D(filters, 1)(y)]))
+    head = layers.Dense(10, "softmax")(layers.GlobalAveragePooling2D()(x))
+    return _compiled(keras.Model(inputs, head))
+
+
 def _application(name: str, side: int, optimizer: Any = "adam") -> Any:
     build = getattr(_keras().applications, name)
     return _compiled(build(weights=None, input_shape=(side, side, 3), classes=100), optimizer)
@@ -285,6 +299,13 @@ MODELS = {
         "masked language model, 30,000 ids, own train_step", masked_lm, masked_lm_batch, 2
     ),
     "vq_vae": Model("VQ-VAE, 28x28, own train_step", vq_vae, vq_vae_batch, 20),
+    "resnext": Model(
+        "ResNeXt, 2 blocks of 32 groups, 32x32, batch 8",
+        _resnext,
+        lambda: _floats(8, 32, 32, 3),
+        2,
+        is_in_suite=False,
+    ),
     "graph_network": Model(
         "graph network, 2,708 nodes, 5,429 edges",
         graph_network,

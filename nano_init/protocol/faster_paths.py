@@ -106,8 +106,8 @@ _OTHERS = (
     PatchRecord(
         "depthwise",
         PATH,
-        "the input gradient of strided depthwise convolutions in float32, because bfloat16 has no "
-        "fast kernel",
+        "gradients of strided and of large depthwise kernels in float32, because bfloat16 has no "
+        "fast kernel; large kernels on small images position by position",
         (f"{_NN}:depthwise_conv", f"{_NN}:separable_conv"),
         group=_CONVOLUTIONS,
         models=("mobilenet",),
@@ -157,6 +157,16 @@ _OTHERS = (
         ("keras.src.backend.tensorflow.trainer:TensorFlowTrainer._make_function",),
         uses=("keras.src.backend.tensorflow.trainer:reduce_per_replica",),
         keras=("3.7", KERAS_RANGE[1]),
+    ),
+    PatchRecord(
+        "grouped_convolution",
+        PATH,
+        "convolutions with groups by oneDNN, which Keras compiles by XLA: 10 to 400 times as fast",
+        (f"{_NN}:conv",),
+        uses=(f"{_NN}:depthwise_conv",),
+        group=_CONVOLUTIONS,
+        models=("resnext",),
+        tolerance=1e-5,
     ),
     PatchRecord(
         "gru",

@@ -153,6 +153,12 @@ CASES = {
         optimizer=lambda: keras.optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
         unsupported_optimizer=lambda: keras.optimizers.Ftrl(0.1, learning_rate_power=-0.4),
     ),
+    "grouped_convolution": Case(
+        lambda: [L.Conv2D(8, 3, groups=2, padding="same"), L.Conv2D(8, 3, groups=8)],
+        IMAGE,
+        lambda: [L.Conv2D(4, 1)],
+        ways=("eager", "graph"),
+    ),
     "gru": Case(
         lambda: [L.GRU(3, return_sequences=True)],
         SEQUENCE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-__all__ = ["has_avx2_kernels"]
+__all__ = ["has_avx2_kernels", "uses_onednn"]
 
 # oneDNN's levels with AVX2 and without AVX-512.
 _AVX2_LEVELS = ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
@@ -18,7 +18,7 @@ def has_avx2_kernels() -> bool:
     That is so on a processor without AVX-512, or below a level that ONEDNN_MAX_CPU_ISA names, if
     oneDNN is switched on: by itself, TensorFlow leaves such a processor to Eigen.
     """
-    return _uses_onednn() and _level() in _AVX2_LEVELS
+    return uses_onednn() and _level() in _AVX2_LEVELS
 
 
 def _level() -> str | None:
@@ -28,7 +28,8 @@ def _level() -> str | None:
     return onednn_level(probe().isa.level, os.environ)
 
 
-def _uses_onednn() -> bool:
+def uses_onednn() -> bool:
+    """Say whether oneDNN is switched on in TensorFlow."""
     try:
         from tensorflow.python.util._pywrap_util_port import IsMklEnabled
     except ImportError:

@@ -20,7 +20,7 @@ from nano_init.keras_patch.faster import processor
 )
 def test_avx2_without_avx512_and_with_onednn(monkeypatch, level, uses_onednn, expected):
     monkeypatch.setattr(processor, "_level", lambda: level)
-    monkeypatch.setattr(processor, "_uses_onednn", lambda: uses_onednn)
+    monkeypatch.setattr(processor, "uses_onednn", lambda: uses_onednn)
     assert processor.has_avx2_kernels.__wrapped__() is expected
 
 
@@ -29,4 +29,4 @@ def test_avx2_without_avx512_and_with_onednn(monkeypatch, level, uses_onednn, ex
 def test_the_level_of_this_process_respects_its_ceiling(monkeypatch, ceiling):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", ceiling)
     assert processor._level() in ("SSE41", ceiling, None)
-    assert isinstance(processor._uses_onednn(), bool)
+    assert isinstance(processor.uses_onednn(), bool)
