@@ -303,7 +303,7 @@ MODELS = {
         "ResNeXt, 2 blocks of 32 groups, 32x32, batch 8",
         _resnext,
         lambda: _floats(8, 32, 32, 3),
-        2,
+        5,
         is_in_suite=False,
     ),
     "graph_network": Model(

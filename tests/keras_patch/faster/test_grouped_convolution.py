@@ -119,7 +119,7 @@ def test_the_error_of_wrong_groups_is_that_of_keras(only):
     import keras
 
     def error():
-        with pytest.raises(Exception) as found:  # noqa: B017, PT011 - only its type is compared
+        with pytest.raises(Exception) as found:  # noqa: PT011 - only its type is compared
             keras.ops.conv(np.zeros((1, 5, 5, 6), "float32"), np.zeros((3, 3, 4, 8), "float32"))
         return type(found.value)
 
