@@ -29,8 +29,6 @@ _OTHERS = (
         (
             *(f"{_NN}:{name}" for name in ("gelu", "silu", "relu6", "hard_silu")),
             *(f"tensorflow._api.v2.nn:{name}" for name in ("gelu", "silu", "swish", "relu6")),
-        ),
-        uses=(
             "tensorflow.python.ops.nn_ops:gelu",
             "tensorflow.python.ops.nn_ops:relu6",
             "tensorflow.python.ops.nn_impl:swish",

@@ -12,6 +12,7 @@ import math
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.xla_fusion import is_worth_an_island, with_compiled_gradient
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.own_frames import without_own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def activations_replacements() -> Iterator[Replacement]:
 
     Scripts also call TensorFlow's functions themselves, as in `Dense(8, tf.nn.gelu)`.
     """
-    import tensorflow as tf
     from keras.src.backend.tensorflow import nn
+    from tensorflow.python.ops import nn_impl, nn_ops
 
     exact = with_compiled_gradient(_gelu, _gelu_gradient)
     by_tanh = with_compiled_gradient(_tanh_gelu, _tanh_gelu_gradient)
@@ -44,16 +45,16 @@ def activations_replacements() -> Iterator[Replacement]:
         return gelu(features, approximate)
 
     yield _replacement(nn, "gelu", _gelu_applies, gelu)
-    yield _replacement(tf.nn, "gelu", _tensorflow_gelu_applies, tensorflow_gelu)
-    for names, value, gradient in (
-        (("silu", "silu", "swish"), _silu, _silu_gradient),
-        (("relu6", "relu6"), _relu6, _relu6_gradient),
-        (("hard_silu",), _hard_silu, _hard_silu_gradient),
+    yield from _of_tensorflow(nn_ops, ("gelu",), _tensorflow_gelu_applies, tensorflow_gelu)
+    for name, value, gradient, module, names in (
+        ("silu", _silu, _silu_gradient, nn_impl, ("swish", "silu")),
+        ("relu6", _relu6, _relu6_gradient, nn_ops, ("relu6",)),
+        ("hard_silu", _hard_silu, _hard_silu_gradient, None, ()),
     ):
         island: Callable[..., Any] = with_compiled_gradient(value, gradient)
-        yield _replacement(nn, names[0], is_worth_an_island, island)
-        for name in names[1:]:
-            yield _replacement(tf.nn, name, _has_defaults, island)
+        yield _replacement(nn, name, is_worth_an_island, island)
+        if module is not None:
+            yield from _of_tensorflow(module, names, _has_defaults, _named_as_there(island))
 
 
 def _replacement(
@@ -61,6 +62,34 @@ def _replacement(
 ) -> Replacement:
     faster = with_faster_path("activations", vars(owner)[name], applies, island)
     return Replacement(owner, name, faster)
+
+
+def _of_tensorflow(
+    module: Any, names: tuple[str, ...], applies: Callable[..., bool], island: Callable[..., Any]
+) -> Iterator[Replacement]:
+    """Yield the replacements of one function, the same object in all its places.
+
+    Args:
+        module: Where the function is defined, and where pickle finds it.
+        names: Its names in `tf.nn`; the first one is that in its module.
+        applies: As for `with_faster_path`.
+        island: As `faster` there.
+    """
+    import tensorflow as tf
+
+    faster = _replacement(module, names[0], applies, island).value
+    # The ledger would wrap each occurrence by itself.
+    shared = without_own_frames(faster)
+    yield Replacement(module, names[0], shared)
+    for name in names:
+        yield Replacement(tf.nn, name, shared)
+
+
+def _named_as_there(island: Callable[[Any], Any]) -> Callable[..., Any]:
+    def call(features: Any) -> Any:
+        return island(features)
+
+    return call
 
 
 def _has_defaults(features: Any, *rest: Any, **named: Any) -> bool:

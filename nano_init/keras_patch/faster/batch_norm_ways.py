@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import functools
 
+from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.traced_branches import run_either, traced_apart
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fit
 
@@ -80,11 +81,29 @@ def normalize_batch(
         The normalized inputs in their dtype, and the mean and the biased variance of each channel
         in float32, which have no gradient.
     """
-    if way is Way.KERNEL:
-        result = _fused(inputs, scale, offset, epsilon)
-        return result.y, result.batch_mean, result.batch_variance * _biased_share(inputs)
-    run = _by_ops if way is Way.OPS else _by_either
+    run = {Way.KERNEL: _by_kernel, Way.OPS: _by_ops, Way.EITHER: _by_either}[way]
     return run(inputs, scale, offset, epsilon)
+
+
+def _by_kernel(
+    inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def normalize(inputs: Tensor, scale: Tensor, offset: Tensor) -> Any:
+        result = _fused(inputs, scale, offset, epsilon)
+        variance = result.batch_variance * _biased_share(inputs)
+
+        def gradient(upstream: Tensor, *_: Tensor) -> Any:
+            if is_recorded():
+                return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
+            return _fused_gradient(upstream, inputs, scale, _kept_of(result), epsilon)
+
+        return (result.y, result.batch_mean, variance), gradient
+
+    found: tuple[Tensor, Tensor, Tensor] = normalize(inputs, scale, offset)
+    return found
 
 
 def _by_ops(
@@ -96,7 +115,9 @@ def _by_ops(
     def normalize(inputs: Tensor, scale: Tensor, offset: Tensor) -> Any:
         outputs, mean, variance, root = _forward_by_ops(inputs, scale, offset, epsilon)
 
-        def gradient(upstream: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        def gradient(upstream: Tensor, *_: Tensor) -> Any:
+            if is_recorded():
+                return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
             return _backward_by_ops(upstream, inputs, scale, mean, root)
 
         return (outputs, mean, variance), gradient
@@ -120,6 +141,8 @@ def _by_either(
         )
 
         def gradient(upstream: Tensor, *_: Tensor) -> Any:
+            if is_recorded():
+                return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
             given = (upstream, inputs, scale, *kept)
             return run_either(is_large, backward[0], backward[1], given, is_inlined=True)
 
@@ -152,27 +175,15 @@ def _forward_of_kernel(
     """Return what `normalize_batch` returns, and three tensors to keep for the gradient."""
     result = _fused(inputs[:, None, None], scale, offset, epsilon)
     variance = result.batch_variance * _biased_share(inputs)
-    kept = result.reserve_space_1, result.reserve_space_2, result.reserve_space_3
-    return (result.y[:, 0, 0], result.batch_mean, variance, *kept)
+    return (result.y[:, 0, 0], result.batch_mean, variance, *_kept_of(result))
 
 
 def _backward_of_kernel(
     upstream: Tensor, inputs: Tensor, scale: Tensor, *kept: Tensor, epsilon: float
 ) -> tuple[Tensor, ...]:
-    import tensorflow as tf
-
-    result = tf.raw_ops.FusedBatchNormGradV3(
-        y_backprop=upstream[:, None, None],
-        x=inputs[:, None, None],
-        scale=scale,
-        reserve_space_1=kept[0],
-        reserve_space_2=kept[1],
-        reserve_space_3=kept[2],
-        epsilon=epsilon,
-        data_format="NHWC",
-        is_training=True,
-    )
-    return result.x_backprop[:, 0, 0], result.scale_backprop, result.offset_backprop
+    images = upstream[:, None, None], inputs[:, None, None]
+    by_inputs, *rest = _fused_gradient(*images, scale, kept, epsilon)
+    return (by_inputs[:, 0, 0], *rest)
 
 
 def _forward_with_kept(
@@ -223,6 +234,25 @@ def _backward_by_ops(
     return tf.cast(by_inputs, inputs.dtype), by_scale, by_offset
 
 
+def _backward_of_keras(
+    upstream: Tensor, inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
+) -> Any:
+    """Return the same as Keras computes it, to be differentiated again.
+
+    TensorFlow's `moments` holds the mean in the variance constant, which has no effect on first
+    derivatives, but changes second ones.
+    """
+    import tensorflow as tf
+
+    tensors = inputs, scale, offset
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        wide = tf.cast(inputs, tf.float32)
+        mean, variance = tf.nn.moments(wide, _axes_of_rows(inputs))
+        outputs = tf.nn.batch_normalization(wide, mean, variance, offset, scale, epsilon)
+    return tape.gradient(outputs, tensors, tf.cast(upstream, tf.float32))
+
+
 def _axes_of_rows(inputs: Tensor) -> list[int]:
     return list(range(inputs.shape.rank - 1))
 
@@ -270,6 +300,29 @@ def _fused(
         data_format="NHWC",
         is_training=given is None,
     )
+
+
+def _kept_of(result: Any) -> tuple[Tensor, ...]:
+    return result.reserve_space_1, result.reserve_space_2, result.reserve_space_3
+
+
+def _fused_gradient(
+    upstream: Tensor, inputs: Tensor, scale: Tensor, kept: tuple[Tensor, ...], epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    import tensorflow as tf
+
+    result = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=upstream,
+        x=inputs,
+        scale=scale,
+        reserve_space_1=kept[0],
+        reserve_space_2=kept[1],
+        reserve_space_3=kept[2],
+        epsilon=epsilon,
+        data_format="NHWC",
+        is_training=True,
+    )
+    return result.x_backprop, result.scale_backprop, result.offset_backprop
 
 
 def _biased_share(inputs: Tensor) -> Tensor:

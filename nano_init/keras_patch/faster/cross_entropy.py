@@ -17,6 +17,7 @@ import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_sum
+from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_fusion import (
     is_large_in_graph,
     island,
@@ -140,6 +141,8 @@ def _row_losses(rows: Tensor, labels: Tensor) -> Tensor:
         losses, normalizers = _forward(rows, labels, when=when, folds=folds)
 
         def gradient(upstream: Tensor) -> Tensor:
+            if is_recorded():
+                return _plain_backward(rows, labels, normalizers, upstream)
             return _backward(rows, labels, normalizers, upstream, when=when)
 
         return losses, gradient

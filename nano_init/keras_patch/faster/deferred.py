@@ -144,8 +144,12 @@ def _counting() -> Any:
 def _always(value: Any, *types: Any) -> Any:
     import tensorflow as tf
 
-    function = tf.function(lambda *_: tf.constant(value), autograph=False)
-    return traced_apart(function, *types)
+    # TensorFlow names the inputs of a graph after the arguments, and warns of `_`.
+    def constant(*given: Tensor) -> Tensor:
+        del given
+        return tf.constant(value)
+
+    return traced_apart(tf.function(constant, autograph=False), *types)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.philox import random_words, unit_floats
+from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_fusion import (
     as_shape_of,
     flattened,
@@ -83,9 +84,14 @@ def _drop(inputs: Tensor, rate: Any, noise_shape: Any = None, seed: Any = None) 
         parts = (flattened(values), flattened(mask), scale)
         return as_shape_of(inputs, _masked(*parts, when=when))
 
+    def by_inputs(upstream: Tensor) -> Tensor:
+        if is_recorded():
+            return _masked.plain(upstream, mask, scale)
+        return masked(upstream)
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def drop(inputs: Tensor) -> Any:
-        return masked(inputs), masked
+        return masked(inputs), by_inputs
 
     return drop(inputs)
 

@@ -34,18 +34,18 @@ def with_faster_path(
     failed: list[Exception] = []
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
         if failed:
-            return original(self, *args, **kwargs)
+            return original(*args, **kwargs)
         failure = None
         try:
-            if applies(self, *args, **kwargs):
-                return faster(self, *args, **kwargs)
+            if applies(*args, **kwargs):
+                return faster(*args, **kwargs)
         # An error here must not break the user's training.
         except Exception as error:  # noqa: BLE001
             failure = error
         # Outside of the handler, so that Keras's own error has no other error as its context.
-        result = original(self, *args, **kwargs)
+        result = original(*args, **kwargs)
         if failure is not None:
             failed.append(failure)
             _warn(name, failure)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_mean
+from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_fusion import is_worth_an_island, island, pays_in_fit
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.precision.casting import digits_for
@@ -91,8 +92,13 @@ def _layer_normalized(
 
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             upstream = tf.cast(upstream, dtype)
-            tensors = (rows, gamma, mean, inverse, upstream)
-            by_rows, products, wide = _layer_backward(*tensors, when=when, folds=folds)
+            if is_recorded():
+                kept = _layer_forward.plain(*tensors, folds=folds)[1:]
+                given = (rows, gamma, *kept, upstream)
+                by_rows, products, wide = _layer_backward.plain(*given, folds=folds)
+            else:
+                given = (rows, gamma, mean, inverse, upstream)
+                by_rows, products, wide = _layer_backward(*given, when=when, folds=folds)
             return by_rows, _column_sums(products), _column_sums(wide)
 
         return tf.cast(outputs, dtype), gradient
@@ -111,8 +117,13 @@ def _rms_normalized(rows: Tensor, scale: Tensor, epsilon: float) -> Tensor:
         outputs, inverse = _rms_forward(*tensors, when=when, folds=folds)
 
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            tensors = (rows, scale, inverse, upstream)
-            by_rows, products = _rms_backward(*tensors, when=when, folds=folds)
+            if is_recorded():
+                kept = _rms_forward.plain(*tensors, folds=folds)[1]
+                given = (rows, scale, kept, upstream)
+                by_rows, products = _rms_backward.plain(*given, folds=folds)
+            else:
+                given = (rows, scale, inverse, upstream)
+                by_rows, products = _rms_backward(*given, when=when, folds=folds)
             return by_rows, _column_sums(products)
 
         return outputs, gradient
@@ -120,7 +131,7 @@ def _rms_normalized(rows: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     return normalize(rows, scale)
 
 
-def _row_island(function: Callable[..., Any]) -> Callable[..., Any]:
+def _row_island(function: Callable[..., Any]) -> Any:
     """Return an island that halves rows under XLA only."""
 
     def plain(*tensors: Tensor, folds: int) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.faster.deferred import Deferred, pays
+from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_compiler import compiles, has_compiler
 
 TYPE_CHECKING = False
@@ -143,20 +144,19 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def island(
-    function: Callable[..., Any], plain: Callable[..., Any] | None = None
-) -> Callable[..., Any]:
+def island(function: Callable[..., Any], plain: Callable[..., Any] | None = None) -> Any:
     """Return a function of tensors that XLA compiles where that pays off.
 
     The returned function takes the tensors, the result of `pays_in_fit` as `when`, and keyword
-    arguments with values that are known while tracing.
+    arguments with values that are known while tracing. Its attribute `plain` is the argument.
 
     Args:
         function: Takes and returns tensors, of which only the ranks are known while tracing.
         plain: The same as TensorFlow's own ops, for sizes that are not compiled; by default the
             function itself.
     """
-    deferred = Deferred(function, plain or function)
+    ops = plain or function
+    deferred = Deferred(function, ops)
     at_once = compiled(function)
 
     @functools.wraps(function)
@@ -165,6 +165,7 @@ def island(
             return at_once(*tensors, **known)
         return deferred(when, *tensors, **known)
 
+    vars(call)["plain"] = ops
     return call
 
 
@@ -208,6 +209,8 @@ def with_compiled_gradient(
             flat, when = flattened(tensor), pays_in_fit(name, tensor)
 
             def by_tensor(upstream: Tensor) -> Tensor:
+                if is_recorded():
+                    return _in_float32(backward, tensor, upstream)
                 return as_shape_of(tensor, gradient(flat, flattened(upstream), when=when))
 
             return as_shape_of(tensor, value(flat, when=when)), by_tensor

@@ -7,6 +7,8 @@ from them than Keras's own bfloat16 chain: the island rounds once, the chain aft
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -175,6 +177,36 @@ def test_functions_of_tensorflow_step_aside_for_other_arguments(only, count_isla
         assert count_islands(tf.nn.gelu, tf.ones(SHAPE)) == 0
         ragged = tf.RaggedTensor.from_tensor(tf.ones((3, 4)))
         assert tf.nn.gelu(ragged).shape == ragged.shape
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "swish", "relu6"])
+def test_functions_of_tensorflow_take_their_argument_by_name(
+    only, assert_close, count_islands, capsys, name
+):
+    import keras
+    import tensorflow as tf
+
+    inputs = tf.random.stateless_normal(SHAPE, (1, 2), 0.0, 3.0)
+    expected = getattr(tf.nn, name)(features=inputs)
+    layer = keras.layers.Activation(lambda x: getattr(tf.nn, name)(features=x))
+    with only("activations"):
+        np.testing.assert_array_equal(getattr(tf.nn, name)(features=inputs), expected)
+        assert_close([tf.function(layer)(inputs, training=True).numpy()], [expected.numpy()])
+        assert count_islands(lambda x: layer(x, training=True), inputs) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_functions_of_tensorflow_stay_one_object_that_is_pickled_by_its_place(only):
+    import tensorflow as tf
+
+    own = [getattr(tf.nn, name) for name in ("gelu", "swish", "relu6")]
+    with only("activations"):
+        assert tf.nn.silu is tf.nn.swish
+        for each in (tf.nn.gelu, tf.nn.swish, tf.nn.relu6):
+            assert each not in own
+            assert pickle.loads(pickle.dumps(each)) is each
+    assert own == [getattr(tf.nn, name) for name in ("gelu", "swish", "relu6")]
+    assert all(pickle.loads(pickle.dumps(each)) is each for each in own)
 
 
 def test_a_model_with_a_function_of_tensorflow_is_saved_as_without_the_path(only):

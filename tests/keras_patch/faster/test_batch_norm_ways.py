@@ -207,3 +207,33 @@ def test_inference_of_odd_channels_is_left_to_keras(only, count_ops):
         layer.build((None, 64, 64, 8))
         call = lambda x: layer(x, training=False)  # noqa: E731
         assert count_ops(KERNEL, call, tf.TensorSpec((None, 64, 64, 8))) == 1
+
+
+@pytest.mark.parametrize("in_graph", [True, False], ids=["graph", "eager"])
+def test_second_derivatives_in_all_directions(forced, only, in_graph, assert_close):
+    """TensorFlow's `moments` holds the mean constant in the variance, which shows only here."""
+    import keras
+    import tensorflow as tf
+
+    if forced is Way.EITHER and not in_graph:
+        pytest.skip("eager tensors have known sizes, so that nothing is left to decide")
+
+    def hessian():
+        layer = keras.layers.BatchNormalization()
+        inputs = tf.constant(np.random.default_rng(3).standard_normal((6, 8), "float32"))
+        layer.build(inputs.shape)
+
+        def of(inputs):
+            with tf.GradientTape() as outer:
+                outer.watch(inputs)
+                with tf.GradientTape() as inner:
+                    inner.watch(inputs)
+                    score = tf.reduce_sum(tf.tanh(layer(inputs, training=True)))
+                slope = inner.gradient(score, inputs)
+            return outer.jacobian(slope, inputs)
+
+        return (tf.function(of) if in_graph else of)(inputs).numpy()
+
+    expected = hessian()
+    with only("batch_norm"):
+        assert_close([hessian()], [expected], 1e-5)

@@ -107,6 +107,15 @@ def test_no_size_gets_a_kernel_if_xla_does_not_compile(counted, monkeypatch):
     assert counted()(*[100] * 20) == []
 
 
+def test_the_names_of_inputs_are_valid(counted, caplog):
+    """TensorFlow would warn of others on standard error."""
+    for each in (deferred._always, deferred._deciding, deferred._counting, deferred._asking):
+        each.cache_clear()
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        counted()(600, 600, 600)
+    assert not caplog.records
+
+
 def test_a_kernel_that_is_the_plain_function_is_also_compiled():
     import tensorflow as tf
 
