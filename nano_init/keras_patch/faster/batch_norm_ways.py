@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import functools
 
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import is_recorded, record_with_gradient
 from nano_init.keras_patch.faster.traced_branches import run_either, traced_apart
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fit
 
@@ -28,7 +28,7 @@ __all__ = ["FEWEST_ELEMENTS", "Way", "fused_inference", "normalize_batch", "way_
 
 # The kernel waits for its threads, which takes 0.2 ms in both directions together. Ops take as long
 # for this number of elements: 0.62 ms instead of 0.61 for 512x256, and 0.33 instead of 0.50 for
-# 32x6x6x64 (oneDNN 3.7, Zen 4, 2 hardware threads, float32, medians of 7 alternating trials).
+# 32x6x6x64 (oneDNN 3.7, Zen 5, 2 hardware threads, float32, medians of 7 alternating trials).
 FEWEST_ELEMENTS = 2**17
 # oneDNN has vectors for multiples of 4 channels. For others it takes a kernel that strides over the
 # channels: 106 ms instead of 11 for 2,708x1,433
@@ -88,22 +88,15 @@ def normalize_batch(
 def _by_kernel(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    import tensorflow as tf
+    def gradient(upstream: Tensor) -> Any:
+        if is_recorded():
+            return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
+        return _fused_gradient(upstream, inputs, scale, _kept_of(result), epsilon)
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def normalize(inputs: Tensor, scale: Tensor, offset: Tensor) -> Any:
-        result = _fused(inputs, scale, offset, epsilon)
-        variance = result.batch_variance * _biased_share(inputs)
-
-        def gradient(upstream: Tensor, *_: Tensor) -> Any:
-            if is_recorded():
-                return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
-            return _fused_gradient(upstream, inputs, scale, _kept_of(result), epsilon)
-
-        return (result.y, result.batch_mean, variance), gradient
-
-    found: tuple[Tensor, Tensor, Tensor] = normalize(inputs, scale, offset)
-    return found
+    result = record_with_gradient(
+        lambda: _fused(inputs, scale, offset, epsilon), (inputs, scale, offset), gradient
+    )
+    return result.y, result.batch_mean, result.batch_variance * _biased_share(inputs)
 
 
 def _by_ops(

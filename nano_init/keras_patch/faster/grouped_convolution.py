@@ -11,7 +11,7 @@ channel is a depthwise convolution.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
-from nano_init.keras_patch.faster.processor import uses_onednn
+from nano_init.keras_patch.faster.processor import has_onednn_kernels
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla
 from nano_init.keras_patch.ledger import Replacement
 
@@ -56,7 +56,7 @@ def _applies(
         and backend.standardize_data_format(data_format) == "channels_last"
         and padding.lower() in ("same", "valid")
         and _fits(inputs, kernel, padding, dilation_rate)
-        and uses_onednn()
+        and has_onednn_kernels(inputs.dtype.name)
         and not is_compiled_by_xla()
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-__all__ = ["has_avx2_kernels", "uses_onednn"]
+__all__ = ["has_avx2_kernels", "has_onednn_kernels", "uses_onednn"]
 
 # oneDNN's levels with AVX2 and without AVX-512.
 _AVX2_LEVELS = ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
@@ -19,6 +19,22 @@ def has_avx2_kernels() -> bool:
     oneDNN is switched on: by itself, TensorFlow leaves such a processor to Eigen.
     """
     return uses_onednn() and _level() in _AVX2_LEVELS
+
+
+@functools.cache
+def has_onednn_kernels(dtype: str) -> bool:
+    """Say whether TensorFlow computes convolutions of a dtype by oneDNN's kernels.
+
+    TensorFlow calls oneDNN for bfloat16 on processors with AVX-512 only, of those that oneDNN has
+    levels for (tensorflow/core/graph/mkl_graph_util.h, `IsBF16SupportedByOneDNNOnThisCPU`).
+
+    Args:
+        dtype: `"float32"` or `"bfloat16"`.
+    """
+    level = _level()
+    if level is None or not uses_onednn():
+        return False
+    return dtype == "float32" or level.startswith("AVX512")
 
 
 def _level() -> str | None:

@@ -1,14 +1,21 @@
-"""Whether the ops of a gradient are recorded, so that they may be differentiated in turn.
+"""Whether the ops of a gradient are recorded, and ops recorded with a gradient of their own.
 
-A penalty on gradients, a Hessian or a Jacobian differentiates a gradient. There a path takes the
-ops of its formula: TensorFlow rewrites the functions of an `If` to differentiate it, and gives the
-new ones the same names for each `If` that shares the functions, which fails when they differ
-(tensorflow/python/ops/cond_v2.py, `_IfGrad`).
+Recorded ops may be differentiated in turn: a penalty on gradients, a Hessian or a Jacobian
+differentiates a gradient. There a path takes the ops of its formula: TensorFlow rewrites the
+functions of an `If` to differentiate it, and gives the new ones the same names for each `If` that
+shares the functions, which fails when they differ (tensorflow/python/ops/cond_v2.py, `_IfGrad`).
 """
 
 from __future__ import annotations
 
-__all__ = ["is_recorded"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from nano_init.keras_patch.tensor_types import Tensor
+
+__all__ = ["is_recorded", "record_with_gradient"]
 
 
 def is_recorded() -> bool:
@@ -16,3 +23,26 @@ def is_recorded() -> bool:
     from tensorflow.python.eager.record import could_possibly_record
 
     return bool(could_possibly_record())
+
+
+def record_with_gradient(
+    run: Callable[[], Any], inputs: Sequence[Tensor], gradient: Callable[[Tensor], Any]
+) -> Any:
+    """Run ops that tapes and accumulators record as one, with a gradient for its first result.
+
+    `tf.custom_gradient` does the same by an op of its own between the result and its users. That
+    op keeps TensorFlow from fusing BatchNormalization with the ReLU after it
+    (tensorflow/core/grappler/optimizers/remapper.cc, `FindFusedBatchNormEx`).
+
+    Args:
+        run: Creates the ops and returns a tuple of tensors. All but the first are constants for
+            whoever differentiates.
+        inputs: The tensors to differentiate by.
+        gradient: Takes the gradient by the first result, and returns those by the inputs.
+    """
+    from tensorflow.python.eager import record
+
+    with record.stop_recording():
+        results = run()
+    record.record_operation("NanoInitRecorded", results[:1], list(inputs), gradient)
+    return results

@@ -237,3 +237,24 @@ def test_second_derivatives_in_all_directions(forced, only, in_graph, assert_clo
     expected = hessian()
     with only("batch_norm"):
         assert_close([hessian()], [expected], 1e-5)
+
+
+def test_nothing_is_between_the_kernel_and_its_user(only):
+    """TensorFlow fuses the kernel with a ReLU only if the ReLU takes its output itself."""
+    import keras
+    import tensorflow as tf
+
+    with only("batch_norm"):
+        layer = keras.layers.BatchNormalization()
+        layer.build((None, 32, 32, 64))
+
+        def call(inputs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                output = tf.nn.relu(layer(inputs, training=True))
+            return tape.gradient(output, inputs)
+
+        spec = tf.TensorSpec((8, 32, 32, 64))
+        graph = tf.function(call).get_concrete_function(spec).graph
+    (relu,) = (op for op in graph.get_operations() if op.type == "Relu")
+    assert relu.inputs[0].op.type == KERNEL

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nano_init.keras_patch.faster import grouped_convolution
-from nano_init.keras_patch.faster.processor import uses_onednn
+from nano_init.keras_patch.faster.processor import has_onednn_kernels
 
 pytestmark = pytest.mark.tensorflow
 
@@ -83,7 +83,9 @@ def _calls_xla(layer, shape):
     return compiled or any(f.attr["_XlaMustCompile"].b for f in nodes.library.function)
 
 
-@pytest.mark.skipif(not uses_onednn(), reason="oneDNN is switched off")
+@pytest.mark.skipif(
+    not has_onednn_kernels("float32"), reason="oneDNN computes no convolutions here"
+)
 def test_xla_is_called_only_without_the_path(only):
     assert _calls_xla(_layer("two groups"), IMAGE)
     with only("grouped_convolution"):
@@ -98,7 +100,7 @@ def test_other_dtypes_are_left_to_keras(only, dtype):
 
 def test_without_onednn_everything_is_left_to_keras(only, monkeypatch):
     """Eigen has no gradients of it."""
-    monkeypatch.setattr(grouped_convolution, "uses_onednn", lambda: False)
+    monkeypatch.setattr(grouped_convolution, "has_onednn_kernels", lambda _: False)
     with only("grouped_convolution"):
         assert _calls_xla(_layer("two groups"), IMAGE)
 

@@ -24,6 +24,24 @@ def test_avx2_without_avx512_and_with_onednn(monkeypatch, level, uses_onednn, ex
     assert processor.has_avx2_kernels.__wrapped__() is expected
 
 
+@pytest.mark.parametrize(
+    ("level", "dtype", "expected"),
+    [
+        ("AVX2", "float32", True),
+        ("AVX2", "bfloat16", False),
+        ("AVX512_CORE", "bfloat16", True),
+        ("AVX512_CORE_AMX", "bfloat16", True),
+        (None, "float32", False),
+    ],
+)
+def test_bfloat16_needs_avx512(monkeypatch, level, dtype, expected):
+    monkeypatch.setattr(processor, "_level", lambda: level)
+    monkeypatch.setattr(processor, "uses_onednn", lambda: True)
+    assert processor.has_onednn_kernels.__wrapped__(dtype) is expected
+    monkeypatch.setattr(processor, "uses_onednn", lambda: False)
+    assert processor.has_onednn_kernels.__wrapped__(dtype) is False
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("ceiling", ["AVX2", "AVX"])
 def test_the_level_of_this_process_respects_its_ceiling(monkeypatch, ceiling):
