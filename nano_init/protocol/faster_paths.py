@@ -71,7 +71,7 @@ _OTHERS = (
         ("keras.src.layers.normalization.batch_normalization:BatchNormalization.call",),
         uses=("keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",),
         group=_CONVOLUTIONS,
-        models=("cnn", "resnet50", "mobilenet", "graph_network"),
+        models=("cnn", "resnet50", "mobilenet"),
         tolerance=1e-4,
     ),
     PatchRecord(

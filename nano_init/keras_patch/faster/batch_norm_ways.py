@@ -102,21 +102,15 @@ def _by_kernel(
 def _by_ops(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    import tensorflow as tf
+    def gradient(upstream: Tensor) -> Any:
+        if is_recorded():
+            return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
+        return _backward_by_ops(upstream, inputs, scale, mean, root)
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def normalize(inputs: Tensor, scale: Tensor, offset: Tensor) -> Any:
-        outputs, mean, variance, root = _forward_by_ops(inputs, scale, offset, epsilon)
-
-        def gradient(upstream: Tensor, *_: Tensor) -> Any:
-            if is_recorded():
-                return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
-            return _backward_by_ops(upstream, inputs, scale, mean, root)
-
-        return (outputs, mean, variance), gradient
-
-    found: tuple[Tensor, Tensor, Tensor] = normalize(inputs, scale, offset)
-    return found
+    outputs, mean, variance, root = record_with_gradient(
+        lambda: _forward_by_ops(inputs, scale, offset, epsilon), (inputs, scale, offset), gradient
+    )
+    return outputs, mean, variance
 
 
 def _by_either(
@@ -124,25 +118,22 @@ def _by_either(
 ) -> tuple[Tensor, Tensor, Tensor]:
     import tensorflow as tf
 
-    is_large = tf.size(inputs) >= FEWEST_ELEMENTS
     forward, backward = _traced(inputs.dtype, epsilon)
+    is_large = tf.size(inputs) >= FEWEST_ELEMENTS
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def normalize(inputs: Tensor, scale: Tensor, offset: Tensor) -> Any:
-        outputs, mean, variance, *kept = run_either(
-            is_large, forward[0], forward[1], (inputs, scale, offset), is_inlined=True
-        )
+    def run() -> tuple[Tensor, ...]:
+        given = inputs, scale, offset
+        outputs, *rest = run_either(is_large, forward[0], forward[1], given, is_inlined=True)
+        return (tf.ensure_shape(outputs, inputs.shape), *rest)
 
-        def gradient(upstream: Tensor, *_: Tensor) -> Any:
-            if is_recorded():
-                return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
-            given = (upstream, inputs, scale, *kept)
-            return run_either(is_large, backward[0], backward[1], given, is_inlined=True)
+    def gradient(upstream: Tensor) -> Any:
+        if is_recorded():
+            return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
+        given = (upstream, inputs, scale, *kept)
+        return run_either(is_large, backward[0], backward[1], given, is_inlined=True)
 
-        return (tf.ensure_shape(outputs, inputs.shape), mean, variance), gradient
-
-    found: tuple[Tensor, Tensor, Tensor] = normalize(inputs, scale, offset)
-    return found
+    outputs, mean, variance, *kept = record_with_gradient(run, (inputs, scale, offset), gradient)
+    return outputs, mean, variance
 
 
 @functools.cache
