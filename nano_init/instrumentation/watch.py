@@ -163,6 +163,7 @@ class Watch:
         """
         if os.getpid() != self._process:  # forked: the record is the parent's
             return
+        self._stop_profile()
         record = self._record(ended)
         if self._pace is not None:
             with suppress(OSError):  # no process waits for it any more
@@ -211,7 +212,6 @@ class Watch:
         is_old = seconds and time.monotonic() - self.marks[0].at > seconds
         late = is_enough and is_old
         if last and (made >= last or late):
-            self._stop_profile()
             self.write("full" if made >= last else "late")
             _leave()
 

@@ -151,6 +151,11 @@ class TestSteps:
         assert (len(first.losses), first.batch) == (14, 64)
         assert first.losses != other.losses
 
+    def test_a_training_that_ends_before_its_sample_is_profiled(self, take: Any) -> None:
+        profile = take(FIT, steps=1000, profile=True).profile
+        assert profile is not None
+        assert profile["operations"]
+
     @pytest.mark.parametrize(
         ("tail", "reason"),
         [
