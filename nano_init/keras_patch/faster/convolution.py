@@ -3,14 +3,19 @@
 1x1 kernels are the greater part of ResNet, MobileNet, EfficientNet and the like. oneDNN 3.7
 computes the gradient by such a kernel at a half to a fifth of the speed of the equivalent matrix
 product; the smaller the image, the slower. Outputs are as fast or faster as products, except with a
-bias, which oneDNN fuses into the convolution. Larger kernels gain in bfloat16 for tiny images with
-many channels, although the pixels around each pixel have to be copied, and on processors without
+bias, which oneDNN fuses into the convolution. Larger kernels gain for tiny images with many
+channels, although pixels have to be copied (`kernel_gradient_positions`), and on processors without
 AVX-512 for wide images and long sequences, where none are copied (`kernel_gradient_rows`).
 """
 
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
+from nano_init.keras_patch.faster.kernel_gradient_positions import (
+    gradient_by_positions,
+    pays_by_positions,
+    take_pixels,
+)
 from nano_init.keras_patch.faster.kernel_gradient_rows import (
     Geometry,
     gradient_by_rows,
@@ -23,16 +28,12 @@ from nano_init.keras_patch.ledger import Replacement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from nano_init.keras_patch.tensor_types import Layer, Tensor
+    from nano_init.keras_patch.tensor_types import Layer, Tensor, TensorShape
 
 __all__ = ["convolution_replacements"]
-
-# Channels per pixel of an image from which copying the pixels pays off: 7x7 with 512 channels
-# gains, 8x8 with 256 does not without AMX.
-_CHANNELS_A_PIXEL = 8
 
 
 def convolution_replacements() -> Iterator[Replacement]:
@@ -95,14 +96,18 @@ def _gains_by_gradient(layer: Layer, inputs: Tensor) -> bool:
 
 
 def _is_tiny_image(layer: Layer, inputs: Tensor) -> bool:
-    height, width, channels = inputs.shape[1:]
+    image = inputs.shape[1:3]
     return (
-        inputs.dtype.name == "bfloat16"
-        and None not in (height, width)
-        and layer.strides == (1, 1)
+        None not in image
         and layer.dilation_rate == (1, 1)
-        and (layer.padding == "same" or _fits(layer.kernel_size, (height, width)))
-        and _CHANNELS_A_PIXEL * height * width < min(channels, layer.filters)
+        and (layer.padding == "same" or _fits(layer.kernel_size, image))
+        and pays_by_positions(
+            layer.compute_output_shape(inputs.shape)[1:3],
+            inputs.shape[-1],
+            layer.filters,
+            layer.strides[0],
+            inputs.dtype.name,
+        )
     )
 
 
@@ -145,8 +150,15 @@ def _convolve(layer: Layer, inputs: Tensor) -> Tensor:
         # A kernel of one pixel skips none.
         dilations = (1, 1) if _has_one_pixel(layer) else layer.dilation_rate
         geometry = Geometry(layer.strides, layer.padding.upper(), dilations)
-        outputs = _with_gradient(geometry, inputs, kernel, *_bias_of(layer, inputs))
+        operands = (inputs, kernel, *_bias_of(layer, inputs))
+        outputs = _with_gradient(_kernel_gradient(layer, inputs), geometry, *operands)
     return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _kernel_gradient(layer: Layer, inputs: Tensor) -> Callable[..., Tensor]:
+    if _has_one_pixel(layer):
+        return _gradient_by_pixels
+    return gradient_by_positions if _is_tiny_image(layer, inputs) else gradient_by_rows
 
 
 def _convolve_sequence(layer: Layer, inputs: Tensor) -> Tensor:
@@ -159,7 +171,7 @@ def _convolve_sequence(layer: Layer, inputs: Tensor) -> Tensor:
     kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
     operands = (tf.expand_dims(inputs, 1), tf.expand_dims(kernel, 0), *_bias_of(layer, inputs))
     geometry = Geometry((1, *layer.strides), padding, (1, *layer.dilation_rate))
-    outputs = tf.squeeze(_with_gradient(geometry, *operands), 1)
+    outputs = tf.squeeze(_with_gradient(gradient_by_rows, geometry, *operands), 1)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
@@ -171,8 +183,16 @@ def _bias_of(layer: Layer, inputs: Tensor) -> tuple[Tensor, ...]:
     return (tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype),)
 
 
-def _with_gradient(geometry: Geometry, *operands: Tensor) -> Tensor:
-    """Convolve with oneDNN, with the kernel gradient by matrix products."""
+def _with_gradient(
+    kernel_gradient: Callable[..., Tensor], geometry: Geometry, *operands: Tensor
+) -> Tensor:
+    """Convolve with oneDNN, with the kernel gradient by matrix products.
+
+    Args:
+        kernel_gradient: `gradient_by_rows` or another function with its arguments.
+        geometry: How the convolution moves.
+        operands: The inputs, the kernel, and the bias if there is one.
+    """
     import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -183,7 +203,7 @@ def _with_gradient(geometry: Geometry, *operands: Tensor) -> Tensor:
             # The gradient from a `tf.py_function` has no shape.
             upstream.set_shape(outputs.shape)
             by_inputs = _by_inputs(inputs, kernel, upstream, geometry)
-            by_kernel = _by_kernel(inputs, kernel, upstream, geometry)
+            by_kernel = kernel_gradient(inputs, upstream, kernel.shape[:2], geometry)
             return (by_inputs, by_kernel, *(sum_rows(upstream) for _ in bias))
 
         return (tf.nn.bias_add(outputs, *bias) if bias else outputs), gradient
@@ -201,9 +221,9 @@ def _outputs(inputs: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
 def _by_inputs(inputs: Tensor, kernel: Tensor, upstream: Tensor, geometry: Geometry) -> Tensor:
     import tensorflow as tf
 
-    if kernel.shape[:2] == (1, 1) and set(geometry.strides) == {1}:
-        matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
-        return multiply_rows(upstream, matrix, matrix.shape[-1:])
+    image, stride = inputs.shape[1:-1], geometry.strides[0]
+    if kernel.shape[:2] == (1, 1) and (stride == 1 or image.is_fully_defined()):
+        return _by_one_pixel(kernel, upstream, image, stride)
     if set(geometry.dilations) != {1}:
         # TensorFlow splits the inputs to convolve them, and so does its gradient. The outputs and
         # oneDNN's kernel gradient are dropped from the graph, since nothing reads them.
@@ -220,41 +240,44 @@ def _by_inputs(inputs: Tensor, kernel: Tensor, upstream: Tensor, geometry: Geome
     )
 
 
-def _by_kernel(inputs: Tensor, kernel: Tensor, upstream: Tensor, geometry: Geometry) -> Tensor:
-    import tensorflow as tf
-
-    height, width, channels, filters = kernel.shape
-    if inputs.dtype == tf.float32 and (height, width) != (1, 1):
-        return gradient_by_rows(inputs, upstream, (height, width), geometry)
-    if (height, width) == (1, 1):
-        met = _pixels_met(inputs, geometry.strides[0])
-    else:
-        met = _pixels_around(inputs, height, width, geometry.padding)
-    pixels = tf.reshape(met, [-1, height * width * channels])
-    product = tf.matmul(pixels, tf.reshape(upstream, [-1, filters]), transpose_a=True)
-    return tf.reshape(product, kernel.shape)
-
-
-def _pixels_met(inputs: Tensor, stride: int) -> Tensor:
-    """Return the pixels that a 1x1 kernel covers.
+def _gradient_by_pixels(
+    inputs: Tensor, upstream: Tensor, size: Sequence[int], geometry: Geometry
+) -> Tensor:
+    """Return the gradient by a 1x1 kernel, as one product over all pixels that it covers.
 
     Padding adds none: TensorFlow pads only what a kernel needs beyond the last pixel that it
-    covers (tensorflow/core/kernels/ops_util.cc, `GetWindowedOutputSize`). The pixels are taken by
-    average pooling over one pixel, which oneDNN runs at the speed of memory. TensorFlow's own
-    slices run at a tenth of that in bfloat16.
+    covers (tensorflow/core/kernels/ops_util.cc, `GetWindowedOutputSize`).
     """
     import tensorflow as tf
 
-    return inputs if stride == 1 else tf.nn.avg_pool2d(inputs, 1, stride, "VALID")
+    channels, filters = inputs.shape[-1], upstream.shape[-1]
+    pixels = tf.reshape(take_pixels(inputs, geometry.strides[0]), [-1, channels])
+    product = tf.matmul(pixels, tf.reshape(upstream, [-1, filters]), transpose_a=True)
+    return tf.reshape(product, [*size, channels, filters])
 
 
-def _pixels_around(inputs: Tensor, height: int, width: int, padding: str) -> Tensor:
-    """Return, for each position of a kernel with stride 1, the pixels that it covers, as a row."""
+def _by_one_pixel(kernel: Tensor, upstream: Tensor, image: TensorShape, stride: int) -> Tensor:
+    """Return the gradient by the inputs of a 1x1 kernel.
+
+    With strides, pixels that no kernel covers are zeros. oneDNN 3.7 multiplies for them too.
+
+    Args:
+        kernel: `[1, 1, channels, filters]`.
+        upstream: The gradient by the outputs, `[batch, rows, columns, filters]`.
+        image: The height and width of the inputs; with strides they are known while tracing.
+        stride: The pixels that the kernel moves on by.
+
+    Returns:
+        `[batch, height, width, channels]`.
+    """
     import tensorflow as tf
 
-    if padding == "SAME":
-        around = [[(size - 1) // 2, size // 2] for size in (height, width)]
-        inputs = tf.pad(inputs, [[0, 0], *around, [0, 0]])
-    rows, columns = inputs.shape[1] - height + 1, inputs.shape[2] - width + 1
-    places = [(i, j) for i in range(height) for j in range(width)]
-    return tf.concat([inputs[:, i : i + rows, j : j + columns] for i, j in places], -1)
+    matrix = tf.transpose(tf.reshape(kernel, kernel.shape[-2:]))
+    covered = multiply_rows(upstream, matrix, matrix.shape[-1:])
+    if stride == 1:
+        return covered
+    rows, columns, channels = covered.shape[1:]
+    after = [[0, 0], [0, stride - 1], [0, 0], [0, (stride - 1) * channels]]
+    lines = tf.pad(tf.reshape(covered, [-1, 1, columns, channels]), after)
+    pixels = tf.reshape(lines, [-1, rows * stride, columns * stride, channels])
+    return pixels if pixels.shape[1:3] == image else pixels[:, : image[0], : image[1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-__all__ = ["has_avx2_kernels", "has_onednn_kernels", "uses_onednn"]
+__all__ = ["has_amx_kernels", "has_avx2_kernels", "has_onednn_kernels", "uses_onednn"]
 
 # oneDNN's levels with AVX2 and without AVX-512.
 _AVX2_LEVELS = ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
@@ -19,6 +19,13 @@ def has_avx2_kernels() -> bool:
     oneDNN is switched on: by itself, TensorFlow leaves such a processor to Eigen.
     """
     return uses_onednn() and _level() in _AVX2_LEVELS
+
+
+@functools.cache
+def has_amx_kernels() -> bool:
+    """Say whether TensorFlow computes with oneDNN's kernels for AMX."""
+    level = _level()
+    return level is not None and "AMX" in level and uses_onednn()
 
 
 @functools.cache

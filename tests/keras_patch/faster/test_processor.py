@@ -25,6 +25,22 @@ def test_avx2_without_avx512_and_with_onednn(monkeypatch, level, uses_onednn, ex
 
 
 @pytest.mark.parametrize(
+    ("level", "uses_onednn", "expected"),
+    [
+        ("AVX512_CORE_AMX", True, True),
+        ("AVX512_CORE_AMX_FP16", True, True),
+        ("AVX512_CORE_AMX", False, False),
+        ("AVX512_CORE_BF16", True, False),
+        (None, True, False),
+    ],
+)
+def test_amx_with_onednn(monkeypatch, level, uses_onednn, expected):
+    monkeypatch.setattr(processor, "_level", lambda: level)
+    monkeypatch.setattr(processor, "uses_onednn", lambda: uses_onednn)
+    assert processor.has_amx_kernels.__wrapped__() is expected
+
+
+@pytest.mark.parametrize(
     ("level", "dtype", "expected"),
     [
         ("AVX2", "float32", True),
