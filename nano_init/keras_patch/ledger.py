@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nano_init.errors import PatchError
+from nano_init.keras_patch.own_attributes import own_attribute
 from nano_init.keras_patch.own_frames import without_own_frames
 
 TYPE_CHECKING = False
@@ -87,8 +88,7 @@ class Ledger:
 
 
 def _own(target: object, attribute: str) -> object:
-    # A class's namespace contains the staticmethod or descriptor itself; getattr would unwrap it.
-    return vars(target).get(attribute, _ABSENT)
+    return own_attribute(target, attribute, _ABSENT)
 
 
 def _check(replacement: Replacement) -> None:

@@ -13,6 +13,7 @@ from types import FunctionType
 from nano_init.fingerprints.installed_sources import digests_of_callables
 from nano_init.fingerprints.source_digest import ABSENT
 from nano_init.fingerprints.verdict import FoundPackage
+from nano_init.keras_patch.own_attributes import own_attribute
 from nano_init.keras_patch.own_frames import OWN_PATH
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ def _value_of(text: str) -> Any:
     module, _, path = text.partition(":")
     value: Any = sys.modules.get(module, _MISSING)
     for name in path.split("."):
-        value = getattr(value, "__dict__", {}).get(name, _MISSING)
+        value = own_attribute(value, name, _MISSING)
     return value
 
 

@@ -55,7 +55,7 @@ class TestDisable:
 
     @pytest.mark.parametrize(
         ("typed", "expected"),
-        [("ein", "plain,einsum_dense\n"), ("adam,rms", "plain,adam,rmsprop\n"), ("gru,gr", "\n")],
+        [("ein", "plain,einsum_dense\n"), ("adam,rms", "plain,adam,rmsprop\n"), ("gru,gru", "\n")],
     )
     def test_names_are_completed(self, nano_run: Run, typed: str, expected: str) -> None:
         environment = {
