@@ -31,7 +31,7 @@ def pays_by_positions(
     oneDNN (3.7, `brgconv_bwd_w`) computes tiny images and strides at a part of the speed of a
     product. By medians of 5 to 7 alternating trials of processor time on an Intel Xeon with AMX,
     kernels of 3x3 to 5x5 in bfloat16 are 1.1 to 6.2 times as fast from where they are taken on,
-    with AMX switched off (`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16`) 1.0 to 1.9 times, and 1.2 to 1.4
+    with AMX switched off (`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16`) 1.0 to 1.9 times, and 1.2 to 1.7
     times in float32.
 
     Args:
