@@ -93,7 +93,9 @@ def marking_passes(from_generator: Callable[..., Any]) -> Callable[..., Any]:
     def marking(*args: Any, **kwargs: Any) -> Any:
         dataset = from_generator(*args, **kwargs)
         (source,) = dataset._inputs()
-        setattr(source, _PASSES, _made.__dict__.pop("passes"))
+        # With the paths of Keras and `tf_keras` in one process, the inner one has set it already.
+        if (passes := vars(_made).pop("passes", None)) is not None:
+            setattr(source, _PASSES, passes)
         return dataset
 
     return marking

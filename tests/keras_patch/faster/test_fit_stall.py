@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nano_init.keras_patch.faster import fit_stall
+from nano_init.keras_patch.faster.pipeline_end import generator_passes
 
 pytestmark = pytest.mark.tensorflow
 
@@ -272,6 +273,26 @@ def test_generators_are_closed_when_the_call_returns(only, kind, call):
         else:
             getattr(model, call)(data, steps=5, verbose=0)
         assert len(closed) == len(opened) > 0
+
+
+def test_a_generator_works_with_keras_and_tf_keras_in_one_process():
+    """Both paths replace the same functions of TensorFlow."""
+    import tensorflow as tf
+
+    from nano_init.keras_patch.faster.fit_stall import iterator_replacements
+    from nano_init.keras_patch.ledger import Ledger
+
+    ledgers = [Ledger(), Ledger()]
+    try:
+        for ledger in ledgers:
+            ledger.apply(iterator_replacements())
+        spec = tf.TensorSpec((), tf.int32)
+        data = tf.data.Dataset.from_generator(lambda: iter([1, 2]), output_signature=spec)
+        assert [int(each) for each in data] == [1, 2]
+        assert generator_passes(data) == ({}, False)
+    finally:
+        for ledger in reversed(ledgers):
+            ledger.restore()
 
 
 def test_another_iterator_of_the_same_generator_continues(only):
