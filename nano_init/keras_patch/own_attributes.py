@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["own_attribute"]
+__all__ = ["own_attribute", "own_names"]
 
 # A module's names, past a property that a subclass may have instead.
 _READ_SPACE: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
@@ -29,5 +29,10 @@ def own_attribute(owner: object, name: str, default: object) -> Any:
     """
     if isinstance(owner, ModuleType):
         getattr(owner, name, None)
-        return _READ_SPACE(owner).get(name, default)
+        return own_names(owner).get(name, default)
     return getattr(owner, "__dict__", {}).get(name, default)
+
+
+def own_names(module: ModuleType) -> dict[str, Any]:
+    """Return the names that a module has by now, itself and not a copy."""
+    return _READ_SPACE(module)

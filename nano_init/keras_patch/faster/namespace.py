@@ -7,6 +7,8 @@ import re
 import sys
 import types
 
+from nano_init.keras_patch.own_attributes import own_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,9 +18,6 @@ __all__ = ["Namespace", "imports_of", "make_namespace"]
 
 _DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
 _IMPORT = re.compile(r"from ([\w.]+) import (\w+)(?: as (\w+))?\s*(?:#.*)?")
-
-# The dictionary of a module, past the property of `Namespace`.
-_READ_SPACE: Callable[[types.ModuleType], Any] = vars(types.ModuleType)["__dict__"].__get__
 
 _Pending = dict[str, tuple[str, str]]
 
@@ -55,7 +54,7 @@ class Namespace(types.ModuleType):
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
         """All names; `vars`, `dir` and star imports read it."""
         _complete(self)
-        return _space(self)
+        return own_names(self)
 
 
 def make_namespace(module: types.ModuleType, import_inner: Callable[[str], Any]) -> bool:
@@ -71,7 +70,7 @@ def make_namespace(module: types.ModuleType, import_inner: Callable[[str], Any])
     if found is None:
         return False
     module.__doc__, names = found
-    _space(module).update(_sys=sys, __builtins__=vars(builtins))
+    own_names(module).update(_sys=sys, __builtins__=vars(builtins))
     _pending[id(module)] = dict(names), import_inner
     module.__class__ = Namespace
     return True
@@ -100,7 +99,7 @@ def _complete(module: types.ModuleType) -> None:
     """Import all names that the namespace still lacks, and make it an ordinary module."""
     pending, import_inner = _pending.get(id(module), ({}, None))
     if import_inner is not None:
-        space = _space(module)
+        space = own_names(module)
         for name, (source, attribute) in pending.items():
             if name not in space:
                 value = _import(module.__name__, source, attribute, import_inner)
@@ -108,11 +107,6 @@ def _complete(module: types.ModuleType) -> None:
                 space.setdefault(name, value)
         _pending.pop(id(module), None)
     module.__class__ = types.ModuleType
-
-
-def _space(module: types.ModuleType) -> dict[str, Any]:
-    space: dict[str, Any] = _READ_SPACE(module)
-    return space
 
 
 def _import(importing: str, source: str, name: str, import_inner: Callable[[str], Any]) -> Any:
