@@ -166,10 +166,11 @@ class RecurrentLoop:
         projected = layout.project(operands[0], self._with_ones(steps, operands[0]))
         # Broadcast once: broadcasting a vector in every step takes longer than the sum.
         spread = [layout.spread(vector, like=states[0]) for vector in bias]
+        recur = layout.multiplier(operands[1], states[0].shape[1 - layout.axis])
 
         def step(t: Tensor, output: Tensor, *rest: Any) -> Any:
             *old, outputs, saved = rest
-            product = sum(spread, layout.multiply(operands[1], output))
+            product = sum(spread, recur(output))
             new, kept = self.gates.step(projected[t], product, old, layout.axis)
             if self.is_on is not None:
                 is_on = self.is_on[t]
@@ -260,13 +261,14 @@ class RecurrentLoop:
 
         d_outputs, d_last = (upstream[0], upstream[1:]) if self.sequences else (None, upstream)
         dtype, count = outputs.dtype, size_of(outputs)
+        recur = self.layout.multiplier(weights.back[1], outputs.shape[2 - self.layout.axis])
 
         def back(t: Tensor, *rest: Any) -> Any:
             *d_new, written = rest
             if d_outputs is not None:
                 d_new[0] = d_new[0] + wide(d_outputs[t])
             is_on = None if self.is_on is None else self.is_on[t]
-            d_products, d_old = self._back_step(saved.read(t), d_new, is_on, weights)
+            d_products, d_old = self._back_step(saved.read(t), d_new, is_on, weights, recur)
             return (t - 1, *d_old, written.write(t, d_products))
 
         shape = list(outputs.shape[1:])
@@ -283,18 +285,23 @@ class RecurrentLoop:
         return array.stack(), [_narrow(d, dtype) for d in d_states]
 
     def _back_step(
-        self, saved: Tensor, d_new: list[Tensor], is_on: Tensor | None, weights: Weights
+        self,
+        saved: Tensor,
+        d_new: list[Tensor],
+        is_on: Tensor | None,
+        weights: Weights,
+        recur: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, list[Tensor]]:
         import tensorflow as tf
 
-        axis, operand = self.layout.axis, weights.back[1]
+        axis, dtype = self.layout.axis, weights.back[1].dtype
         gates, d_old = self.gates.back(tf.unstack(saved, self.gates.count), d_new)
-        d_products = tf.concat([_narrow(gate, operand.dtype) for gate in gates], axis)
+        d_products = tf.concat([_narrow(gate, dtype) for gate in gates], axis)
         if is_on is not None:
             d_products = tf.where(is_on, d_products, tf.zeros_like(d_products))
         first = self.gates.own * weights.units
         by_recurrent = d_products[:, first:] if axis else d_products[first:]
-        through = wide(self.layout.multiply(operand, by_recurrent))
+        through = wide(recur(by_recurrent))
         d_old = [through if d_old[0] is None else d_old[0] + through, *d_old[1:]]
         if is_on is not None:
             d_old = [tf.where(is_on, a, b) for a, b in zip(d_old, d_new, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nano_init.keras_patch.faster import recurrent_layout
 from nano_init.keras_patch.faster.recurrent_layout import Layout
 
 pytestmark = pytest.mark.tensorflow
@@ -72,3 +73,42 @@ def test_outputs_are_returned_batch_first(layout):
     outputs = normal(TIME, BATCH, UNITS)
     lying = tf.stack([layout.turned(step) for step in outputs])
     np.testing.assert_array_equal(layout.batch_first(lying), np.swapaxes(outputs, 0, 1))
+
+
+def count_products(dtype, rows, shared, columns):
+    import tensorflow as tf
+
+    def multiply(operand, tensor):
+        return Layout(units_first=True).multiplier(operand, columns)(tensor)
+
+    specs = [tf.TensorSpec((rows, shared), dtype), tf.TensorSpec((shared, columns), dtype)]
+    graph = tf.function(multiply).get_concrete_function(*specs).graph
+    return sum(operation.type == "MatMul" for operation in graph.get_operations())
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((2048, 512, 32), 2),
+        ((512, 2048, 32), 2),
+        ((4096, 1024, 32), 8),
+        ((2048, 512, None), 2),
+        # It fits as it is.
+        ((1536, 512, 32), 1),
+        # So many columns keep two threads busy.
+        ((2048, 512, 64), 1),
+        # No divisor, and none that is small enough.
+        ((2049, 512, 32), 1),
+        ((16384, 4096, 32), 1),
+    ],
+)
+def test_bfloat16_products_of_few_columns_are_divided_for_one_thread(monkeypatch, shape, parts):
+    monkeypatch.setattr(recurrent_layout, "has_amx_kernels", lambda: True)
+    assert count_products("bfloat16", *shape) == parts
+
+
+def test_products_stay_whole_in_float32_and_without_amx(monkeypatch):
+    monkeypatch.setattr(recurrent_layout, "has_amx_kernels", lambda: True)
+    assert count_products("float32", 2048, 512, 32) == 1
+    monkeypatch.setattr(recurrent_layout, "has_amx_kernels", lambda: False)
+    assert count_products("bfloat16", 2048, 512, 32) == 1
