@@ -159,7 +159,8 @@ def _relu6(x: Tensor) -> Tensor:
 def _relu6_gradient(x: Tensor, upstream: Tensor) -> Tensor:
     import tensorflow as tf
 
-    return tf.where((x > 0.0) & (x < 6.0), upstream, 0.0)
+    # A factor, not a choice: as in Keras, NaN and infinity times 0 stay visible.
+    return upstream * tf.where((x > 0.0) & (x < 6.0), 1.0, 0.0)
 
 
 def _hard_silu(x: Tensor) -> Tensor:

@@ -77,6 +77,32 @@ def test_kinks_and_large_values_equal_keras(only):
                 np.testing.assert_allclose(mine[1:-2], keras_own[1:-2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("upstream", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_stays_visible(only, name, upstream):
+    """A training that diverges shows it where it does in Keras, also below 0 and above 6."""
+    import tensorflow as tf
+
+    inputs = tf.constant(np.tile([-7.0, -1.0, 0.0, 1.0, 6.0, 7.0], (2000, 1)).astype("float32"))
+
+    def is_finite():
+        layer = _layer(name)
+
+        @tf.function
+        def call(inputs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                output = layer(inputs, training=True)
+            return tape.gradient(output, inputs, tf.fill(output.shape, upstream))
+
+        return np.isfinite(call(inputs).numpy()[0])
+
+    expected = is_finite()
+    assert not expected.all()
+    with only("activations"):
+        assert not np.any(is_finite() & ~expected)
+
+
 def test_gradients_of_gradients(only, assert_close):
     import keras
     import tensorflow as tf
