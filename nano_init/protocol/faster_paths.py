@@ -95,10 +95,11 @@ _OTHERS = (
     PatchRecord(
         "cross_entropy",
         PATH,
-        "the loss of integer labels, compiled by XLA into one kernel per direction",
+        "the loss of integer labels, compiled by XLA into one kernel per direction, or for large "
+        "float32 logits by ops in their memory",
         (f"{_NN}:sparse_categorical_crossentropy",),
         group=_ISLANDS,
-        models=("decoder",),
+        models=("decoder", "masked_lm"),
         tolerance=1e-5,
     ),
     PatchRecord(

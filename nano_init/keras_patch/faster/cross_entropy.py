@@ -6,19 +6,27 @@ gradient is softmax(x) minus one at the label. A label out of range raises the s
 XLA, which cannot raise, both return NaN.
 
 TensorFlow's kernel may overwrite float32 logits with the gradient
-(`forward_input_or_allocate_output` in tensorflow/core/kernels/sparse_xent_op.cc), while this path
-keeps the logits until the gradient is computed. So large float32 logits use TensorFlow's kernel.
-bfloat16 logits would have to be widened for it first, which takes as much memory.
+(`forward_input_or_allocate_output` in tensorflow/core/kernels/sparse_xent_op.cc), while a compiled
+kernel keeps the logits until the gradient is computed. So for large float32 logits there are ops
+that overwrite them too, see `cross_entropy_ops`. bfloat16 logits would have to be widened for that
+first, which takes as much memory.
 """
 
 from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.faster.cross_entropy_ops import (
+    forward_by_ops,
+    losses_by_ops,
+    recorded_backward,
+    write_at_labels,
+)
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_sum
 from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_fusion import (
+    is_compiled_by_xla,
     is_large_in_graph,
     island,
     pays_in_fit,
@@ -40,7 +48,7 @@ _MOST_KEPT = 2**24
 
 
 def cross_entropy_replacements() -> Iterator[Replacement]:
-    """Yield the replacements that compute the loss of integer labels in islands."""
+    """Yield the replacements that compute the loss of integer labels, mostly in islands."""
     from keras.src.backend.tensorflow import nn
 
     original = vars(nn)["sparse_categorical_crossentropy"]
@@ -50,7 +58,7 @@ def cross_entropy_replacements() -> Iterator[Replacement]:
 
 def _applies(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> bool:
     logits = _logits_of(output, from_logits)
-    if logits is None or _costs_memory(logits) or not is_large_in_graph(logits):
+    if logits is None or not (_is_for_ops(logits) or _is_for_island(logits)):
         return False
     labels = _labels_of(target, logits.shape.rank)
     return (
@@ -71,8 +79,9 @@ def _cross_entropy(
     labels = tf.cast(_labels_of(target, logits.shape.rank), tf.int64)
     classes = logits.shape[-1]
     rows = tf.reshape(_before_cast(logits), [-1, classes])
+    row_losses = losses_by_ops if _is_for_ops(logits) else _losses_by_island
     with tf.control_dependencies([_assert_in_range(labels, classes)]):
-        losses = _row_losses(rows, tf.reshape(labels, [-1]))
+        losses = row_losses(rows, tf.reshape(labels, [-1]))
     losses = tf.reshape(losses, tf.shape(labels))
     losses.set_shape(logits.shape[:-1])
     return losses
@@ -103,11 +112,19 @@ def _labels_of(target: Any, rank: int) -> Any:
     return target
 
 
+def _is_for_island(logits: Tensor) -> bool:
+    return not _costs_memory(logits) and is_large_in_graph(logits)
+
+
+def _is_for_ops(logits: Tensor) -> bool:
+    return _costs_memory(logits) and not is_compiled_by_xla()
+
+
 def _costs_memory(logits: Tensor) -> bool:
     """Say whether logits are large and TensorFlow's kernel would overwrite them."""
     import tensorflow as tf
 
-    is_wide = _before_cast(logits).dtype == tf.float32
+    is_wide = logits.dtype == _before_cast(logits).dtype == tf.float32
     return is_wide and supposed_elements(logits.shape) > _MOST_KEPT
 
 
@@ -131,7 +148,7 @@ def _assert_in_range(labels: Tensor, classes: int) -> Any:
     return tf.debugging.Assert(is_valid, [message, "Label values:", labels], summarize=64)
 
 
-def _row_losses(rows: Tensor, labels: Tensor) -> Tensor:
+def _losses_by_island(rows: Tensor, labels: Tensor) -> Tensor:
     import tensorflow as tf
 
     folds, when = halvings(rows.shape[-1]), pays_in_fit("cross_entropy", rows)
@@ -142,24 +159,18 @@ def _row_losses(rows: Tensor, labels: Tensor) -> Tensor:
 
         def gradient(upstream: Tensor) -> Tensor:
             if is_recorded():
-                return _plain_backward(rows, labels, normalizers, upstream)
-            return _backward(rows, labels, normalizers, upstream, when=when)
+                return recorded_backward(rows, labels, upstream)
+            scaled = _scaled_shares(rows, normalizers, upstream, when=when)
+            chosen = tf.gather(rows, labels[:, None], batch_dims=1)
+            share = tf.exp(tf.cast(chosen, tf.float32) - normalizers)
+            return write_at_labels(scaled, labels, (share[:, 0] - 1.0) * upstream)
 
         return losses, gradient
 
     return losses_of(rows)
 
 
-def _plain_forward(rows: Tensor, labels: Tensor, *, folds: int) -> tuple[Tensor, Tensor]:
-    del folds
-    import tensorflow as tf
-
-    wide = tf.cast(rows, tf.float32)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, wide)
-    return losses, losses[:, None] + tf.gather(wide, labels[:, None], batch_dims=1)
-
-
-@functools.partial(island, plain=_plain_forward)
+@functools.partial(island, plain=forward_by_ops)
 def _forward(rows: Tensor, labels: Tensor, *, folds: int) -> tuple[Tensor, Tensor]:
     """Return the losses, of shape [rows], and log(sum(exp)), of shape [rows, 1]."""
     import tensorflow as tf
@@ -173,21 +184,13 @@ def _forward(rows: Tensor, labels: Tensor, *, folds: int) -> tuple[Tensor, Tenso
     return tf.where(is_valid, normalizers[:, 0] - chosen, float("nan")), normalizers
 
 
-def _plain_backward(rows: Tensor, labels: Tensor, normalizers: Tensor, upstream: Tensor) -> Tensor:
-    del normalizers
-    import tensorflow as tf
+@island
+def _scaled_shares(rows: Tensor, normalizers: Tensor, upstream: Tensor) -> Tensor:
+    """Return each softmax times the gradient by its loss; the labels' elements are left to others.
 
-    shares = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
-        features=tf.cast(rows, tf.float32), labels=labels
-    )
-    return tf.cast(shares.backprop * upstream[:, None], rows.dtype)
-
-
-@functools.partial(island, plain=_plain_backward)
-def _backward(rows: Tensor, labels: Tensor, normalizers: Tensor, upstream: Tensor) -> Tensor:
+    Comparing each column with the label takes as long as half of the rest.
+    """
     import tensorflow as tf
 
     shares = tf.exp(tf.cast(rows, tf.float32) - normalizers)
-    is_label = tf.range(tf.shape(rows, labels.dtype)[-1])[None] == labels[:, None]
-    gradient = tf.where(is_label, shares - 1.0, shares) * upstream[:, None]
-    return tf.cast(gradient, rows.dtype)
+    return tf.cast(shares * upstream[:, None], rows.dtype)
