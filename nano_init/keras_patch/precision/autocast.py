@@ -238,7 +238,7 @@ def _wrap_cast(cast: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[
 def _wrap_bias_add_grad(
     add_up: Callable[..., Any], is_on: Callable[[], bool]
 ) -> Callable[..., Any]:
-    """Compute the gradient of a bias with Sum, which adds bfloat16 in float32 and is faster."""
+    """Compute the gradient of a bias by ops that add bfloat16 in float32, and are faster."""
 
     @functools.wraps(add_up)
     def sum_bias_gradient(out_backprop: Any, data_format: Any = "NHWC", name: Any = None) -> Tensor:
@@ -246,10 +246,27 @@ def _wrap_bias_add_grad(
 
         is_plain = data_format in (None, "NHWC", b"NHWC") and isinstance(out_backprop, tf.Tensor)
         if is_plain and out_backprop.dtype is tf.bfloat16 and out_backprop.shape.rank and is_on():
-            return tf.reduce_sum(out_backprop, range(out_backprop.shape.rank - 1), name=name)
+            return _sum_in_float32(out_backprop)
         return add_up(out_backprop, data_format, name)
 
     return sum_bias_gradient
+
+
+def _sum_in_float32(gradient: Tensor) -> Tensor:
+    """Return the sum over all axes except the last of a bfloat16 tensor.
+
+    By medians of 15 interleaved trials on an Intel Xeon, for 16 shapes, oneDNN's product with ones
+    is 0.9 to 2.0 times as fast as `Sum` with AMX and 0.95 to 2.2 times without. TensorFlow's own
+    product adds in bfloat16.
+    """
+    import tensorflow as tf
+
+    from nano_init.keras_patch.faster.processor import has_onednn_kernels
+    from nano_init.keras_patch.faster.row_matmul import sum_rows
+
+    if gradient.shape[-1] is not None and has_onednn_kernels("bfloat16"):
+        return sum_rows(gradient)
+    return tf.reduce_sum(gradient, range(gradient.shape.rank - 1))
 
 
 def _wrap_dispatch(dispatch: Callable[..., Any], is_on: Callable[[], bool]) -> Callable[..., Any]:
