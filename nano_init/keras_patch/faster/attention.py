@@ -52,6 +52,8 @@ def _applies(
         and isinstance(is_causal, bool)
         and all(isinstance(operand, tf.Tensor) for operand in operands)
         and len({operand.dtype for operand in operands}) == 1
+        # A product would repeat a batch or a head, which `tf.einsum` refuses.
+        and len({(operand.shape[0], operand.shape[2]) for operand in operands}) == 1
         and (mask is None or _is_known_mask(mask))
         and is_shape_worth_an_island(
             query, [query.shape[0], query.shape[2], query.shape[1], key.shape[1]]
@@ -82,13 +84,15 @@ def _attend(
     del bias
     import tensorflow as tf
 
-    scores = tf.einsum("BTNH,BSNH->BNTS", query, key, optimize="optimal")
+    # `tf.einsum` transposes them for each product, forward and backward.
+    query, key, value = (tf.transpose(operand, [0, 2, 1, 3]) for operand in (query, key, value))
+    scores = tf.matmul(query, key, transpose_b=True)
     if mask is None:
         mask = tf.ones([1, 1, 1, 1], tf.bool)
     if is_causal:
         mask = tf.logical_and(mask, _lower_triangle(*scores.shape[2:]))
     shares = _shares_of(scores, mask, tf.cast(scale, tf.float32))
-    return tf.einsum("BNTS,BSNH->BTNH", shares, value, optimize="optimal")
+    return tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
 
 
 def _lower_triangle(queries: int, keys: int) -> Tensor:
