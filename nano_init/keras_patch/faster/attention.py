@@ -13,6 +13,7 @@ import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_sum
+from nano_init.keras_patch.faster.processor import has_onednn_kernels
 from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_fusion import is_shape_worth_an_island, island, pays_in_fit
 from nano_init.keras_patch.ledger import Replacement
@@ -84,15 +85,22 @@ def _attend(
     del bias
     import tensorflow as tf
 
-    # `tf.einsum` transposes them for each product, forward and backward.
-    query, key, value = (tf.transpose(operand, [0, 2, 1, 3]) for operand in (query, key, value))
-    scores = tf.matmul(query, key, transpose_b=True)
+    # `tf.einsum` transposes the operands for each product, forward and backward. But without oneDNN
+    # it adds bfloat16 more exactly than `tf.matmul` does.
+    is_by_onednn = has_onednn_kernels(query.dtype.name)
+    if is_by_onednn:
+        query, key, value = (tf.transpose(operand, [0, 2, 1, 3]) for operand in (query, key, value))
+        scores = tf.matmul(query, key, transpose_b=True)
+    else:
+        scores = tf.einsum("BTNH,BSNH->BNTS", query, key, optimize="optimal")
     if mask is None:
         mask = tf.ones([1, 1, 1, 1], tf.bool)
     if is_causal:
         mask = tf.logical_and(mask, _lower_triangle(*scores.shape[2:]))
     shares = _shares_of(scores, mask, tf.cast(scale, tf.float32))
-    return tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+    if is_by_onednn:
+        return tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+    return tf.einsum("BNTS,BSNH->BTNH", shares, value, optimize="optimal")
 
 
 def _lower_triangle(queries: int, keys: int) -> Tensor:

@@ -30,7 +30,7 @@ def has_amx_kernels() -> bool:
 
 @functools.cache
 def has_onednn_kernels(dtype: str) -> bool:
-    """Say whether TensorFlow computes convolutions of a dtype by oneDNN's kernels.
+    """Say whether TensorFlow computes products and convolutions of a dtype by oneDNN's kernels.
 
     TensorFlow calls oneDNN for bfloat16 on processors with AVX-512 only, of those that oneDNN has
     levels for (tensorflow/core/graph/mkl_graph_util.h, `IsBF16SupportedByOneDNNOnThisCPU`).
