@@ -7,9 +7,10 @@ XLA, which cannot raise, both return NaN.
 
 TensorFlow's kernel may overwrite float32 logits with the gradient
 (`forward_input_or_allocate_output` in tensorflow/core/kernels/sparse_xent_op.cc), while a compiled
-kernel keeps the logits until the gradient is computed. So for large float32 logits there are ops
-that overwrite them too, see `cross_entropy_ops`. bfloat16 logits would have to be widened for that
-first, which takes as much memory.
+kernel keeps the logits until the gradient is computed. So for large float32 logits in a step of
+`fit` there are ops that overwrite them too, see `cross_entropy_ops`. Elsewhere XLA may compile a
+function later, and TensorFlow's kernel stays. bfloat16 logits would have to be widened first, which
+takes as much memory.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_
 from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.faster.xla_fusion import (
     is_compiled_by_xla,
+    is_in_fit,
     is_large_in_graph,
     island,
     pays_in_fit,
@@ -117,7 +119,7 @@ def _is_for_island(logits: Tensor) -> bool:
 
 
 def _is_for_ops(logits: Tensor) -> bool:
-    return _costs_memory(logits) and not is_compiled_by_xla()
+    return is_in_fit() and _costs_memory(logits) and not is_compiled_by_xla()
 
 
 def _costs_memory(logits: Tensor) -> bool:

@@ -13,6 +13,7 @@ By medians of 7 interleaved trials on an Intel Xeon with AMX, loss and gradient 
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.xla_fusion import is_in_fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,16 +86,20 @@ def write_at_labels(rows: Tensor, labels: Tensor, values: Tensor) -> Tensor:
     """Return rows with the elements of their labels overwritten.
 
     Args:
-        rows: float32 or bfloat16 of shape [rows, classes]; its memory is used if nothing else
-            reads it.
+        rows: float32 or bfloat16 of shape [rows, classes]; in a step of `fit` its memory is used
+            if nothing else reads it.
         labels: int64 of shape [rows].
         values: The new elements, float32 of shape [rows].
     """
     import tensorflow as tf
 
     places = tf.stack([tf.range(tf.size(labels, tf.int64)), labels], 1)
-    # `tf.tensor_scatter_nd_update` would copy all rows. A number minus itself is exactly 0.
-    for added in (-tf.gather_nd(rows, places), tf.cast(values, rows.dtype)):
+    values = tf.cast(values, rows.dtype)
+    if not is_in_fit():
+        # XLA may compile the function later, and has no kernel for the op below.
+        return tf.tensor_scatter_nd_update(rows, places, values)
+    # Without a copy of all rows. A number minus itself is exactly 0.
+    for added in (-tf.gather_nd(rows, places), values):
         with tf.control_dependencies([added]):
             rows = tf.raw_ops.ScatterNdNonAliasingAdd(input=rows, indices=places, updates=added)
     return rows

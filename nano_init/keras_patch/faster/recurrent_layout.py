@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "size_of"]
 
 _FEWEST_ROWS = 16
-# TensorFlow runs a product in one thread if its matrices fit into the L2 cache, which is 2 MB in
-# processors with AMX (tensorflow/core/kernels/mkl/mkl_matmul_ops_common.h,
+# TensorFlow runs a product in one thread if its matrices take less than 1.01 times the L2 cache,
+# which is 2 MB in processors with AMX (tensorflow/core/kernels/mkl/mkl_matmul_ops_common.h,
 # `ExecuteSingleThreadedGemm`).
-_MOST_BYTES_IN_ONE_THREAD = 2**21
+_BYTES_FOR_TWO_THREADS = 1.01 * 2**21
 _PARTS = (2, 4, 8)
 # Half a batch. With more columns a second thread gains as much as it costs.
 _MOST_COLUMNS, _SUPPOSED_COLUMNS = 48, 16
@@ -140,7 +140,7 @@ class Layout:
 
         def fits(part: int) -> bool:
             elements = part * columns + shared * (part + columns)
-            return bool(operand.dtype.size * elements <= _MOST_BYTES_IN_ONE_THREAD)
+            return bool(operand.dtype.size * elements < _BYTES_FOR_TWO_THREADS)
 
         if fits(rows):
             return 1

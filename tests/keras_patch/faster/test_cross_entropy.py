@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nano_init.keras_patch import patch_tensorflow
-from nano_init.keras_patch.faster import cross_entropy
+from nano_init.keras_patch.faster import cross_entropy, cross_entropy_ops
 
 pytestmark = pytest.mark.tensorflow
 
@@ -21,8 +21,11 @@ CLASSES = 520
 
 @pytest.fixture(params=["islands", "ops"])
 def form(request, monkeypatch):
-    """Take all float32 logits for small enough to be kept, or for too large."""
-    monkeypatch.setattr(cross_entropy, "_MOST_KEPT", 2**24 if request.param == "islands" else 0)
+    """Take all float32 logits for small enough to be kept, or for too large ones in `fit`."""
+    if request.param == "ops":
+        monkeypatch.setattr(cross_entropy, "_MOST_KEPT", 0)
+        for module in (cross_entropy, cross_entropy_ops):
+            monkeypatch.setattr(module, "is_in_fit", lambda: True)
     return request.param
 
 
@@ -159,24 +162,30 @@ def test_large_float32_logits_use_no_island(only, count_islands, dtype, rows, is
 
 _PEAK = """
 import resource, sys
-import numpy as np, tensorflow as tf
+import numpy as np
 from nano_init import patch_tensorflow
 if sys.argv[1] == "patched":
     patch_tensorflow("float32")
 import keras
-inputs, kernel = tf.ones((4096, 2)), tf.ones((2, 8192))
-labels = tf.zeros([4096], tf.int64)
-@tf.function
-def train():
-    with tf.GradientTape() as tape:
-        tape.watch(kernel)
-        logits = tf.matmul(inputs, kernel)
-        loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    return tape.gradient(loss, kernel)
+model = keras.Sequential([keras.Input((128, 2)), keras.layers.Dense(8192)])
+model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-train()
+model.fit(np.ones((32, 128, 2)), np.zeros((32, 128), int), verbose=0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
+
+
+@pytest.mark.parametrize("rows", [32, 2**15])
+def test_a_function_that_was_traced_may_be_compiled_by_xla_later(only, assert_close, rows):
+    import tensorflow as tf
+
+    logits, labels = _batch(rows)
+    expected = _graph_part(logits, labels)
+    with only("cross_entropy"):
+        traced = tf.function(_graph_part)
+        traced(logits, labels)
+        compiled = tf.function(lambda *tensors: traced(*tensors), jit_compile=True)
+        assert_close([compiled(logits, labels).numpy()], [expected.numpy()], 1e-5)
 
 
 def test_large_float32_logits_become_their_gradient_without_a_copy():

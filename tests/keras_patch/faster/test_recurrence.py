@@ -156,7 +156,7 @@ def test_same_eagerly_and_compiled(only, path, way, case, assert_close):
 def test_bfloat16_is_as_close_to_float32_as_keras_is(only, path, case, products, monkeypatch):
     """Compares the root mean square of each tensor, with a tenth of tolerance for chance."""
     monkeypatch.setattr(recurrent_layout, "has_amx_kernels", lambda: products == "divided")
-    monkeypatch.setattr(recurrent_layout, "_MOST_BYTES_IN_ONE_THREAD", 310)
+    monkeypatch.setattr(recurrent_layout, "_BYTES_FOR_TWO_THREADS", 310)
     options = {**OPTIONS[case], "shape": (3, 5, 4)}
     exact = _one_call(path, **options)
     keras_own = _one_call(path, dtype="mixed_bfloat16", **options)
