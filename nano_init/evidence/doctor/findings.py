@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nano_init.evidence.doctor.part_findings import list_part_findings
 from nano_init.plan.library_variables import onednn_setting
-from nano_init.plan.precision import cause_of
+from nano_init.plan.precision import cause_of, recommend_precision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,8 +175,10 @@ def _check_onednn(examined: Examined) -> Iterator[Finding]:
 
 def _check_unit(examined: Examined) -> Iterator[Finding]:
     choice, isa = examined.plan.precision, examined.machine.isa
-    if isa.bf16 is None:
-        yield Finding("note", "bfloat16 unit", f"float32 is recommended: {cause_of(choice)}")
+    without_variables = recommend_precision(isa, {})
+    if without_variables.recommended == "float32":
+        cause = cause_of(without_variables)
+        yield Finding("note", "bfloat16 unit", f"float32 is recommended: {cause}")
     elif choice.recommended == "float32":
         yield Finding(
             "warning",

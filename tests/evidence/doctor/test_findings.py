@@ -54,11 +54,26 @@ def examined(
         "preloads": {},
         "huge_pages": "madvise",
     }
-    return Examined(machine=machine, plan=plan, environ=environ or {}, **{**usual, **more})
+    return Examined(**{"machine": machine, "plan": plan, "environ": environ or {}, **usual, **more})
 
 
 def faults(found: Examined) -> list[Finding]:
     return [finding for finding in diagnose(found) if finding.level in ("problem", "warning")]
+
+
+def test_a_slow_bfloat16_unit_is_a_note_since_no_variable_is_to_blame() -> None:
+    flags = frozenset({"avx512f", "avx512_bf16", "avx512_fp16"})
+    isa = Isa("x86_64", "GenuineIntel", "Xeon", flags, "AVX512_CORE_FP16", "avx512")
+    machine = replace(examined().machine, isa=isa)
+    found = examined(
+        machine=machine,
+        plan=decide(machine, {}, Options(), None),
+        tensorflow=replace(FACTS, gflops=(("float32", 270.0), ("bfloat16", 150.0))),
+    )
+    assert faults(found) == []
+    notes = [finding for finding in diagnose(found) if finding.check == "bfloat16 unit"]
+    assert [note.level for note in notes] == ["note"]
+    assert notes[0].seen.startswith("float32 is recommended: without AMX")
 
 
 def test_a_sound_machine_has_no_problems_and_no_warnings() -> None:
