@@ -6,7 +6,11 @@ product, which takes longer than oneDNN's kernel unless there are few pixels for
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.processor import has_amx_kernels, uses_onednn
+from nano_init.keras_patch.faster.processor import (
+    has_amx_kernels,
+    is_slow_in_bfloat16,
+    uses_onednn,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ def pays_by_positions(
 
 
 def _channels_a_pixel(stride: int, dtype: str) -> float:
-    if dtype == "float32":
+    if dtype == "float32" or is_slow_in_bfloat16():
         plain, strided = _FLOAT32
     else:
         plain, strided = _BFLOAT16_WITH_AMX if has_amx_kernels() else _BFLOAT16

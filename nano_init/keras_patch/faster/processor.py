@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 import os
 
-__all__ = ["has_amx_kernels", "has_avx2_kernels", "has_onednn_kernels", "uses_onednn"]
+__all__ = [
+    "has_amx_kernels",
+    "has_avx2_kernels",
+    "has_onednn_kernels",
+    "is_slow_in_bfloat16",
+    "uses_onednn",
+]
 
 # oneDNN's levels with AVX2 and without AVX-512.
 _AVX2_LEVELS = ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
@@ -42,6 +48,15 @@ def has_onednn_kernels(dtype: str) -> bool:
     if level is None or not uses_onednn():
         return False
     return dtype == "float32" or level.startswith("AVX512")
+
+
+@functools.cache
+def is_slow_in_bfloat16() -> bool:
+    """Say whether products of bfloat16 take longer than those of float32."""
+    from nano_init.machine.probe import probe
+    from nano_init.plan.precision import recommend_precision
+
+    return recommend_precision(probe().isa, os.environ).recommended == "float32"
 
 
 def _level() -> str | None:

@@ -9,8 +9,9 @@ decides where it applies, and converts its inputs and outputs.
 from __future__ import annotations
 
 from nano_init.keras_patch.faster.batch_split import count_parts, join_batch, split_batch
+from nano_init.keras_patch.faster.processor import is_slow_in_bfloat16
 from nano_init.keras_patch.faster.recurrent_layout import Layout
-from nano_init.keras_patch.faster.recurrent_loop import Gates, RecurrentLoop, Weights
+from nano_init.keras_patch.faster.recurrent_loop import Gates, RecurrentLoop, Weights, wide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,25 @@ def run_layer(
         The last output, the outputs (of one step unless the layer returns sequences), and the
         last states.
     """
+    import tensorflow as tf
+
+    if sequences.dtype != tf.bfloat16 or not is_slow_in_bfloat16():
+        return _run_whole(layer, gates, sequences, states, mask, biases)
+    # Each step of a loop in bfloat16 would cast the weights to float32.
+    steps, *firsts = (wide(tensor) for tensor in (sequences, *states))
+    last_output, outputs, last = _run_whole(layer, gates, steps, firsts, mask, biases)
+    narrow = [tf.cast(tensor, tf.bfloat16) for tensor in (last_output, outputs, *last)]
+    return narrow[0], narrow[1], narrow[2:]
+
+
+def _run_whole(
+    layer: Layer,
+    gates: Gates,
+    sequences: Tensor,
+    states: list[Tensor],
+    mask: Tensor | None,
+    biases: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     import tensorflow as tf
 
     batch, dtype = sequences.shape[0], sequences.dtype

@@ -27,6 +27,7 @@ from nano_init.keras_patch.precision.operands import (
     is_capable,
     is_wide,
 )
+from nano_init.keras_patch.precision.wide_products import execute_wide, is_widened, trace_wide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _wrap_execute(execute: Callable[..., Any], is_on: Callable[[], bool]) -> Cal
         context, op, name, *operands = arguments
         try:
             if not is_wide(op):
-                return execute(*arguments)
+                product = execute_wide(execute, arguments) if is_widened(op) and is_on() else None
+                return execute(*arguments) if product is None else product
             changed = agree(op, tuple(operands)) if is_on() else None
             if not changed:
                 return execute(*arguments)
@@ -134,6 +136,10 @@ def _wrap_apply_op(apply: Callable[..., Any], is_on: Callable[[], bool]) -> Call
             return apply(op, name, **operands)
         if _may_disagree(op, operands):
             operands = _agreed(op, operands) or operands
+        if is_widened(op):
+            product = trace_wide(apply, op, name, operands)
+            if product is not None:
+                return product
         try:
             return apply(op, name, **operands)
         except (TypeError, ValueError):

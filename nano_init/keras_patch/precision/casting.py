@@ -6,6 +6,8 @@ function call, the original is returned.
 
 from __future__ import annotations
 
+from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.precision.backward_pass import is_backward_pass
 from nano_init.keras_patch.precision.replay_on_source import repeat_on_origin
 
 TYPE_CHECKING = False
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import DType, Graph, Tensor
 
-__all__ = ["digits_for", "narrow", "remember_autocast", "widen"]
+__all__ = ["digits_for", "narrow", "remember_autocast", "remember_unrounded", "unrounded", "widen"]
 
 _MEMORY = "_nano_original"
 _ORIGIN = "_nano_autocast_origin"
+_UNROUNDED = "_nano_unrounded"
 
 
 def narrow(value: Any) -> Any:
@@ -111,6 +114,28 @@ def _remember(converted: Tensor, origin: Tensor) -> None:
         setattr(converted, _ORIGIN, origin)
 
 
+def remember_unrounded(rounded: Tensor, unrounded: Tensor) -> None:
+    """Record the float32 tensor that a bfloat16 result of an op was rounded from.
+
+    Args:
+        rounded: The result, recorded by tapes.
+        unrounded: The tensor before it was rounded, of the same graph. Tapes do not know it.
+    """
+    setattr(rounded, _UNROUNDED, unrounded)
+
+
+def unrounded(value: Any) -> Tensor | None:
+    """Return the float32 tensor that an op's result was rounded from in this graph, or None.
+
+    Args:
+        value: Any object.
+    """
+    from tensorflow.python.framework.ops import get_default_graph
+
+    found: Tensor | None = getattr(value, _UNROUNDED, None)
+    return found if found is not None and found.graph is get_default_graph() else None
+
+
 def digits_for(value: Any, dtype: DType) -> Any:
     """Return the original of a rounded tensor, for a cast that needs its precision.
 
@@ -127,6 +152,9 @@ def digits_for(value: Any, dtype: DType) -> Any:
     origin = repeat_on_origin(value, lambda tensor: getattr(tensor, _ORIGIN, None))
     if origin is None:
         origin = _original_of(value)
+    # No tape has recorded the unrounded tensor. In the forward pass it would take more memory.
+    if origin is None and is_backward_pass() and not is_recorded():
+        origin = repeat_on_origin(value, unrounded)
     return value if origin is None else origin
 
 

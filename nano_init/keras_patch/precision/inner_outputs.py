@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.ledger import Replacement
+from nano_init.keras_patch.precision.backward_pass import backward_pass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,13 +51,15 @@ def _wrap_gradient(gradient: Callable[..., Any]) -> Callable[..., Any]:
         flat = tf.nest.flatten(sources)
         inner = [getattr(source, _INNER, None) for source in flat]
         if not any(inner):
-            return gradient(self, target, sources, *args, **kwargs)
+            with backward_pass():
+                return gradient(self, target, sources, *args, **kwargs)
         unconnected = args[1:] or [kwargs.get("unconnected_gradients")]
         options = {"unconnected_gradients": tf.UnconnectedGradients.NONE}
         if args or "output_gradients" in kwargs:
             options["output_gradients"] = args[0] if args else kwargs["output_gradients"]
         asked = [*flat, *(pair[0] for pair in inner if pair)]
-        found = gradient(self, target, asked, **options)
+        with backward_pass():
+            found = gradient(self, target, asked, **options)
         narrow = iter(found[len(flat) :])
         joined = [
             _joined(wide, next(narrow), is_cast=pair[1]) if pair else wide

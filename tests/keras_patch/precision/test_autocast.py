@@ -157,7 +157,7 @@ def test_a_widened_operand_gets_back_its_unrounded_digits(mixed):
 
 
 def test_a_graph_without_mixed_operands_has_no_casts(mixed):
-    traced = tf.function(lambda x: tf.nn.relu(x @ x) + x).get_concrete_function(narrow(WIDE[:, :3]))
+    traced = tf.function(lambda x: tf.nn.relu(x * x) + x).get_concrete_function(narrow(WIDE[:, :3]))
     assert "Cast" not in {op.type for op in traced.graph.get_operations()}
 
 
