@@ -23,6 +23,7 @@ from nano_init.frozen import replace
 from nano_init.launch.foreground_child import end_like, run_in_foreground
 from nano_init.launch.locale_coercion import without_locale_coercion
 from nano_init.message import NANO_RUN, flush_output, say
+from nano_init.plan.precision import slow_precision
 from nano_init.protocol.sample_record import describe_record_file, parse_record
 from nano_init.protocol.sample_rules import WARM_UP
 from nano_init.protocol.step_marks import main_marks, step_seconds
@@ -78,7 +79,8 @@ def _complete(request: RunRequest, prepared: RunPlan, run: Run) -> Report:
         sampled, fault, facts = None, "it was interrupted", None
     # A Keras that bfloat16 cannot be guarded on, as the program has found, trains in float32.
     precision = run.precision or prepared.patch.precision
-    return Report(run, describe_choice(prepared), precision, sampled, fault, facts)
+    is_widened = slow_precision(precision, prepared.plan.precision) is not None
+    return Report(run, describe_choice(prepared), precision, sampled, fault, facts, is_widened)
 
 
 @dataclass(frozen=True)

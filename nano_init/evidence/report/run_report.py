@@ -119,6 +119,8 @@ class Report:
         sampled: what a sample showed, or None.
         fault: why there is no sample; "" if there is one.
         facts: what this TensorFlow can do here at most; None if it was not examined.
+        is_widened: whether the processor multiplies bfloat16 slowly, so that products are of
+            float32.
     """
 
     run: Run
@@ -127,6 +129,7 @@ class Report:
     sampled: SampledSteps | None = None
     fault: str = ""
     facts: TensorFlowFacts | None = None
+    is_widened: bool = False
 
 
 def read_sample(sample: Sample, warm_up: int) -> SampledSteps:
@@ -242,10 +245,12 @@ def _advise_on_sample(report: Report) -> Iterable[str]:
         )
     if report.precision == "mixed_bfloat16":
         yield from _advise_on_bfloat16(sampled)
+        if not report.is_widened:
+            yield from _advise_on_dtypes(sampled)
 
 
 def _advise_on_bfloat16(sampled: SampledSteps) -> Iterable[str]:
-    onednn, total = sampled.onednn, sum(sampled.operations.values())
+    total = sum(sampled.operations.values())
     casts = sampled.operations.get("Cast", 0.0)
     if casts > _MUCH * total and _can_win(sampled, casts):
         yield (
@@ -260,6 +265,10 @@ def _advise_on_bfloat16(sampled: SampledSteps) -> Iterable[str]:
             "kernel "
             f"({names}): their layers gain nothing from bfloat16"
         )
+
+
+def _advise_on_dtypes(sampled: SampledSteps) -> Iterable[str]:
+    onednn, total = sampled.onednn, sum(sampled.operations.values())
     share = onednn.bf16_share
     # bfloat16 takes half the time at best.
     gain = (onednn.contraction_ms - onednn.bf16_ms) / 2

@@ -2,8 +2,8 @@
 
 TensorFlow refuses `bfloat16 - float32`, and Fourier transforms of bfloat16 tensors. Here an op that
 it would refuse runs with operands of one dtype, see `operands`. An op that TensorFlow accepts is
-never changed. Widened operands get the values that they were rounded from if these are known, see
-`casting`.
+changed only where the processor multiplies bfloat16 slowly, see `wide_products`. Widened operands
+get the values that they were rounded from if these are known, see `casting`.
 
 The replacements are active in every thread while Keras is patched for mixed_bfloat16, and inside
 `mixed_operands()` in the thread that entered it.

@@ -84,6 +84,12 @@ def test_without_a_suspicious_number_there_is_no_advice() -> None:
     assert "Advice: nothing" in format_report(REPORT)
 
 
+def test_products_that_the_processor_multiplies_in_float32_are_no_layers_choice() -> None:
+    report = with_onednn(bf16_ms=0.0)
+    assert len(advise(report)) == 1
+    assert advise(replace(report, is_widened=True)) == ()
+
+
 @pytest.mark.parametrize(
     ("report", "words"),
     [
