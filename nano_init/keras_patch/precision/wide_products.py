@@ -20,7 +20,7 @@ from nano_init.keras_patch.precision.replay_on_source import repeat_on_origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from nano_init.keras_patch.tensor_types import DType, Tensor
@@ -41,6 +41,9 @@ _PRODUCTS = frozenset(
         "MatMul",
     }
 )
+
+# They take all operands as one list.
+_LISTED = frozenset({"Einsum"})
 
 # Ops that oneDNN computes together with the product before them. They take the product as it is
 # before it is rounded, so that TensorFlow still fuses the two.
@@ -74,11 +77,11 @@ def execute_wide(execute: Callable[..., Any], arguments: tuple[Any, ...]) -> Ten
     if op not in _PRODUCTS:
         return None
     places = _places(op)
-    narrow = _all_bfloat16([operands[place] for place in places])
+    narrow = _all_bfloat16(op, [operands[place] for place in places])
     if narrow is None:
         return None
     wide = [tf.raw_ops.Cast(x=tensor, DstT=tf.float32) for tensor in narrow]
-    for place, operand in _as_given(places, [operands[place] for place in places], wide):
+    for place, operand in _by_argument(op, places, wide):
         operands[place] = operand
     # Lists and numbers would take a slower path, with unchanged operands.
     operands[: len(input_names(op))] = as_tensors(op, operands)
@@ -100,8 +103,7 @@ def trace_wide(
     import tensorflow as tf
 
     names = _names(op)
-    given = [operands.get(each) for each in names]
-    narrow = _all_bfloat16(given)
+    narrow = _all_bfloat16(op, [operands.get(each) for each in names])
     if narrow is None or "T" in operands:
         return None
     if op in _PRODUCTS:
@@ -111,8 +113,8 @@ def trace_wide(
         if product is None:
             return None
         wide = [product, *(_widened(apply, tensor, narrow) for tensor in narrow[1:])]
-    changed = dict(_as_given(names, given, wide))
-    structure, is_stateful, operation, outputs = apply(op, name, **{**operands, **changed})
+    changed = {**operands, **dict(_by_argument(op, names, wide))}
+    structure, is_stateful, operation, outputs = apply(op, name, **changed)
     rounded = _cast(apply, outputs[0], tf.bfloat16)
     remember_unrounded(rounded, outputs[0])
     return structure, is_stateful, _NarrowOperation(operation, narrow), [rounded]
@@ -144,13 +146,11 @@ class _NarrowOperation:
         return tf.bfloat16.as_datatype_enum if name == "T" else self._operation._get_attr_type(name)
 
 
-def _all_bfloat16(given: Sequence[Any]) -> list[Tensor] | None:
-    """Return the tensors among the operands as one list, or None if they are not all bfloat16."""
+def _all_bfloat16(op: str, given: Sequence[Any]) -> list[Tensor] | None:
+    """Return an op's operands as tensors, or None if they are not all bfloat16."""
     import tensorflow as tf
 
-    flat = [
-        item for each in given for item in (each if isinstance(each, (list, tuple)) else [each])
-    ]
+    flat = given[0] if op in _LISTED else given
     if not any(isinstance(item, tf.Tensor) and item.dtype == tf.bfloat16 for item in flat):
         return None
     # A variable converts itself to the dtype that its layer computes in.
@@ -158,11 +158,9 @@ def _all_bfloat16(given: Sequence[Any]) -> list[Tensor] | None:
     return tensors if all(tensor.dtype == tf.bfloat16 for tensor in tensors) else None
 
 
-def _as_given(keys: Sequence[Any], given: Sequence[Any], wide: Sequence[Tensor]) -> Any:
-    remaining = iter(wide)
-    for key, each in zip(keys, given, strict=True):
-        is_list = isinstance(each, (list, tuple))
-        yield key, [next(remaining) for _ in each] if is_list else next(remaining)
+def _by_argument(op: str, keys: Sequence[Any], tensors: Sequence[Tensor]) -> Iterable[Any]:
+    """Return pairs of an argument's key and its value."""
+    return [(keys[0], list(tensors))] if op in _LISTED else zip(keys, tensors, strict=True)
 
 
 def _widened(apply: Callable[..., Any], tensor: Tensor, operands: Sequence[Tensor]) -> Tensor:

@@ -109,6 +109,21 @@ def test_other_dtypes_are_left_alone(slow):
     assert operations(traced, "Cast") == []
 
 
+@pytest.mark.parametrize("is_graph", [False, True], ids=["eager", "graph"])
+def test_rows_in_a_list_are_one_operand(slow, is_graph):
+    def multiply(row):
+        with tf.GradientTape() as tape:
+            tape.watch(row)
+            product = tf.matmul(ROWS[:, :2], [row, row])
+        return product, tape.gradient(product, row)
+
+    product, gradient = (tf.function(multiply) if is_graph else multiply)(COLUMNS[0])
+    expected = tf.matmul(as_float32(ROWS[:, :2]), as_float32([COLUMNS[0]] * 2))
+    np.testing.assert_allclose(as_float32(product), expected, rtol=2**-8, atol=1e-6)
+    total = float(tf.reduce_sum(as_float32(ROWS[:, :2])))
+    np.testing.assert_allclose(as_float32(gradient), [total] * 5, rtol=0.02, atol=0.02)
+
+
 def test_a_product_of_both_dtypes_is_still_bfloat16(slow):
     found = tf.function(lambda: tf.matmul(numbers(4, 6), tf.ones([6, 5])))()
     assert found.dtype == tf.bfloat16
