@@ -133,7 +133,10 @@ def unrounded(value: Any) -> Tensor | None:
     from tensorflow.python.framework.ops import get_default_graph
 
     found: Tensor | None = getattr(value, _UNROUNDED, None)
-    return found if found is not None and found.graph is get_default_graph() else None
+    if found is None or found.graph is not get_default_graph():
+        return None
+    found.set_shape(value.shape)
+    return found
 
 
 def digits_for(value: Any, dtype: DType) -> Any:

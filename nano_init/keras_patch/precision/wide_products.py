@@ -6,13 +6,16 @@ operands in float32, and their results are rounded to bfloat16. oneDNN's bfloat1
 the same: they add in float32 and round once.
 
 For a tape the op stays one of bfloat16 tensors. So its gradient widens them again, and only
-bfloat16 tensors wait for the backward pass. Weights need no cast at all: the variable is float32.
+bfloat16 tensors wait for the backward pass. With a tape, weights need no cast at all, since the
+variable is float32, and a bias or ReLU takes the product before it is rounded. Without one, an op
+takes what it is given: `tf.gradients` and the feeds of a session go by the ops of the graph.
 """
 
 from __future__ import annotations
 
 import functools
 
+from nano_init.keras_patch.faster.recording import is_recorded
 from nano_init.keras_patch.precision.backward_pass import is_backward_pass
 from nano_init.keras_patch.precision.casting import remember_unrounded, unrounded
 from nano_init.keras_patch.precision.operands import as_tensors, input_names
@@ -109,13 +112,17 @@ def trace_wide(
     if op in _PRODUCTS:
         wide = [_widened(apply, tensor, narrow) for tensor in narrow]
     else:
-        product = unrounded(narrow[0])
+        product = unrounded(narrow[0]) if _has_tape() else None
         if product is None:
             return None
         wide = [product, *(_widened(apply, tensor, narrow) for tensor in narrow[1:])]
     changed = {**operands, **dict(_by_argument(op, names, wide))}
-    structure, is_stateful, operation, outputs = apply(op, name, **changed)
-    rounded = _cast(apply, outputs[0], tf.bfloat16)
+    # The rounded result has the name by which a script may look for it. A name with a slash at its
+    # end is complete.
+    outer = name or op
+    inner = "float32" if outer.endswith("/") else f"{outer}/float32"
+    structure, is_stateful, operation, outputs = apply(op, inner, **changed)
+    rounded = _cast(apply, outputs[0], tf.bfloat16, outer)
     remember_unrounded(rounded, outputs[0])
     return structure, is_stateful, _NarrowOperation(operation, narrow), [rounded]
 
@@ -153,8 +160,13 @@ def _all_bfloat16(op: str, given: Sequence[Any]) -> list[Tensor] | None:
     flat = given[0] if op in _LISTED else given
     if not any(isinstance(item, tf.Tensor) and item.dtype == tf.bfloat16 for item in flat):
         return None
-    # A variable converts itself to the dtype that its layer computes in.
-    tensors = [item if isinstance(item, tf.Tensor) else tf.convert_to_tensor(item) for item in flat]
+    try:
+        # A variable converts itself to the dtype that its layer computes in.
+        tensors = [
+            each if isinstance(each, tf.Tensor) else tf.convert_to_tensor(each) for each in flat
+        ]
+    except (TypeError, ValueError):  # TensorFlow's own error names the operand
+        return None
     return tensors if all(tensor.dtype == tf.bfloat16 for tensor in tensors) else None
 
 
@@ -170,19 +182,21 @@ def _widened(apply: Callable[..., Any], tensor: Tensor, operands: Sequence[Tenso
     weight = _weight_behind(tensor)
     if weight is not None:
         return weight
-    if isinstance(tensor, tf.__internal__.EagerTensor) or not _is_in_this_graph(tensor):
+    # A copy that is made in control flow of TensorFlow 1 is only for that.
+    if not _is_in_this_graph(tensor) or tensor.graph._get_control_flow_context() is not None:
         return _cast(apply, tensor, tf.float32)
     known = getattr(tensor, _COPY, None)
     is_backward = is_backward_pass()
     if known is not None and known[1] == is_backward:
+        known[0].set_shape(tensor.shape)
         return known[0]
     # TensorFlow merges equal ops. The backward pass needs its own copy, so that the forward pass
     # can free its own: one that waits for the gradient is not equal.
     waits_for = _others(tensor, operands) if is_backward else []
-    with tensor.graph.control_dependencies(waits_for):
+    graph = tensor.graph
+    with graph.control_dependencies(None), graph.control_dependencies(waits_for):
         copy = _cast(apply, tensor, tf.float32)
-    if tensor.graph._get_control_flow_context() is None:
-        setattr(tensor, _COPY, (copy, is_backward))
+    setattr(tensor, _COPY, (copy, is_backward))
     return copy
 
 
@@ -194,7 +208,7 @@ def _others(tensor: Tensor, operands: Sequence[Tensor]) -> list[Tensor]:
 
 def _weight_behind(tensor: Tensor) -> Tensor | None:
     """Return the float32 variable that a tensor was cast from, moved as the tensor was."""
-    if not hasattr(tensor, "graph") or not _is_in_this_graph(tensor):
+    if not _has_tape() or not _is_in_this_graph(tensor):
         return None
     return repeat_on_origin(tensor, _read_before_cast)
 
@@ -210,6 +224,11 @@ def _read_before_cast(tensor: Tensor) -> Tensor | None:
     return source if is_weight else None
 
 
+def _has_tape() -> bool:
+    """Say whether gradients go by what a tape has recorded, not by the ops of the graph."""
+    return is_recorded() or is_backward_pass()
+
+
 def _is_in_this_graph(tensor: Tensor) -> bool:
     import tensorflow as tf
     from tensorflow.python.framework.ops import get_default_graph
@@ -218,9 +237,11 @@ def _is_in_this_graph(tensor: Tensor) -> bool:
     return not is_eager and tensor.graph is get_default_graph()
 
 
-def _cast(apply: Callable[..., Any], tensor: Tensor, dtype: DType) -> Tensor:
+def _cast(
+    apply: Callable[..., Any], tensor: Tensor, dtype: DType, name: str | None = None
+) -> Tensor:
     """Cast without a tape: it records the op as one of the uncast tensors."""
-    return apply("Cast", x=tensor, DstT=dtype, Truncate=False)[-1][0]
+    return apply("Cast", name, x=tensor, DstT=dtype, Truncate=False)[-1][0]
 
 
 @functools.cache
