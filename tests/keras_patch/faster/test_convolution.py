@@ -42,6 +42,7 @@ TINY = {
 def _as_with_onednn(monkeypatch):
     """Take the path for tiny images on any machine."""
     monkeypatch.setattr(kernel_gradient_positions, "uses_onednn", lambda: True)
+    monkeypatch.setattr(kernel_gradient_positions, "is_slow_in_bfloat16", lambda: False)
 
 
 def _layer(dtype="float32", kind="Conv2D", **options):

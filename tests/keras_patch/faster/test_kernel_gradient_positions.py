@@ -57,9 +57,17 @@ def test_products_are_taken_from_so_many_channels_a_pixel_on(
     monkeypatch, outputs, channels, filters, stride, dtype, with_amx, without
 ):
     monkeypatch.setattr(kernel_gradient_positions, "uses_onednn", lambda: True)
+    monkeypatch.setattr(kernel_gradient_positions, "is_slow_in_bfloat16", lambda: False)
     for has_amx, expected in ((True, with_amx), (False, without)):
         monkeypatch.setattr(kernel_gradient_positions, "has_amx_kernels", lambda has=has_amx: has)
         assert pays_by_positions(outputs, channels, filters, stride, dtype) is expected
+
+
+def test_bfloat16_counts_as_float32_where_its_products_are_of_float32(monkeypatch):
+    monkeypatch.setattr(kernel_gradient_positions, "uses_onednn", lambda: True)
+    monkeypatch.setattr(kernel_gradient_positions, "is_slow_in_bfloat16", lambda: True)
+    assert pays_by_positions((4, 4), 512, 512, 1, "bfloat16")
+    assert not pays_by_positions((4, 4), 511, 512, 1, "bfloat16")
 
 
 def test_convolutions_are_left_to_eigen_without_onednn(monkeypatch):
