@@ -81,6 +81,8 @@ CONFIGURATIONS = {
         "nano-run, float32", nano_run=("--precision", "float32"), needs_unit=False
     ),
     "nano": Configuration("nano-run", nano_run=()),
+    # For processors where nano-run by itself chooses float32.
+    "forced": Configuration("nano-run, mixed_bfloat16", nano_run=("--precision", _BFLOAT16)),
     "lazy": Configuration("nano-run, lazy Adam", nano_run=_LAZY, models=_SPARSE),
     "steps": Configuration("nano-run, steps per execution", nano_run=_STEPS),
     "both": Configuration("nano-run, both options", nano_run=(*_LAZY, *_STEPS), models=_SPARSE),

@@ -82,7 +82,8 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(SUITE), help="comma-separated names")
-    parser.add_argument("--configurations", default=",".join(CONFIGURATIONS), help="likewise")
+    usual = ",".join(key for key in CONFIGURATIONS if key != "forced")
+    parser.add_argument("--configurations", default=usual, help="likewise")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=6, help="timed blocks of steps per process")
     parser.add_argument("--batch-factor", type=int, default=1, help="factor of the batch size")
