@@ -132,11 +132,10 @@ def _obstacle(isa: Isa, environ: Mapping[str, str]) -> str | None:
 def _has_half_speed(isa: Isa) -> bool:
     """Say whether AVX512_BF16 multiplies at half the speed of float32.
 
-    Intel's processors that were made with AMX are so (Sapphire Rapids and later): they start one
-    VDPBF16PS every two cycles, and two multiplications of float32 vectors every cycle. Virtual
-    machines often hide AMX; AVX512_FP16, which came with it, tells them from processors with a
-    fast AVX512_BF16. Measured on a model 207, by the instruction alone 88 GFLOP/s a core, by
-    TensorFlow's products 150 GFLOP/s on two cores in bfloat16 and 270 in float32.
+    Measured on Intel's model 207 (Emerald Rapids): it starts one VDPBF16PS every two cycles, and
+    two multiplications of float32 vectors every cycle. TensorFlow's products reach 150 GFLOP/s on
+    two cores in bfloat16 and 270 in float32. The other processors that were made with AMX are taken
+    to be alike. AVX512_FP16 came with AMX, and tells them where a virtual machine hides that.
     """
     return isa.vendor == "GenuineIntel" and not isa.flags.isdisjoint(("avx512_fp16", "amx_tile"))
 

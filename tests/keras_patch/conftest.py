@@ -74,6 +74,27 @@ def mixed():
 
 
 @pytest.fixture
+def suppose_precision(monkeypatch):
+    """Return a function that lets the processor be one for which a precision is recommended."""
+    from nano_init.keras_patch.faster.processor import is_slow_in_bfloat16
+    from nano_init.plan.settings import PrecisionChoice
+
+    def suppose(precision):
+        choice = PrecisionChoice(precision, "supposed by a test")
+        monkeypatch.setattr("nano_init.plan.precision.recommend_precision", lambda *_: choice)
+        is_slow_in_bfloat16.cache_clear()
+
+    yield suppose
+    is_slow_in_bfloat16.cache_clear()
+
+
+@pytest.fixture
+def slow(suppose_precision, mixed):
+    """Suppose a processor that multiplies float32 faster than bfloat16, under the patch."""
+    suppose_precision("float32")
+
+
+@pytest.fixture
 def count_ops():
     """Return a function that counts the ops of one type in the graph of a function."""
     import tensorflow as tf

@@ -7,31 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nano_init.keras_patch.faster.processor import is_slow_in_bfloat16
 from nano_init.keras_patch.precision.backward_pass import is_backward_pass
-from nano_init.plan.settings import PrecisionChoice
 
 pytestmark = pytest.mark.tensorflow
 
 
-def supposed(monkeypatch, precision):
-    choice = PrecisionChoice(precision, "supposed by a test")
-    monkeypatch.setattr("nano_init.plan.precision.recommend_precision", lambda *_: choice)
-    is_slow_in_bfloat16.cache_clear()
-
-
 @pytest.fixture
-def slow(monkeypatch, mixed):
-    supposed(monkeypatch, "float32")
-    yield
-    is_slow_in_bfloat16.cache_clear()
-
-
-@pytest.fixture
-def fast(monkeypatch, mixed):
-    supposed(monkeypatch, "mixed_bfloat16")
-    yield
-    is_slow_in_bfloat16.cache_clear()
+def fast(suppose_precision, mixed):
+    suppose_precision("mixed_bfloat16")
 
 
 def numbers(*shape, seed=0):
@@ -92,8 +75,7 @@ def test_a_product_is_bfloat16_and_adds_in_float32(slow, product, is_graph):
 def test_the_op_in_the_graph_is_one_of_float32(slow, name):
     traced = tf.function(PRODUCTS[name]).get_concrete_function(as_it_is)
     kind = name.partition(",")[0]
-    assert outputs_of(kind, traced) or name == "Einsum"
-    assert set(outputs_of(kind, traced)) <= {tf.float32}
+    assert outputs_of(kind, traced) == [tf.float32]
 
 
 @pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)

@@ -7,21 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nano_init.keras_patch.faster.processor import is_slow_in_bfloat16
-from nano_init.plan.settings import PrecisionChoice
-
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("slow")]
 
 NARROW = tf.bfloat16
-
-
-@pytest.fixture(autouse=True)
-def _slow(monkeypatch, mixed):
-    choice = PrecisionChoice("float32", "supposed by a test")
-    monkeypatch.setattr("nano_init.plan.precision.recommend_precision", lambda *_: choice)
-    is_slow_in_bfloat16.cache_clear()
-    yield
-    is_slow_in_bfloat16.cache_clear()
 
 
 @pytest.fixture
