@@ -159,33 +159,31 @@ def test_each_host_of_a_ring_is_connected_to_the_next_host(host, pool, master, s
 
 def test_a_stranger_does_not_take_a_place_in_the_ring(host, pool, lines, monkeypatch):
     """Without the secret it is refused; with it, it must come from the host before this one."""
-    listeners, listen_for_ring = [], ring_connection.listen_for_ring
-    wait = threading.Event()
+    listeners = {}
+    may_connect = [threading.Event() for _ in range(2)]
 
-    def listen_and_wait(*arguments):
-        listeners.append(listen_for_ring(*arguments))
-        return listeners[-1]
+    def connect_late(place, listener, following):
+        listeners[place.rank] = listener
+        assert may_connect[place.rank].wait(20)
+        return connect_ring(place, listener, following)
 
-    def connect_late(*arguments):
-        wait.wait(20)
-        return ring_connection.connect_ring(*arguments)
-
-    monkeypatch.setattr(rendezvous, "listen_for_ring", listen_and_wait)
+    connect_ring = ring_connection.connect_ring
     monkeypatch.setattr(rendezvous, "connect_ring", connect_late)
     joining = [
         pool.submit(meet, host(rank, secret=SECRET, sums_here=True), 20) for rank in range(2)
     ]
     while len(listeners) < 2:
         time.sleep(0.01)
-    strangers = [connect(listener.getsockname()[1]) for listener in listeners]
+    strangers = [connect(listeners[rank].getsockname()[1]) for rank in range(2)]
     for stranger in strangers:
         stranger.sendall(opening("ab" * 32) + b"believe me\n")
     again = Link(connect(listeners[0].getsockname()[1]), "host 0")
-    wait.set()
+    may_connect[0].set()  # host 1 is not there yet: host 0 is sure to hear the others first
     assert greet(again, SECRET, 20)
     again.send(ring=5, **{"from": 2, "to": 0})
     assert again.wait(20) is None
     again.close()
+    may_connect[1].set()
     meetings = [each.result() for each in joining]
     for stranger in strangers:
         assert is_closed(stranger)
