@@ -25,10 +25,9 @@ def _restored_keras():
 
     unpatch_tensorflow()
     keras.backend.set_floatx("float32")
-    # Clearing the session collects garbage, among a million objects of TensorFlow's modules.
-    if not gc.get_freeze_count():
-        gc.freeze()
     keras.backend.clear_session()
+    # The collections of later tests then skip the million objects of TensorFlow's modules.
+    gc.freeze()
 
 
 @functools.cache
