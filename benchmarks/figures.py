@@ -151,10 +151,14 @@ def means_table(results: Sequence[Result]) -> Table:
     return Table("means", "Geometric mean over the models", columns, tuple(table_rows))
 
 
-# The name of a table, what nano-run is in it, and what a user would switch to.
+_BFLOAT16_PEERS = ("torch_bfloat16", "torch_compile_bfloat16", "jax_bfloat16")
+
+# The name of a table, what nano-run is in it, and what a user would switch to. On a processor where
+# nano-run chooses float32, it has to be told to use bfloat16.
 _COMPARED = (
     ("peers", "float32", ("torch", "torch_compile", "jax")),
-    ("peers-bfloat16", "nano", ("torch_bfloat16", "torch_compile_bfloat16", "jax_bfloat16")),
+    ("peers-bfloat16", "nano", _BFLOAT16_PEERS),
+    ("peers-bfloat16-forced", "forced", _BFLOAT16_PEERS),
 )
 
 
@@ -227,7 +231,7 @@ def plot_results(results: Sequence[Result], path: str, machine: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    peers = [key for _, _, keys in _COMPARED for key in keys]
+    peers = dict.fromkeys(key for _, _, keys in _COMPARED for key in keys)
     shown = ("bare", "rewrite", "bigdl", "float32", "nano", "both", "steps", *peers)
     models = list(dict.fromkeys(r.model for r in results))
     stocks = {r.model: r for r in results if r.configuration == "stock"}

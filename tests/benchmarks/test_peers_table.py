@@ -83,6 +83,17 @@ def test_bfloat16_is_compared_with_bfloat16(figures) -> None:
     assert tables[1].rows == (("CNN", 8.0, 2.0, 3.0, "title of torch_bfloat16", 1.5),)
 
 
+def test_where_nano_run_has_to_be_told_to_use_bfloat16_that_is_compared(figures) -> None:
+    tables = peers_tables(
+        figures,
+        result(figures, "cnn", "stock", 8.0),
+        result(figures, "cnn", "forced", 4.0),
+        result(figures, "cnn", "torch_bfloat16", 6.0),
+    )
+    assert [table.name for table in tables] == ["peers-bfloat16-forced"]
+    assert tables[0].rows == (("CNN", 8.0, 4.0, 6.0, "title of torch_bfloat16", 1.5),)
+
+
 def test_without_peers_there_is_no_such_table(figures) -> None:
     assert not peers_tables(
         figures, result(figures, "cnn", "stock", 8.0), result(figures, "cnn", "float32", 6.0)
