@@ -14,7 +14,7 @@ import functools
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_sum
 from nano_init.keras_patch.faster.processor import has_onednn_kernels
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import may_be_differentiated
 from nano_init.keras_patch.faster.xla_fusion import is_shape_worth_an_island, island, pays_in_fit
 from nano_init.keras_patch.ledger import Replacement
 
@@ -119,7 +119,7 @@ def _shares_of(scores: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
         shares, normalizers = _forward(scores, mask, scale, when=when, folds=folds)
 
         def gradient(upstream: Tensor) -> Tensor:
-            if is_recorded():
+            if may_be_differentiated():
                 kept = _plain_forward(scores, mask, scale, folds=folds)[1]
                 return _backward.plain(scores, mask, scale, kept, upstream, folds=folds)
             tensors = (scores, mask, scale, normalizers, upstream)

@@ -14,7 +14,11 @@ from __future__ import annotations
 import enum
 import functools
 
-from nano_init.keras_patch.faster.recording import is_recorded, record_with_gradient
+from nano_init.keras_patch.faster.recording import (
+    is_recorded,
+    may_be_differentiated,
+    record_with_gradient,
+)
 from nano_init.keras_patch.faster.traced_branches import run_either, traced_apart
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fit
 
@@ -59,7 +63,9 @@ def way_for(shape: TensorShape, *, is_training: bool) -> Way:
     in_a_row = shape[1:].num_elements()
     if in_a_row is None:  # images of any size
         return Way.KERNEL
-    if shape[0] is None and is_training and is_in_fit() and in_a_row * _VECTOR < FEWEST_ELEMENTS:
+    may_be_small = in_a_row * _VECTOR < FEWEST_ELEMENTS
+    # `tf.gradients`, without a tape, would have to differentiate the choice.
+    if shape[0] is None and is_training and may_be_small and is_in_fit() and is_recorded():
         return Way.EITHER
     count = _SUPPOSED_BATCH if shape[0] is None else shape[0]
     return Way.KERNEL if count * in_a_row >= FEWEST_ELEMENTS else Way.OPS
@@ -89,7 +95,7 @@ def _by_kernel(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     def gradient(upstream: Tensor) -> Any:
-        if is_recorded():
+        if may_be_differentiated():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         return _fused_gradient(upstream, inputs, scale, _kept_of(result), epsilon)
 
@@ -103,7 +109,7 @@ def _by_ops(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     def gradient(upstream: Tensor) -> Any:
-        if is_recorded():
+        if may_be_differentiated():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         return _backward_by_ops(upstream, inputs, scale, mean, root)
 
@@ -127,7 +133,7 @@ def _by_either(
         return (tf.ensure_shape(outputs, inputs.shape), *rest)
 
     def gradient(upstream: Tensor) -> Any:
-        if is_recorded():
+        if may_be_differentiated():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         given = (upstream, inputs, scale, *kept)
         return run_either(is_large, backward[0], backward[1], given, is_inlined=True)

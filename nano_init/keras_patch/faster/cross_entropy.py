@@ -25,7 +25,7 @@ from nano_init.keras_patch.faster.cross_entropy_ops import (
 )
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_max, row_sum
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import may_be_differentiated
 from nano_init.keras_patch.faster.xla_fusion import (
     is_compiled_by_xla,
     is_in_fit,
@@ -160,7 +160,7 @@ def _losses_by_island(rows: Tensor, labels: Tensor) -> Tensor:
         losses, normalizers = _forward(rows, labels, when=when, folds=folds)
 
         def gradient(upstream: Tensor) -> Tensor:
-            if is_recorded():
+            if may_be_differentiated():
                 return recorded_backward(rows, labels, upstream)
             scaled = _scaled_shares(rows, normalizers, upstream, when=when)
             chosen = tf.gather(rows, labels[:, None], batch_dims=1)

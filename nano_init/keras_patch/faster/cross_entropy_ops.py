@@ -12,7 +12,7 @@ By medians of 7 interleaved trials on an Intel Xeon with AMX, loss and gradient 
 
 from __future__ import annotations
 
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import may_be_differentiated
 from nano_init.keras_patch.faster.xla_fusion import is_in_fit
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def losses_by_ops(rows: Tensor, labels: Tensor) -> Tensor:
         total = tf.reduce_sum(exponentials, 1, keepdims=True)
 
         def gradient(upstream: Tensor) -> Tensor:
-            if is_recorded():
+            if may_be_differentiated():
                 return recorded_backward(rows, labels, upstream)
             scaled = exponentials * (upstream[:, None] / total)
             share = tf.exp(chosen - top) / total

@@ -12,7 +12,7 @@ import functools
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.philox import random_words, unit_floats
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import may_be_differentiated
 from nano_init.keras_patch.faster.xla_fusion import (
     as_shape_of,
     flattened,
@@ -85,7 +85,7 @@ def _drop(inputs: Tensor, rate: Any, noise_shape: Any = None, seed: Any = None) 
         return as_shape_of(inputs, _masked(*parts, when=when))
 
     def by_inputs(upstream: Tensor) -> Tensor:
-        if is_recorded():
+        if may_be_differentiated():
             return _masked.plain(upstream, mask, scale)
         return masked(upstream)
 

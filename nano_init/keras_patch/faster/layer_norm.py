@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from nano_init.keras_patch.faster.fallback import with_faster_path
 from nano_init.keras_patch.faster.pairwise_reduce import halvings, row_mean
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import may_be_differentiated
 from nano_init.keras_patch.faster.xla_fusion import is_worth_an_island, island, pays_in_fit
 from nano_init.keras_patch.ledger import Replacement
 from nano_init.keras_patch.precision.casting import digits_for
@@ -92,7 +92,7 @@ def _layer_normalized(
 
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             upstream = tf.cast(upstream, dtype)
-            if is_recorded():
+            if may_be_differentiated():
                 kept = _layer_forward.plain(*tensors, folds=folds)[1:]
                 given = (rows, gamma, *kept, upstream)
                 by_rows, products, wide = _layer_backward.plain(*given, folds=folds)
@@ -117,7 +117,7 @@ def _rms_normalized(rows: Tensor, scale: Tensor, epsilon: float) -> Tensor:
         outputs, inverse = _rms_forward(*tensors, when=when, folds=folds)
 
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            if is_recorded():
+            if may_be_differentiated():
                 kept = _rms_forward.plain(*tensors, folds=folds)[1]
                 given = (rows, scale, kept, upstream)
                 by_rows, products = _rms_backward.plain(*given, folds=folds)

@@ -8,6 +8,8 @@ shares the functions, which fails when they differ (tensorflow/python/ops/cond_v
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
     from nano_init.keras_patch.tensor_types import Tensor
 
-__all__ = ["is_recorded", "record_with_gradient"]
+__all__ = ["is_recorded", "may_be_differentiated", "record_with_gradient"]
+
+_SYMBOLIC_GRADIENTS = "tensorflow.python.ops.gradients_impl"
 
 
 def is_recorded() -> bool:
@@ -23,6 +27,25 @@ def is_recorded() -> bool:
     from tensorflow.python.eager.record import could_possibly_record
 
     return bool(could_possibly_record())
+
+
+def may_be_differentiated() -> bool:
+    """Say whether the ops of a gradient that are created now may be differentiated in turn.
+
+    That is so if they are recorded, and for `tf.gradients`: it differentiates a graph as it is, and
+    may do so again, for a penalty or by `tf.hessians`.
+    """
+    return is_recorded() or _is_symbolic()
+
+
+def _is_symbolic() -> bool:
+    """Say whether `tf.gradients` creates the ops, rather than a tape or a control flow op."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_globals.get("__name__") == _SYMBOLIC_GRADIENTS:
+            return True
+    return False
 
 
 def record_with_gradient(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 
 from nano_init.keras_patch.faster.deferred import Deferred, pays
-from nano_init.keras_patch.faster.recording import is_recorded
+from nano_init.keras_patch.faster.recording import may_be_differentiated
 from nano_init.keras_patch.faster.xla_compiler import compiles, has_compiler
 
 TYPE_CHECKING = False
@@ -209,7 +209,7 @@ def with_compiled_gradient(
             flat, when = flattened(tensor), pays_in_fit(name, tensor)
 
             def by_tensor(upstream: Tensor) -> Tensor:
-                if is_recorded():
+                if may_be_differentiated():
                     return _in_float32(backward, tensor, upstream)
                 return as_shape_of(tensor, gradient(flat, flattened(upstream), when=when))
 
