@@ -14,11 +14,7 @@ from __future__ import annotations
 import enum
 import functools
 
-from nano_init.keras_patch.faster.recording import (
-    is_recorded,
-    may_be_differentiated,
-    record_with_gradient,
-)
+from nano_init.keras_patch.faster.recording import is_recorded, record_with_gradient
 from nano_init.keras_patch.faster.traced_branches import run_either, traced_apart
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fit
 
@@ -95,7 +91,7 @@ def _by_kernel(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     def gradient(upstream: Tensor) -> Any:
-        if may_be_differentiated():
+        if is_recorded():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         return _fused_gradient(upstream, inputs, scale, _kept_of(result), epsilon)
 
@@ -109,7 +105,7 @@ def _by_ops(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     def gradient(upstream: Tensor) -> Any:
-        if may_be_differentiated():
+        if is_recorded():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         return _backward_by_ops(upstream, inputs, scale, mean, root)
 
@@ -133,7 +129,7 @@ def _by_either(
         return (tf.ensure_shape(outputs, inputs.shape), *rest)
 
     def gradient(upstream: Tensor) -> Any:
-        if may_be_differentiated():
+        if is_recorded():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         given = (upstream, inputs, scale, *kept)
         return run_either(is_large, backward[0], backward[1], given, is_inlined=True)

@@ -63,10 +63,13 @@ def test_the_way_follows_from_the_shape(shape, way):
 def test_in_fit_the_number_of_rows_decides_in_the_graph(shape, way):
     import tensorflow as tf
 
-    graph = tf.__internal__.FuncGraph("one_step_on_data")
-    with graph.as_default():
-        assert way_for(tf.TensorShape(shape), is_training=True) is way
-        assert way_for(tf.TensorShape(shape), is_training=False) is not Way.EITHER
+    shape = tf.TensorShape(shape)
+    with tf.__internal__.FuncGraph("one_step_on_data").as_default():
+        with tf.GradientTape():
+            assert way_for(shape, is_training=True) is way
+            assert way_for(shape, is_training=False) is not Way.EITHER
+        # `tf.gradients` differentiates the ops as they are.
+        assert way_for(shape, is_training=True) is not Way.EITHER
 
 
 def _results(shape, *, in_graph, dtype="float32"):
