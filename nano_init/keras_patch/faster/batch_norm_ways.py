@@ -14,7 +14,11 @@ from __future__ import annotations
 import enum
 import functools
 
-from nano_init.keras_patch.faster.recording import is_recorded, record_with_gradient
+from nano_init.keras_patch.faster.recording import (
+    is_recorded,
+    may_be_differentiated,
+    record_with_gradient,
+)
 from nano_init.keras_patch.faster.traced_branches import run_either, traced_apart
 from nano_init.keras_patch.faster.xla_fusion import is_compiled_by_xla, is_in_fit
 
@@ -90,28 +94,30 @@ def normalize_batch(
 def _by_kernel(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    def gradient(upstream: Tensor) -> Any:
-        if is_recorded():
-            return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
-        return _fused_gradient(upstream, inputs, scale, _kept_of(result), epsilon)
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        result = _fused(*given, epsilon=epsilon)
+        variance = result.batch_variance * _biased_share(inputs)
+        return (result.y, result.batch_mean, variance, *_kept_of(result))
 
-    result = record_with_gradient(
-        lambda: _fused(inputs, scale, offset, epsilon), (inputs, scale, offset), gradient
-    )
-    return result.y, result.batch_mean, result.batch_variance * _biased_share(inputs)
+    def gradient(upstream: Tensor) -> Any:
+        if may_be_differentiated():
+            return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
+        return _fused_gradient(upstream, inputs, scale, kept, epsilon)
+
+    outputs, mean, variance, *kept = record_with_gradient(run, (inputs, scale, offset), gradient)
+    return outputs, mean, variance
 
 
 def _by_ops(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     def gradient(upstream: Tensor) -> Any:
-        if is_recorded():
+        if may_be_differentiated():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         return _backward_by_ops(upstream, inputs, scale, mean, root)
 
-    outputs, mean, variance, root = record_with_gradient(
-        lambda: _forward_by_ops(inputs, scale, offset, epsilon), (inputs, scale, offset), gradient
-    )
+    run = functools.partial(_forward_by_ops, epsilon=epsilon)
+    outputs, mean, variance, root = record_with_gradient(run, (inputs, scale, offset), gradient)
     return outputs, mean, variance
 
 
@@ -123,13 +129,12 @@ def _by_either(
     forward, backward = _traced(inputs.dtype, epsilon)
     is_large = tf.size(inputs) >= FEWEST_ELEMENTS
 
-    def run() -> tuple[Tensor, ...]:
-        given = inputs, scale, offset
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
         outputs, *rest = run_either(is_large, forward[0], forward[1], given, is_inlined=True)
         return (tf.ensure_shape(outputs, inputs.shape), *rest)
 
     def gradient(upstream: Tensor) -> Any:
-        if is_recorded():
+        if may_be_differentiated():
             return _backward_of_keras(upstream, inputs, scale, offset, epsilon)
         given = (upstream, inputs, scale, *kept)
         return run_either(is_large, backward[0], backward[1], given, is_inlined=True)

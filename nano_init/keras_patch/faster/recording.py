@@ -49,23 +49,47 @@ def _is_symbolic() -> bool:
 
 
 def record_with_gradient(
-    run: Callable[[], Any], inputs: Sequence[Tensor], gradient: Callable[[Tensor], Any]
+    run: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    gradient: Callable[[Tensor], Any],
 ) -> Any:
     """Run ops that tapes and accumulators record as one, with a gradient for its first result.
 
     `tf.custom_gradient` does the same by an op of its own between the result and its users. That
     op keeps TensorFlow from fusing BatchNormalization with the ReLU after it
-    (tensorflow/core/grappler/optimizers/remapper.cc, `FindFusedBatchNormEx`).
+    (tensorflow/core/grappler/optimizers/remapper.cc, `FindFusedBatchNormEx`). In a graph without a
+    tape it is needed: whoever differentiates that later finds nothing but the ops.
 
     Args:
-        run: Creates the ops and returns a tuple of tensors. All but the first are constants for
-            whoever differentiates.
+        run: Takes the inputs, creates the ops, and returns tensors. All but the first are constants
+            for whoever differentiates.
         inputs: The tensors to differentiate by.
         gradient: Takes the gradient by the first result, and returns those by the inputs.
     """
+    import tensorflow as tf
     from tensorflow.python.eager import record
 
+    if not is_recorded() and not tf.executing_eagerly():
+        return _run_with_gradient(run, inputs, gradient)
     with record.stop_recording():
-        results = run()
+        results = run(*inputs)
     record.record_operation("NanoInitRecorded", results[:1], list(inputs), gradient)
     return results
+
+
+def _run_with_gradient(
+    run: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    gradient: Callable[[Tensor], Any],
+) -> Any:
+    import tensorflow as tf
+
+    rest: list[Tensor] = []
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def run_first(*inputs: Tensor) -> Any:
+        first, *others = run(*inputs)
+        rest.extend(map(tf.stop_gradient, others))
+        return first, gradient
+
+    return run_first(*inputs), *rest

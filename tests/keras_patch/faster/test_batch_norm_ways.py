@@ -242,6 +242,56 @@ def test_second_derivatives_in_all_directions(forced, only, in_graph, assert_clo
         assert_close([hessian()], [expected], 1e-5)
 
 
+def test_second_derivatives_without_a_tape(forced, only, assert_close):
+    """`tf.hessians` differentiates the ops of a graph, and TensorFlow's kernel differs there."""
+    import keras
+    import tensorflow as tf
+
+    if forced is Way.EITHER:
+        pytest.skip("without a tape nothing is decided in the graph")
+
+    def hessian():
+        layer = keras.layers.BatchNormalization()
+        inputs = tf.constant(np.random.default_rng(3).standard_normal((6, 8), "float32"))
+        layer.build(inputs.shape)
+
+        @tf.function(autograph=False)
+        def of(inputs):
+            score = tf.reduce_sum(tf.tanh(layer(inputs, training=True)))
+            return tf.hessians(score, inputs)[0]
+
+        return of(inputs).numpy()
+
+    expected = hessian()
+    with only("batch_norm"):
+        assert_close([hessian()], [expected], 1e-5)
+
+
+def test_a_tape_around_a_function_differentiates_the_kernel_by_its_own_gradient(forced, only):
+    """The graph of the function is differentiated without a tape, but only once."""
+    import keras
+    import tensorflow as tf
+
+    if forced is Way.EITHER:
+        pytest.skip("without a tape nothing is decided in the graph")
+    with only("batch_norm"):
+        layer = keras.layers.BatchNormalization()
+        layer.build((None, 64))
+        forward = tf.function(lambda inputs: tf.nn.relu(layer(inputs, training=True)))
+
+        @tf.function(autograph=False)
+        def of(inputs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = forward(inputs)
+            return tape.gradient(outputs, inputs)
+
+        graph = of.get_concrete_function(tf.TensorSpec((512, 64))).graph
+    functions = [function.graph for function in graph._functions.values()]
+    kinds = {op.type for each in functions for op in each.get_operations()}
+    assert ("FusedBatchNormGradV3" in kinds) == (forced is Way.KERNEL)
+
+
 def test_nothing_is_between_the_kernel_and_its_user(only):
     """TensorFlow fuses the kernel with a ReLU only if the ReLU takes its output itself."""
     import keras
