@@ -95,7 +95,7 @@ def _by_kernel(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     def run(*given: Tensor) -> tuple[Tensor, ...]:
-        result = _fused(*given, epsilon=epsilon)
+        result = _fused(given[0], given[1], given[2], epsilon)
         variance = result.batch_variance * _biased_share(inputs)
         return (result.y, result.batch_mean, variance, *_kept_of(result))
 
