@@ -16,6 +16,11 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _restored_keras():
+    if "keras" in sys.modules:
+        # Collections during this test then skip the million objects of TensorFlow's modules. What
+        # earlier tests have left is garbage by now, which must not be kept.
+        gc.collect()
+        gc.freeze()
     yield
     if "keras" not in sys.modules:
         return
@@ -26,8 +31,6 @@ def _restored_keras():
     unpatch_tensorflow()
     keras.backend.set_floatx("float32")
     keras.backend.clear_session()
-    # The collections of later tests then skip the million objects of TensorFlow's modules.
-    gc.freeze()
 
 
 @functools.cache
