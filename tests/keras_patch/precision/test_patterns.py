@@ -88,3 +88,10 @@ def test_the_recorded_results_are_of_all_patterns_as_they_are():
     for library, each in recorded.items():
         assert set(each["results"]) == names[library]
         assert each["made_with"]["patterns"] == plain_results.digest_of_patterns()
+
+
+def test_no_pattern_gives_zero():
+    """A number that is 0 whatever a pattern does would compare nothing."""
+    recorded = json.loads(plain_results.RECORDED.read_text())
+    for each in recorded.values():
+        assert 0.0 not in [result.get("number") for result in each["results"].values()]
