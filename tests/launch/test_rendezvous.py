@@ -157,7 +157,7 @@ def test_each_host_of_a_ring_is_connected_to_the_next_host(host, pool, master, s
     assert heard == [b"from 2", b"from 0", b"from 1"]
 
 
-def test_a_stranger_does_not_take_a_place_in_the_ring(host, pool, lines, monkeypatch):
+def test_a_stranger_does_not_take_a_place_in_the_ring(host, pool, lines, monkeypatch, await_true):
     """Without the secret it is refused; with it, it must come from the host before this one."""
     listeners = {}
     may_connect = [threading.Event() for _ in range(2)]
@@ -172,8 +172,7 @@ def test_a_stranger_does_not_take_a_place_in_the_ring(host, pool, lines, monkeyp
     joining = [
         pool.submit(meet, host(rank, secret=SECRET, sums_here=True), 20) for rank in range(2)
     ]
-    while len(listeners) < 2:
-        time.sleep(0.01)
+    await_true(lambda: len(listeners) == 2)
     strangers = [connect(listeners[rank].getsockname()[1]) for rank in range(2)]
     for stranger in strangers:
         stranger.sendall(opening("ab" * 32) + b"believe me\n")
